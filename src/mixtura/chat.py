@@ -1,0 +1,131 @@
+"""What is said to and by a model: messages, a request, its completion. Plain frozen data, no behaviour.
+
+Field names follow the OpenAI wire where one exists, so that a reader needs one vocabulary.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "unknown"]
+JsonObject = dict[str, Any]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One turn. `content` is text, or the wire's list of parts (text, image_url, ...), passed through."""
+
+    role: Role
+    content: str | list[JsonObject] | None = None
+    name: str | None = None
+    tool_calls: list[JsonObject] | None = None
+    tool_call_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the turn: its string, or its text parts joined by newlines."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(str(part.get("text", "")) for part in self.content or () if part.get("type") == "text")
+
+
+class ChatOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a caller may ask of the answer besides its text; sent as given.
+
+    `tools` and `tool_choice` go to the model that answers (the aggregator, or the only model), never to
+    proposers. `extra` is merged into the request body last, for fields Mixtura does not know.
+    """
+
+    tools: list[JsonObject] | None = None
+    tool_choice: str | JsonObject | None = None
+    response_format: JsonObject | None = None
+    stop: str | list[str] | None = None
+    service_tier: str | None = None
+    user: str | None = None
+    extra: JsonObject = {}
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One call to one model. `max_tokens` counts reasoning too; None leaves it to the provider."""
+
+    model: str
+    messages: tuple[Message, ...]
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    options: ChatOptions = ChatOptions()
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tokens and provider-side seconds of one call, or of several added up.
+
+    `reasoning_tokens` are part of `completion_tokens`, `cached_tokens` part of `prompt_tokens`.
+    Times are seconds as Groq reports them: `queue_time` before work began, then prompt and completion.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    queue_time: float = 0.0
+    prompt_time: float = 0.0
+    completion_time: float = 0.0
+    estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            queue_time=self.queue_time + other.queue_time,
+            prompt_time=self.prompt_time + other.prompt_time,
+            completion_time=self.completion_time + other.completion_time,
+            estimated=self.estimated or other.estimated,
+        )
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Seconds of one call as its caller saw them.
+
+    `queue` is the provider's own figure (0 when it gives none), `first_token` is None unless the reply was
+    streamed, `waited` is time spent between attempts, `total` runs from the first attempt to the last byte.
+    """
+
+    total: float = 0.0
+    queue: float = 0.0
+    first_token: float | None = None
+    waited: float = 0.0
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """A piece of a streamed reply: answer text, reasoning text, or both; either may be empty."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole reply. `text` may be empty; `cost` is dollars, None when no price is known."""
+
+    model: str
+    text: str
+    reasoning: str = ""
+    finish_reason: FinishReason = "stop"
+    tool_calls: list[JsonObject] | None = None
+    usage: Usage = Usage()
+    cost: float | None = None
+    timing: Timing = Timing()
+    attempts: int = 1
+    id: str = ""
+    seed: int | None = None
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    extra: JsonObject = {}

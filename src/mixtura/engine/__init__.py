@@ -1,0 +1,1 @@
+"""Runs a recipe over models and says what happens, event by event."""

@@ -1,0 +1,247 @@
+"""Every error Mixtura raises, split by what the caller can do about it.
+
+MixturaError
+├── ConfigError             fix what you wrote: a setting, an option, a file
+│   ├── RecipeError         ... a recipe (names the file, the key and what was expected)
+│   ├── MissingKeyError     ... an API key is not set
+│   └── InputError          ... the question or conversation itself
+├── BudgetError             the run would cost more than allowed; nothing was sent
+├── DeadlineError           the time the caller gave was over before anything could be answered
+├── ModelError              one call to one model failed; `.action` says what a run does about it
+│   ├── UnreachableError    retry       no connection, or it broke
+│   ├── OverloadedError     retry       498, 500, 502, 503, 504: the provider is busy or broken
+│   ├── BrokenReplyError    retry       an answer arrived that is not a completion
+│   ├── BadGenerationError  retry       the model's own output failed validation (tools, JSON)
+│   ├── RateLimitedError    wait        429: a limit that refills; `.retry_after` says when
+│   ├── ModelGoneError      substitute  shut down or unknown; names the replacement and the nearest live ids
+│   ├── TimedOutError       drop        nothing, or not enough, within the time it had
+│   ├── TooLargeError       drop        413 or context_length_exceeded: can never fit as it is
+│   ├── RejectedError       drop        400, 422: the request itself is wrong for this model
+│   └── UnauthorizedError   drop        401, 403: the key is wrong or not allowed
+└── NoAnswerError           a run ended without one usable draft; `.failures` says why for each call
+"""
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+Action = Literal["retry", "wait", "substitute", "drop"]
+
+_SECRETS = re.compile(
+    r"\b(?:gsk_|sk-|csk-|xai-|hf_|r8_)[A-Za-z0-9_\-*.]{4,}|(?<=[Bb]earer )[^\s\"',}]+|\borg_[A-Za-z0-9]{3,}"
+)
+
+
+def scrub(text: str) -> str:
+    """Return `text` without API keys, bearer tokens and organisation ids, whoever wrote them there."""
+    return _SECRETS.sub("***", text)
+
+
+class MixturaError(Exception):
+    """The root; catch it to catch everything Mixtura means to raise. Its text never holds a secret."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str) -> None:
+        self.message = scrub(message)
+        super().__init__(self.message)
+
+
+class ConfigError(MixturaError):
+    """Something the user wrote has to be changed before a run can start."""
+
+    exit_code = 3
+
+
+class RecipeError(ConfigError):
+    """A recipe cannot be used: `where` is its file and key, the text says what was expected."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        self.where = where
+        self.problem = problem
+        super().__init__(f"{where}: {problem}")
+
+
+class MissingKeyError(ConfigError):
+    """No API key for `provider`; `env` is the variable that should hold it."""
+
+    def __init__(self, provider: str, env: str, hint: str = "") -> None:
+        self.provider = provider
+        self.env = env
+        super().__init__(f"no API key for {provider!r}: set {env}{hint}")
+
+
+class InputError(ConfigError):
+    """The question cannot be asked as it is (empty, too long, not text)."""
+
+    exit_code = 2
+
+
+class BudgetError(MixturaError):
+    """The run could cost `worst` dollars and may cost `allowed`; nothing was sent."""
+
+    def __init__(self, worst: float | None, allowed: float, why: str = "") -> None:
+        self.worst = worst
+        self.allowed = allowed
+        said = f"could cost up to ${worst:.6f}" if worst is not None else f"has no known price ({why})"
+        super().__init__(
+            f"the run {said} and at most ${allowed:.6f} is allowed; nothing was sent: "
+            "raise --max-cost, or take a smaller recipe or max_tokens"
+        )
+
+
+class DeadlineError(MixturaError):
+    """The deadline passed before the run had anything to answer with."""
+
+    exit_code = 75
+
+
+class ModelError(MixturaError):
+    """One call to `provider`/`model` failed.
+
+    Attributes:
+        status: HTTP status, or None when none was received.
+        code: the provider's own error code, or "".
+        retry_after: seconds the provider asks to wait, or None.
+        spent: tokens and dollars are possible although the call failed (a stream that broke).
+    """
+
+    action: ClassVar[Action] = "drop"
+    kind: ClassVar[str] = "failed"
+
+    def __init__(
+        self,
+        provider: str,
+        model: str,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        retry_after: float | None = None,
+        attempts: int = 1,
+    ) -> None:
+        self.provider = provider
+        self.model = model
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+        self.attempts = attempts
+        self.reason = scrub(message)
+        super().__init__(f"{model} on {provider}: {self.reason}")
+
+
+class UnreachableError(ModelError):
+    """The provider could not be connected to, or the connection broke before an answer was whole."""
+
+    action = "retry"
+    kind = "unreachable"
+
+
+class OverloadedError(ModelError):
+    """The provider is busy or broken right now (498, 5xx)."""
+
+    action = "retry"
+    kind = "overloaded"
+
+
+class BrokenReplyError(ModelError):
+    """An answer arrived that is not a completion: no choices, not JSON, a stream that stopped half-way."""
+
+    action = "retry"
+    kind = "broken_reply"
+
+
+class BadGenerationError(ModelError):
+    """What the model generated failed the provider's validation (tool arguments, JSON mode)."""
+
+    action = "retry"
+    kind = "bad_generation"
+
+
+class RateLimitedError(ModelError):
+    """A limit that refills was hit; `retry_after` seconds until the call would fit, None when not said."""
+
+    exit_code = 75
+    action = "wait"
+    kind = "rate_limited"
+
+
+class ModelGoneError(ModelError):
+    """The model is shut down or unknown; `replacement` and `nearest` are live ids to use in its place."""
+
+    exit_code = 3
+    action = "substitute"
+    kind = "model_gone"
+
+    def __init__(
+        self,
+        provider: str,
+        model: str,
+        message: str,
+        *,
+        replacement: str | None = None,
+        nearest: Sequence[str] = (),
+        status: int | None = None,
+        code: str = "",
+    ) -> None:
+        self.replacement = replacement
+        self.nearest = tuple(nearest)
+        super().__init__(provider, model, message, status=status, code=code)
+
+
+class TimedOutError(ModelError):
+    """The call did not finish in the time it had."""
+
+    exit_code = 75
+    kind = "timed_out"
+
+
+class TooLargeError(ModelError):
+    """The request can never fit the model's window or a per-minute limit; waiting does not help."""
+
+    kind = "too_large"
+
+
+class RejectedError(ModelError):
+    """The provider says that the request itself is wrong for this model."""
+
+    kind = "rejected"
+
+
+class UnauthorizedError(ModelError):
+    """The key is wrong, expired or not allowed to use this model."""
+
+    exit_code = 3
+    kind = "unauthorized"
+
+
+_URGENCY: tuple[type[ModelError], ...] = (
+    UnauthorizedError,
+    ModelGoneError,
+    TooLargeError,
+    RejectedError,
+    RateLimitedError,
+    UnreachableError,
+)
+
+
+class NoAnswerError(MixturaError):
+    """No draft survived; `failures` holds each call's error, the most telling first.
+
+    Attributes:
+        answer: the `mixtura.events.Answer` so far (no text, but usage, cost and decisions), when a run made one.
+    """
+
+    def __init__(self, failures: Sequence[ModelError], message: str = "") -> None:
+        rank = {kind: place for place, kind in enumerate(_URGENCY)}
+        self.failures = tuple(sorted(failures, key=lambda failure: rank.get(type(failure), len(rank))))
+        self.answer: object | None = None
+        if not message and self.failures:
+            first, more = self.failures[0], len({f.message for f in self.failures}) - 1
+            message = first.message + (f" (and {more} other failure{'s' * (more > 1)})" if more else "")
+        super().__init__(message or "no model gave an answer")
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # the class default, made precise by the failure
+        """The exit code of the most telling failure."""
+        return self.failures[0].exit_code if self.failures else 1

@@ -1,0 +1,1 @@
+"""Who can answer: the `ChatModel` protocol, its implementations, and the catalogue."""

@@ -1,0 +1,89 @@
+"""The one seam between the engine and whatever can answer: `ChatModel`, and what is known about a model."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from mixtura.chat import ChatRequest, Completion, Delta, Usage
+
+Emit = Callable[[Delta], None]
+
+
+class ChatModel(Protocol):
+    """Anything that answers a request.
+
+    Behaviour (retries, limits, prices, tracing) is added by wrapping one `ChatModel` in another.
+    """
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        """Answer `request` whole.
+
+        Args:
+            request: what to ask.
+            emit: called with every piece as it arrives; None means nobody watches, so that the reply need
+                not be streamed.
+            deadline: event-loop time (`loop.time()`) after which the caller has no use for the answer. An
+                implementation must not start waits that end later; cancelling at the deadline is the
+                caller's part.
+
+        Raises:
+            ModelError: the call failed; its class says what may be done.
+        """
+        ...
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Dollars per million tokens; `cached` is the price of a cached prompt token, None for no discount."""
+
+    input: float
+    output: float
+    cached: float | None = None
+
+    def cost(self, usage: Usage) -> float:
+        """Dollars for `usage`."""
+        cached = self.input if self.cached is None else self.cached
+        fresh = usage.prompt_tokens - usage.cached_tokens
+        return (fresh * self.input + usage.cached_tokens * cached + usage.completion_tokens * self.output) / 1e6
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known about a model before it is called; everything but the id may be unknown.
+
+    `window` and `max_output` are tokens. `efforts` are the reasoning_effort values it takes (empty: it takes
+    none); a model with `reasons` spends completion tokens on thinking.
+    """
+
+    id: str
+    provider: str
+    window: int | None = None
+    max_output: int | None = None
+    price: Price | None = None
+    efforts: tuple[str, ...] = ()
+    default_effort: str | None = None
+    reasons: bool = False
+
+
+class Served(NamedTuple):
+    """A model ready to be called, and its card."""
+
+    chat: ChatModel
+    card: ModelCard
+
+
+class Models(Protocol):
+    """Finds who answers for (provider, model); the engine's only way to a model."""
+
+    def find(self, provider: str, model: str) -> Served:
+        """Return the model. An unknown id is still served: only the provider can know.
+
+        Raises:
+            ConfigError: the provider is unknown, or its key is missing.
+        """
+        ...
+
+    def replacement(self, provider: str, model: str) -> str | None:
+        """Return the id that the catalogue names in place of `model`, None when it names none."""
+        ...

@@ -1,0 +1,207 @@
+"""Providers and models as data: where they are served, their windows, prices, limits and lives.
+
+The rows stand in `data/providers.toml` and `data/<provider>.toml`, each with the date it was checked and its
+source. A user's own rows are added with `Catalog.load(extra=...)`. Nothing here is called over the network.
+"""
+
+import datetime as dt
+import difflib
+import functools
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from mixtura.errors import ConfigError
+from mixtura.models.base import ModelCard, Price
+
+Plan = Literal["free", "developer", "enterprise"]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Requests and tokens per minute and per day; None means no such limit is known."""
+
+    rpm: int | None = None
+    rpd: int | None = None
+    tpm: int | None = None
+    tpd: int | None = None
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Where models are served and how its dialect of the OpenAI wire differs. See data/providers.toml."""
+
+    title: str
+    base_url: str
+    base_url_env: str = ""
+    base_url_suffix: str = ""
+    key_env: str = ""
+    key_optional: bool = False
+    keys_at: str = ""
+    max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    usage_option: bool = False
+    reasoning: Literal["", "groq"] = ""
+    max_concurrency: int | None = None
+    checked: dt.date | None = None
+
+
+class CatalogModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One model of one provider, alive or gone. Unknown figures are None."""
+
+    id: str
+    provider: str = ""
+    family: str = ""
+    released: dt.date | None = None
+    shut_down: dt.date | None = None
+    enterprise_since: dt.date | None = None
+    replacement: str | None = None
+    window: int | None = None
+    max_output: int | None = None
+    price: Price | None = None
+    speed: float | None = None
+    reasons: bool = False
+    efforts: tuple[str, ...] = ()
+    default_effort: str | None = None
+    free: Limits | None = None
+    developer: Limits | None = None
+    note: str = ""
+    checked: dt.date | None = None
+    source: str = ""
+
+    def served(self, day: dt.date, plan: Plan = "free") -> bool:
+        """Say whether a key of `plan` could use the model on `day`, as far as the catalogue knows."""
+        if self.released is not None and day < self.released:
+            return False
+        if self.shut_down is not None and day >= self.shut_down:
+            return False
+        return plan == "enterprise" or self.enterprise_since is None or day < self.enterprise_since
+
+    def limits(self, plan: Plan) -> Limits | None:
+        """Return the limits of `plan`; an Enterprise key's are its own, so None."""
+        return {"free": self.free, "developer": self.developer}.get(plan)
+
+    @property
+    def card(self) -> ModelCard:
+        """The part of this row that the engine may know."""
+        return ModelCard(
+            id=self.id,
+            provider=self.provider,
+            window=self.window,
+            max_output=self.max_output,
+            price=self.price,
+            efforts=self.efforts,
+            default_effort=self.default_effort,
+            reasons=self.reasons,
+        )
+
+
+class _ModelFile(msgspec.Struct, forbid_unknown_fields=True):
+    checked: dt.date
+    source: str
+    models: list[CatalogModel]
+
+
+class Catalog:
+    """All providers and models known, by name and by (provider, id)."""
+
+    def __init__(self, providers: Mapping[str, Provider], models: Iterable[CatalogModel]) -> None:
+        self.providers = dict(providers)
+        self._models = {(model.provider, model.id): model for model in models}
+
+    @classmethod
+    def load(cls) -> "Catalog":
+        """Return the catalogue that ships with Mixtura (read once per process)."""
+        return _shipped()
+
+    def provider(self, name: str) -> Provider:
+        """Return a provider by name.
+
+        A name that is an `http://` or `https://` address is a provider of its own: an OpenAI-compatible server
+        at that address, its key, where it needs one, in MIXTURA_API_KEY.
+
+        Raises:
+            ConfigError: no such provider.
+        """
+        if name.startswith(("http://", "https://")):
+            return Provider(
+                title=name, base_url=name.rstrip("/"), key_env="MIXTURA_API_KEY", key_optional=True, usage_option=True
+            )
+        try:
+            return self.providers[name]
+        except KeyError:
+            near = difflib.get_close_matches(name, self.providers, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(self.providers))}"
+            raise ConfigError(f"unknown provider {name!r}: {hint}; a base URL works too") from None
+
+    def models(self, provider: str | None = None) -> list[CatalogModel]:
+        """Return every model, or those of one provider, in the catalogue's order."""
+        return [model for model in self._models.values() if provider in (None, model.provider)]
+
+    def get(self, provider: str, model: str) -> CatalogModel | None:
+        """Return the row of a model, None when the catalogue does not know it."""
+        return self._models.get((provider, model))
+
+    def live(self, provider: str, day: dt.date, plan: Plan = "free") -> list[str]:
+        """Return the ids a key of `plan` could use on `day`."""
+        return [model.id for model in self.models(provider) if model.served(day, plan)]
+
+    def replacement(self, provider: str, model: str) -> str | None:
+        """Return the id named in place of `model`: the provider's word, else the shipped note's."""
+        row = self.get(provider, model)
+        return row.replacement if row else None
+
+    def living_replacement(self, provider: str, model: str, day: dt.date, plan: Plan = "free") -> str | None:
+        """Follow replacements from `model` until one that is served on `day`; None when the chain ends first."""
+        seen = {model}
+        following = self.replacement(provider, model)
+        while following is not None and following not in seen:
+            row = self.get(provider, following)
+            if row is None or row.served(day, plan):
+                return following
+            seen.add(following)
+            following = row.replacement
+        return None
+
+    def nearest(self, provider: str, model: str, day: dt.date, count: int = 3) -> tuple[str, ...]:
+        """Return up to `count` served ids that look most like `model`, the most alike first."""
+        live = self.live(provider, day)
+        near = difflib.get_close_matches(model, live, n=count, cutoff=0.3)
+        return tuple(near or live[:count])
+
+
+def parse_models(text: str, provider: str) -> list[CatalogModel]:
+    """Read one provider's model file; each row inherits the file's date and source."""
+    parsed = msgspec.convert(tomllib.loads(text), _ModelFile)
+    return [
+        msgspec.structs.replace(
+            row, provider=provider, checked=row.checked or parsed.checked, source=row.source or parsed.source
+        )
+        for row in parsed.models
+    ]
+
+
+@functools.cache
+def _shipped() -> Catalog:
+    data = files("mixtura.models") / "data"
+    providers = msgspec.convert(tomllib.loads((data / "providers.toml").read_text("utf-8")), dict[str, Provider])
+    models = [
+        row
+        for name in providers
+        if (data / f"{name}.toml").is_file()
+        for row in parse_models((data / f"{name}.toml").read_text("utf-8"), name)
+    ]
+    return Catalog(providers, models)
+
+
+def read_models(path: Path, provider: str) -> list[CatalogModel]:
+    """Read a user's own model file.
+
+    Raises:
+        ConfigError: the file cannot be read or a row is wrong; the text names the file and the key.
+    """
+    try:
+        return parse_models(path.read_text("utf-8"), provider)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error
