@@ -126,7 +126,11 @@ class Catalog:
         """
         if name.startswith(("http://", "https://")):
             return Provider(
-                title=name, base_url=name.rstrip("/"), key_env="MIXTURA_API_KEY", key_optional=True, usage_option=True
+                title=name,
+                base_url=name.rstrip("/"),
+                key_env="MIXTURA_API_KEY",
+                key_optional=True,
+                usage_option=True,
             )
         try:
             return self.providers[name]
@@ -185,7 +189,9 @@ def parse_models(text: str, provider: str) -> list[CatalogModel]:
 @functools.cache
 def _shipped() -> Catalog:
     data = files("mixtura.models") / "data"
-    providers = msgspec.convert(tomllib.loads((data / "providers.toml").read_text("utf-8")), dict[str, Provider])
+    providers = msgspec.convert(
+        tomllib.loads((data / "providers.toml").read_text("utf-8")), dict[str, Provider]
+    )
     models = [
         row
         for name in providers
