@@ -26,9 +26,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The text of the turn: its string, or its text parts joined by newlines."""
         if isinstance(self.content, str):
             return self.content
-        return "\n".join(
-            str(part.get("text", "")) for part in self.content or () if part.get("type") == "text"
-        )
+        return "\n".join(str(part.get("text", "")) for part in self.content or () if part.get("type") == "text")
 
 
 class ChatOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -46,9 +46,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Dollars for `usage`."""
         cached = self.input if self.cached is None else self.cached
         fresh = usage.prompt_tokens - usage.cached_tokens
-        return (
-            fresh * self.input + usage.cached_tokens * cached + usage.completion_tokens * self.output
-        ) / 1e6
+        return (fresh * self.input + usage.cached_tokens * cached + usage.completion_tokens * self.output) / 1e6
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

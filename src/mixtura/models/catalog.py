@@ -189,9 +189,7 @@ def parse_models(text: str, provider: str) -> list[CatalogModel]:
 @functools.cache
 def _shipped() -> Catalog:
     data = files("mixtura.models") / "data"
-    providers = msgspec.convert(
-        tomllib.loads((data / "providers.toml").read_text("utf-8")), dict[str, Provider]
-    )
+    providers = msgspec.convert(tomllib.loads((data / "providers.toml").read_text("utf-8")), dict[str, Provider])
     models = [
         row
         for name in providers
