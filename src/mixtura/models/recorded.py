@@ -1,0 +1,168 @@
+"""Models that answer from recordings: what real models wrote to known questions, found again by the question.
+
+A recording file is JSONL, plain or gzipped, one question a line:
+`{"id", "question", "prompt", "answer", "outputs": {model: text}, "graded": {model: right?}}`; only `question`
+and `outputs` are required.
+"""
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from mixtura.chat import ChatRequest, Completion, Delta, Usage
+from mixtura.errors import ConfigError, RejectedError
+from mixtura.models.base import Emit
+
+ALIASES: Mapping[str, str] = {
+    "llama-3.1-8b-instant": "llama-3.1-8b-instruct",
+    "llama-3.3-70b-versatile": "llama-3.1-70b-instruct",
+    "gemma2-9b-it": "gemma-2-9b-it",
+    "mixtral-8x7b-32768": "mixtral-8x7b-instruct-v0.1",
+}
+"""The recorded name that stands in for a served id; the 70B recorded is one version older than the one served."""
+
+_JUNK = re.compile(r"(?:\s*(?:</s>|<\|(?:eot_id|im_end|endoftext|end)\|>|<end_of_turn>|<eos>))+\s*\Z")
+_PIECE = re.compile(r"\s?[^\W\d_]{1,6}|\s?\d{1,3}|\s+|[^\w\s]{1,3}|_", re.UNICODE)
+_KEY = 64  # characters of a question's longest line that index it
+
+
+def split_tokens(text: str) -> list[str]:
+    """Cut `text` into pieces of about a token's size; joined they are `text` again."""
+    pieces = _PIECE.findall(text)
+    # A character no branch takes (a combining mark, say) would be lost: then single characters are honest.
+    return pieces if sum(map(len, pieces)) == len(text) else list(text)
+
+
+def estimate_tokens(text: str) -> int:
+    """Return roughly how many tokens `text` is, without a tokenizer."""
+    return len(split_tokens(text))
+
+
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """One question and what each model wrote to it. `graded` says which outputs a grader called right."""
+
+    question: str
+    outputs: dict[str, str]
+    id: str | int = ""
+    prompt: str = ""
+    answer: str = ""
+    graded: dict[str, bool] = {}
+
+
+class Recordings:
+    """Recorded questions, found by the text that contains them.
+
+    Args:
+        rows: the recordings; of two with one question the first wins.
+        aliases: recorded names by served id, added to `ALIASES`.
+    """
+
+    def __init__(self, rows: Iterable[Recording], aliases: Mapping[str, str] | None = None) -> None:
+        self.rows = tuple(rows)
+        self.aliases = {**ALIASES, **(aliases or {})}
+        self._by_line: dict[str, list[Recording]] = {}
+        for row in self.rows:
+            self._by_line.setdefault(_longest_line(row.question), []).append(row)
+
+    @classmethod
+    def load(cls, *paths: Path | str, aliases: Mapping[str, str] | None = None) -> "Recordings":
+        """Read recording files.
+
+        Raises:
+            ConfigError: a file cannot be read or a line is no recording; the text names the file and the line.
+        """
+        return cls((row for path in paths for row in _read(Path(path))), aliases)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every recorded model, in the order of first appearance."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.outputs))
+
+    def name_of(self, model: str) -> str:
+        """Return the recorded name behind a served id; an id without alias is its own name."""
+        return self.aliases.get(model, model)
+
+    def find(self, text: str) -> Recording | None:
+        """Return the recording whose question (or prompt) occurs in `text`; of several the longest question's."""
+        found = [
+            row
+            for line in dict.fromkeys(line.strip()[:_KEY] for line in text.splitlines())
+            for row in self._by_line.get(line, ())
+            if row.question in text or (row.prompt and row.prompt in text)
+        ]
+        if not found:  # the question stands inside a line of somebody else's words
+            found = [row for row in self.rows if row.question in text]
+        return max(found, key=lambda row: len(row.question), default=None)
+
+    def output(self, model: str, text: str) -> str | None:
+        """Return what `model` wrote to the question in `text`, less trailing special tokens; None if unknown."""
+        row = self.find(text)
+        written = row.outputs.get(self.name_of(model)) if row else None
+        return None if written is None else _JUNK.sub("", written)
+
+
+class RecordedModel:
+    """A `ChatModel` that replays recordings; usage is estimated and marked so, time is not emulated."""
+
+    def __init__(self, recordings: Recordings, *, provider: str = "recorded") -> None:
+        self._recordings = recordings
+        self._provider = provider
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        """Replay what the model wrote to the question in the last user message.
+
+        Raises:
+            RejectedError: nothing was recorded for this model and question.
+        """
+        asked = next((turn.text for turn in reversed(request.messages) if turn.role == "user"), "")
+        text = self._recordings.output(request.model, asked)
+        if text is None:
+            raise RejectedError(
+                self._provider,
+                request.model,
+                f"no recording of this model for {asked[:60]!r}",
+                code="no_recording",
+            )
+        pieces = split_tokens(text)
+        finish = "stop"
+        if request.max_tokens is not None and len(pieces) > request.max_tokens:
+            pieces, finish = pieces[: request.max_tokens], "length"
+        if emit is not None:
+            for piece in pieces:
+                emit(Delta(text=piece))
+        prompt = sum(estimate_tokens(turn.text) for turn in request.messages)
+        return Completion(
+            model=request.model,
+            text="".join(pieces),
+            finish_reason="length" if finish == "length" else "stop",
+            usage=Usage(prompt_tokens=prompt, completion_tokens=len(pieces), estimated=True),
+        )
+
+
+def _longest_line(text: str) -> str:
+    return max((line.strip() for line in text.splitlines()), key=len, default="")[:_KEY]
+
+
+def _read(path: Path) -> Iterator[Recording]:
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as recordings: {error}") from error
+    decoder = msgspec.json.Decoder(Recording)
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = decoder.decode(line)
+        except msgspec.MsgspecError as error:
+            raise ConfigError(f"{path}, line {number}: not a recording: {error}") from error
+        if not row.question.strip():
+            raise ConfigError(f"{path}, line {number}: not a recording: its `question` is empty")
+        yield row
