@@ -1,0 +1,307 @@
+"""The simulated cloud without HTTP: who may ask, what lives, what is admitted, what is said, what is billed."""
+
+import datetime as dt
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mixtura.chat import JsonObject
+from mixtura.models.catalog import Catalog, CatalogModel, Limits
+from mixtura.models.recorded import Recordings, estimate_tokens
+from mixtura.sim import bodies, validate
+from mixtura.sim.faults import ErrorReply, Fault, FaultPlan, parse_faults, refusal
+from mixtura.sim.ledger import Ledger
+from mixtura.sim.options import SimOptions
+from mixtura.sim.quota import Quota, Refused
+from mixtura.sim.replies import Replies, Reply, Script, last_user_text, text_of
+from mixtura.sim.speech import Spoken, speak
+from mixtura.sim.timing import parse_profile
+
+PROVIDER = "groq"
+_REPLICAS = 3
+_OWNERS = {"openai": "OpenAI", "llama": "Meta", "meta-llama": "Meta", "gemma2": "Google", "qwen": "Alibaba Cloud"}
+SURROGATE_MARK = "\ue000"
+"""Stands for a lone surrogate until the body is bytes, because text with one cannot be encoded."""
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that will be answered: everything that its delivery needs."""
+
+    head: bodies.Head
+    spoken: Spoken
+    usage: bodies.CallUsage
+    stream: bool
+    include_usage: bool
+    fault: Fault | None
+    headers: dict[str, str]
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that was let in."""
+
+    org: str
+    request: JsonObject
+    model: CatalogModel
+    number: int
+    prompt_tokens: int
+    fault: Fault | None
+    headers: dict[str, str]
+
+
+class Cloud:
+    """All state of one simulated cloud.
+
+    Args:
+        options: how it behaves.
+        now: seconds since the cloud was started, in its own time.
+        wall: the real date, for nothing but an HTTP date in a Retry-After header.
+
+    Raises:
+        ConfigError: a file or a form in `options` cannot be read.
+    """
+
+    def __init__(
+        self,
+        options: SimOptions,
+        now: Callable[[], float],
+        wall: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self.options = options
+        self.now = now
+        self.ledger = Ledger()
+        self.requests: list[JsonObject] = []
+        self._wall = wall
+        self._start = dt.datetime.combine(options.as_of, dt.time(12), dt.UTC)
+        self._catalog = Catalog.load()
+        self._quotas: dict[tuple[str, str], Quota] = {}
+        self._ids = random.Random(f"{options.seed}/ids")
+        self._profile = parse_profile(options.profile)
+        faults = parse_faults(options.faults) if isinstance(options.faults, str) else options.faults
+        self._faults = FaultPlan(faults, options.seed)
+        recordings = Recordings.load(*options.recordings) if options.recordings else None
+        script = Script.load(Path(options.script)) if options.script else None
+        self._replies = Replies(options.reply, script, recordings, options.tokens)
+        extra = dict.fromkeys((*options.extra_models, *(recordings.models if recordings else ())))
+        self._extra = {name: CatalogModel(id=name, provider=PROVIDER) for name in extra}
+
+    def calendar(self) -> dt.datetime:
+        """Return the cloud's date: noon of `as_of` and what passed since."""
+        return self._start + dt.timedelta(seconds=self.now())
+
+    def base_headers(self) -> dict[str, str]:
+        """Return what every reply carries, a fresh request id among it."""
+        request_id = bodies.request_id(self._ids, int(self.calendar().timestamp() * 1000))
+        return {"vary": "Origin", "x-groq-region": "simulated", "x-request-id": request_id}
+
+    def organisation(self, authorization: str) -> str | None:
+        """Return the organisation id behind an Authorization header, None when its key is not accepted."""
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            return None
+        if not self.options.keys:
+            return bodies.organisation_id(key.strip())
+        name = self.options.keys.get(key.strip())
+        return None if name is None else bodies.organisation_id(name)
+
+    def models(self) -> list[JsonObject]:
+        """Return the rows of GET /models: what this plan may use today."""
+        day, plan = self.calendar().date(), self.options.plan
+        rows = [row for row in self._catalog.models(PROVIDER) if row.served(day, plan)]
+        return [self._listed(row) for row in (*rows, *self._extra.values())]
+
+    def _listed(self, row: CatalogModel) -> JsonObject:
+        released = dt.datetime.combine(row.released or dt.date(2025, 1, 1), dt.time(), dt.UTC)
+        owner = row.id.replace("/", "-").split("-")[0]
+        return {
+            "id": row.id,
+            "object": "model",
+            "created": int(released.timestamp()),
+            "owned_by": _OWNERS.get(owner, _OWNERS.get(row.id.split("/")[0], "Groq")),
+            "active": True,
+            "context_window": row.window or 131_072,
+            "public_apps": None,
+            "max_completion_tokens": row.max_output or row.window or 131_072,
+        }
+
+    def refuse_model(self, name: str) -> ErrorReply | None:
+        """Return the error for a model that this plan cannot use today, None for one that it can."""
+        if name in self._extra:
+            return None
+        row, day = self._catalog.get(PROVIDER, name), self.calendar().date()
+        if row is not None and row.shut_down is not None and day >= row.shut_down:
+            return ErrorReply(400, bodies.encode(bodies.decommissioned(name)), {})
+        if row is None or not row.served(day, self.options.plan):
+            return ErrorReply(404, bodies.encode(bodies.unknown_model(name)), {})
+        return None
+
+    def receive(self, authorization: str, raw: bytes) -> Admitted | ErrorReply:
+        """Take in one POST to /chat/completions and decide all that happens to it."""
+        self.ledger.arrived += 1
+        call = self.ledger.arrived
+        headers = self.base_headers()
+        reply = self._decide(authorization, raw, call, headers)
+        if isinstance(reply, ErrorReply):
+            self.ledger.refused[reply.status] += 1
+            return reply._replace(headers=headers | reply.headers)
+        return reply
+
+    def _decide(self, authorization: str, raw: bytes, call: int, headers: dict[str, str]) -> Admitted | ErrorReply:
+        org = self.organisation(authorization)
+        if org is None:
+            return _error(401, bodies.error("Invalid API Key", code="invalid_api_key"))
+        try:
+            request: Any = msgspec.json.decode(raw)
+        except msgspec.DecodeError as error:
+            return _error(400, bodies.error(f"could not parse the body as JSON: {error}"))
+        if not isinstance(request, dict):
+            return _error(400, bodies.error("the body must be a JSON object"))
+        self.requests.append(request)
+        name = str(request.get("model"))
+        fault = self._faults.choose(name, _safe_text(request), streaming=request.get("stream") is True)
+        if fault:
+            self.ledger.faults[fault.kind] += 1
+            if fault.refuses:
+                return refusal(fault, name, org, self._wall())
+            if fault.kind == "ignore_n":
+                request = {key: value for key, value in request.items() if key != "n"}
+        if wrong := validate.check_shape(request):
+            return _error(400, wrong)
+        if gone := self.refuse_model(name):
+            return gone
+        model = self._extra.get(name) or self._catalog.get(PROVIDER, name)
+        assert model is not None, "refuse_model lets only known ones pass"
+        text_tokens = _prompt_tokens(request)
+        # Recorded: 18 prompt tokens with the chat template round one message, 13 charged for the same.
+        prompt_tokens = text_tokens + 4 * len(request["messages"]) + 6
+        if wrong := validate.check_for_model(request, model, prompt_tokens):
+            return _error(400, wrong)
+        room = max((value for _, value in validate.asked_tokens(request)), default=0)
+        refused = self._admit(org, model, text_tokens + 5 + room, headers)
+        if refused is not None:
+            return self._limit_error(refused, org, name, str(request.get("service_tier") or "on_demand"))
+        return self._answer(
+            _Asked(
+                org=org,
+                request=request,
+                model=model,
+                number=call,
+                prompt_tokens=prompt_tokens,
+                fault=fault,
+                headers=headers,
+            )
+        )
+
+    def _admit(self, org: str, model: CatalogModel, tokens: int, headers: dict[str, str]) -> Refused | None:
+        if self.options.unlimited:
+            return None
+        if (org, model.id) not in self._quotas:
+            own = self.options.limits.get(model.id) or self.options.limits.get("*")
+            self._quotas[org, model.id] = Quota(own or model.limits(self.options.plan) or Limits())
+        quota, now = self._quotas[org, model.id], self.now()
+        refused = quota.admit(tokens, now)
+        headers |= quota.headers(now, refused)
+        return refused
+
+    def _limit_error(self, refused: Refused, org: str, model: str, tier: str) -> ErrorReply:
+        tier = "on_demand" if tier == "auto" else tier
+        named = (model, org, tier, refused.dimension, refused.limit)
+        if refused.never:
+            words, status = bodies.too_large_text(*named, refused.requested), 413
+        else:
+            words = bodies.limit_text(*named, refused.used, refused.requested, refused.wait_text)
+            status = 429
+        return _error(status, bodies.error(words, refused.kind, "rate_limit_exceeded"))
+
+    def _answer(self, asked: _Asked) -> Admitted | ErrorReply:
+        request, model, fault, headers = asked.request, asked.model, asked.fault, asked.headers
+        rng = random.Random(f"{self.options.seed}/{model.id}/{self.ledger.calls[model.id]}")
+        reply = self._replies.reply(request, asked.number, rng, reasons=model.reasons)
+        if reply.fault and fault is None:
+            (fault,) = parse_faults(reply.fault)
+            self.ledger.faults[fault.kind] += 1
+            if fault.refuses:
+                return refusal(fault, model.id, asked.org, self._wall())
+        reply = _spoiled(reply, fault)
+        if failed := _generation_error(request, reply):
+            return _error(400, failed)
+        room = max((value for _, value in validate.asked_tokens(request)), default=model.max_output)
+        spoken = speak(reply, request, model, room, rng)
+        times = self._profile.draw(model, asked.prompt_tokens, spoken.tokens, rng)
+        if fault and fault.kind == "slow":
+            times = msgspec.structs.replace(times, queue=times.queue + round(fault.number * 1e9))
+        head = bodies.Head(
+            id=bodies.completion_id(self._ids),
+            created=int(self.calendar().timestamp()),
+            model=model.id,
+            fingerprint=bodies.fingerprint(model.id, rng.randrange(_REPLICAS)),
+            request_id=headers["x-request-id"],
+            seed=request["seed"] if isinstance(request.get("seed"), int) else rng.getrandbits(31),
+        )
+        reasoned = spoken.reasoning_tokens if model.family == "gpt-oss" else None
+        options = request.get("stream_options")
+        wants_usage = bool(isinstance(options, dict) and options.get("include_usage"))
+        return Admitted(
+            head=head,
+            spoken=spoken,
+            usage=bodies.CallUsage(
+                prompt=asked.prompt_tokens, completion=spoken.tokens, reasoning=reasoned, times=times
+            ),
+            stream=request.get("stream") is True,
+            include_usage=wants_usage or bool(fault and fault.kind == "usage_last"),
+            fault=fault,
+            headers=headers,
+        )
+
+
+def _error(status: int, body: JsonObject) -> ErrorReply:
+    return ErrorReply(status, bodies.encode(body), {})
+
+
+def _safe_text(request: JsonObject) -> str:
+    """The last user text of a body whose shape nobody has checked yet."""
+    messages = request.get("messages")
+    if not isinstance(messages, list):
+        return ""
+    return last_user_text({"messages": [turn for turn in messages if isinstance(turn, dict)]})
+
+
+def _prompt_tokens(request: JsonObject) -> int:
+    texts = [text_of(turn) for turn in request["messages"]]
+    texts += [bodies.encode(turn["tool_calls"]).decode() for turn in request["messages"] if turn.get("tool_calls")]
+    if request.get("tools"):
+        texts.append(bodies.encode(request["tools"]).decode())
+    return sum(map(estimate_tokens, texts))
+
+
+def _spoiled(reply: Reply, fault: Fault | None) -> Reply:
+    kind = fault.kind if fault else None
+    if kind == "empty_text":
+        return Reply(text="")
+    if kind == "only_reasoning":
+        return Reply(text="", reasoning=reply.reasoning or reply.text or "", finish_reason="length")
+    if kind == "surrogate":
+        return msgspec.structs.replace(reply, text=f"{reply.text or ''} {SURROGATE_MARK}")
+    return reply
+
+
+def _generation_error(request: JsonObject, reply: Reply) -> JsonObject | None:
+    """Return the 400 body of a generation that fails the cloud's own checks, None when it passes."""
+    if request.get("tool_choice") == "required" and not reply.tool_calls:
+        return bodies.error(
+            "Tool choice is required, but model did not call a tool", code="tool_use_failed", failed_generation=""
+        )
+    wants = (request.get("response_format") or {}).get("type", "text")
+    if wants == "text" or reply.tool_calls:
+        return None
+    try:
+        msgspec.json.decode(reply.text or "")
+    except msgspec.DecodeError:
+        return bodies.error(
+            "Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details.",
+            code="json_validate_failed",
+            failed_generation=reply.text or "",
+        )
+    return None

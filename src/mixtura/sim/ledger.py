@@ -1,0 +1,51 @@
+"""What the simulated cloud counted, so that a client's figures can be held against the provider's bill."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Ledger:
+    """Counts of one simulated cloud since it was started.
+
+    Attributes:
+        arrived: chat calls that were received, whatever became of them.
+        calls: admitted calls by model.
+        prompt_tokens, completion_tokens: billed tokens by model; an aborted stream is billed for what was sent.
+        refused: answers that were no 200, by status.
+        faults: calls that a planned fault befell, by its kind.
+        in_flight, max_in_flight: admitted calls not yet answered, now and at most.
+        aborted: admitted calls whose client went away first.
+    """
+
+    def __init__(self) -> None:
+        self.arrived = 0
+        self.calls: Counter[str] = Counter()
+        self.prompt_tokens: Counter[str] = Counter()
+        self.completion_tokens: Counter[str] = Counter()
+        self.refused: Counter[int] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.in_flight = 0
+        self.max_in_flight = 0
+        self.aborted = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """All billed tokens."""
+        return self.prompt_tokens.total() + self.completion_tokens.total()
+
+    def bill(self, model: str, prompt: int, completion: int) -> None:
+        """Add one call's tokens."""
+        self.prompt_tokens[model] += prompt
+        self.completion_tokens[model] += completion
+
+    @contextmanager
+    def flight(self, model: str) -> Iterator[None]:
+        """Count a call as in flight for as long as the block runs."""
+        self.calls[model] += 1
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        try:
+            yield
+        finally:
+            self.in_flight -= 1

@@ -1,0 +1,89 @@
+"""What one organisation may ask of one model: four leaky buckets, and the headers and refusals they cause."""
+
+import math
+
+import msgspec
+
+from mixtura.limits.window import Bucket, Window, go_duration
+from mixtura.models.catalog import Limits
+
+MINUTE, DAY = 60.0, 86_400.0
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a call was not admitted; `wait` is seconds, inf when it can never fit."""
+
+    dimension: str
+    kind: str
+    limit: int
+    used: int
+    requested: int
+    wait: float
+
+    @property
+    def never(self) -> bool:
+        """Whether no waiting would make the call fit."""
+        return self.wait == math.inf
+
+    @property
+    def wait_text(self) -> str:
+        """The wait as the refusal's words give it."""
+        return go_duration(self.wait)
+
+
+class Quota:
+    """The four windows of one organisation and model; a limit that is None does not exist."""
+
+    def __init__(self, limits: Limits) -> None:
+        rows = (
+            ("requests per minute (RPM)", limits.rpm, MINUTE),
+            ("requests per day (RPD)", limits.rpd, DAY),
+            ("tokens per minute (TPM)", limits.tpm, MINUTE),
+            ("tokens per day (TPD)", limits.tpd, DAY),
+        )
+        self._buckets = {name: Bucket(Window(limit, span)) for name, limit, span in rows if limit is not None}
+        self._rpd = self._buckets.get("requests per day (RPD)")
+        self._tpm = self._buckets.get("tokens per minute (TPM)")
+
+    def admit(self, tokens: int, now: float) -> Refused | None:
+        """Charge one request of `tokens`, or say why it does not fit and charge no tokens.
+
+        A refused attempt still counts against the requests per day, as was observed on the real cloud.
+        """
+        asked = {name: tokens if name.startswith("tokens") else 1 for name in self._buckets}
+        waits = {name: bucket.wait(asked[name], now) for name, bucket in self._buckets.items()}
+        never = [name for name, wait in waits.items() if wait == math.inf]
+        full = never or [name for name, wait in waits.items() if wait > 0]
+        if not full:
+            for name, bucket in self._buckets.items():
+                bucket.take(asked[name], now)
+            return None
+        name = full[0]
+        bucket = self._buckets[name]
+        refused = Refused(
+            dimension=name,
+            kind=name.split(" ", 1)[0],
+            limit=int(bucket.window.limit),
+            used=bucket.used(now),
+            requested=asked[name],
+            wait=waits[name],
+        )
+        if self._rpd is not None and not never and self._rpd.wait(1, now) == 0:
+            self._rpd.take(1, now)
+        return refused
+
+    def headers(self, now: float, refused: Refused | None = None) -> dict[str, str]:
+        """Return the rate-limit headers: requests are those per day, tokens those per minute.
+
+        With a refusal for requests per minute the token headers are missing, as on the real cloud.
+        """
+        shown = [("requests", self._rpd), ("tokens", self._tpm)]
+        if refused and "RPM" in refused.dimension:
+            shown.pop()
+        kept = [(name, bucket) for name, bucket in shown if bucket is not None]
+        headers = {f"x-ratelimit-limit-{name}": f"{bucket.window.limit:.0f}" for name, bucket in kept}
+        headers |= {f"x-ratelimit-remaining-{name}": str(bucket.remaining(now)) for name, bucket in kept}
+        headers |= {f"x-ratelimit-reset-{name}": go_duration(bucket.reset(now)) for name, bucket in kept}
+        if refused and not refused.never:
+            headers["retry-after"] = str(math.ceil(refused.wait))
+        return headers

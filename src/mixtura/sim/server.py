@@ -1,0 +1,282 @@
+"""The simulated cloud over real HTTP: routes, waiting, and the ways a connection can break.
+
+async with simulated_cloud(SimOptions(profile="lpu")) as cloud:
+    ...                                     # cloud.url, cloud.ledger, cloud.requests
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from mixtura.chat import JsonObject
+from mixtura.sim import bodies, delivery
+from mixtura.sim.cloud import Admitted, Cloud
+from mixtura.sim.faults import ErrorReply
+from mixtura.sim.ledger import Ledger
+from mixtura.sim.options import SimOptions
+
+_PREFIXES = ("/openai/v1", "/v1", "")
+_MOST_BYTES = 64 * 1024 * 1024
+_UNCACHED = {"cache-control": "private, max-age=0, no-store, no-cache, must-revalidate"}
+_STREAMED = {"cache-control": "no-cache", "content-type": "text/event-stream"}
+
+
+class SimulatedCloud:
+    """A running simulated cloud, as a test or a command sees it."""
+
+    def __init__(self, cloud: Cloud, url: str) -> None:
+        self.cloud = cloud
+        self.url = url
+
+    @property
+    def base_url(self) -> str:
+        """What an OpenAI client takes as its base URL; Groq's own takes `url`."""
+        return f"{self.url}/openai/v1"
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the cloud counted and billed."""
+        return self.cloud.ledger
+
+    @property
+    def requests(self) -> list[JsonObject]:
+        """The bodies of all chat calls received, in order."""
+        return self.cloud.requests
+
+
+@asynccontextmanager
+async def simulated_cloud(
+    options: SimOptions | None = None, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[SimulatedCloud]:
+    """Serve a simulated cloud for as long as the block runs; port 0 takes a free one.
+
+    Raises:
+        ConfigError: a file or a form in `options` cannot be read.
+        OSError: the port is taken.
+    """
+    options = options or SimOptions()
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    cloud = Cloud(options, now=lambda: (loop.time() - start) * options.speed)
+    runner = web.AppRunner(_Routes(cloud).app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.05)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        real_host, real_port, *_ = runner.addresses[0]
+        shown = f"[{real_host}]" if ":" in real_host else real_host
+        yield SimulatedCloud(cloud, f"http://{shown}:{real_port}")
+    finally:
+        await runner.cleanup()
+
+
+async def serve(
+    options: SimOptions,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    ready: Callable[[SimulatedCloud], None] = lambda running: None,
+) -> None:
+    """Serve until cancelled; `ready` is told once the port is open."""
+    async with simulated_cloud(options, host=host, port=port) as running:
+        ready(running)
+        await asyncio.Event().wait()
+
+
+class _Routes:
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=_MOST_BYTES)
+        for prefix in _PREFIXES:
+            app.router.add_post(f"{prefix}/chat/completions", self._chat)
+            app.router.add_post(f"{prefix}/embeddings", self._embeddings)
+            app.router.add_get(f"{prefix}/models", self._models)
+            app.router.add_get(f"{prefix}/models/{{name:.+}}", self._model)
+        app.router.add_route("*", "/{path:.*}", self._unknown)
+        return app
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        try:
+            raw = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return self._error(413, bodies.error("Request Entity Too Large", code="request_too_large"))
+        call = self._cloud.receive(request.headers.get("authorization", ""), raw)
+        if isinstance(call, ErrorReply):
+            return _send_error(call)
+        with self._cloud.ledger.flight(call.head.model):
+            return await _Sending(self._cloud, call, request).run()
+
+    async def _models(self, request: web.Request) -> web.StreamResponse:
+        if refused := self._refused(request):
+            return refused
+        return self._json(200, {"object": "list", "data": self._cloud.models()})
+
+    async def _model(self, request: web.Request) -> web.StreamResponse:
+        if refused := self._refused(request):
+            return refused
+        name = request.match_info["name"]
+        row = next((row for row in self._cloud.models() if row["id"] == name), None)
+        return self._error(404, bodies.unknown_model(name)) if row is None else self._json(200, row)
+
+    async def _embeddings(self, request: web.Request) -> web.StreamResponse:
+        if refused := self._refused(request):
+            return refused
+        try:
+            body = await request.json()
+        except ValueError:
+            body = None
+        name = body.get("model") if isinstance(body, dict) else None
+        return self._error(404, bodies.unknown_model(str(name)))
+
+    async def _unknown(self, request: web.Request) -> web.StreamResponse:
+        return self._error(404, bodies.unknown_url(request.method, request.path))
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        if self._cloud.organisation(request.headers.get("authorization", "")) is None:
+            return self._error(401, bodies.error("Invalid API Key", code="invalid_api_key"))
+        return None
+
+    def _error(self, status: int, body: JsonObject) -> web.Response:
+        self._cloud.ledger.refused[status] += 1
+        return self._json(status, body)
+
+    def _json(self, status: int, body: JsonObject) -> web.Response:
+        return _send_error(ErrorReply(status, bodies.encode(body), self._cloud.base_headers()))
+
+
+def _send_error(reply: ErrorReply) -> web.Response:
+    headers = _UNCACHED | reply.headers | {"content-type": reply.content_type}
+    return web.Response(status=reply.status, body=reply.body, headers=headers)
+
+
+class _Sending:
+    """The delivery of one call, in the cloud's time."""
+
+    def __init__(self, cloud: Cloud, call: Admitted, request: web.Request) -> None:
+        self._cloud = cloud
+        self._call = call
+        self._request = request
+        self._start = cloud.now()
+        self._kind = call.fault.kind if call.fault else ""
+        self._sent_tokens = 0
+        self._broken = False
+
+    async def run(self) -> web.StreamResponse:
+        """Deliver, and bill what was generated by the time it ended, however it ended."""
+        call = self._call
+        done = False
+        try:
+            response = await (self._stream() if call.stream else self._whole())
+            done = True
+            return response
+        except (asyncio.CancelledError, ConnectionResetError):
+            # The client is gone: aiohttp cancels the handler, or a write finds the connection closed.
+            if not self._broken:
+                self._cloud.ledger.aborted += 1
+            raise
+        finally:
+            full = done and self._kind not in ("truncated", "error_event")
+            tokens = call.spoken.tokens if full else self._generated()
+            self._cloud.ledger.bill(call.head.model, call.usage.prompt if full or tokens else 0, tokens)
+
+    def _generated(self) -> int:
+        """Tokens generated so far: those sent of a stream, by the clock those of a whole reply."""
+        if self._call.stream:
+            return self._sent_tokens
+        times, total = self._call.usage.times, self._call.spoken.tokens
+        elapsed = (self._cloud.now() - self._start) * 1e9 - times.queue - times.prompt
+        return total if elapsed >= times.completion else max(0, int(total * elapsed / times.completion))
+
+    def _due(self, tokens: int) -> float:
+        """The moment, in the cloud's time, when `tokens` are generated."""
+        times, total = self._call.usage.times, self._call.spoken.tokens
+        share = tokens / total if total else 1.0
+        return self._start + (times.queue + times.prompt + times.completion * share) / 1e9
+
+    async def _until(self, moment: float) -> None:
+        if (wait := moment - self._cloud.now()) > 0:
+            await asyncio.sleep(wait / self._cloud.options.speed)
+
+    async def _whole(self) -> web.StreamResponse:
+        if self._kind == "silent":
+            await asyncio.Event().wait()
+        if self._kind == "reset":
+            return await self._break()
+        await self._until(self._due(self._call.spoken.tokens))
+        headers = self._call.headers | _UNCACHED | {"content-type": "application/json"}
+        if self._kind == "error_event":
+            return web.Response(status=400, body=delivery.failed_whole(), headers=headers)
+        body = delivery.whole(self._call)
+        if self._kind not in ("stall", "cut", "truncated", "drip", "reset_headers"):
+            return web.Response(body=body, headers=headers)
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(self._request)
+        if self._kind == "drip":
+            await self._drip(response, body)
+        elif self._kind != "reset_headers":
+            await response.write(body[: len(body) // 2])
+        return await self._end(response)
+
+    async def _stream(self) -> web.StreamResponse:
+        if self._kind == "silent":
+            await asyncio.Event().wait()
+        if self._kind == "reset":
+            return await self._break()
+        await self._until(self._due(0))
+        response = web.StreamResponse(headers=self._call.headers | _STREAMED)
+        await response.prepare(self._request)
+        if self._kind == "drip":
+            await self._drip(response, b"".join(event.data for event in delivery.events(self._call)))
+            return await self._end(response)
+        breaks = self._kind in ("stall", "cut", "truncated", "reset_headers")
+        # The role chunk comes before the first piece, so `number` pieces are that many events and one more.
+        left = int(self._call.fault.number) + (self._kind != "reset_headers") if self._call.fault else 0
+        pending: list[bytes] = []
+        for event in delivery.events(self._call):
+            if breaks and (left <= 0 or event.tokens >= self._call.spoken.tokens):
+                break
+            left -= 1
+            if pending and self._due(event.tokens) > self._cloud.now():
+                await response.write(b"".join(pending))
+                pending.clear()
+            await self._until(self._due(event.tokens))
+            pending.append(event.data)
+            self._sent_tokens = event.tokens
+        if pending:
+            await response.write(b"".join(pending))
+        return await self._end(response)
+
+    async def _end(self, response: web.StreamResponse) -> web.StreamResponse:
+        """Close the reply, or leave it as its fault demands."""
+        if self._kind == "stall":
+            await asyncio.Event().wait()
+        if self._kind in ("cut", "reset_headers"):
+            return await self._break()
+        await response.write_eof()
+        return response
+
+    async def _drip(self, response: web.StreamResponse, data: bytes) -> None:
+        pause = self._call.fault.number if self._call.fault else 1.0
+        for place in range(len(data)):
+            await response.write(data[place : place + 1])
+            self._sent_tokens = self._call.spoken.tokens * place // len(data)
+            await asyncio.sleep(pause / self._cloud.options.speed)
+
+    async def _break(self) -> web.StreamResponse:
+        """Reset the connection; losing it cancels this handler."""
+        self._broken = True
+        transport = self._request.transport
+        if transport is not None:
+            connection: socket.socket | None = transport.get_extra_info("socket")
+            if connection is not None and self._kind in ("reset", "reset_headers"):
+                # Linger for no time: the kernel sends RST instead of a tidy FIN.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+        await asyncio.Event().wait()
+        raise AssertionError("an aborted connection cancels its handler")
