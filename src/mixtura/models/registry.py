@@ -1,0 +1,187 @@
+"""`ModelRegistry`: from a provider's name and a model's id to a model ready to be called.
+
+Here the wrappers are put together, and here alone keys and base URLs are read: from the `env` that the
+registry is made with.
+"""
+
+import datetime as dt
+import os
+import random
+import urllib.parse
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from mixtura.chat import ChatRequest, Completion, JsonObject
+from mixtura.errors import ConfigError, MissingKeyError
+from mixtura.models.base import ChatModel, Emit, ModelCard, Price, Served
+from mixtura.models.catalog import Catalog, Provider
+from mixtura.models.failures import Failures
+from mixtura.models.http import Endpoint, HttpModel, list_models
+from mixtura.models.retry import Retrying, RetryPolicy
+from mixtura.models.sdk import SdkClient
+from mixtura.models.thinking import ThinkingApart
+from mixtura.models.wire import Dialect
+
+
+class Priced:
+    """A model whose completions carry their cost in dollars."""
+
+    def __init__(self, model: ChatModel, price: Price) -> None:
+        self._model = model
+        self._price = price
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        """Answer `request`. See `ChatModel.chat`."""
+        completion = await self._model.chat(request, emit=emit, deadline=deadline)
+        return msgspec.structs.replace(completion, cost=self._price.cost(completion.usage))
+
+
+class ModelRegistry:
+    """Finds models by provider and id; each is made once.
+
+    Args:
+        catalog: the providers and models known; None for the one that ships with Mixtura.
+        env: where keys, base URLs and proxies are read; None for the process's environment.
+        client: the user's own SDK client (groq, openai, or alike), which then makes every call.
+        rng: jitters the pauses between attempts.
+        policy: how often a failed call is tried.
+        today: the day by which models are alive or gone.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        client: object | None = None,
+        rng: random.Random | None = None,
+        policy: RetryPolicy | None = None,
+        today: Callable[[], dt.date] = dt.date.today,
+    ) -> None:
+        self.catalog = catalog or Catalog.load()
+        self._env = os.environ if env is None else env
+        self._client = None if client is None else SdkClient(client)
+        self._rng = rng or random.Random()
+        self._policy = policy or RetryPolicy()
+        self._today = today
+        self._served: dict[tuple[str, str], Served] = {}
+
+    def find(self, provider: str, model: str) -> Served:
+        """Return the model, its failures retried, its thinking apart and its cost known where a price is.
+
+        Raises:
+            ConfigError: the provider is unknown, or its base URL or key cannot be used.
+            MissingKeyError: it needs a key and none is set.
+        """
+        served = self._served.get((provider, model))
+        if served is None:
+            served = self._served[provider, model] = self._compose(provider, model)
+        return served
+
+    def replacement(self, provider: str, model: str) -> str | None:
+        """Return the id to use in place of `model`: the first of its replacements that is still served."""
+        return self.catalog.living_replacement(provider, model, self._today())
+
+    async def list_models(self, provider: str) -> list[JsonObject]:
+        """Return what the provider's own list of models says, row by row.
+
+        Raises:
+            ConfigError: as `find`.
+            ModelError: the list could not be had.
+        """
+        return await list_models(self.endpoint(provider), self._failures(provider))
+
+    def endpoint(self, provider: str) -> Endpoint:
+        """Return where `provider` is reached and with which key.
+
+        Raises:
+            ConfigError: the provider is unknown, or its base URL or key cannot be used.
+            MissingKeyError: it needs a key and none is set.
+        """
+        row = self.catalog.provider(provider)
+        url = _base_url(row, self._env)
+        return Endpoint(
+            provider=provider,
+            url=url,
+            key=_key(provider, row, self._env),
+            max_concurrency=row.max_concurrency,
+            proxy=_proxy(url, self._env),
+        )
+
+    def _failures(self, provider: str) -> Failures:
+        return Failures(provider, self.catalog, self._today)
+
+    def _compose(self, provider: str, model: str) -> Served:
+        row = self.catalog.get(provider, model)
+        dialect = Dialect.of(self.catalog.provider(provider), row)
+        chat: ChatModel
+        if self._client is None:
+            chat = HttpModel(self.endpoint(provider), dialect, self._failures(provider))
+        else:
+            chat = self._client.model(dialect, self._failures(provider))
+        chat = ThinkingApart(Retrying(chat, self._policy, self._rng))
+        card = row.card if row is not None else ModelCard(id=model, provider=provider)
+        if card.price is not None:
+            chat = Priced(chat, card.price)
+        return Served(chat, card)
+
+
+def _base_url(row: Provider, env: Mapping[str, str]) -> str:
+    given = env.get(row.base_url_env, "").strip() if row.base_url_env else ""
+    url = (given or row.base_url).rstrip("/")
+    if given and row.base_url_suffix and not url.endswith(row.base_url_suffix):
+        url += row.base_url_suffix
+    where = f"{row.base_url_env}: " if given else ""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ConfigError(f"{where}{url!r} is not a base URL; one looks like {row.base_url!r}")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"{where}a base URL must not hold a user or password; put the key into {row.key_env}")
+    return url
+
+
+def _key(provider: str, row: Provider, env: Mapping[str, str]) -> str:
+    key = env.get(row.key_env, "") if row.key_env else ""
+    if not key:
+        if not row.key_env or row.key_optional:
+            return ""
+        place = f" (a key is made at {row.keys_at})" if row.keys_at else ""
+        raise MissingKeyError(provider, row.key_env, f"{place}, or try `mixtura ask --sim`, which needs none")
+    if not key.isascii() or not key.isprintable() or any(letter.isspace() for letter in key):
+        raise ConfigError(
+            f"{row.key_env} holds white space or a character that no key has; was it copied with a line end?"
+        )
+    return key
+
+
+def _proxy(url: str, env: Mapping[str, str]) -> str | None:
+    """Return the proxy that `env` names for `url`, by the usual variables in either case."""
+    parts = urllib.parse.urlsplit(url)
+
+    def named(name: str) -> str:
+        return env.get(name.lower()) or env.get(name.upper()) or ""
+
+    proxy = named(f"{parts.scheme}_proxy") or named("all_proxy")
+    if not proxy or _bypassed(parts.hostname or "", parts.netloc, named("no_proxy")):
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if not proxy.startswith(("http://", "https://")):
+        raise ConfigError("the proxy of the environment is no HTTP proxy; unset it or list the host in NO_PROXY")
+    return proxy
+
+
+def _bypassed(host: str, address: str, listed: str) -> bool:
+    """Say whether NO_PROXY's list names a host: itself, with its port, a domain above it, or "*"."""
+    for entry in listed.lower().split(","):
+        name = entry.strip().lstrip(".")
+        if name == "*" or (name and (name in (host, address) or host.endswith(f".{name}"))):
+            return True
+    return False

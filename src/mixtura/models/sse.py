@@ -1,0 +1,121 @@
+"""Server-sent events: bytes in, events out, and the other way round. Knows nothing of models.
+
+The parser follows the HTML standard's grammar (LF, CR and CRLF, comments, several `data:` lines) with one
+liberty: what a stream that stops without its last blank line had said is delivered by `EventParser.finish`.
+"""
+
+from typing import NamedTuple
+
+LINE_LIMIT = 8 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+
+
+class ServerEvent(NamedTuple):
+    """One event; `event` is "" when the stream gave it no name."""
+
+    event: str
+    data: bytes
+
+
+class LineTooLongError(ValueError):
+    """A line, or one event's data, is longer than a parser is ready to hold."""
+
+
+class EventParser:
+    """Turns the bytes of one stream into events, however they are cut into chunks."""
+
+    def __init__(self, limit: int = LINE_LIMIT) -> None:
+        self._limit = limit
+        self._begun = False
+        self._after_cr = False
+        # The unfinished last line, as the chunks it came in: joined once, so that tiny chunks of a long line cost
+        # no more than its length.
+        self._rest: list[bytes] = []
+        self._rest_size = 0
+        self._event = ""
+        self._data: list[bytes] = []
+        self._data_size = 0
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
+        """Return the events that `chunk` completes.
+
+        Raises:
+            LineTooLongError: a line or an event is over the limit; the parser is of no use any more.
+        """
+        if self._after_cr and chunk:
+            self._after_cr = False
+            if chunk.startswith(b"\n"):
+                chunk = chunk[1:]
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if b"\n" not in chunk:
+            self._hold(chunk)
+            return []
+        lines = chunk.split(b"\n")
+        if self._rest:
+            self._rest.append(lines[0])
+            lines[0] = b"".join(self._rest)
+        rest = lines.pop()
+        self._rest.clear()
+        self._rest_size = 0
+        if not self._begun:
+            self._begun = True
+            lines[0] = lines[0].removeprefix(_BOM)
+        events = self._read(lines)
+        if rest:
+            self._hold(rest)
+        return events
+
+    def finish(self) -> list[ServerEvent]:
+        """Return the event that the end of the stream completes, if it left one open."""
+        line = b"".join(self._rest)
+        self._rest.clear()
+        self._rest_size = 0
+        return self._read([line if self._begun else line.removeprefix(_BOM), b""])
+
+    def _hold(self, piece: bytes) -> None:
+        if not piece:
+            return
+        self._rest.append(piece)
+        self._rest_size += len(piece)
+        if self._rest_size > self._limit:
+            raise LineTooLongError(f"a line of the stream is longer than {self._limit} bytes")
+
+    def _read(self, lines: list[bytes]) -> list[ServerEvent]:
+        events = []
+        data = self._data
+        for line in lines:
+            if line.startswith(b"data:"):
+                value = line[6:] if line.startswith(b"data: ") else line[5:]
+                data.append(value)
+                self._data_size += len(value) + 1
+                if self._data_size > self._limit:
+                    raise LineTooLongError(f"an event of the stream is longer than {self._limit} bytes")
+            elif not line:
+                if data:
+                    events.append(ServerEvent(self._event, data[0] if len(data) == 1 else b"\n".join(data)))
+                    data.clear()
+                    self._data_size = 0
+                self._event = ""
+            else:
+                name, _, value = line.partition(b":")
+                if name == b"event":
+                    self._event = value.removeprefix(b" ").decode("utf-8", "replace")
+                elif name == b"data":
+                    data.append(b"")
+        return events
+
+
+def encode_event(data: bytes, event: str = "") -> bytes:
+    """Return one event as a stream's bytes; line ends inside `data` become several `data:` lines."""
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
+    if event:
+        return b"event: " + event.encode() + b"\ndata: " + data + b"\n\n"
+    return b"data: " + data + b"\n\n"
+
+
+def encode_comment(text: str = "") -> bytes:
+    """Return a comment, which keeps a quiet connection open and which every parser skips."""
+    return b": " + text.replace("\n", " ").replace("\r", " ").encode() + b"\n\n"
