@@ -1,1 +1,109 @@
-"""Mixtura."""
+"""Mixtura: a mixture of agents. Several proposer models draft, an aggregator turns the drafts into one answer.
+
+    from mixtura import Mixture
+    answer = await Mixture("balanced").ask("Why is the sky blue?")
+    print(answer.text)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mixtura._version import __version__
+
+if TYPE_CHECKING:
+    from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Timing, Usage
+    from mixtura.engine.forecast import Forecast
+    from mixtura.errors import (
+        BudgetError,
+        ConfigError,
+        DeadlineError,
+        InputError,
+        MissingKeyError,
+        MixturaError,
+        ModelError,
+        NoAnswerError,
+        RecipeError,
+    )
+    from mixtura.events import Answer, Draft, Event, fold
+    from mixtura.mixture import EventStream, Mixture, ask
+    from mixtura.models.base import ChatModel, ModelCard, Models, Price
+    from mixtura.models.catalog import Catalog
+    from mixtura.models.registry import ModelRegistry
+    from mixtura.recipe import Aggregator, Layer, Policy, Proposer, Recipe, recipe_names
+
+_HOME = {
+    "mixtura.chat": ("ChatOptions", "ChatRequest", "Completion", "Delta", "Message", "Timing", "Usage"),
+    "mixtura.engine.forecast": ("Forecast",),
+    "mixtura.errors": (
+        "BudgetError",
+        "ConfigError",
+        "DeadlineError",
+        "InputError",
+        "MissingKeyError",
+        "MixturaError",
+        "ModelError",
+        "NoAnswerError",
+        "RecipeError",
+    ),
+    "mixtura.events": ("Answer", "Draft", "Event", "fold"),
+    "mixtura.mixture": ("EventStream", "Mixture", "ask"),
+    "mixtura.models.base": ("ChatModel", "ModelCard", "Models", "Price"),
+    "mixtura.models.catalog": ("Catalog",),
+    "mixtura.models.registry": ("ModelRegistry",),
+    "mixtura.recipe": ("Aggregator", "Layer", "Policy", "Proposer", "Recipe", "recipe_names"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Aggregator",
+    "Answer",
+    "BudgetError",
+    "Catalog",
+    "ChatModel",
+    "ChatOptions",
+    "ChatRequest",
+    "Completion",
+    "ConfigError",
+    "DeadlineError",
+    "Delta",
+    "Draft",
+    "Event",
+    "EventStream",
+    "Forecast",
+    "InputError",
+    "Layer",
+    "Message",
+    "MissingKeyError",
+    "Mixture",
+    "MixturaError",
+    "ModelCard",
+    "ModelError",
+    "ModelRegistry",
+    "Models",
+    "NoAnswerError",
+    "Policy",
+    "Price",
+    "Proposer",
+    "Recipe",
+    "RecipeError",
+    "Timing",
+    "Usage",
+    "__version__",
+    "ask",
+    "fold",
+    "recipe_names",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Names are resolved on first use: importing the package must not cost what only a run needs.
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -58,7 +58,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     options: ChatOptions = ChatOptions()
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens and provider-side seconds of one call, or of several added up.
 
     `reasoning_tokens` are part of `completion_tokens`, `cached_tokens` part of `prompt_tokens`.
@@ -92,7 +92,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
-class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of one call as its caller saw them.
 
     `queue` is the provider's own figure (0 when it gives none), `first_token` is None unless the reply was

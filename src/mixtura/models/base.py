@@ -84,6 +84,10 @@ class Models(Protocol):
         """
         ...
 
+    def card(self, provider: str, model: str) -> ModelCard:
+        """Return what is known about the model; needs no key and no provider, and never fails."""
+        ...
+
     def replacement(self, provider: str, model: str) -> str | None:
         """Return the id that the catalogue names in place of `model`, None when it names none."""
         ...

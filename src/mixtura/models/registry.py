@@ -81,6 +81,11 @@ class ModelRegistry:
             served = self._served[provider, model] = self._compose(provider, model)
         return served
 
+    def card(self, provider: str, model: str) -> ModelCard:
+        """Return what the catalogue knows of the model; a card with nothing but its id when that is nothing."""
+        row = self.catalog.get(provider, model)
+        return row.card if row is not None else ModelCard(id=model, provider=provider)
+
     def replacement(self, provider: str, model: str) -> str | None:
         """Return the id to use in place of `model`: the first of its replacements that is still served."""
         return self.catalog.living_replacement(provider, model, self._today())
@@ -123,7 +128,7 @@ class ModelRegistry:
         else:
             chat = self._client.model(dialect, self._failures(provider))
         chat = ThinkingApart(Retrying(chat, self._policy, self._rng))
-        card = row.card if row is not None else ModelCard(id=model, provider=provider)
+        card = self.card(provider, model)
         if card.price is not None:
             chat = Priced(chat, card.price)
         return Served(chat, card)

@@ -1,0 +1,207 @@
+"""One call of a run: from a seat in the recipe to a completion, with its events, time limit and substitutes."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message
+from mixtura.engine import agree
+from mixtura.engine.context import Run
+from mixtura.errors import BrokenReplyError, MixturaError, ModelError, ModelGoneError, TimedOutError, TooLargeError
+from mixtura.events import Call, CallFailed, CallFinished, CallStarted, Draft, Failure, Role
+from mixtura.models.base import ModelCard
+from mixtura.recipe import Aggregator, Proposer
+from mixtura.tokens import estimate_messages
+
+Seat = Proposer | Aggregator
+
+# What a reply may take when the recipe does not say. Groq counts the asked-for maximum against the per-minute
+# limit, so it is not simply large; and a model that reasons spends most of it before the first word of the answer.
+_DRAFT_TOKENS = 1024
+_ANSWER_TOKENS = 2048
+_REASONING_TOKENS = {"none": 1024, "low": 2048, "medium": 4096, "default": 4096, "high": 8192}
+# An estimate this far over the window is no estimate error: the call is not even sent.
+_SURELY_TOO_LARGE = 1.35
+
+
+class Ask(NamedTuple):
+    """What to ask of a seat; `wrap` makes the finished call (a Draft for proposers)."""
+
+    role: Role
+    seat: Seat
+    messages: tuple[Message, ...]
+    layer: int = 0
+    options: ChatOptions = ChatOptions()
+
+
+def max_tokens(seat: Seat, card: ModelCard, role: Role) -> int | None:
+    """Return the output limit to ask for: the seat's own, else one that does not starve the model.
+
+    None (the provider's default) for models the catalogue does not know.
+    """
+    if seat.max_tokens is not None:
+        return seat.max_tokens
+    if card.max_output is None:
+        return None
+    wanted = _ANSWER_TOKENS if role == "aggregator" else _DRAFT_TOKENS
+    if card.reasons:
+        effort = seat.reasoning_effort or card.default_effort or "default"
+        wanted = max(wanted, _REASONING_TOKENS.get(effort, 4096))
+    return min(wanted, card.max_output)
+
+
+def request(seat: Seat, card: ModelCard, ask: Ask) -> ChatRequest:
+    """Return what is sent to `card`'s model for `ask`; settings a substitute does not take are left out."""
+    effort = seat.reasoning_effort
+    if effort is not None and card.id != seat.model and effort not in card.efforts:
+        effort = None
+    return ChatRequest(
+        model=card.id,
+        messages=ask.messages,
+        temperature=seat.temperature,
+        top_p=seat.top_p,
+        max_tokens=max_tokens(seat, card, ask.role),
+        seed=seat.seed,
+        reasoning_effort=effort,
+        options=ask.options,
+    )
+
+
+async def call(
+    run: Run, ask: Ask, until: float, on_delta: Callable[[int, Delta], None] | None = None
+) -> tuple[int, Completion]:
+    """Make one call and return its number and completion; the caller says that it finished.
+
+    Args:
+        run: the run it belongs to.
+        ask: what to ask of whom.
+        until: event-loop time by which it has to be over.
+        on_delta: gets the call's number and each piece; None does not stream.
+
+    Raises:
+        ModelError: it failed for good; a CallFailed event has been said.
+    """
+    number = run.next_call()
+    seat = ask.seat
+    run.say(
+        CallStarted(at=run.now, call=number, role=ask.role, model=seat.model, provider=seat.provider, layer=ask.layer)
+    )
+    emit = None if on_delta is None else lambda delta: on_delta(number, delta)
+    try:
+        return number, await _with_substitutes(run, ask, until, emit)
+    except ModelError as error:
+        run.say(CallFailed(at=run.now, failure=_failure(number, ask, error.kind, error.reason, error)))
+        raise
+    except asyncio.CancelledError:
+        run.say(CallFailed(at=run.now, failure=_failure(number, ask, "abandoned", "was no longer waited for")))
+        raise
+
+
+async def _with_substitutes(run: Run, ask: Ask, until: float, emit: Callable[[Delta], None] | None) -> Completion:
+    provider, model = ask.seat.provider, ask.seat.model
+    tried = [model]
+    while (known := run.options.gone.get((provider, model))) is not None and known not in tried:
+        run.decide("substituted", f"{model} is gone, {known} was asked instead", warning=True, gone=model, by=known)
+        model = known
+        tried.append(model)
+    while True:
+        try:
+            return await _once(run, ask, provider, model, until, emit)
+        except ModelGoneError as error:
+            following = _substitute(run, provider, model, error)
+            if following is None or following in tried:
+                raise
+            run.options.gone[(provider, model)] = following
+            run.decide(
+                "substituted", f"{model} is gone, {following} was asked instead", warning=True, gone=model, by=following
+            )
+            model = following
+            tried.append(model)
+
+
+def _substitute(run: Run, provider: str, model: str, error: ModelGoneError) -> str | None:
+    policy = run.recipe.policy
+    own = policy.substitutes.get(model)
+    if own is not None or not policy.substitute:
+        return own
+    return error.replacement or run.models.replacement(provider, model)
+
+
+async def _once(
+    run: Run, ask: Ask, provider: str, model: str, until: float, emit: Callable[[Delta], None] | None
+) -> Completion:
+    served = run.models.find(provider, model)
+    asked = request(ask.seat, served.card, ask)
+    window = served.card.window
+    if window is not None and (size := estimate_messages(asked.messages)) > window * _SURELY_TOO_LARGE:
+        raise TooLargeError(
+            provider, model, f"the prompt is about {size:,} tokens and the model reads at most {window:,}; not sent"
+        )
+    try:
+        async with asyncio.timeout_at(until):
+            return await served.chat.chat(asked, emit=emit, deadline=until)
+    except TimeoutError:
+        raise TimedOutError(provider, model, f"no whole answer within {until - run.start:.3g} s of the run") from None
+    except MixturaError:
+        raise
+    except Exception as error:
+        # A ChatModel may be a user's own: whatever it raises costs this call, never its siblings.
+        raise BrokenReplyError(provider, model, f"the model raised {type(error).__name__}: {error}") from error
+
+
+def _failure(number: int, ask: Ask, kind: str, reason: str, error: ModelError | None = None) -> Failure:
+    return Failure(
+        call=number,
+        role=ask.role,
+        model=ask.seat.model,
+        provider=ask.seat.provider,
+        kind=kind,
+        reason=reason,
+        layer=ask.layer,
+        status=error.status if error else None,
+        attempts=error.attempts if error else 1,
+    )
+
+
+def draft(number: int, ask: Ask, completion: Completion, *, lenient: bool = False) -> Draft:
+    """Return a proposer's completion as a draft, its final answer extracted (see `agree.extract`)."""
+    return Draft(
+        **_common(number, ask, completion),
+        layer=ask.layer,
+        weight=ask.seat.weight if isinstance(ask.seat, Proposer) else 1.0,
+        choice=agree.extract(completion.text, lenient=lenient),
+    )
+
+
+def finished(run: Run, number: int, ask: Ask, completion: Completion) -> None:
+    """Say that a call other than a proposer's is whole."""
+    run.say(CallFinished(at=run.now, done=Call(**_common(number, ask, completion))))
+
+
+def _common(number: int, ask: Ask, completion: Completion) -> dict[str, Any]:
+    return {
+        "call": number,
+        "role": ask.role,
+        "model": ask.seat.model,
+        "provider": ask.seat.provider,
+        "answered_by": completion.model,
+        "text": completion.text,
+        "reasoning": completion.reasoning,
+        "finish_reason": completion.finish_reason,
+        "tool_calls": completion.tool_calls,
+        "usage": completion.usage,
+        "cost": completion.cost,
+        "timing": completion.timing,
+        "attempts": completion.attempts,
+        "service_tier": completion.service_tier,
+        "extra": completion.extra,
+    }
+
+
+def without_tools(options: ChatOptions) -> ChatOptions:
+    """Return the options for a call that drafts: tools are for the model that answers."""
+    if options.tools is None and options.tool_choice is None:
+        return options
+    return msgspec.structs.replace(options, tools=None, tool_choice=None)

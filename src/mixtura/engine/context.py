@@ -1,0 +1,88 @@
+"""One run's state: its clock, its random numbers, its numbering of calls, and how it speaks."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from mixtura.chat import ChatOptions, Message
+from mixtura.events import Decision, DecisionKind, Event, Listener
+from mixtura.models.base import Models
+from mixtura.recipe import Recipe
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run may set for itself; None takes the recipe's policy.
+
+    `watched` says that somebody looks at the pieces as they come, so that calls are streamed.
+    `gone` is a cache that outlives the run: {(provider, model): the id that took its place}.
+    """
+
+    chat: ChatOptions = ChatOptions()
+    deadline: float | None = None
+    max_cost: float | None = None
+    seed: int | None = None
+    run: str = ""
+    started_at: float = 0.0
+    watched: bool = False
+    gone: dict[tuple[str, str], str] = {}
+
+
+class Run:
+    """The state of one run. Times inside are event-loop times in seconds, times said are since `start`."""
+
+    __slots__ = ("_calls", "_emit", "_marker", "conversation", "deadline", "fell_back", "loop", "models", "options",
+                 "recipe", "rng", "start")  # fmt: skip
+
+    def __init__(
+        self, recipe: Recipe, conversation: Sequence[Message], models: Models, emit: Listener, options: RunOptions
+    ) -> None:
+        self.recipe = recipe
+        self.conversation = tuple(conversation)
+        self.models = models
+        self.options = options
+        self.loop = asyncio.get_running_loop()
+        self.start = self.loop.time()
+        self.deadline = self.start + (recipe.policy.deadline if options.deadline is None else options.deadline)
+        seed = recipe.policy.seed if options.seed is None else options.seed
+        self.rng = random.Random(seed)
+        self.fell_back = False
+        self._emit = emit
+        self._calls = 0
+        self._marker = ""
+
+    @property
+    def question(self) -> str:
+        """The text of the last user message."""
+        return next((message.text for message in reversed(self.conversation) if message.role == "user"), "")
+
+    @property
+    def now(self) -> float:
+        """Seconds since the run began."""
+        return self.loop.time() - self.start
+
+    def say(self, event: Event) -> None:
+        """Hand an event to whoever listens."""
+        self._emit(event)
+
+    def decide(self, kind: DecisionKind, reason: str, *, warning: bool = False, **detail: Any) -> None:
+        """Say that something was decided."""
+        self.say(Decision(at=self.now, kind=kind, reason=reason, warning=warning, detail=detail))
+
+    def next_call(self) -> int:
+        """Return the number of the next call: 0, 1, 2, ..."""
+        self._calls += 1
+        return self._calls - 1
+
+    def marker(self, texts: Sequence[str]) -> str:
+        """Return the word that fences drafts in this run; none of `texts` contains it."""
+        while not self._marker or any(self._marker in text for text in texts):
+            self._marker = f"m{self.rng.getrandbits(48):012x}"
+        return self._marker
+
+    def until(self, stages_left: int) -> float:
+        """Return when the present stage must be over, so that the `stages_left` (itself included) share evenly."""
+        now = self.loop.time()
+        return now + (self.deadline - now) / max(stages_left, 1)

@@ -1,0 +1,108 @@
+"""Never worse: what may not pass as an answer, and the words about drafts that do not belong in one."""
+
+import re
+from collections.abc import Callable, Sequence
+
+from mixtura.chat import Completion
+from mixtura.engine.agree import refuses
+from mixtura.events import Draft
+
+_DRAFTS = (
+    r"(?:drafts?|candidate (?:answers?|responses?)|"
+    r"(?:proposed|provided|given|other|model|various) (?:answers?|responses?|models?))"
+)
+_LEAD_IN = re.compile(
+    r"^\W*(?:(?:based on|according to|having (?:reviewed|considered|compared|examined|read)"
+    r"|after (?:reviewing|considering|comparing|examining|analy[sz]ing|reading)"
+    r"|(?:by )?(?:combining|synthesi[sz]ing|merging|reviewing|comparing)|given|from|considering|looking at|across)"
+    rf"\s+(?:\w+\s+){{0,4}}?{_DRAFTS}\b[^.,:\n]{{0,60}}[,:.]\s*"
+    r"|here(?:'s| is) (?:the|a|my) (?:\w+ ){0,3}?(?:synthesi[sz]ed|combined|merged|consolidated|final|best)"
+    r" (?:\w+ ){0,2}?(?:answer|response)[^.,:\n]{0,60}[,:.]\s*)",
+    re.IGNORECASE,
+)
+_MENTION = re.compile(
+    r"\b(?:draft|candidate) (?:answer )?[A-H]\b|\b(?:the|these|all|both|several|most) drafts\b", re.IGNORECASE
+)
+_LEAD_IN_LIMIT = 200
+
+
+def problem(completion: Completion, drafts: Sequence[Draft]) -> str:
+    """Return why `completion` cannot stand as the answer, "" when it can.
+
+    A refusal stands when most of the drafts refuse as well: then it is what the models have to say.
+    """
+    if completion.tool_calls:
+        return ""
+    if not completion.text.strip():
+        return "wrote no answer" + (", only reasoning" if completion.reasoning else "")
+    if completion.finish_reason == "length":
+        return "was cut off at its output limit"
+    if completion.finish_reason == "content_filter":
+        return "was stopped by a content filter"
+    if refuses(completion.text) and drafts and 2 * sum(refuses(draft.text) for draft in drafts) <= len(drafts):
+        return "refused, while the drafts answer"
+    return ""
+
+
+def without_lead_in(text: str) -> str:
+    """Return `text` without an opening like "Based on the drafts, "; unchanged when it has none."""
+    found = _LEAD_IN.match(text)
+    if found is None or found.end() >= len(text.rstrip()):
+        return text
+    rest = text[found.end() :].lstrip()
+    return rest[:1].upper() + rest[1:]
+
+
+def mentions_drafts(text: str, conversation: str) -> bool:
+    """Say whether the answer talks about drafts although the conversation does not."""
+    return _MENTION.search(text) is not None and "draft" not in conversation.casefold()
+
+
+class LeadInFilter:
+    """Passes a streamed answer on, less an opening about drafts; holds back only as much as it must."""
+
+    def __init__(self, emit: Callable[[str], None], conversation: str) -> None:
+        self._emit = emit
+        self._held = ""
+        # Who asks about drafts may get an answer that begins with them.
+        self._open = "draft" in conversation.casefold()
+        self.removed = False
+
+    def add(self, text: str) -> None:
+        """Take the next piece of the answer."""
+        if self._open:
+            if text:
+                self._emit(text)
+            return
+        self._held += text
+        if len(self._held) < _LEAD_IN_LIMIT and _may_be_lead_in(self._held):
+            return
+        self.close()
+
+    def close(self) -> None:
+        """Let go of what is held; the answer is over or can no longer begin with such an opening."""
+        held, self._held = self._held, ""
+        if not self._open and held:
+            kept = without_lead_in(held)
+            self.removed = kept != held
+            held = kept
+        self._open = True
+        if held:
+            self._emit(held)
+
+
+_OPENERS = (
+    *("based", "according", "after", "having", "by", "combining", "synthesizing", "synthesising", "merging"),
+    *("reviewing", "comparing", "given", "from", "considering", "looking", "across", "here"),
+)
+
+
+def _may_be_lead_in(held: str) -> bool:
+    start = held.lstrip("\"'*_# \n\t").casefold()
+    if not start:
+        return True
+    if not any(opener.startswith(start) or start.startswith(opener) for opener in _OPENERS):
+        return False
+    found = _LEAD_IN.match(held)
+    # A lead-in that is whole needs the text behind it; one that is not can still become one up to a full stop.
+    return found.end() >= len(held.rstrip()) if found else not re.search(r"[.:\n]", held.strip())

@@ -1,0 +1,88 @@
+"""Fan-out: the proposers of a layer at the same time, each on its own, none able to lose the others."""
+
+import asyncio
+from collections.abc import Sequence
+
+from mixtura.chat import Delta, Message
+from mixtura.engine import agree, calls, prompts
+from mixtura.engine.context import Run
+from mixtura.engine.reading import read_drafts
+from mixtura.errors import ModelError
+from mixtura.events import CallDelta, CallFinished, Draft, Role
+from mixtura.recipe import Layer, Proposer
+
+
+class Drafting:
+    """One layer at work: the calls, what came of them, and when enough has come."""
+
+    def __init__(self, run: Run, role: Role, layer: int, until: float) -> None:
+        self.run = run
+        self.role = role
+        self.layer = layer
+        self.until = until
+        self.drafts: list[Draft] = []
+        self.errors: list[ModelError] = []
+        self._enough = 0
+        self._running: dict[asyncio.Task[None], Proposer] = {}
+        # Counted answers may end in a bare number where the question asks for one.
+        aggregator = run.recipe.aggregator
+        counts = aggregator is not None and aggregator.kind in ("vote", "auto")
+        self._lenient = counts and agree.asks_number(run.question)
+
+    async def ask_all(self, layer: Layer, previous: Sequence[Draft]) -> None:
+        """Ask every seat of `layer`; return when all are answered, failed, out of time, or a quorum is there."""
+        seats = layer.seats
+        quorum = self.run.recipe.policy.quorum
+        self._enough = len(seats) if quorum is None or self.role == "escalation" else min(quorum, len(seats))
+        if len(seats) == 1:
+            await self._propose(seats[0], previous)
+        else:
+            async with asyncio.TaskGroup() as group:
+                for seat in seats:
+                    self._running[group.create_task(self._propose(seat, previous))] = seat
+        self.drafts.sort(key=lambda draft: draft.call)
+
+    async def _propose(self, seat: Proposer, previous: Sequence[Draft]) -> None:
+        run = self.run
+        ask = calls.Ask(
+            self.role,
+            seat,
+            self._messages(seat, previous),
+            self.layer,
+            calls.without_tools(run.options.chat),
+        )
+        try:
+            number, completion = await calls.call(run, ask, self.until, self._watch if run.options.watched else None)
+        except ModelError as error:
+            self.errors.append(error)
+            return
+        self._keep(calls.draft(number, ask, completion, lenient=self._lenient))
+
+    def _keep(self, draft: Draft) -> None:
+        run = self.run
+        run.say(CallFinished(at=run.now, done=draft))
+        if not draft.text.strip():
+            why = " (it spent them on reasoning)" if draft.reasoning and draft.finish_reason == "length" else ""
+            run.decide("dropped", f"{draft.model} wrote an empty draft{why}", warning=True, call=draft.call)
+            return
+        if draft.finish_reason == "length":
+            run.decide("noticed", f"the draft of {draft.model} is cut off at its output limit", call=draft.call)
+        self.drafts.append(draft)
+        if len(self.drafts) == self._enough:
+            self._drop_stragglers()
+
+    def _drop_stragglers(self) -> None:
+        current = asyncio.current_task()
+        for task in self._running:
+            if task is not current and not task.done():
+                task.cancel()
+
+    def _watch(self, number: int, delta: Delta) -> None:
+        run = self.run
+        run.say(CallDelta(at=run.now, call=number, text=delta.text, reasoning=delta.reasoning))
+
+    def _messages(self, seat: Proposer, previous: Sequence[Draft]) -> tuple[Message, ...]:
+        conversation = prompts.with_system(self.run.conversation, seat.system)
+        if not previous:
+            return conversation
+        return read_drafts(self.run, seat, self.role, previous, prompts.SYNTHESIZE, conversation).messages

@@ -1,0 +1,51 @@
+"""What a model is shown of the drafts: shuffled, trimmed to fit, fenced."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from mixtura.chat import Message
+from mixtura.engine import calls, fit, prompts
+from mixtura.engine.context import Run
+from mixtura.events import Draft, Role
+from mixtura.tokens import estimate_messages
+
+After = Callable[[str, Sequence[int]], str]
+
+
+class Reading(NamedTuple):
+    """A prompt with drafts in it; `order[k]` is the place, among the drafts given, of the one labelled k."""
+
+    messages: tuple[Message, ...]
+    order: tuple[int, ...]
+
+
+def read_drafts(
+    run: Run,
+    seat: calls.Seat,
+    role: Role,
+    drafts: Sequence[Draft],
+    instructions: str,
+    conversation: Sequence[Message],
+    after: After | None = None,
+) -> Reading:
+    """Return what `seat` is sent to work on `drafts`.
+
+    Only the text of a draft is shown, never its reasoning, its author or an error. The order is drawn anew for
+    every reader, so that no draft profits from its place. `after(marker, order)` gives the text behind the drafts.
+    """
+    order = list(range(len(drafts)))
+    run.rng.shuffle(order)
+    marker = run.marker([draft.text for draft in drafts])
+    ending = after(marker, order) if after else ""
+    card = run.models.card(seat.provider, seat.model)
+    empty = prompts.with_drafts(conversation, instructions, [""] * len(drafts), marker, ending)
+    room = fit.room(card.window, calls.max_tokens(seat, card, role), estimate_messages(empty))
+    texts, left_out = fit.trim([drafts[place].text for place in order], room)
+    if left_out:
+        run.decide(
+            "trimmed",
+            f"{len(left_out)} of {len(drafts)} drafts shortened to fit the {card.window:,} tokens {seat.model} reads",
+            model=seat.model,
+            characters_left_out={drafts[order[place]].call: count for place, count in left_out.items()},
+        )
+    return Reading(prompts.with_drafts(conversation, instructions, texts, marker, ending), tuple(order))

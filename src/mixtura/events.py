@@ -1,0 +1,301 @@
+"""What a run says, and the answer it adds up to.
+
+A run is a stream of these events; `Answer` is a pure fold over them, so that a stored stream gives the same
+answer again. `at` is seconds since the run began. Calls are numbered from 0 in the order they were started.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import msgspec
+
+from mixtura.chat import FinishReason, JsonObject, Timing, Usage
+
+Role = Literal["proposer", "escalation", "reviewer", "selector", "aggregator"]
+Status = Literal["ok", "partial", "failed"]
+DecisionKind = Literal[
+    "agreed",  # the drafts end in the same answer: what would have followed was left out
+    "escalated",  # they do not: a stronger model was asked as well
+    "voted",  # the answer was counted, not written
+    "selected",  # a model named the best draft
+    "ranked",  # the proposers ranked the drafts
+    "synthesized",  # a model wrote the answer from the drafts; in which order it saw them
+    "fell_back",  # the aggregator gave nothing defensible: a draft (or its answer alone) took its place
+    "substituted",  # a model is gone and another was asked
+    "trimmed",  # drafts were shortened to fit
+    "dropped",  # a draft was left out: empty, or too late
+    "edited",  # words about the drafts were taken off the front of the answer
+    "noticed",  # something a reader should know, nothing was changed
+]
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="call"):
+    """One finished call: what was asked of whom, what came back, what it took."""
+
+    call: int
+    role: Role
+    model: str
+    provider: str
+    answered_by: str = ""
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: FinishReason = "stop"
+    tool_calls: list[JsonObject] | None = None
+    usage: Usage = Usage()
+    cost: float | None = None
+    timing: Timing = Timing()
+    attempts: int = 1
+    service_tier: str | None = None
+    extra: JsonObject = {}
+
+
+class Draft(Call, frozen=True, kw_only=True, tag_field="type", tag="draft"):
+    """A proposer's finished call. `choice` is the final answer found in its text, "" when none was."""
+
+    layer: int = 0
+    weight: float = 1.0
+    choice: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """One call that gave nothing: `kind` as in errors.py, or "abandoned"; `reason` a scrubbed sentence."""
+
+    call: int
+    role: Role
+    model: str
+    provider: str
+    kind: str
+    reason: str
+    layer: int = 0
+    status: int | None = None
+    attempts: int = 1
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
+    at: float = 0.0
+
+
+class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
+    """First event. `started_at` is Unix time in seconds, 0 when the caller gave none."""
+
+    run: str
+    recipe: str
+    calls: int
+    started_at: float = 0.0
+
+
+class CallStarted(_Event, frozen=True, kw_only=True, tag="call_started"):
+    """A request is about to be sent."""
+
+    call: int
+    role: Role
+    model: str
+    provider: str
+    layer: int = 0
+
+
+class CallDelta(_Event, frozen=True, kw_only=True, tag="call_delta", omit_defaults=True):
+    """A piece of a draft as it is written."""
+
+    call: int
+    text: str = ""
+    reasoning: str = ""
+
+
+class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
+    """A reply is whole."""
+
+    done: Draft | Call
+
+
+class CallFailed(_Event, frozen=True, kw_only=True, tag="call_failed"):
+    """A call failed for good, or was abandoned; its siblings go on."""
+
+    failure: Failure
+
+
+class Decision(_Event, frozen=True, kw_only=True, tag="decision", omit_defaults=True):
+    """Something was decided that a reader of the answer may want to know. `warning`: it should worry them."""
+
+    kind: DecisionKind
+    reason: str
+    warning: bool = False
+    detail: dict[str, Any] = {}
+
+
+class AnswerDelta(_Event, frozen=True, kw_only=True, tag="answer_delta", omit_defaults=True):
+    """A piece of the answer as it is written."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+class AnswerRestarted(_Event, frozen=True, kw_only=True, tag="answer_restarted"):
+    """Forget the pieces so far: the answer begins anew (see the decision before this event)."""
+
+
+class AnswerFinished(_Event, frozen=True, kw_only=True, tag="answer_finished", omit_defaults=True):
+    """The whole answer; it wins over the pieces. `source`: the call it came from, None for a vote."""
+
+    text: str
+    reasoning: str = ""
+    finish_reason: FinishReason = "stop"
+    tool_calls: list[JsonObject] | None = None
+    source: int | None = None
+
+
+class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished", omit_defaults=True):
+    """Last event, exactly one. `partial`: an answer, but not the one the recipe meant."""
+
+    status: Status
+    error: str = ""
+
+
+Event = (
+    RunStarted
+    | CallStarted
+    | CallDelta
+    | CallFinished
+    | CallFailed
+    | Decision
+    | AnswerDelta
+    | AnswerRestarted
+    | AnswerFinished
+    | RunFinished
+)
+Listener = Callable[[Event], None]
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision as the answer keeps it."""
+
+    kind: DecisionKind
+    reason: str
+    warning: bool = False
+    detail: dict[str, Any] = {}
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run came to.
+
+    Attributes:
+        text: the answer; the model's own words, without reasoning.
+        drafts: every draft that arrived, in the order of their calls, all layers.
+        calls: every other call that finished (reviewers, selector, aggregator).
+        failures: every call that did not.
+        decisions: what was decided on the way.
+        warnings: sentences for a person; empty when all went as the recipe says.
+        usage: tokens of all finished calls; `estimated` when a part of it is.
+        cost: dollars of all finished calls with a known price; None when none has one.
+        unpriced: models without a known price, whose cost is missing from `cost`.
+        seconds: wall time of the run.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: FinishReason = "unknown"
+    tool_calls: list[JsonObject] | None = None
+    source: int | None = None
+    status: Status = "failed"
+    error: str = ""
+    run: str = ""
+    recipe: str = ""
+    started_at: float = 0.0
+    seconds: float = 0.0
+    drafts: list[Draft] = []
+    calls: list[Call] = []
+    failures: list[Failure] = []
+    decisions: list[Note] = []
+    warnings: list[str] = []
+    usage: Usage = Usage()
+    cost: float | None = None
+    unpriced: list[str] = []
+
+    @property
+    def n_calls(self) -> int:
+        """How many calls finished."""
+        return len(self.drafts) + len(self.calls)
+
+    def to_json(self) -> bytes:
+        """Return the whole answer as one JSON object; keys are the attributes, plus `n_calls`."""
+        return msgspec.json.encode({**msgspec.structs.asdict(self), "n_calls": self.n_calls})
+
+
+class Fold:
+    """Collects events into an `Answer`; `add` is a listener, `answer()` may be asked at any time."""
+
+    __slots__ = ("_calls", "_decisions", "_drafts", "_failures", "_finished", "_pieces", "_started", "_text")
+
+    def __init__(self) -> None:
+        self._started: RunStarted | None = None
+        self._drafts: list[Draft] = []
+        self._calls: list[Call] = []
+        self._failures: list[Failure] = []
+        self._decisions: list[Decision] = []
+        self._pieces: list[str] = []
+        self._text: AnswerFinished | None = None
+        self._finished: RunFinished | None = None
+
+    def add(self, event: Event) -> None:
+        """Take the next event of the run."""
+        kind = type(event)
+        if kind is AnswerDelta:
+            self._pieces.append(event.text)  # type: ignore[union-attr]  # `kind is` is as good as isinstance
+        elif isinstance(event, CallFinished):
+            if isinstance(event.done, Draft):
+                self._drafts.append(event.done)
+            else:
+                self._calls.append(event.done)
+        elif isinstance(event, CallFailed):
+            self._failures.append(event.failure)
+        elif isinstance(event, Decision):
+            self._decisions.append(event)
+        elif isinstance(event, AnswerFinished):
+            self._text = event
+        elif isinstance(event, RunFinished):
+            self._finished = event
+        elif isinstance(event, RunStarted):
+            self._started = event
+        elif isinstance(event, AnswerRestarted):
+            self._pieces.clear()
+
+    def answer(self) -> Answer:
+        """Return the answer as far as it is known: pieces, until it is finished."""
+        done: list[Call] = [*self._drafts, *self._calls]
+        usage = Usage()
+        for call in done:
+            usage = usage + call.usage
+        priced = [call.cost for call in done if call.cost is not None]
+        final, ended, started = self._text, self._finished, self._started
+        return Answer(
+            text=final.text if final else "".join(self._pieces),
+            reasoning=final.reasoning if final else "",
+            finish_reason=final.finish_reason if final else "unknown",
+            tool_calls=final.tool_calls if final else None,
+            source=final.source if final else None,
+            status=ended.status if ended else "failed",
+            error=ended.error if ended else "the run has not finished",
+            run=started.run if started else "",
+            recipe=started.recipe if started else "",
+            started_at=started.started_at if started else 0.0,
+            seconds=ended.at if ended else 0.0,
+            drafts=sorted(self._drafts, key=lambda draft: draft.call),
+            calls=self._calls,
+            failures=self._failures,
+            decisions=[
+                Note(kind=said.kind, reason=said.reason, warning=said.warning, detail=said.detail)
+                for said in self._decisions
+            ],
+            warnings=[said.reason for said in self._decisions if said.warning],
+            usage=usage,
+            cost=sum(priced) if priced else None,
+            unpriced=sorted({call.model for call in done if call.cost is None}),
+        )
+
+
+def fold(events: Iterable[Event]) -> Answer:
+    """Return the answer that `events` add up to."""
+    folded = Fold()
+    for event in events:
+        folded.add(event)
+    return folded.answer()

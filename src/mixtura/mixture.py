@@ -1,0 +1,260 @@
+"""The one door: a recipe, models and listeners, composed; `ask` gives an `Answer`, `stream` its events."""
+
+import asyncio
+import atexit
+import functools
+import math
+import os
+import threading
+import time
+import uuid
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import msgspec
+
+from mixtura.chat import ChatOptions, JsonObject, Message
+from mixtura.engine.forecast import Forecast, forecast
+from mixtura.engine.run import RunOptions, drive, run
+from mixtura.errors import InputError, NoAnswerError
+from mixtura.events import Answer, Event, Fold, Listener
+from mixtura.models.base import Models
+from mixtura.recipe import Recipe
+
+Question = str | Sequence[Message | JsonObject]
+
+
+class AskOptions(TypedDict, total=False):
+    """What one question may set for itself.
+
+    Attributes:
+        system: a system prompt, put before the conversation's own.
+        options: tools, response_format, stop and the like, for the model that answers.
+        deadline: seconds for the whole run, in place of the recipe's.
+        max_cost: dollars the run may cost at most, decided before anything is sent.
+        seed: fixes what the run draws at random (the order drafts are shown in).
+    """
+
+    system: str | None
+    options: ChatOptions | None
+    deadline: float | None
+    max_cost: float | None
+    seed: int | None
+
+
+class EventStream:
+    """The events of one run, in order; leaving it (break, `aclose`, `async with`) stops everything that is open.
+
+    After the last event, iteration raises what `Mixture.ask` would raise, if anything.
+    """
+
+    def __init__(self, events: AsyncGenerator[Event, None], listeners: Sequence[Listener]) -> None:
+        self._events = events
+        self._listeners = listeners
+
+    def __aiter__(self) -> "EventStream":
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await anext(self._events)
+        for listener in self._listeners:
+            listener(event)
+        return event
+
+    async def aclose(self) -> None:
+        """Stop the run; returns when no call of it is open any more."""
+        await self._events.aclose()
+
+    async def __aenter__(self) -> "EventStream":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class Mixture:
+    """A recipe ready to be asked.
+
+    Safe to share between tasks: every question is a run of its own. Connections belong to the event loop and are
+    pooled there; there is nothing to close.
+
+        answer = await Mixture("balanced").ask("Why is the sky blue?")
+
+    Args:
+        recipe: a built-in name, a path to a .toml file, or a `Recipe`.
+        models: who answers; by default every provider of the catalogue, keys taken from `env`.
+        client: your own AsyncGroq, AsyncOpenAI, Groq or OpenAI client, asked for every model of the recipe.
+        env: where keys and base URLs are read; by default the process environment, at the time of this call.
+        listeners: called with every event of every run, in order, from the event loop; they must not block.
+
+    Raises:
+        RecipeError: no such recipe, or it is not one.
+    """
+
+    def __init__(
+        self,
+        recipe: str | Path | Recipe = "balanced",
+        *,
+        models: Models | None = None,
+        client: object | None = None,
+        env: Mapping[str, str] | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self.recipe = recipe if isinstance(recipe, Recipe) else Recipe.named(str(recipe))
+        self._models = models or _registry(client, env)
+        self._listeners = tuple(listeners)
+        self._gone: dict[tuple[str, str], str] = {}
+
+    async def ask(self, question: Question, **asked: Unpack[AskOptions]) -> Answer:
+        """Return the answer to `question`.
+
+        Args:
+            question: a text, or a conversation: `Message`s or dicts of the OpenAI wire, ending in what is asked.
+            **asked: see `AskOptions`.
+
+        Raises:
+            ConfigError: nothing was sent; something has to be set or written differently.
+            BudgetError: it could cost more than `max_cost`; nothing was sent.
+            NoAnswerError: no model gave a usable answer; its `answer` holds what is known.
+            DeadlineError: the deadline passed before anything usable came.
+        """
+        folded = Fold()
+        emit = folded.add if not self._listeners else _fan(folded.add, *self._listeners)
+        conversation, options = self._prepare(question, asked, watched=bool(self._listeners))
+        try:
+            await drive(self.recipe, conversation, self._models, emit, options)
+        except NoAnswerError as error:
+            error.answer = folded.answer()
+            raise
+        return folded.answer()
+
+    def stream(self, question: Question, **asked: Unpack[AskOptions]) -> EventStream:
+        """Return the events of a run over `question` as they happen; same arguments and errors as `ask`."""
+        conversation, options = self._prepare(question, asked, watched=True)
+        return EventStream(run(self.recipe, conversation, self._models, options), self._listeners)
+
+    def ask_sync(self, question: Question, **asked: Unpack[AskOptions]) -> Answer:
+        """`ask` for code without an event loop, or inside one that cannot await; proposers still run in parallel.
+
+        The run lives in one background thread shared by all such calls; Ctrl-C here stops it there.
+        """
+        return _portal().run(self.ask(question, **asked))
+
+    def forecast(self, question: Question, **asked: Unpack[AskOptions]) -> Forecast:
+        """Return the calls, tokens and dollars that `ask` would take at most; nothing is sent, no key is needed."""
+        conversation, options = self._prepare(question, asked, watched=False)
+        return forecast(self.recipe, conversation, self._models, options)
+
+    def _prepare(
+        self, question: Question, asked: AskOptions, *, watched: bool
+    ) -> tuple[tuple[Message, ...], RunOptions]:
+        conversation = as_conversation(question, asked.get("system"))
+        deadline = asked.get("deadline")
+        if deadline is not None and not (math.isfinite(deadline) and deadline > 0):
+            raise InputError(f"deadline: expected seconds above 0, got {deadline}")
+        cost = asked.get("max_cost")
+        if cost is not None and not (math.isfinite(cost) and cost >= 0):
+            raise InputError(f"max_cost: expected dollars, 0 or more, got {cost}")
+        options = RunOptions(
+            chat=asked.get("options") or ChatOptions(),
+            deadline=deadline,
+            max_cost=cost,
+            seed=asked.get("seed"),
+            run=uuid.uuid4().hex,
+            started_at=time.time(),
+            watched=watched,
+            gone=self._gone,
+        )
+        return conversation, options
+
+
+def ask(question: Question, recipe: str | Path | Recipe = "balanced", **asked: Unpack[AskOptions]) -> Answer:
+    """Ask one question of a recipe and wait for the answer; no event loop needed. See `Mixture.ask`."""
+    return Mixture(recipe).ask_sync(question, **asked)
+
+
+def as_conversation(question: Question, system: str | None = None) -> tuple[Message, ...]:
+    """Return `question` as messages.
+
+    Raises:
+        InputError: it is empty, holds characters that are not text, or is no conversation.
+    """
+    messages: list[Message] = []
+    if isinstance(question, str):
+        messages.append(Message(role="user", content=question))
+    else:
+        for place, said in enumerate(question):
+            try:
+                messages.append(said if isinstance(said, Message) else msgspec.convert(said, Message))
+            except msgspec.ValidationError as error:
+                raise InputError(f"message {place + 1} of the conversation: {error}") from error
+    if not messages or not any(message.text.strip() or _has_parts(message) for message in messages[-1:]):
+        raise InputError("the question is empty")
+    if system:
+        messages.insert(0, Message(role="system", content=system))
+    for message in messages:
+        text = message.text
+        if not text.isascii():
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise InputError(
+                    f"the question is not valid text: a lone surrogate at character {error.start + 1}; "
+                    "read it as UTF-8 before asking"
+                ) from error
+    return tuple(messages)
+
+
+def _has_parts(message: Message) -> bool:
+    return isinstance(message.content, list) and any(part.get("type") != "text" for part in message.content)
+
+
+def _fan(*listeners: Listener) -> Listener:
+    def emit(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return emit
+
+
+def _registry(client: object | None, env: Mapping[str, str] | None) -> Models:
+    from mixtura.models.registry import ModelRegistry
+
+    return ModelRegistry(client=client, env=os.environ if env is None else env)
+
+
+class _Portal:
+    """An event loop in a daemon thread, for callers that have none; one per process, started on first use."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="mixtura", daemon=True).start()
+        atexit.register(self._close)
+
+    def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            # Ctrl-C lands here, in the caller's thread; the run must not go on (and cost money) without it.
+            future.cancel()
+            raise
+
+    def _close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._loop.shutdown_asyncgens(), self._loop).result(timeout=5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+_portal_lock = threading.Lock()
+
+
+@functools.cache
+def _start_portal() -> _Portal:
+    return _Portal()
+
+
+def _portal() -> _Portal:
+    # Two threads asking first must not start two loops; functools.cache alone would let them.
+    with _portal_lock:
+        return _start_portal()
