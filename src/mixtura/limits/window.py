@@ -124,7 +124,7 @@ def parse_duration(text: str) -> float:
     """
     body = text.strip()
     sign = -1.0 if body.startswith("-") else 1.0
-    body = body.lstrip("+-") if body[:1] in ("+", "-") else body
+    body = body[1:] if body[:1] in ("+", "-") else body
     parts = list(_PART.finditer(body))
     if parts and "".join(part[0] for part in parts) == body:
         return sign * math.fsum(float(part[1]) * _UNITS[part[2]] for part in parts)

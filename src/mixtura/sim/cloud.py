@@ -181,7 +181,7 @@ class Cloud:
         room = max((value for _, value in validate.asked_tokens(request)), default=0)
         refused = self._admit(org, model, text_tokens + 5 + room, headers)
         if refused is not None:
-            return self._limit_error(refused, org, name, str(request.get("service_tier") or "on_demand"))
+            return _limit_error(refused, org, name, _tier(request))
         return self._answer(
             _Asked(
                 org=org,
@@ -204,16 +204,6 @@ class Cloud:
         refused = quota.admit(tokens, now)
         headers |= quota.headers(now, refused)
         return refused
-
-    def _limit_error(self, refused: Refused, org: str, model: str, tier: str) -> ErrorReply:
-        tier = "on_demand" if tier == "auto" else tier
-        named = (model, org, tier, refused.dimension, refused.limit)
-        if refused.never:
-            words, status = bodies.too_large_text(*named, refused.requested), 413
-        else:
-            words = bodies.limit_text(*named, refused.used, refused.requested, refused.wait_text)
-            status = 429
-        return _error(status, bodies.error(words, refused.kind, "rate_limit_exceeded"))
 
     def _answer(self, asked: _Asked) -> Admitted | ErrorReply:
         request, model, fault, headers = asked.request, asked.model, asked.fault, asked.headers
@@ -238,6 +228,7 @@ class Cloud:
             model=model.id,
             fingerprint=bodies.fingerprint(model.id, rng.randrange(_REPLICAS)),
             request_id=headers["x-request-id"],
+            tier=_tier(request),
             seed=request["seed"] if isinstance(request.get("seed"), int) else rng.getrandbits(31),
         )
         reasoned = spoken.reasoning_tokens if model.family == "gpt-oss" else None
@@ -254,6 +245,20 @@ class Cloud:
             fault=fault,
             headers=headers,
         )
+
+
+def _tier(request: JsonObject) -> str:
+    asked = request.get("service_tier")
+    return "on_demand" if asked in (None, "auto") else str(asked)
+
+
+def _limit_error(refused: Refused, org: str, model: str, tier: str) -> ErrorReply:
+    named = (model, org, tier, refused.dimension, refused.limit)
+    if refused.never:
+        words, status = bodies.too_large_text(*named, refused.requested), 413
+    else:
+        words, status = bodies.limit_text(*named, refused.used, refused.requested, refused.wait_text), 429
+    return _error(status, bodies.error(words, refused.kind, "rate_limit_exceeded"))
 
 
 def _error(status: int, body: JsonObject) -> ErrorReply:

@@ -29,7 +29,7 @@ from mixtura.sim.faults import parse_faults
 
 SIMULATED = "This is a simulated answer: no model was asked."
 _WORDS = (
-    "the a small large model answer draft question token window queue first last other each same new old and or "
+    "the a small large model answer draft round token window queue first last other each same new old and or "
     "but of to in on with from that this it we they is are was can may will gives takes holds keeps sees makes"
 )
 
@@ -172,7 +172,7 @@ def filler(tokens: int, rng: random.Random) -> str:
     known = _WORDS.split()
     words = [rng.choice(known) for _ in range(tokens)]
     text = " ".join(words)
-    assert estimate_tokens(text) == tokens
+    assert estimate_tokens(text) == tokens, "each word is one token"
     return text
 
 
