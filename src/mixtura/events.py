@@ -238,26 +238,28 @@ class Fold:
 
     def add(self, event: Event) -> None:
         """Take the next event of the run."""
-        kind = type(event)
-        if kind is AnswerDelta:
-            self._pieces.append(event.text)  # type: ignore[union-attr]  # `kind is` is as good as isinstance
-        elif isinstance(event, CallFinished):
-            if isinstance(event.done, Draft):
-                self._drafts.append(event.done)
-            else:
-                self._calls.append(event.done)
-        elif isinstance(event, CallFailed):
-            self._failures.append(event.failure)
-        elif isinstance(event, Decision):
-            self._decisions.append(event)
-        elif isinstance(event, AnswerFinished):
-            self._text = event
-        elif isinstance(event, RunFinished):
-            self._finished = event
-        elif isinstance(event, RunStarted):
-            self._started = event
-        elif isinstance(event, AnswerRestarted):
-            self._pieces.clear()
+        match event:
+            case AnswerDelta():
+                self._pieces.append(event.text)
+            case CallStarted() | CallDelta():
+                pass
+            case CallFinished():
+                if isinstance(event.done, Draft):
+                    self._drafts.append(event.done)
+                else:
+                    self._calls.append(event.done)
+            case Decision():
+                self._decisions.append(event)
+            case CallFailed():
+                self._failures.append(event.failure)
+            case AnswerRestarted():
+                self._pieces.clear()
+            case AnswerFinished():
+                self._text = event
+            case RunFinished():
+                self._finished = event
+            case RunStarted():
+                self._started = event
 
     def answer(self) -> Answer:
         """Return the answer as far as it is known: pieces, until it is finished."""

@@ -5,6 +5,7 @@ import atexit
 import functools
 import math
 import os
+import random
 import threading
 import time
 import uuid
@@ -105,6 +106,7 @@ class Mixture:
         self._models = models or _registry(client, env)
         self._listeners = tuple(listeners)
         self._gone: dict[tuple[str, str], str] = {}
+        self._rng = random.Random()
 
     async def ask(self, question: Question, **asked: Unpack[AskOptions]) -> Answer:
         """Return the answer to `question`.
@@ -161,6 +163,7 @@ class Mixture:
             deadline=deadline,
             max_cost=cost,
             seed=asked.get("seed"),
+            rng=self._rng,
             run=uuid.uuid4().hex,
             started_at=time.time(),
             watched=watched,

@@ -75,6 +75,11 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
             raise ValueError("proposers: expected at least one")
 
     @property
+    def size(self) -> int:
+        """How many calls the layer makes."""
+        return sum(proposer.samples for proposer in self.proposers)
+
+    @property
     def seats(self) -> tuple[Proposer, ...]:
         """Every call of the layer: each proposer once per sample, seeds counted up."""
         return tuple(
@@ -164,19 +169,19 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     def __post_init__(self) -> None:
         if not self.layers:
             raise ValueError("layers: expected at least one layer of proposers")
-        last = len(self.layers[-1].seats)
+        last = self.layers[-1].size
         if self.aggregator is None and (last > 1 or self.escalate is not None):
             raise ValueError(f"aggregator: expected one, since {last} drafts have to become one answer")
-        if self.policy.quorum is not None and self.policy.quorum > min(len(layer.seats) for layer in self.layers):
+        if self.policy.quorum is not None and self.policy.quorum > min(layer.size for layer in self.layers):
             raise ValueError(f"policy.quorum: {self.policy.quorum} drafts are more than the smallest layer makes")
 
     @property
     def calls(self) -> int:
         """How many calls a run makes when nothing fails, agrees early or has to be repeated."""
-        drafts = sum(len(layer.seats) for layer in self.layers) + len(self.escalate.seats if self.escalate else ())
+        drafts = sum(layer.size for layer in self.layers) + (self.escalate.size if self.escalate else 0)
         if self.aggregator is None or self.aggregator.kind == "vote":
             return drafts
-        reviews = len(self.layers[-1].seats) if self.aggregator.kind == "rank" else 0
+        reviews = self.layers[-1].size if self.aggregator.kind == "rank" else 0
         return drafts + reviews + bool(self.aggregator.model)
 
     @classmethod

@@ -30,7 +30,6 @@ async def aggregate(run: Run, drafts: Sequence[Draft]) -> Outcome:
     Never raises for a model's failure: the drafts are there, so there is an answer.
     """
     aggregator = run.recipe.aggregator
-    counted = agree.tally(drafts)
     if aggregator is None:
         return _of(drafts[0])
     if agree.identical(drafts) and not run.options.chat.tools:
@@ -38,7 +37,7 @@ async def aggregate(run: Run, drafts: Sequence[Draft]) -> Outcome:
         return _of(drafts[agree.best(drafts)[0]])
     if aggregator.kind == "vote":
         return vote(run, drafts)
-    if aggregator.kind == "auto" and counted.majority and not counted.tied and not run.options.chat.tools:
+    if aggregator.kind == "auto" and agree.tally(drafts).majority and not run.options.chat.tools:
         return vote(run, drafts)
     if aggregator.kind == "select":
         return await _select(run, aggregator, drafts)
@@ -105,8 +104,8 @@ async def _synthesize(
         f"{aggregator.model} wrote the answer from {len(drafts)} draft{'s' * (len(drafts) > 1)}",
         order=[draft.call for draft in shown],
     )
-    said = " ".join(result.text.split())
-    copied = next((draft for draft in drafts if " ".join(draft.text.split()) == said), None)
+    said = result.text.strip()
+    copied = next((draft for draft in drafts if draft.text.strip() == said), None)
     if copied is not None and said:
         run.decide("noticed", f"the answer is the draft of {copied.model}, word for word", call=copied.call)
     if guard.mentions_drafts(result.text, run.question):
@@ -139,7 +138,7 @@ class _Writer:
         ask = calls.Ask("aggregator", aggregator, messages, len(run.recipe.layers), run.options.chat)
         watch = self._watch if run.options.watched else None
         try:
-            number, completion = await calls.call(run, ask, run.deadline, watch)
+            number, completion = await calls.call_within(run, ask, run.deadline, watch)
         except ModelError as error:
             self.error = error
             return f"failed ({error.reason})"
@@ -184,7 +183,7 @@ async def _select(run: Run, aggregator: Aggregator, drafts: Sequence[Draft]) -> 
     reading = read_drafts(run, aggregator, "selector", drafts, instructions, run.conversation, _how_to_choose)
     ask = calls.Ask("selector", aggregator, reading.messages, len(run.recipe.layers))
     try:
-        number, completion = await calls.call(run, ask, run.deadline)
+        number, completion = await calls.call_within(run, ask, run.deadline)
     except ModelError as error:
         return fall_back(run, drafts, f"failed ({error.reason})", restart=False)
     calls.finished(run, number, ask, completion)

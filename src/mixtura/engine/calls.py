@@ -16,6 +16,7 @@ from mixtura.recipe import Aggregator, Proposer
 from mixtura.tokens import estimate_messages
 
 Seat = Proposer | Aggregator
+OnDelta = Callable[[int, Delta], None]
 
 # What a reply may take when the recipe does not say. Groq counts the asked-for maximum against the per-minute
 # limit, so it is not simply large; and a model that reasons spends most of it before the first word of the answer.
@@ -69,33 +70,47 @@ def request(seat: Seat, card: ModelCard, ask: Ask) -> ChatRequest:
     )
 
 
-async def call(
-    run: Run, ask: Ask, until: float, on_delta: Callable[[int, Delta], None] | None = None
-) -> tuple[int, Completion]:
-    """Make one call and return its number and completion; the caller says that it finished.
+async def call(run: Run, ask: Ask, number: int, until: float, on_delta: OnDelta | None = None) -> Completion:
+    """Make one call and return its completion; the caller says that it finished, and keeps the time limit.
 
     Args:
         run: the run it belongs to.
         ask: what to ask of whom.
-        until: event-loop time by which it has to be over.
+        number: from `run.next_call()`.
+        until: event-loop time after which nobody waits for it.
         on_delta: gets the call's number and each piece; None does not stream.
 
     Raises:
         ModelError: it failed for good; a CallFailed event has been said.
     """
-    number = run.next_call()
     seat = ask.seat
     run.say(
         CallStarted(at=run.now, call=number, role=ask.role, model=seat.model, provider=seat.provider, layer=ask.layer)
     )
     emit = None if on_delta is None else lambda delta: on_delta(number, delta)
     try:
-        return number, await _with_substitutes(run, ask, until, emit)
+        return await _with_substitutes(run, ask, until, emit)
     except ModelError as error:
-        run.say(CallFailed(at=run.now, failure=_failure(number, ask, error.kind, error.reason, error)))
+        failed(run, number, ask, error)
         raise
+
+
+async def call_within(run: Run, ask: Ask, until: float, on_delta: OnDelta | None = None) -> tuple[int, Completion]:
+    """Make one call that is stopped at `until`; return its number and completion.
+
+    Raises:
+        ModelError: it failed for good, `TimedOutError` when stopped; a CallFailed event has been said.
+    """
+    number = run.next_call()
+    try:
+        async with asyncio.timeout_at(until):
+            return number, await call(run, ask, number, until, on_delta)
+    except TimeoutError:
+        error = timed_out(run, ask, until)
+        failed(run, number, ask, error)
+        raise error from None
     except asyncio.CancelledError:
-        run.say(CallFailed(at=run.now, failure=_failure(number, ask, "abandoned", "was no longer waited for")))
+        abandoned(run, number, ask, "the run was stopped")
         raise
 
 
@@ -135,15 +150,12 @@ async def _once(
     served = run.models.find(provider, model)
     asked = request(ask.seat, served.card, ask)
     window = served.card.window
-    if window is not None and (size := estimate_messages(asked.messages)) > window * _SURELY_TOO_LARGE:
+    if window is not None and (size := _size(asked.messages, window)) > window * _SURELY_TOO_LARGE:
         raise TooLargeError(
             provider, model, f"the prompt is about {size:,} tokens and the model reads at most {window:,}; not sent"
         )
     try:
-        async with asyncio.timeout_at(until):
-            return await served.chat.chat(asked, emit=emit, deadline=until)
-    except TimeoutError:
-        raise TimedOutError(provider, model, f"no whole answer within {until - run.start:.3g} s of the run") from None
+        return await served.chat.chat(asked, emit=emit, deadline=until)
     except MixturaError:
         raise
     except Exception as error:
@@ -151,8 +163,32 @@ async def _once(
         raise BrokenReplyError(provider, model, f"the model raised {type(error).__name__}: {error}") from error
 
 
-def _failure(number: int, ask: Ask, kind: str, reason: str, error: ModelError | None = None) -> Failure:
-    return Failure(
+def _size(messages: tuple[Message, ...], window: int) -> int:
+    """Return the estimated prompt tokens; 0 when the characters alone say that they fit."""
+    short = sum(len(message.content) if isinstance(message.content, str) else window for message in messages) < window
+    return 0 if short else estimate_messages(messages)
+
+
+def timed_out(run: Run, ask: Ask, until: float) -> TimedOutError:
+    """Return the error of a call that was stopped at `until`."""
+    seconds = until - run.start
+    return TimedOutError(ask.seat.provider, ask.seat.model, f"no whole answer within {seconds:.3g} s of the run")
+
+
+def failed(run: Run, number: int, ask: Ask, error: ModelError) -> None:
+    """Say that a call failed for good."""
+    _say_failed(run, number, ask, error.kind, error.reason, error.status, error.attempts)
+
+
+def abandoned(run: Run, number: int, ask: Ask, reason: str) -> None:
+    """Say that a call was stopped because nobody waits for it any more."""
+    _say_failed(run, number, ask, "abandoned", reason)
+
+
+def _say_failed(
+    run: Run, number: int, ask: Ask, kind: str, reason: str, status: int | None = None, attempts: int = 1
+) -> None:
+    failure = Failure(
         call=number,
         role=ask.role,
         model=ask.seat.model,
@@ -160,9 +196,10 @@ def _failure(number: int, ask: Ask, kind: str, reason: str, error: ModelError | 
         kind=kind,
         reason=reason,
         layer=ask.layer,
-        status=error.status if error else None,
-        attempts=error.attempts if error else 1,
+        status=status,
+        attempts=attempts,
     )
+    run.say(CallFailed(at=run.now, failure=failure))
 
 
 def draft(number: int, ask: Ask, completion: Completion, *, lenient: bool = False) -> Draft:

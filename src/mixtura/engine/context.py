@@ -16,6 +16,7 @@ from mixtura.recipe import Recipe
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What one run may set for itself; None takes the recipe's policy.
 
+    `rng` is drawn from when there is no seed; a generator made anew costs more than everything drawn from it.
     `watched` says that somebody looks at the pieces as they come, so that calls are streamed.
     `gone` is a cache that outlives the run: {(provider, model): the id that took its place}.
     """
@@ -24,6 +25,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float | None = None
     max_cost: float | None = None
     seed: int | None = None
+    rng: random.Random | None = None
     run: str = ""
     started_at: float = 0.0
     watched: bool = False
@@ -47,7 +49,7 @@ class Run:
         self.start = self.loop.time()
         self.deadline = self.start + (recipe.policy.deadline if options.deadline is None else options.deadline)
         seed = recipe.policy.seed if options.seed is None else options.seed
-        self.rng = random.Random(seed)
+        self.rng = options.rng if seed is None and options.rng is not None else random.Random(seed)
         self.fell_back = False
         self._emit = emit
         self._calls = 0

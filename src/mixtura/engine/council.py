@@ -34,7 +34,7 @@ async def rank(run: Run, drafts: Sequence[Draft], until: float) -> Ranking:
         reading = read_drafts(run, seat, "reviewer", drafts, prompts.RANK, run.conversation, _how_to_end)
         ask = calls.Ask("reviewer", seat, reading.messages)
         try:
-            number, completion = await calls.call(run, ask, until)
+            number, completion = await calls.call_within(run, ask, until)
         except ModelError:
             return
         calls.finished(run, number, ask, completion)

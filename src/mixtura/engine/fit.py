@@ -10,10 +10,8 @@ _MARGIN = 0.94
 _LEAST = 64
 
 
-def room(window: int | None, max_tokens: int | None, prompt_tokens: int) -> int | None:
-    """Return how many tokens of drafts fit beside a prompt and a reply, None when the window is not known."""
-    if window is None:
-        return None
+def room(window: int, max_tokens: int | None, prompt_tokens: int) -> int:
+    """Return how many tokens of drafts fit into `window` beside a prompt and a reply."""
     return max(int(window * _MARGIN) - prompt_tokens - (max_tokens or window // 4), 0)
 
 
@@ -37,8 +35,11 @@ def trim(texts: Sequence[str], budget: int | None) -> tuple[list[str], dict[int,
 
     A shortened text keeps its beginning and its end, where answers stand, and says what is missing between.
     """
+    # No text has more tokens than characters, which are free to count.
+    if budget is None or sum(map(len, texts)) <= budget:
+        return list(texts), {}
     sizes = [estimate_tokens(text) for text in texts]
-    if budget is None or sum(sizes) <= budget:
+    if sum(sizes) <= budget:
         return list(texts), {}
     kept, left_out = [], {}
     for place, (text, size, share) in enumerate(zip(texts, sizes, fair_shares(sizes, budget), strict=True)):

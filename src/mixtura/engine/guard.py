@@ -55,7 +55,13 @@ def without_lead_in(text: str) -> str:
 
 def mentions_drafts(text: str, conversation: str) -> bool:
     """Say whether the answer talks about drafts although the conversation does not."""
-    return _MENTION.search(text) is not None and "draft" not in conversation.casefold()
+    lower = text.lower()
+    # The plain searches are there to spare nearly every answer the pattern.
+    return (
+        ("draft" in lower or "candidate" in lower)
+        and _MENTION.search(text) is not None
+        and "draft" not in conversation.lower()
+    )
 
 
 class LeadInFilter:

@@ -49,6 +49,8 @@ CHAIR = (
 )
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# The tokens a fence takes beside the draft inside it, generously.
+FENCE_TOKENS = 40
 
 
 def label(place: int) -> str:
@@ -59,10 +61,10 @@ def label(place: int) -> str:
 
 def fence(texts: Sequence[str], marker: str) -> str:
     """Return the texts between marker lines, labelled A, B, C, ... in the order given."""
-    blocks = [
-        f"<{marker} draft {label(place)}>\n{text.strip()}\n</{marker} draft {label(place)}>"
-        for place, text in enumerate(texts)
-    ]
+    blocks = []
+    for place, text in enumerate(texts):
+        name = label(place)
+        blocks.append(f"<{marker} draft {name}>\n{text.strip()}\n</{marker} draft {name}>")
     return f"Drafts, each between lines that begin with <{marker} and </{marker}:\n\n" + "\n\n".join(blocks)
 
 

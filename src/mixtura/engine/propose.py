@@ -23,7 +23,8 @@ class Drafting:
         self.drafts: list[Draft] = []
         self.errors: list[ModelError] = []
         self._enough = 0
-        self._running: dict[asyncio.Task[None], Proposer] = {}
+        self._stopping = "the run was stopped"
+        self._running: list[asyncio.Task[None]] = []
         # Counted answers may end in a bare number where the question asks for one.
         aggregator = run.recipe.aggregator
         counts = aggregator is not None and aggregator.kind in ("vote", "auto")
@@ -34,28 +35,33 @@ class Drafting:
         seats = layer.seats
         quorum = self.run.recipe.policy.quorum
         self._enough = len(seats) if quorum is None or self.role == "escalation" else min(quorum, len(seats))
-        if len(seats) == 1:
-            await self._propose(seats[0], previous)
-        else:
+        # One timer for the layer instead of one a call; the tasks it stops say which calls those were.
+        timer = self.run.loop.call_at(self.until, self._stop, "")
+        try:
             async with asyncio.TaskGroup() as group:
-                for seat in seats:
-                    self._running[group.create_task(self._propose(seat, previous))] = seat
+                self._running += [group.create_task(self._propose(seat, previous)) for seat in seats]
+        finally:
+            timer.cancel()
         self.drafts.sort(key=lambda draft: draft.call)
 
     async def _propose(self, seat: Proposer, previous: Sequence[Draft]) -> None:
         run = self.run
-        ask = calls.Ask(
-            self.role,
-            seat,
-            self._messages(seat, previous),
-            self.layer,
-            calls.without_tools(run.options.chat),
-        )
+        options = calls.without_tools(run.options.chat)
+        ask = calls.Ask(self.role, seat, self._messages(seat, previous), self.layer, options)
+        number = run.next_call()
         try:
-            number, completion = await calls.call(run, ask, self.until, self._watch if run.options.watched else None)
+            completion = await calls.call(run, ask, number, self.until, self._watch if run.options.watched else None)
         except ModelError as error:
             self.errors.append(error)
             return
+        except asyncio.CancelledError:
+            if self._stopping:
+                calls.abandoned(run, number, ask, self._stopping)
+            else:
+                late = calls.timed_out(run, ask, self.until)
+                self.errors.append(late)
+                calls.failed(run, number, ask, late)
+            raise
         self._keep(calls.draft(number, ask, completion, lenient=self._lenient))
 
     def _keep(self, draft: Draft) -> None:
@@ -69,9 +75,11 @@ class Drafting:
             run.decide("noticed", f"the draft of {draft.model} is cut off at its output limit", call=draft.call)
         self.drafts.append(draft)
         if len(self.drafts) == self._enough:
-            self._drop_stragglers()
+            self._stop("enough drafts were there without it")
 
-    def _drop_stragglers(self) -> None:
+    def _stop(self, reason: str) -> None:
+        """Stop what still runs; no reason means that its time is up."""
+        self._stopping = reason
         current = asyncio.current_task()
         for task in self._running:
             if task is not current and not task.done():

@@ -7,7 +7,7 @@ from mixtura.chat import Message
 from mixtura.engine import calls, fit, prompts
 from mixtura.engine.context import Run
 from mixtura.events import Draft, Role
-from mixtura.tokens import estimate_messages
+from mixtura.tokens import estimate_messages, estimate_tokens
 
 After = Callable[[str, Sequence[int]], str]
 
@@ -38,8 +38,11 @@ def read_drafts(
     marker = run.marker([draft.text for draft in drafts])
     ending = after(marker, order) if after else ""
     card = run.models.card(seat.provider, seat.model)
-    empty = prompts.with_drafts(conversation, instructions, [""] * len(drafts), marker, ending)
-    room = fit.room(card.window, calls.max_tokens(seat, card, role), estimate_messages(empty))
+    room = None
+    if card.window is not None:
+        words = estimate_messages(conversation) + estimate_tokens(instructions) + estimate_tokens(ending)
+        prompt = words + prompts.FENCE_TOKENS * (len(drafts) + 1)
+        room = fit.room(card.window, calls.max_tokens(seat, card, role), prompt)
     texts, left_out = fit.trim([drafts[place].text for place in order], room)
     if left_out:
         run.decide(

@@ -119,9 +119,9 @@ async def _answer(run: Run) -> Outcome:
     if recipe.aggregator is None and len(recipe.layers) == 1 and len(seats) == 1:
         return await _single(run, seats[0])
     drafts, errors = await _layers(run)
-    if drafts and recipe.aggregator is not None:
+    if drafts and recipe.aggregator is not None and (recipe.policy.stop_when_agree or recipe.escalate):
         counted = agree.tally(drafts)
-        if counted.unanimous and (recipe.policy.stop_when_agree or recipe.escalate):
+        if counted.unanimous:
             run.decide("agreed", f"all {len(drafts)} drafts end in {counted.winner!r}", winner=counted.winner)
             chosen = drafts[agree.best(drafts)[0]]
             return Outcome(chosen.text, chosen.call, chosen.reasoning, chosen.finish_reason)
@@ -208,7 +208,7 @@ async def _single(run: Run, seat: Proposer) -> Outcome:
         run.say(AnswerDelta(at=run.now, text=delta.text, reasoning=delta.reasoning))
 
     try:
-        number, completion = await calls.call(run, ask, run.deadline, watch if run.options.watched else None)
+        number, completion = await calls.call_within(run, ask, run.deadline, watch if run.options.watched else None)
     except ModelError as error:
         raise _nothing(run, [error]) from error
     draft = calls.draft(number, ask, completion)

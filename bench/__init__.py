@@ -1,0 +1,1 @@
+"""Mixtura beside its peers: what it costs, measured. Run `make bench`."""
