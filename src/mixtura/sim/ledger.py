@@ -1,5 +1,6 @@
 """What the simulated cloud counted, so that a client's figures can be held against the provider's bill."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ class Ledger:
         self.in_flight = 0
         self.max_in_flight = 0
         self.aborted = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def total_tokens(self) -> int:
@@ -44,8 +47,15 @@ class Ledger:
         """Count a call as in flight for as long as the block runs."""
         self.calls[model] += 1
         self.in_flight += 1
+        self._idle.clear()
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             yield
         finally:
             self.in_flight -= 1
+            if not self.in_flight:
+                self._idle.set()
+
+    async def settled(self) -> None:
+        """Return once no call is in flight; a client that went away may still be on its way to being noticed."""
+        await self._idle.wait()

@@ -1,0 +1,232 @@
+"""The simulated cloud's limits: headers, refusals and refilling, to the digit of the recorded ones."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import aiohttp
+
+from mixtura.models.catalog import Limits
+from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
+from mixtura.sim.bodies import organisation_id
+from mixtura.virtual import run_virtual
+
+LLAMA, GEMMA = "llama-3.1-8b-instant", "gemma2-9b-it"
+ORG = organisation_id("gsk_a")
+PROMPT = 6  # "hi" is one token, and the cloud's estimate adds five
+
+
+class Told(NamedTuple):
+    status: int
+    headers: Any
+    body: Any
+
+
+Ask = Callable[..., Awaitable[Told]]
+
+
+def _with_cloud(options: SimOptions, scenario: Callable[[Ask, SimulatedCloud], Awaitable[None]]) -> None:
+    """Run a scenario against a cloud in virtual time."""
+
+    async def main() -> None:
+        async with simulated_cloud(options) as cloud, aiohttp.ClientSession() as session:
+
+            async def ask(model: str = LLAMA, *, key: str = "gsk_a", **fields: Any) -> Told:
+                body = {"model": model, "messages": [{"role": "user", "content": "hi"}]} | fields
+                headers = {"authorization": f"Bearer {key}"}
+                url = f"{cloud.base_url}/chat/completions"
+                async with session.post(url, json=body, headers=headers) as response:
+                    return Told(response.status, response.headers, json.loads(await response.read()))
+
+            await scenario(ask, cloud)
+
+    run_virtual(main())
+
+
+def _shown(told: Told) -> dict[str, str]:
+    names = ("limit", "remaining", "reset")
+    return {
+        f"{name}-{what}": told.headers.get(f"x-ratelimit-{name}-{what}", "-")
+        for what in ("requests", "tokens")
+        for name in names
+    }
+
+
+def test_headers_tell_requests_per_day_and_tokens_per_minute() -> None:
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        assert _shown(await ask(max_tokens=7)) == {
+            "limit-requests": "14400",
+            "remaining-requests": "14399",
+            "reset-requests": "6s",
+            "limit-tokens": "6000",
+            "remaining-tokens": "5987",
+            "reset-tokens": "130ms",
+        }
+        await ask()
+        await asyncio.sleep(0.6)
+        third = _shown(await ask())
+        assert (third["remaining-requests"], third["reset-requests"]) == ("14397", "17.4s")
+
+    _with_cloud(SimOptions(), scenario)
+
+
+def test_a_token_refusal_reads_as_recorded_and_waiting_as_told_is_enough() -> None:
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        assert (await ask(max_tokens=3547 - PROMPT)).status == 200
+        told = await ask(max_tokens=3572 - PROMPT)
+        assert told.status == 429
+        assert told.body == {
+            "error": {
+                "message": f"Rate limit reached for model `llama-3.1-8b-instant` in organization `{ORG}` service tier "
+                "`on_demand` on tokens per minute (TPM): Limit 6000, Used 3547, Requested 3572. Please try again in "
+                "11.19s. Need more tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing",
+                "type": "tokens",
+                "code": "rate_limit_exceeded",
+            }
+        }
+        assert list(told.body["error"]) == ["message", "type", "code"]
+        assert told.headers["retry-after"] == "12"
+        await asyncio.sleep(11.17)
+        assert (await ask(max_tokens=3572 - PROMPT)).status == 429
+        await asyncio.sleep(0.02)
+        assert (await ask(max_tokens=3572 - PROMPT)).status == 200
+
+    _with_cloud(SimOptions(), scenario)
+
+
+def test_a_refusal_for_requests_per_minute_hides_the_token_headers() -> None:
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        for _ in range(30):
+            assert (await ask()).status == 200
+        told = await ask()
+        assert told.status == 429
+        assert told.body["error"]["type"] == "requests"
+        assert (
+            "requests per minute (RPM): Limit 30, Used 30, Requested 1. Please try again in 2s."
+            in (told.body["error"]["message"])
+        )
+        assert told.headers["retry-after"] == "2"
+        assert _shown(told)["limit-tokens"] == "-"
+        assert _shown(told)["limit-requests"] == "14400"
+        await asyncio.sleep(2)
+        assert (await ask()).status == 200
+
+    _with_cloud(SimOptions(), scenario)
+
+
+def test_days_are_windows_too_and_refill_all_the_time() -> None:
+    limits = {LLAMA: Limits(rpd=2), GEMMA: Limits(tpd=100_000, tpm=300_000)}
+
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        assert [(await ask()).status for _ in range(3)] == [200, 200, 429]
+        told = await ask()
+        assert (
+            "requests per day (RPD): Limit 2, Used 2, Requested 1. Please try again in 12h0m0s."
+            in (told.body["error"]["message"])
+        )
+        assert told.headers["retry-after"] == "43200"
+        for _ in range(12):
+            await ask(GEMMA, max_tokens=8000)
+        await ask(GEMMA, max_tokens=99_386 - 12 * 8006 - PROMPT)
+        tokens = await ask(GEMMA, max_tokens=692 - PROMPT)
+        assert (
+            "tokens per day (TPD): Limit 100000, Used 99386, Requested 692. Please try again in 1m7.391999999s."
+            in (tokens.body["error"]["message"])
+        )
+        assert tokens.body["error"]["type"] == "tokens"
+        assert tokens.headers["retry-after"] == "68"
+        await asyncio.sleep(67.392)
+        assert (await ask(GEMMA, max_tokens=692 - PROMPT)).status == 200
+
+    _with_cloud(SimOptions(limits=limits), scenario)
+
+
+def test_what_can_never_fit_is_too_large_and_costs_nothing() -> None:
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        told = await ask("openai/gpt-oss-120b", max_completion_tokens=65_536 - PROMPT)
+        assert told.status == 413
+        assert told.body["error"] == {
+            "message": f"Request too large for model `openai/gpt-oss-120b` in organization `{ORG}` service tier "
+            "`on_demand` on tokens per minute (TPM): Limit 8000, Requested 65536, please reduce your message size and "
+            "try again. Need more tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing",
+            "type": "tokens",
+            "code": "rate_limit_exceeded",
+        }
+        assert "retry-after" not in told.headers
+        assert _shown(told)["remaining-tokens"] == "8000"
+
+    _with_cloud(SimOptions(), scenario)
+
+
+def test_five_drafts_of_one_model_pass_its_tokens_per_minute_and_a_mixed_five_does_not() -> None:
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        # The tutorial reserves about 200 prompt and 1,024 output tokens a draft.
+        same = [await ask(max_tokens=1024 + 194) for _ in range(5)]
+        assert [told.status for told in same] == [200, 200, 200, 200, 429]
+        mixed = [await ask(GEMMA, max_tokens=1024 + 194) for _ in range(5)]
+        assert {told.status for told in mixed} == {200}
+
+    _with_cloud(SimOptions(), scenario)
+
+
+def test_each_organisation_and_each_model_has_its_own_windows() -> None:
+    keys = {"gsk_a": "one", "gsk_b": "one", "gsk_c": "two"}
+
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        assert (await ask(key="gsk_a")).status == 200
+        assert (await ask(key="gsk_b")).status == 429, "a second key of the same organisation"
+        assert (await ask(key="gsk_c")).status == 200
+        assert (await ask(GEMMA, key="gsk_a")).status == 200
+
+    _with_cloud(SimOptions(keys=keys, limits={"*": Limits(rpm=1)}), scenario)
+
+
+def test_refused_attempts_count_against_the_day() -> None:
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        statuses = [(await ask()).status for _ in range(3)]
+        assert statuses == [200, 429, 429]
+        assert _shown(await ask())["remaining-requests"] == "6"
+        assert cloud.ledger.refused == {429: 3}
+
+    _with_cloud(SimOptions(limits={LLAMA: Limits(rpm=1, rpd=10)}), scenario)
+
+
+def test_without_limits_there_are_no_headers_and_no_refusals() -> None:
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        for _ in range(40):
+            told = await ask(max_tokens=8000)
+            assert told.status == 200
+        assert set(_shown(told).values()) == {"-"}
+
+    _with_cloud(SimOptions(unlimited=True), scenario)
+    _with_cloud(SimOptions(plan="enterprise"), scenario)
+
+
+def test_the_ledger_agrees_with_the_usage_told_to_clients() -> None:
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        async def asked(model: str) -> Told:
+            return await ask(model)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(asked(name)) for name in (LLAMA, LLAMA, GEMMA)]
+        usages = [task.result().body["usage"] for task in tasks]
+        ledger = cloud.ledger
+        assert ledger.calls == {LLAMA: 2, GEMMA: 1}
+        assert ledger.total_tokens == sum(usage["total_tokens"] for usage in usages)
+        assert ledger.prompt_tokens[LLAMA] == sum(usage["prompt_tokens"] for usage in usages[:2])
+        assert (ledger.in_flight, ledger.max_in_flight, ledger.arrived) == (0, 3, 3)
+
+    _with_cloud(SimOptions(profile="fixed:2", tokens=20), scenario)
+
+
+def test_time_passes_faster_by_the_speed() -> None:
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        first = await ask()
+        assert loop.time() - start == 2.0
+        second = await ask()
+        assert second.body["created"] - first.body["created"] == 20
+
+    _with_cloud(SimOptions(profile="fixed:20", speed=10), scenario)
