@@ -5,13 +5,14 @@ Its own retries are switched off, since they would hide waits from the deadline 
 """
 
 import asyncio
+import functools
 import inspect
 import json
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
@@ -22,6 +23,7 @@ from mixtura.models.failures import Failures
 from mixtura.models.streamed import StreamedReply
 from mixtura.models.wire import Dialect, WireError, WireReply, completion_from, reply_from, request_body
 
+_P = ParamSpec("_P")
 _Result = TypeVar("_Result")
 # What every `create` takes by name; anything else travels in `extra_body` unless its signature has it.
 _COMMON = frozenset(
@@ -83,7 +85,8 @@ class SdkModel:
             if emit is not None:
                 return await self._streamed(request, arguments, emit, begun)
             if self._client.synchronous:
-                reply = await _in_thread(lambda: self._client.create(**arguments))
+                create = functools.partial(self._client.create, **arguments)
+                reply = await asyncio.get_running_loop().run_in_executor(_THREADS, create)
             else:
                 reply = await self._client.create(**arguments)
             timing = Timing(total=asyncio.get_running_loop().time() - begun)
@@ -107,7 +110,7 @@ class SdkModel:
                 emit(delta)
 
         if self._client.synchronous:
-            await _stream_in_thread(lambda: self._client.create(**arguments), take)
+            await _stream_in_thread(functools.partial(self._client.create, **arguments), take)
         else:
             stream = await self._client.create(**arguments)
             try:
@@ -147,52 +150,51 @@ async def _close(stream: object) -> None:
             return
 
 
-async def _in_thread(work: Callable[[], _Result]) -> _Result:
-    """Run `work` in a thread of its own and return its result.
+class _Threads(Executor):
+    """Runs each job in a daemon thread of its own.
 
-    Threads of their own, since the loop's default executor has too few on small machines for the drafts of one
-    mixture, and daemons, since a call that nobody waits for must not keep the process from ending.
+    The loop's default executor has too few threads on small machines for the drafts of one mixture, and its
+    threads keep the process from ending until the last call, which nobody may be waiting for any more, is over.
     """
-    outcome: Future[_Result] = Future()
 
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001  # carried to the task that waits, which raises it
-            outcome.set_exception(error)
+    def submit(self, fn: Callable[_P, _Result], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_Result]:
+        outcome: Future[_Result] = Future()
 
-    outcome.set_running_or_notify_cancel()
-    threading.Thread(target=run, name="mixtura-sdk", daemon=True).start()
-    return await asyncio.wrap_future(outcome)
+        def run() -> None:
+            try:
+                outcome.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001  # carried to the task that waits, which raises it
+                outcome.set_exception(error)
+
+        outcome.set_running_or_notify_cancel()
+        threading.Thread(target=run, name="mixtura-sdk", daemon=True).start()
+        return outcome
+
+
+_THREADS = _Threads()
 
 
 async def _stream_in_thread(create: Callable[[], Any], take: Callable[[object], None]) -> None:
-    """Read a synchronous stream in a thread, each chunk taken on the loop; a cancelled reader stops it."""
+    """Read a synchronous stream in a thread, each chunk taken on the loop; a reader that goes away stops it."""
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[object] = asyncio.Queue()
     end = object()
     stopped = threading.Event()
 
-    def hand_over(chunk: object) -> None:
-        if stopped.is_set() or loop.is_closed():
-            raise _Stopped
-        loop.call_soon_threadsafe(chunks.put_nowait, chunk)
-
     def read() -> None:
         stream: Iterator[object] = create()
         try:
             for chunk in stream:
-                hand_over(chunk)
-        except _Stopped:
-            return
+                if stopped.is_set():
+                    break
+                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
         finally:
             close = getattr(stream, "close", None)
             if callable(close):
                 close()
-            if not stopped.is_set() and not loop.is_closed():
-                loop.call_soon_threadsafe(chunks.put_nowait, end)
 
-    reading = asyncio.ensure_future(_in_thread(read))
+    reading = loop.run_in_executor(_THREADS, read)
+    # Runs after every chunk: the thread's result comes to the loop by the same queue of callbacks.
     reading.add_done_callback(lambda _: chunks.put_nowait(end))
     try:
         while (chunk := await chunks.get()) is not end:
@@ -201,10 +203,6 @@ async def _stream_in_thread(create: Callable[[], Any], take: Callable[[object], 
     finally:
         stopped.set()
         reading.cancel()
-
-
-class _Stopped(Exception):  # noqa: N818  # not an error: the reader went away
-    pass
 
 
 def _is_async(client: object, create: Callable[..., Any]) -> bool:

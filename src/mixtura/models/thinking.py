@@ -40,7 +40,7 @@ class ThinkSplitter:
         self._text: list[str] = []
         self._blocks: list[list[str]] = []
         self._fences = _Fences()
-        # Reasoning was taken off the front: the white space after it is not the answer's.
+        # Reasoning was taken off the front: the white space around it is not the answer's.
         self._trim = False
         # The tag and what followed, while it is open whether an inline tag gets closed.
         self._held: list[str] = []
@@ -105,7 +105,6 @@ class ThinkSplitter:
         if self._state == "thinking":
             if closing:
                 self._state = "text"
-                self._trim = self._trim or not self._text
             else:
                 thoughts.append(self._think(tag))
             return
@@ -120,7 +119,7 @@ class ThinkSplitter:
                 self._open()
             else:
                 self._pass(tag, texts, thoughts)
-        elif self._fences.at_line_start() or not self._text:
+        elif self._fences.at_line_start():
             self._open()
         else:
             self._state = "maybe"
@@ -129,6 +128,9 @@ class ThinkSplitter:
     def _open(self) -> None:
         self._state = "thinking"
         self._blocks.append([])
+        if not self._trim and not self.text.strip():
+            self._text.clear()
+            self._trim = True
 
     def _close(self, thoughts: list[str]) -> None:
         """Take a closing tag outside of reasoning: the inline tag before it was meant, or all before it was."""
@@ -233,7 +235,7 @@ class ThinkingApart:
         def separated(delta: Delta) -> None:
             if delta.text:
                 split = splitter.feed(delta.text)
-                delta = Delta(split.text, delta.reasoning + split.reasoning)
+                delta = Delta(split.text, delta.reasoning + split.reasoning) if delta.reasoning else split
             if delta.text or delta.reasoning:
                 emit(delta)
 
