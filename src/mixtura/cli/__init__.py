@@ -1,0 +1,143 @@
+"""The command `mixtura`: one file a verb, loaded when it is called. Exit codes are listed in docs/commands.md."""
+
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from mixtura._version import __version__
+from mixtura.errors import MixturaError
+
+VERBS: dict[str, str] = {
+    "ask": "Ask several models and get one answer.",
+    "chat": "Talk with a mixture; what was said is kept.",
+    "recipes": "List the recipes, or show one.",
+    "models": "List the models known, and those a key can use.",
+    "doctor": "Check keys, network, clock, limits and models.",
+    "sim": "Run a simulated Groq cloud on this machine.",
+    "demo": "Watch a mixture against its members, without a key.",
+    "completion": "Print the completion script of a shell.",
+}
+"""Every verb and its short help. The verb `x` is the object `command` of the module `mixtura.cli.x`."""
+
+COMPLETE_VARIABLE = "_MIXTURA_COMPLETE"
+_PIPE_BROKE = 141  # what a shell reports for a program that SIGPIPE ended
+_INTERRUPTED = 130
+
+
+class _Verbs(click.Group):
+    """A group that knows its verbs by name only, so that `mixtura --help` loads none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        found = importlib.import_module(f"mixtura.cli.{cmd_name}").command
+        assert isinstance(found, click.Command)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in VERBS and not name.startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
+            near = difflib.get_close_matches(name, VERBS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(VERBS)}"
+            ctx.fail(f"no such command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["click.shell_completion.CompletionItem"]:
+        from click.shell_completion import CompletionItem
+
+        verbs = [CompletionItem(name, help=said) for name, said in VERBS.items() if name.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def _show_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        import platform
+
+        click.echo(f"mixtura {__version__} (Python {platform.python_version()}, {platform.platform()})")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Without a key: mixtura ask --sim 'Why is the sky blue?', or mixtura demo.",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
+@click.pass_context
+def group(ctx: click.Context) -> None:
+    """Mixtura asks several models at once and turns their drafts into one answer."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; every error becomes one sentence on stderr.
+
+    Args:
+        argv: the arguments after the command's name; None takes the process's own.
+    """
+    if instruction := os.environ.get(COMPLETE_VARIABLE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(group, {}, "mixtura", COMPLETE_VARIABLE, instruction)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        code = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at its end, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_BROKE
+    except (KeyboardInterrupt, click.Abort):
+        return _INTERRUPTED
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        with group.make_context("mixtura", argv) as ctx:
+            group.invoke(ctx)
+    except click.exceptions.Exit as asked:
+        return asked.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "mixtura"
+        _complain(f"{_as_sentence(error.format_message())} (see '{path} --help')")
+        return error.exit_code
+    except click.ClickException as error:
+        _complain(_as_sentence(error.format_message()))
+        return error.exit_code
+    except MixturaError as error:
+        _complain(error.message)
+        return error.exit_code
+    return 0
+
+
+def _complain(sentence: str) -> None:
+    from mixtura.columns import one_line
+
+    click.echo(f"mixtura: {one_line(sentence)}", err=True)
+
+
+def _as_sentence(message: str) -> str:
+    message = message.rstrip(".")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,141 @@
+"""`mixtura ask`: one question, one answer."""
+
+import asyncio
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import msgspec
+
+from mixtura.cli.common import (
+    amount,
+    check_text,
+    dollars,
+    json_option,
+    model_options,
+    read_question,
+    recipe_option,
+    sim_options,
+    table,
+    write_json,
+    write_text,
+)
+from mixtura.cli.session import Window, chosen_recipe, environment, follow, keyless, simulation
+from mixtura.engine.forecast import Forecast
+from mixtura.errors import MixturaError
+from mixtura.events import Answer, Fold
+from mixtura.mixture import AskOptions, Mixture
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of the command line, by their names."""
+
+    recipe: str | None
+    models: tuple[str, ...]
+    provider: str | None
+    system: str | None
+    as_json: bool
+    drafts: bool
+    deadline: float | None
+    max_cost: float | None
+    dry_run: bool
+    seed: int | None
+    quiet: bool
+    sim: bool
+    as_of: dt.date | None
+
+    @property
+    def options(self) -> AskOptions:
+        return AskOptions(
+            system=self.system, options=None, deadline=self.deadline, max_cost=self.max_cost, seed=self.seed
+        )
+
+
+@click.command(
+    "ask",
+    short_help="Ask several models and get one answer.",
+    epilog="Exit codes: 0 answered, 1 failed, 2 bad question or usage, 3 key, recipe or model to be fixed, "
+    "75 try again later, 130 Ctrl-C.",
+)
+@click.argument("question", nargs=-1)
+@recipe_option
+@model_options
+@click.option("-s", "--system", help="A system prompt.")
+@json_option
+@click.option("--drafts", is_flag=True, help="Show every draft too, on stderr.")
+@click.option("--deadline", metavar="SECONDS", callback=amount, help="Seconds the whole run may take.")
+@click.option("--max-cost", metavar="DOLLARS", callback=amount, help="Dollars it may cost at most.")
+@click.option("--dry-run", is_flag=True, help="Show what it would take; send nothing.")
+@click.option("--seed", type=int, help="Fix the order in which drafts are shown to a model.")
+@click.option("-q", "--quiet", is_flag=True, help="The answer alone.")
+@sim_options
+def command(question: tuple[str, ...], **given: Any) -> None:
+    r"""Ask several models QUESTION and get one answer.
+
+    The question is what follows the command; "-" in it stands for what is piped in. Without one, all of it is
+    piped in.
+
+    \b
+    mixtura ask "Why is the sky blue?"
+    git diff | mixtura ask "Write a commit message for this change:" -
+    mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
+    """
+    asked, fold = _Asked(**given), Fold()
+    try:
+        answer = _answer(question, asked, fold)
+    except MixturaError as error:
+        if asked.as_json and not asked.dry_run:
+            failed = msgspec.structs.replace(fold.answer(), status="failed", error=error.message)
+            write_json(failed.to_json())
+        raise
+    if isinstance(answer, Forecast):
+        _write_forecast(answer, as_json=asked.as_json)
+    elif asked.as_json:
+        write_json(answer.to_json())
+    elif not Window(quiet=asked.quiet).streams:
+        write_text(answer.text)
+
+
+def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecast:
+    question = read_question(words)
+    check_text("the system prompt", asked.system or "")
+    recipe = chosen_recipe(asked.recipe, asked.models, asked.provider)
+    simulated = simulation(asked.sim, asked.as_of, quiet=asked.quiet or asked.dry_run)
+    if asked.dry_run:
+        # A forecast asks nobody, so it needs no key; a registry without one would refuse to find a model.
+        return Mixture(recipe, env=keyless()).forecast(question, **asked.options)
+    window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
+
+    async def run() -> Answer:
+        async with environment(simulated) as env:
+            return await follow(Mixture(recipe, env=env), question, window, fold, asked.options)
+
+    return asyncio.run(run())
+
+
+def _write_forecast(forecast: Forecast, *, as_json: bool) -> None:
+    if as_json:
+        write_json(msgspec.json.encode(forecast))
+        return
+    rows = [["role", "model", "provider", "calls", "tokens in", "tokens out", "dollars"]]
+    rows += [
+        [
+            row.role,
+            row.model,
+            row.provider,
+            str(row.count),
+            f"~{row.prompt_tokens:,}",
+            f"{row.completion_tokens:,}",
+            dollars(row.cost),
+        ]
+        for row in forecast.rows
+    ]
+    total = [str(forecast.calls), f"~{forecast.prompt_tokens:,}", f"{forecast.completion_tokens:,}"]
+    rows.append(["at most", "", "", *total, dollars(forecast.cost)])
+    write_text(table(rows, right=(3, 4, 5, 6)))
+    notes = list(forecast.notes)
+    if forecast.unpriced:
+        notes.append(f"no price is known for {', '.join(forecast.unpriced)}; the sum leaves it out")
+    for note in notes:
+        click.echo(f"mixtura: {note}", err=True)

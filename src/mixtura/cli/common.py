@@ -1,0 +1,182 @@
+"""What several verbs share: their options, reading a question, tables, writing to stdout."""
+
+import datetime as dt
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from mixtura.errors import InputError
+
+MAX_QUESTION = 1_000_000
+"""Characters a question may have: more than any window holds."""
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def complete_recipes(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list["click.shell_completion.CompletionItem"]:
+    """Complete the names of built-in recipes, else paths of files."""
+    from click.shell_completion import CompletionItem
+
+    from mixtura.recipe import recipe_names
+
+    found = [CompletionItem(name) for name in recipe_names() if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
+def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the ids of models that are served today, as far as the catalogue knows."""
+    from mixtura.models.catalog import Catalog
+
+    live = Catalog.load().live(ctx.params.get("provider") or "groq", today())
+    return [name for name in live if name.startswith(incomplete)]
+
+
+def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read the value of an option: a finite number of at least 0. NaN is no number."""
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise click.BadParameter(f"expected a number of at least 0, got {value!r}")
+    return number
+
+
+def day(ctx: click.Context, param: click.Parameter, value: str | None) -> dt.date | None:
+    """Read the value of an option: a calendar day."""
+    try:
+        return None if value is None else dt.date.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"expected a day like 2025-09-01, got {value!r}") from None
+
+
+def recipe_option(function: _Function) -> _Function:
+    """Add `--recipe`."""
+    return click.option(
+        "-r",
+        "--recipe",
+        metavar="RECIPE",
+        shell_complete=complete_recipes,
+        help="A recipe's name or a .toml file.  [default: balanced]",
+    )(function)
+
+
+def model_options(function: _Function) -> _Function:
+    """Add `--model` and `--provider`."""
+    model = click.option(
+        "-m",
+        "--model",
+        "models",
+        metavar="MODEL",
+        multiple=True,
+        shell_complete=complete_models,
+        help="Ask this model alone; with --recipe, or given several times: the models that draft.",
+    )
+    provider = click.option("--provider", help="Where the models are served: a provider's name or a base URL.")
+    return model(provider(function))
+
+
+def sim_options(function: _Function) -> _Function:
+    """Add `--sim` and `--as-of`."""
+    as_of = click.option(
+        "--as-of", metavar="DATE", callback=day, help="With --sim: the day the simulated cloud lives in."
+    )
+    sim = click.option("--sim", is_flag=True, help="Ask a simulated cloud in this process; no key is needed.")
+    return sim(as_of(function))
+
+
+def json_option(function: _Function) -> _Function:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(function)
+
+
+def today() -> dt.date:
+    """The day it is here: what the catalogue's dates are held against."""
+    return dt.date.today()
+
+
+def check_text(what: str, text: str) -> str:
+    """Return `text` if it can be sent.
+
+    Raises:
+        InputError: it is longer than `MAX_QUESTION`, or holds bytes that were no UTF-8 where it came from.
+    """
+    if len(text) > MAX_QUESTION:
+        raise InputError(f"{what} has {len(text):,} characters; at most {MAX_QUESTION:,} can be asked")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what} is not valid UTF-8 text (character {error.start + 1})") from None
+    return text
+
+
+def read_question(words: Sequence[str]) -> str:
+    """Return the question in `words`, where `-` stands for what is piped in; without words all is piped in.
+
+    Raises:
+        InputError: there is no question, or it cannot be asked.
+    """
+    parts = list(words)
+    if not parts:
+        if sys.stdin.isatty():
+            raise InputError("no question: write it after 'mixtura ask', or pipe it in")
+        parts = ["-"]
+    if "-" in parts:
+        place = parts.index("-")
+        before, after = " ".join(parts[:place]), " ".join(parts[place + 1 :])
+        question = "\n\n".join(part for part in (before, _read_stdin(), after) if part.strip())
+    else:
+        question = " ".join(parts)
+    if not question.strip():
+        raise InputError("the question is empty")
+    return check_text("the question", question)
+
+
+def _read_stdin() -> str:
+    raw = sys.stdin.buffer.read(4 * MAX_QUESTION + 1)
+    if len(raw) > 4 * MAX_QUESTION:
+        raise InputError(f"stdin has more than {MAX_QUESTION:,} characters; that is more than can be asked")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"stdin is not UTF-8 text (byte {error.start + 1} is 0x{raw[error.start]:02x}); convert it first, "
+            "for example with iconv"
+        ) from None
+
+
+def write_text(text: str) -> None:
+    """Write `text` and a line feed on stdout, in UTF-8 whatever the locale."""
+    click.echo((text if text.endswith("\n") else text + "\n").encode("utf-8", "replace"), nl=False)
+
+
+def write_json(document: bytes) -> None:
+    """Write a JSON document on stdout, indented."""
+    import msgspec
+
+    click.echo(msgspec.json.format(document, indent=2))
+
+
+def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Return `rows` (the first one the heading) in columns two blanks apart; columns in `right` end flush."""
+    from mixtura.columns import display_width
+
+    widths = [max(display_width(row[at]) for row in rows) for at in range(len(rows[0]))]
+
+    def cell(text: str, at: int) -> str:
+        gap = " " * (widths[at] - display_width(text))
+        return gap + text if at in right else text + gap
+
+    return "\n".join("  ".join(cell(text, at) for at, text in enumerate(row)).rstrip() for row in rows)
+
+
+def dollars(amount: float | None) -> str:
+    """Return an amount of money as text; "?" when no price is known."""
+    return "?" if amount is None else f"${amount:.6f}"

@@ -1,0 +1,218 @@
+"""`mixtura demo`: recorded answers of real models, asked over HTTP; the mixture against each of its members."""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import click
+import msgspec
+
+from mixtura.cli.common import dollars, table, write_text
+from mixtura.cli.session import Window, chosen_recipe, environment, follow
+from mixtura.columns import one_line
+from mixtura.engine.agree import extract, normal
+from mixtura.errors import ConfigError
+from mixtura.events import Answer, Draft, Fold
+from mixtura.mixture import AskOptions, Mixture
+from mixtura.models.recorded import Recording, Recordings
+from mixtura.recipe import Recipe
+from mixtura.sim.options import TUTORIAL_ERA, SimOptions
+
+_SHARED = Path("../shared/data/recordings/gsm8k-dev.jsonl.gz")
+_AT_ONCE = 8  # questions in work at the same time in the counted part
+
+
+class _Source(msgspec.Struct, frozen=True, kw_only=True):
+    """The questions, and the file they came from."""
+
+    path: Path
+    said: str
+    rows: tuple[Recording, ...]
+    aliases: Mapping[str, str]
+
+
+class Score(msgspec.Struct, kw_only=True):
+    """How one model, or the mixture, did. `cost` leaves out calls without a known price: then not `priced`."""
+
+    right: int = 0
+    wrong: int = 0
+    calls: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+    priced: bool = True
+
+    def add(self, right: bool, calls: int, tokens: int, cost: float | None, priced: bool = True) -> None:
+        """Count one more question; `cost` None: nothing of it has a price."""
+        self.right += right
+        self.wrong += not right
+        self.calls += calls
+        self.tokens += tokens
+        self.cost += cost or 0.0
+        self.priced = self.priced and priced and cost is not None
+
+
+@click.command("demo", short_help="Watch a mixture against its members, without a key.")
+@click.option("--recordings", type=click.Path(path_type=Path), metavar="FILE", help="Recorded questions and answers.")
+@click.option("--questions", type=click.IntRange(1), default=100, show_default=True, help="How many are asked.")
+@click.option("--all", "everything", is_flag=True, help="Ask all of them.")
+@click.option("--show", type=click.IntRange(0), default=3, show_default=True, help="How many are shown as they go.")
+def command(recordings: Path | None, questions: int, everything: bool, show: int) -> None:
+    """Ask recorded questions of a mixture and of its members, and compare with the right answers.
+
+    Real models answered these questions once; a simulated cloud in this process replays what they wrote, over
+    HTTP. Without a file of recordings a dozen questions with scripted answers are asked.
+    """
+    with ExitStack() as opened:
+        source = _source(recordings, opened)
+        rows = source.rows if everything else source.rows[:questions]
+        recipe = Recipe.from_toml((files("mixtura.cli") / "demo.toml").read_text("utf-8"), "demo.toml")
+        write_text(f"{source.said}\n")
+        asyncio.run(_Demo(recipe, source).run(rows, show))
+
+
+def _source(given: Path | None, opened: ExitStack) -> _Source:
+    """Return the questions: the file given, the shared recordings, else our own."""
+    if given is not None:
+        path, said = given, f"Recordings: {given}."
+    elif _SHARED.is_file():
+        path, said = _SHARED, f"Recordings: {_SHARED}: what real models once wrote to these questions."
+    else:
+        path = opened.enter_context(as_file(files("mixtura.cli") / "demo_questions.jsonl"))
+        said = (
+            "No recordings at hand: a dozen questions of our own with scripted drafts. "
+            "They show how a mixture works, not how well."
+        )
+    loaded = Recordings.load(path)
+    rows = tuple(row for row in loaded.rows if row.answer)
+    if not rows:
+        raise ConfigError(f"{path}: none of its rows has an `answer` to compare with")
+    return _Source(path=path, said=said, rows=rows, aliases=loaded.aliases)
+
+
+class _Demo:
+    """The questions on their way through the mixture and through the large model alone."""
+
+    def __init__(self, recipe: Recipe, source: _Source) -> None:
+        assert recipe.escalate is not None, "demo.toml has a large model"
+        self.recipe = recipe
+        self.source = source
+        self.small = [proposer.model for proposer in recipe.layers[0].proposers]
+        self.large = recipe.escalate.proposers[0].model
+        self.scores = {name: Score() for name in (*self.small, self.large, "mixture")}
+        self.verdicts: dict[tuple[int, str], bool] = {}
+        self.escalated = 0
+
+    async def run(self, rows: Sequence[Recording], show: int) -> None:
+        """Show the first `show` questions as they go, count the rest, print what came of all."""
+        for number, row in enumerate(rows[:show], start=1):
+            async with environment(self._cloud("lpu")) as env:
+                await self._show(number, row, env)
+        rest = len(rows) - min(show, len(rows))
+        if rest:
+            write_text(f"... and {rest} more, quietly, in a cloud that takes no time ...\n")
+        async with environment(self._cloud("instant")) as env:
+            gate = asyncio.Semaphore(_AT_ONCE)
+
+            async def count(number: int, row: Recording) -> None:
+                async with gate:
+                    if number > show:
+                        self._count_mixture(number, row, await Mixture(self.recipe, env=env).ask(_asked(row)))
+                    alone = Mixture(chosen_recipe("single", [self.large]), env=env)
+                    self._count_single(number, row, (await alone.ask(_asked(row))).drafts)
+
+            async with asyncio.TaskGroup() as group:
+                for number, row in enumerate(rows, start=1):
+                    group.create_task(count(number, row))
+        write_text(self._report(len(rows)))
+
+    def _cloud(self, profile: str) -> SimOptions:
+        return SimOptions(as_of=TUTORIAL_ERA, recordings=(str(self.source.path),), profile=profile, unlimited=True)
+
+    async def _show(self, number: int, row: Recording, env: Mapping[str, str]) -> None:
+        write_text(f"Question {number}: {one_line(row.question)}\n")
+        mixture = Mixture(self.recipe, env=env)
+        answer = await follow(mixture, _asked(row), Window(one_stream=True), Fold(), AskOptions())
+        self._count_mixture(number, row, answer)
+        verdict = "right" if self.verdicts[number, "mixture"] else "WRONG"
+        write_text(f"=> {verdict}: the right answer is {row.answer}\n")
+
+    def _count_mixture(self, number: int, row: Recording, answer: Answer) -> None:
+        self._count_single(number, row, [draft for draft in answer.drafts if draft.model in self.small])
+        self.escalated += len(answer.drafts) > len(self.small)
+        right = is_right(answer.text, row.answer)
+        self.verdicts[number, "mixture"] = right
+        self.scores["mixture"].add(right, answer.n_calls, answer.usage.total_tokens, answer.cost, not answer.unpriced)
+
+    def _count_single(self, number: int, row: Recording, drafts: Sequence[Draft]) -> None:
+        for draft in drafts:
+            right = is_right(draft.text, row.answer)
+            self.verdicts[number, draft.model] = right
+            self.scores[draft.model].add(right, 1, draft.usage.total_tokens, draft.cost)
+
+    def _report(self, asked: int) -> str:
+        heading = ["", "right", "wrong", "share", "95 % interval", "calls", "tokens", "dollars"]
+        lines = [[name, *_figures(score)] for name, score in self.scores.items()]
+        own = [number for number in range(1, asked + 1) if self._differs(number)]
+        better = sum(self.verdicts[number, "mixture"] for number in own)
+        said = [
+            table([heading, *lines], right=range(1, len(heading))) + "\n",
+            (
+                f"The small models agreed on {asked - self.escalated} of {asked} questions; "
+                f"{self.large} was asked about {self.escalated}."
+            ),
+            (
+                f"Where the mixture and {self.large} alone differ: {_times(better)} only the mixture is right, "
+                f"{_times(len(own) - better)} only {self.large}."
+            ),
+            "Tokens are as the simulated cloud counts them; dollars as in the catalogue, + or ? where a price is unknown.",
+        ]
+        return "\n".join(said + self._stand_ins())
+
+    def _differs(self, number: int) -> bool:
+        return self.verdicts[number, "mixture"] != self.verdicts[number, self.large]
+
+    def _stand_ins(self) -> list[str]:
+        names = {name: self.source.aliases.get(name, name) for name in (*self.small, self.large)}
+        others = [f"{recorded} for {name}" for name, recorded in names.items() if recorded != name]
+        return [f"Recorded under another name: {', '.join(others)}."] if others else []
+
+
+def _asked(row: Recording) -> str:
+    return row.prompt or row.question
+
+
+def is_right(text: str, gold: str) -> bool:
+    """Say whether the final answer of `text` is the right one."""
+    return extract(text, lenient=True) == normal(gold)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _figures(score: Score) -> list[str]:
+    total = score.right + score.wrong
+    low, high = wilson(score.right, total)
+    return [
+        str(score.right),
+        str(score.wrong),
+        f"{score.right / total:.1%}" if total else "",
+        f"{low:.1%} - {high:.1%}",
+        f"{score.calls:,}",
+        f"{score.tokens:,}",
+        dollars(score.cost) + "+" * (not score.priced) if score.cost else "?",
+    ]
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval for a share; (0, 1) when nothing was asked."""
+    if total == 0:
+        return 0.0, 1.0
+    z = 1.959964
+    share, scale = right / total, 1 + z * z / total
+    middle = (share + z * z / (2 * total)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,217 @@
+"""`mixtura doctor`: what stands between this machine and an answer, one line a check."""
+
+import asyncio
+import email.utils
+import os
+import platform
+import sys
+import time
+from typing import TypedDict
+
+import aiohttp
+import click
+import msgspec
+
+from mixtura._version import __version__
+from mixtura.chat import JsonObject
+from mixtura.cli.common import complete_recipes, json_option, today, write_json, write_text
+from mixtura.cli.models import life
+from mixtura.cli.recipes import seats_of
+from mixtura.columns import one_line
+from mixtura.errors import MissingKeyError, MixturaError
+from mixtura.models.catalog import Catalog
+from mixtura.models.http import Endpoint
+from mixtura.models.registry import ModelRegistry
+from mixtura.recipe import Recipe
+
+_LOCAL = ("ollama", "lmstudio", "vllm", "llamacpp")
+_LOCAL_SECONDS = 0.7
+_REMOTE_SECONDS = 10.0
+_SKEW = 60.0  # seconds a clock may be off before signed requests and certificates begin to fail
+_LEFT = (
+    ("requests", "x-ratelimit-remaining-requests", "x-ratelimit-limit-requests", "today"),
+    ("tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-limit-tokens", "this minute"),
+)
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One finding. `ok` is None for what is merely told; `fix` is the next step."""
+
+    name: str
+    ok: bool | None
+    said: str
+    fix: str = ""
+
+
+@click.command("doctor", short_help="Check keys, network, clock, limits and models.")
+@click.option(
+    "-r",
+    "--recipe",
+    default="balanced",
+    show_default=True,
+    metavar="RECIPE",
+    shell_complete=complete_recipes,
+    help="The recipe whose models are checked.",
+)
+@click.option("--ask", is_flag=True, help="Make one call of a few tokens, to read the limits left.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, recipe: str, ask: bool, as_json: bool) -> None:
+    """Check what an answer needs: the key, the network, the clock, the limits left, each model's life.
+
+    Nothing is spent unless --ask is given. Exit code 1: something needed is broken.
+    """
+    checks = asyncio.run(_examine(Recipe.named(recipe), ModelRegistry(Catalog.load()), spend=ask))
+    if as_json:
+        write_json(msgspec.json.encode(checks))
+    else:
+        for check in checks:
+            write_text(_line(check))
+    ctx.exit(int(any(check.ok is False for check in checks)))
+
+
+def _line(check: Check) -> str:
+    mark = {True: "✓", False: "✗", None: "-"}[check.ok]
+    fix = f"; next: {check.fix}" if check.fix else ""
+    return f"{mark} {check.name}: {one_line(check.said)}{fix}"
+
+
+async def _examine(recipe: Recipe, registry: ModelRegistry, *, spend: bool) -> list[Check]:
+    version = f"mixtura {__version__}, Python {platform.python_version()}, {sys.platform}"
+    checks = [Check(name="version", ok=True, said=version)]
+    seats = seats_of(recipe)
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        local = [group.create_task(_local(session, name, registry.catalog)) for name in _LOCAL]
+        for provider in dict.fromkeys(provider for provider, _ in seats):
+            models = [model for of, model in seats if of == provider]
+            checks += await _provider(session, registry, provider, models, spend=spend)
+    return checks + [task.result() for task in local]
+
+
+async def _provider(
+    session: aiohttp.ClientSession, registry: ModelRegistry, provider: str, models: list[str], *, spend: bool
+) -> list[Check]:
+    try:
+        row = registry.catalog.provider(provider)
+        endpoint = registry.endpoint(provider)
+    except MissingKeyError as error:
+        place = registry.catalog.provider(provider).keys_at
+        fix = (f"make one at {place} and " if place else "") + f"export {error.env}=..."
+        checks = [Check(name=f"{provider} key", ok=False, said=f"{error.env} is not set", fix=fix)]
+        return [*checks, *_lives(registry.catalog, provider, models, None)]
+    except MixturaError as error:
+        return [Check(name=f"{provider} key", ok=False, said=error.message)]
+    where = f"{row.key_env} is set" if endpoint.key else "none is needed"
+    checks = [Check(name=f"{provider} key", ok=True, said=where)]
+    served: tuple[str, ...] | None = None
+    clock = asyncio.get_running_loop().time
+    begun = clock()
+    try:
+        listed = await registry.list_models(provider)
+    except MixturaError as error:
+        checks.append(Check(name=f"{provider} reached", ok=False, said=error.message))
+    else:
+        served = tuple(str(found.get("id")) for found in listed)
+        said = f"{endpoint.url} answered in {(clock() - begun) * 1000:.0f} ms and lists {len(served)} models"
+        checks += [
+            Check(name=f"{provider} reached", ok=True, said=said),
+            await _clock(session, endpoint),
+            await _limits(session, endpoint, row.max_tokens, _cheapest(models, served), spend=spend),
+        ]
+    return [*checks, *_lives(registry.catalog, provider, models, served)]
+
+
+async def _clock(session: aiohttp.ClientSession, endpoint: Endpoint) -> Check:
+    name = f"{endpoint.provider} clock"
+    try:
+        async with session.get(f"{endpoint.url}/models", **_how(endpoint)) as reply:
+            theirs = email.utils.parsedate_to_datetime(reply.headers.get("Date", "")).timestamp()
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return Check(name=name, ok=None, said="the provider told no time")
+    skew = time.time() - theirs
+    if abs(skew) <= _SKEW:
+        return Check(name=name, ok=True, said=f"within {max(1.0, abs(skew)):.0f} s of the provider's")
+    ahead = "ahead of" if skew > 0 else "behind"
+    return Check(name=name, ok=False, said=f"{abs(skew):.0f} s {ahead} the provider's", fix="set this machine's clock")
+
+
+async def _limits(
+    session: aiohttp.ClientSession, endpoint: Endpoint, field: str, model: str | None, *, spend: bool
+) -> Check:
+    """Read what is left from the headers of a call; only chat calls carry them."""
+    name = f"{endpoint.provider} limits"
+    if not spend or model is None:
+        said = "not read, since only a call tells them" if model else "not read: no model of the recipe is served"
+        return Check(name=name, ok=None, said=said, fix="mixtura doctor --ask makes one small call" if model else "")
+    body: JsonObject = {"model": model, "messages": [{"role": "user", "content": "Hi"}], field: 16}
+    try:
+        async with session.post(f"{endpoint.url}/chat/completions", json=body, **_how(endpoint)) as reply:
+            status, headers = reply.status, reply.headers
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return Check(name=name, ok=False, said=f"the call to {model} failed ({type(error).__name__})")
+    left = [
+        f"{headers[remaining]} of {headers.get(limit, '?')} {what} left {when}"
+        for what, remaining, limit, when in _LEFT
+        if remaining in headers
+    ]
+    said = f"{model}: {', '.join(left) or 'the provider tells no limits'}"
+    if status == 429:
+        wait = headers.get("retry-after", "?")
+        return Check(name=name, ok=False, said=f"{said}; the limit is reached", fix=f"wait {wait} s")
+    return Check(name=name, ok=status < 400, said=said if status < 400 else f"{model} answered with HTTP {status}")
+
+
+def _lives(catalog: Catalog, provider: str, models: list[str], served: tuple[str, ...] | None) -> list[Check]:
+    """Say of each model whether it lives: the provider's list decides, without it the catalogue."""
+    checks = []
+    for model in dict.fromkeys(models):
+        row, day = catalog.get(provider, model), today()
+        said = f"{life(row, day)} by the catalogue" if row else "not in the catalogue"
+        alive = row.served(day) if row else None
+        if served is not None:
+            alive = model in served
+            said += ", served to this key" if alive else ", not served to this key"
+        fix = ""
+        if alive is False:
+            instead = catalog.living_replacement(provider, model, day)
+            near = catalog.nearest(provider, model, day)
+            fix = f"use {instead or ' or '.join(near) or 'another model'} instead"
+        checks.append(Check(name=model, ok=alive, said=said, fix=fix))
+    return checks
+
+
+async def _local(session: aiohttp.ClientSession, name: str, catalog: Catalog) -> Check:
+    row = catalog.provider(name)
+    url = os.environ.get(row.base_url_env, "") or row.base_url
+    limit = aiohttp.ClientTimeout(total=_LOCAL_SECONDS)
+    try:
+        async with session.get(f"{url.rstrip('/')}/models", timeout=limit) as reply:
+            listed = msgspec.json.decode(await reply.read(), type=_Listed) if reply.status == 200 else None
+    except (aiohttp.ClientError, TimeoutError, ValueError, OSError):
+        return Check(name=name, ok=None, said=f"nothing at {url}")
+    if listed is None:
+        return Check(name=name, ok=None, said=f"something at {url}, but it lists no models")
+    names = ", ".join(str(found.get("id")) for found in listed.data[:5])
+    return Check(name=name, ok=True, said=f"{len(listed.data)} models at {url}: {names}")
+
+
+class _Listed(msgspec.Struct):
+    data: list[JsonObject]
+
+
+def _cheapest(models: list[str], served: tuple[str, ...]) -> str | None:
+    return next((model for model in models if model in served), None)
+
+
+def _how(endpoint: Endpoint) -> "_How":
+    return {
+        "headers": {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {},
+        "proxy": endpoint.proxy,
+        "timeout": aiohttp.ClientTimeout(total=_REMOTE_SECONDS),
+    }
+
+
+class _How(TypedDict):
+    headers: dict[str, str]
+    proxy: str | None
+    timeout: aiohttp.ClientTimeout

@@ -1,0 +1,133 @@
+"""`mixtura models`: the catalogue, beside what a key can really use."""
+
+import asyncio
+import datetime as dt
+
+import click
+import msgspec
+
+from mixtura.cli.common import json_option, table, today, write_json, write_text
+from mixtura.errors import MissingKeyError, MixturaError
+from mixtura.models.catalog import Catalog, CatalogModel, Limits
+from mixtura.models.registry import ModelRegistry
+
+
+class _Key(msgspec.Struct, frozen=True, kw_only=True):
+    """What the provider's own list says: `ids` is None when it could not be had, for the reason in `said`."""
+
+    ids: tuple[str, ...] | None = None
+    said: str = ""
+    error: MixturaError | None = None
+
+
+@click.command("models", short_help="List the models known, and those a key can use.")
+@click.option("--provider", default="groq", show_default=True, help="A provider's name or a base URL.")
+@click.option("--all", "everything", is_flag=True, help="Those that are gone, too.")
+@click.option("--offline", is_flag=True, help="The catalogue alone; ask nobody.")
+@json_option
+def command(provider: str, everything: bool, offline: bool, as_json: bool) -> None:
+    """List the models the catalogue knows and, when a key is set, which of them it can really use.
+
+    Prices are dollars per million tokens; limits are those of the free plan, requests and tokens per minute
+    (rpm, tpm) and per day (rpd, tpd). A figure that is not known is left blank.
+    """
+    catalog, day = Catalog.load(), today()
+    catalog.provider(provider)
+    key = _Key(said="not asked (--offline)") if offline else asyncio.run(_ask(ModelRegistry(catalog), provider))
+    rows = [row for row in catalog.models(provider) if everything or row.served(day) or row.id in (key.ids or ())]
+    known = {row.id for row in catalog.models(provider)}
+    unknown = [name for name in key.ids or () if name not in known]
+    if as_json:
+        write_json(_document(rows, unknown, key, day))
+    else:
+        if rows:
+            write_text(_table(rows, key, day))
+        if unknown:
+            write_text(f"\nserved to this key, not in the catalogue: {', '.join(sorted(unknown))}")
+        click.echo(f"mixtura: {key.said}", err=True)
+    if key.error is not None and not isinstance(key.error, MissingKeyError):
+        raise key.error
+
+
+async def _ask(registry: ModelRegistry, provider: str) -> _Key:
+    try:
+        listed = await registry.list_models(provider)
+    except MissingKeyError as error:
+        name = registry.catalog.provider(provider).key_env
+        return _Key(said=f"no key is set ({name}), so this is the catalogue alone", error=error)
+    except MixturaError as error:
+        return _Key(said="what the key can use could not be asked; this is the catalogue alone", error=error)
+    ids = tuple(str(row["id"]) for row in listed if "id" in row)
+    return _Key(ids=ids, said=f"the provider lists {len(ids)} models for this key, speech and guard models included")
+
+
+def life(row: CatalogModel, day: dt.date) -> str:
+    """Return in words whether a model is served on `day`."""
+    if row.shut_down is not None:
+        return f"gone since {row.shut_down}" if day >= row.shut_down else f"until {row.shut_down}"
+    if row.enterprise_since is not None:
+        return f"enterprise since {row.enterprise_since}" if day >= row.enterprise_since else "live"
+    if row.released is not None and day < row.released:
+        return f"from {row.released}"
+    return "live"
+
+
+def _table(rows: list[CatalogModel], key: _Key, day: dt.date) -> str:
+    heading = [
+        "model",
+        "key",
+        "life",
+        "window",
+        "max out",
+        "$ in",
+        "$ out",
+        "free plan",
+        "effort",
+        "instead",
+        "checked",
+    ]
+    lines = [
+        [
+            row.id,
+            "?" if key.ids is None else "yes" if row.id in key.ids else "no",
+            life(row, day),
+            _short(row.window),
+            _short(row.max_output),
+            f"{row.price.input:g}" if row.price else "",
+            f"{row.price.output:g}" if row.price else "",
+            _limits(row.free),
+            "/".join(row.efforts),
+            row.replacement or "",
+            str(row.checked or ""),
+        ]
+        for row in rows
+    ]
+    return table([heading, *lines], right=(3, 4, 5, 6))
+
+
+def _limits(limits: Limits | None) -> str:
+    if limits is None:
+        return ""
+    return " ".join(
+        f"{_short(figure)} {name}" for name, figure in msgspec.structs.asdict(limits).items() if figure is not None
+    )
+
+
+def _short(figure: int | None) -> str:
+    """Return a figure as 8k, 131k or 950; "" for none."""
+    if figure is None:
+        return ""
+    return f"{figure / 1000:.3g}k" if figure >= 1000 else str(figure)
+
+
+def _document(rows: list[CatalogModel], unknown: list[str], key: _Key, day: dt.date) -> bytes:
+    models = [
+        {
+            **msgspec.to_builtins(row),
+            "life": life(row, day),
+            "usable": None if key.ids is None else row.id in key.ids,
+        }
+        for row in rows
+    ]
+    error = key.error.message if key.error else ""
+    return msgspec.json.encode({"day": day, "models": models, "not_in_catalogue": unknown, "error": error})

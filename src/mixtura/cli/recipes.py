@@ -1,0 +1,68 @@
+"""`mixtura recipes`: what is built in, and what is in one."""
+
+from collections import Counter
+
+import click
+import msgspec
+
+from mixtura.cli.common import complete_recipes, json_option, write_json, write_text
+from mixtura.recipe import Recipe, recipe_names
+
+
+@click.command("recipes", short_help="List the recipes, or show one.")
+@click.argument("name", required=False, shell_complete=complete_recipes)
+@json_option
+def command(name: str | None, as_json: bool) -> None:
+    r"""List the built-in recipes, or show the one called NAME (or in the file NAME) as TOML.
+
+    \b
+    mixtura recipes
+    mixtura recipes balanced > mine.toml && mixtura ask -r mine.toml "..."
+    """
+    if name is not None:
+        recipe = Recipe.named(name)
+        if as_json:
+            write_json(msgspec.json.encode(recipe))
+        else:
+            write_text(recipe.to_toml())
+        return
+    recipes = [Recipe.named(known) for known in recipe_names()]
+    if as_json:
+        rows = [
+            {
+                "name": recipe.name,
+                "description": recipe.description,
+                "calls": recipe.calls,
+                "models": [model for _, model in seats_of(recipe)],
+            }
+            for recipe in recipes
+        ]
+        write_json(msgspec.json.encode(rows))
+        return
+    for recipe in recipes:
+        calls = f"{recipe.calls} call{'s' * (recipe.calls > 1)}"
+        write_text(f"{recipe.name}: {recipe.description}\n    {calls}: {_shape(recipe)}")
+
+
+def seats_of(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return every (provider, model) a recipe names, each once, in the order they are asked."""
+    layers = [*recipe.layers, *([recipe.escalate] if recipe.escalate else [])]
+    named = [(proposer.provider, proposer.model) for layer in layers for proposer in layer.proposers]
+    if recipe.aggregator is not None and recipe.aggregator.model is not None:
+        named.append((recipe.aggregator.provider, recipe.aggregator.model))
+    return list(dict.fromkeys(named))
+
+
+def _shape(recipe: Recipe) -> str:
+    """Return who is asked in which order, in one line."""
+    parts = [_layer(Counter(seat.model for seat in layer.seats)) for layer in recipe.layers]
+    if recipe.escalate is not None:
+        parts.append(f"if they disagree {_layer(Counter(seat.model for seat in recipe.escalate.seats))}")
+    if recipe.aggregator is not None:
+        model = f" by {recipe.aggregator.model}" if recipe.aggregator.model else ""
+        parts.append(f"{recipe.aggregator.kind}{model}")
+    return " > ".join(parts)
+
+
+def _layer(models: Counter[str]) -> str:
+    return ", ".join(f"{count} x {model}" if count > 1 else model for model, count in models.items())

@@ -1,0 +1,153 @@
+"""From the options of a verb to a mixture that is asked and watched: used by ask, chat and demo."""
+
+import asyncio
+import datetime as dt
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TextIO
+
+import click
+import msgspec
+
+from mixtura.cli.common import today
+from mixtura.errors import RecipeError
+from mixtura.events import Answer, Fold
+from mixtura.mixture import AskOptions, Mixture, Question
+from mixtura.models.catalog import Catalog
+from mixtura.recipe import Layer, Proposer, Recipe
+from mixtura.sim.options import SimOptions
+from mixtura.sim.server import simulated_cloud
+from mixtura.terminal import TerminalView, screen_of
+
+SIMULATED_KEY = "gsk_simulated"
+_FILLER = 80  # tokens of a simulated reply
+
+
+def chosen_recipe(name: str | None, models: Sequence[str] = (), provider: str | None = None) -> Recipe:
+    """Return the recipe that `--recipe`, `--model` and `--provider` describe together.
+
+    One model alone runs the recipe `single`. Models with a recipe, or several of them, are the proposers of its
+    last layer. A provider serves the models named; without any it serves the whole recipe.
+
+    Raises:
+        RecipeError: no such recipe, or it cannot be with these models.
+    """
+    if len(models) == 1 and name is None:
+        name = "single"
+    recipe = Recipe.named(name or "balanced")
+    if not models:
+        return recipe if provider is None else _served_by(recipe, provider)
+    try:
+        last = Layer(
+            proposers=tuple(
+                Proposer(model=model) if provider is None else Proposer(model=model, provider=provider)
+                for model in models
+            )
+        )
+        return msgspec.structs.replace(recipe, layers=(*recipe.layers[:-1], last))
+    except ValueError as error:
+        raise RecipeError(f"{recipe.name} with --model", str(error)) from error
+
+
+def _served_by(recipe: Recipe, provider: str) -> Recipe:
+    def moved(layer: Layer) -> Layer:
+        return Layer(
+            proposers=tuple(msgspec.structs.replace(proposer, provider=provider) for proposer in layer.proposers)
+        )
+
+    return msgspec.structs.replace(
+        recipe,
+        layers=tuple(moved(layer) for layer in recipe.layers),
+        escalate=recipe.escalate and moved(recipe.escalate),
+        aggregator=recipe.aggregator and msgspec.structs.replace(recipe.aggregator, provider=provider),
+    )
+
+
+@asynccontextmanager
+async def environment(simulated: SimOptions | None) -> AsyncIterator[Mapping[str, str]]:
+    """Give the environment that keys and addresses are read from: the process's, or a simulated cloud's."""
+    if simulated is None:
+        yield os.environ
+        return
+    async with simulated_cloud(simulated) as cloud:
+        yield {**os.environ, "GROQ_BASE_URL": cloud.url, "GROQ_API_KEY": SIMULATED_KEY}
+
+
+def keyless() -> Mapping[str, str]:
+    """Return the process's environment with a stand-in for every key that is not set; enough to send nothing."""
+    rows = Catalog.load().providers.values()
+    return {**{row.key_env: SIMULATED_KEY for row in rows if row.key_env}, **os.environ}
+
+
+def simulation(wanted: bool, as_of: dt.date | None, *, quiet: bool = False) -> SimOptions | None:
+    """Return the options of the cloud that `--sim` starts, None without it; says on stderr what will answer.
+
+    Raises:
+        click.UsageError: `--as-of` without `--sim`.
+    """
+    if not wanted:
+        if as_of is not None:
+            raise click.UsageError("--as-of needs --sim")
+        return None
+    if not quiet:
+        click.echo("mixtura: a simulated cloud answers: its words are filler, no model is asked", err=True)
+    return SimOptions(as_of=as_of or today(), plan="developer", profile="lpu", tokens=_FILLER)
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run is shown.
+
+    Attributes:
+        quiet: the answer alone, nothing about the run.
+        drafts: every draft written out.
+        own_answer: the answer is left to the caller.
+        one_stream: what is said about the run and the answer both go to stdout, as they come.
+    """
+
+    quiet: bool = False
+    drafts: bool = False
+    own_answer: bool = False
+    one_stream: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """The answer is written while it comes."""
+        return not self.quiet and not self.own_answer and (self.one_stream or sys.stdout.isatty())
+
+
+async def follow(mixture: Mixture, question: Question, window: Window, fold: Fold, options: AskOptions) -> Answer:
+    """Ask, show the run as it goes, and return the answer; `fold` keeps what is known when it fails.
+
+    Raises:
+        MixturaError: what `Mixture.ask` raises.
+    """
+    if window.quiet:
+        async with mixture.stream(question, **options) as events:
+            async for event in events:
+                fold.add(event)
+        return fold.answer()
+    answer: TextIO | None = sys.stdout if window.streams else None
+    status = sys.stdout if window.one_stream else sys.stderr
+    view = TerminalView(status, answer, screen=screen_of(status, os.environ), drafts=window.drafts)
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+
+    ticking: asyncio.Handle
+
+    def tick() -> None:
+        nonlocal ticking
+        view.tick(loop.time() - begun)
+        ticking = loop.call_later(0.1, tick)
+
+    ticking = loop.call_soon(tick)
+    try:
+        async with mixture.stream(question, **options) as events:
+            async for event in events:
+                fold.add(event)
+                view.add(event)
+    finally:
+        ticking.cancel()
+        view.stop()
+    return fold.answer()

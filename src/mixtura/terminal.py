@@ -1,0 +1,386 @@
+"""The live view of a run on a terminal: a listener of events, and nothing else.
+
+While drafts are written, a small region of one line per call is redrawn in place. When the answer begins the
+region freezes into one plain line per call, the answer follows as ordinary text that scrolls, and the run ends
+in one line of times, tokens and dollars. Where the cursor cannot be moved only the finished lines are written.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from mixtura.columns import cut, cut_front, display_width, one_line, safe
+from mixtura.events import (
+    Answer,
+    AnswerDelta,
+    AnswerFinished,
+    AnswerRestarted,
+    CallDelta,
+    CallFailed,
+    CallFinished,
+    CallStarted,
+    Decision,
+    Draft,
+    Event,
+    Fold,
+    Role,
+    RunFinished,
+)
+
+_FRAME = 0.06  # seconds between two drawings of the region
+_TAIL = 600  # characters of a draft that are kept for its line
+_MARGIN = 3  # columns left free at the right edge: an echoed ^C must not wrap a line of the region
+_ROLES: dict[Role, str] = {"escalation": "asked more", "reviewer": "review", "selector": "select"}
+_COLOURS = {"ok": "32", "failed": "31", "dropped": "33", "dim": "2", "warning": "33"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screen:
+    """What the place that is written to can do.
+
+    Attributes:
+        live: the cursor can be moved, so that lines can be redrawn.
+        colour: colours may be used.
+        symbols: marks beyond ASCII can be written.
+        size: columns and rows, asked for anew at every drawing.
+    """
+
+    live: bool = False
+    colour: bool = False
+    symbols: bool = True
+    size: Callable[[], os.terminal_size] = field(default=lambda: os.terminal_size((80, 24)))
+
+
+def screen_of(stream: TextIO, env: Mapping[str, str]) -> Screen:
+    """Return what `stream` can do. NO_COLOR beats FORCE_COLOR; TERM=dumb means that nothing is redrawn."""
+    terminal = stream.isatty()
+    smart = terminal and env.get("TERM", "") not in ("", "dumb")
+    forced = env.get("FORCE_COLOR", "") not in ("", "0")
+    encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("_", "-")
+    return Screen(
+        live=smart,
+        colour=not env.get("NO_COLOR") and (forced or smart),
+        symbols=encoding.startswith("utf"),
+        size=lambda: _size(stream, env),
+    )
+
+
+def _size(stream: TextIO, env: Mapping[str, str]) -> os.terminal_size:
+    try:
+        found = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        found = os.terminal_size((0, 0))
+    columns, rows = (env.get(name, "") for name in ("COLUMNS", "LINES"))
+    return os.terminal_size(
+        (
+            found.columns or (int(columns) if columns.isdecimal() and int(columns) else 80),
+            found.lines or (int(rows) if rows.isdecimal() and int(rows) else 24),
+        )
+    )
+
+
+@dataclass(kw_only=True)
+class _Row:
+    """One call as the region shows it."""
+
+    role: Role
+    model: str
+    layer: int
+    started: float
+    state: str = "running"
+    seconds: float = 0.0
+    tokens: int = 0
+    estimated: bool = True
+    pieces: int = 0
+    characters: int = 0
+    tail: str = ""
+    thinking: bool = False
+    reason: str = ""
+    draft: Draft | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} ({_ROLES[self.role]})" if self.role in _ROLES else self.model
+
+    def write(self, text: str, reasoning: str) -> None:
+        piece = text or reasoning
+        if self.thinking and text:
+            self.tail = ""
+        self.thinking = not text and (self.thinking or not self.tail)
+        self.pieces += 1
+        self.characters += len(text) + len(reasoning)
+        # One piece is one token on Groq; servers that send more at once are read by their letters.
+        self.tokens = max(self.pieces, self.characters // 4)
+        self.tail = (self.tail + piece)[-_TAIL:]
+
+
+class TerminalView:
+    """Shows a run as it goes; `add` is a listener.
+
+    Args:
+        status: where lines about the run go (stderr).
+        answer: a terminal that the answer is streamed to; None when the caller writes the answer itself.
+        screen: what `status` can do.
+        drafts: write every draft out, not only its one line.
+    """
+
+    def __init__(
+        self, status: TextIO, answer: TextIO | None, *, screen: Screen | None = None, drafts: bool = False
+    ) -> None:
+        self._status, self._answer = status, answer
+        self._screen = screen or Screen()
+        self._drafts = drafts
+        self._rows: dict[int, _Row] = {}
+        self._drawn: list[int] = []  # the widths of the lines now standing in the region
+        self._drawn_at = float("-inf")
+        self._written: list[str] = []  # the answer's pieces on the screen
+        self._at_margin = True
+        self._decisions: list[Decision] = []
+        self._longest = 0  # columns of the longest name so far
+        self._fold = Fold()
+
+    def add(self, event: Event) -> None:
+        """Take the next event of the run and show what is new."""
+        self._fold.add(event)
+        if isinstance(event, AnswerDelta):
+            self._answer_piece(event)
+        elif isinstance(event, CallDelta):
+            if row := self._rows.get(event.call):
+                row.write(event.text, event.reasoning)
+                self.tick(event.at)
+        elif isinstance(event, CallStarted):
+            self._started(event)
+        elif isinstance(event, CallFinished):
+            self._finished(event)
+        elif isinstance(event, CallFailed):
+            self._failed(event)
+        elif isinstance(event, Decision):
+            self._decisions.append(event)
+        elif isinstance(event, AnswerRestarted):
+            self._restarted()
+        elif isinstance(event, AnswerFinished):
+            self._answer_done(event.text)
+        elif isinstance(event, RunFinished):
+            self._close(event)
+
+    def tick(self, at: float) -> None:
+        """Redraw the region if it is due; `at` is seconds since the run began."""
+        if self._screen.live and self._rows and at - self._drawn_at >= _FRAME:
+            self._draw(at)
+
+    def stop(self) -> None:
+        """Leave the screen tidy after a run that ended without its last event (cancelled, an error)."""
+        if self._screen.live:
+            self._freeze(lambda row: True)
+        self._end_answer_line()
+
+    def _started(self, event: CallStarted) -> None:
+        stage = (event.role, event.layer)
+        if all(row.state != "running" and (row.role, row.layer) != stage for row in self._rows.values()):
+            self._freeze(lambda row: True)
+        row = _Row(role=event.role, model=one_line(event.model), layer=event.layer, started=event.at)
+        self._rows[event.call] = row
+        self._longest = max(self._longest, display_width(row.name))
+        self._draw(event.at)
+
+    def _finished(self, event: CallFinished) -> None:
+        row = self._rows.get(event.done.call)
+        if row is None:
+            return
+        row.state, row.seconds = "ok", event.at - row.started
+        row.tokens, row.estimated = event.done.usage.completion_tokens, event.done.usage.estimated
+        row.tail, row.thinking = event.done.text[-_TAIL:], False
+        row.draft = event.done if isinstance(event.done, Draft) else None
+        self._ended(event.at)
+
+    def _failed(self, event: CallFailed) -> None:
+        row = self._rows.get(event.failure.call)
+        if row is None:
+            return
+        row.state = "dropped" if event.failure.kind == "abandoned" else "failed"
+        row.seconds, row.reason = event.at - row.started, one_line(event.failure.reason)
+        self._ended(event.at)
+
+    def _ended(self, at: float) -> None:
+        if self._screen.live:
+            self._draw(at)
+        elif not self._written:
+            # A failure waits: when the run fails with it, the error says the same.
+            self._freeze(lambda row: row.state == "ok")
+
+    def _answer_piece(self, event: AnswerDelta) -> None:
+        if event.text and self._answer is not None:
+            if not self._written:
+                self._freeze(lambda row: row.state != "running")
+                self._erase()
+            self._write_answer(event.text)
+            return
+        for row in self._rows.values():
+            if row.role == "aggregator" and row.state == "running":
+                row.write(event.text, event.reasoning)
+        self.tick(event.at)
+
+    def _write_answer(self, text: str) -> None:
+        if self._answer is None or not text:
+            return
+        self._written.append(text)
+        shown = safe(text)
+        self._answer.write(shown)
+        self._answer.flush()
+        self._at_margin = shown.endswith("\n") if shown else self._at_margin
+
+    def _restarted(self) -> None:
+        if not self._written:
+            return
+        self._end_answer_line()
+        why = one_line(self._decisions.pop().reason) if self._decisions else "the answer begins anew"
+        self._say(f"! {why}; the text above does not count, this does:", "warning")
+        self._written.clear()
+
+    def _answer_done(self, text: str) -> None:
+        if self._answer is None:
+            return
+        self._freeze(lambda row: row.state != "running")
+        self._erase()
+        shown = "".join(self._written)
+        if not text.startswith(shown):
+            self._end_answer_line()
+            self._say("! the text above was changed; the answer is:", "warning")
+            shown = ""
+        self._write_answer(text[len(shown) :])
+
+    def _end_answer_line(self) -> None:
+        if not self._at_margin and self._answer is not None:
+            self._answer.write("\n")
+            self._answer.flush()
+            self._at_margin = True
+
+    def _close(self, event: RunFinished) -> None:
+        self._end_answer_line()
+        answer = self._fold.answer()
+        if event.status == "failed" and len({failure.reason for failure in answer.failures}) == 1:
+            self._erase()
+            self._rows = {call: row for call, row in self._rows.items() if row.state == "ok"}
+        self._freeze(lambda row: True)
+        for said in self._decisions:
+            self._say(f"{'!' if said.warning else '-'} {one_line(said.reason)}", "warning" * said.warning or "dim")
+        if answer.n_calls:
+            self._say(summary(answer, self._screen.size().columns), "dim")
+
+    def _freeze(self, which: Callable[[_Row], bool]) -> None:
+        """Write the final lines of the rows that `which` picks; they leave the region."""
+        self._erase()
+        rows = [(call, row) for call, row in self._rows.items() if which(row)]
+        names = self._name_width()
+        for call, row in rows:
+            del self._rows[call]
+            if row.role == "aggregator" and row.state != "failed":
+                continue
+            line = self._line(row, names, self._screen.size().columns - 1, final=True)
+            self._say(*line)
+            if self._drafts and row.draft is not None:
+                self._status.write(safe(row.draft.text).rstrip() + "\n\n")
+        self._status.flush()
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._status.write(self._to_top() + "\x1b[J")
+            self._status.flush()
+            self._drawn.clear()
+
+    def _to_top(self) -> str:
+        """Return the way back to the region's first line, where a narrowed window may have wrapped its lines."""
+        columns = self._screen.size().columns
+        rows = sum(max(1, -(-width // columns)) for width in self._drawn)
+        return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "")
+
+    def _draw(self, at: float) -> None:
+        if not self._screen.live or self._written or not self._rows:
+            return
+        self._drawn_at = at
+        size = self._screen.size()
+        for row in self._rows.values():
+            if row.state == "running":
+                row.seconds = at - row.started
+        rows, rest = self._visible(max(1, size.lines - 2))
+        names = self._name_width()
+        lines = [self._line(row, names, size.columns - _MARGIN, final=False) for row in rows]
+        if rest:
+            lines.append((cut(rest, size.columns - _MARGIN), "dim"))
+        text = self._to_top() if self._drawn else ""
+        text += "\n".join(f"{self._paint(line, look)}\x1b[K" for line, look in lines) + "\x1b[J"
+        self._status.write(text)
+        self._status.flush()
+        self._drawn = [display_width(line) for line, _ in lines]
+
+    def _visible(self, most: int) -> tuple[list[_Row], str]:
+        """Return the rows that fit and, when some do not, a line about those; running ones go first."""
+        rows = list(self._rows.values())
+        if len(rows) <= most:
+            return rows, ""
+        order = sorted(range(len(rows)), key=lambda place: rows[place].state != "running")
+        kept = sorted(order[: most - 1])
+        hidden = [rows[place] for place in range(len(rows)) if place not in kept]
+        counts = {state: sum(row.state == state for row in hidden) for state in ("running", "ok", "failed")}
+        said = ", ".join(f"{count} {'done' if state == 'ok' else state}" for state, count in counts.items() if count)
+        return [rows[place] for place in kept], f"  and {len(hidden)} more: {said or 'dropped'}"
+
+    def _name_width(self) -> int:
+        return min(self._longest, max(10, self._screen.size().columns // 3))
+
+    def _line(self, row: _Row, names: int, width: int, *, final: bool) -> tuple[str, str]:
+        """Return a row as one line of at most `width` columns, and its look. A final failure is not cut."""
+        marks = {"running": "○", "ok": "✓", "failed": "✗"} if self._screen.symbols else {"ok": "+", "failed": "x"}
+        name = row.name
+        if display_width(name) > names and "/" in name:
+            name = name.rpartition("/")[2]
+        name = cut(name, names)
+        head = f"{marks.get(row.state, '-')} {name}{' ' * (names - display_width(name))} {row.seconds:5.1f}s "
+        look = row.state if row.state in _COLOURS else ""
+        if row.state in ("failed", "dropped"):
+            return (f"{head} {row.reason}" if final else cut(f"{head} {row.reason}", width)), look
+        head += f"{('~' if row.estimated else '') + str(row.tokens):>6}{' tok' if width >= 60 else ''}  "
+        room = width - display_width(head)
+        if row.state == "running":
+            said = "stopped" if final else one_line(row.tail)
+            tail = cut_front(f"thinking: {said}" if row.thinking and not final else said, room)
+        elif row.draft is not None and row.draft.choice:
+            tail = cut(f"= {one_line(row.draft.choice)}", room)
+        else:
+            # Behind an answer that has just been written, its own beginning would say nothing.
+            shown = "" if self._written else row.draft.text[:_TAIL] if row.draft else row.tail
+            tail = cut(one_line(shown), room)
+        return cut(head + tail, width).rstrip(), look
+
+    def _say(self, line: str, look: str = "") -> None:
+        if not self._screen.symbols:
+            line = line.replace("…", "...").replace(" · ", " | ").encode("ascii", "replace").decode()
+        self._status.write(self._paint(line, look) + "\n")
+        self._status.flush()
+
+    def _paint(self, line: str, look: str) -> str:
+        """Colour the mark of a line, or the whole of a dim one."""
+        code = _COLOURS.get(look)
+        if not self._screen.colour or code is None:
+            return line
+        return f"\x1b[{code}m{line}\x1b[0m" if look == "dim" else f"\x1b[{code}m{line[:1]}\x1b[0m{line[1:]}"
+
+
+def summary(answer: Answer, width: int = 80) -> str:
+    """Return the one line a run ends with: seconds, calls, tokens, dollars; shorter where `width` is small.
+
+    `~` marks tokens that were estimated, `+` a cost that leaves out models without a known price.
+    """
+    usage, about = answer.usage, "~" * answer.usage.estimated
+    calls = f"{answer.n_calls} call" + "s" * (answer.n_calls != 1)
+    if answer.failures:
+        calls += f" + {len(answer.failures)} failed"
+    cost = "no price known" if answer.cost is None else f"${answer.cost:.6f}" + "+" * bool(answer.unpriced)
+    first = [f"{answer.seconds:.1f}s", calls]
+    last = [cost] if answer.status != "partial" else [cost, "partial"]
+    tokens = f"{about}{usage.prompt_tokens:,} in + {about}{usage.completion_tokens:,} out tokens"
+    line = " · ".join([*first, tokens, *last])
+    if len(line) >= width:
+        line = " · ".join([*first, f"{about}{usage.total_tokens:,} tok", *last])
+    return line
