@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -304,22 +305,23 @@ async def test_a_line_without_end_is_a_broken_reply() -> None:
             await model(url).chat(REQUEST, emit=lambda delta: None)
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_a_cancelled_call_closes_its_connection(streamed: bool) -> None:
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("answering_already", [False, True])
+async def test_a_cancelled_call_closes_its_connection(watched: bool, answering_already: bool) -> None:
     arrived, gone = asyncio.Event(), asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        response = await started(request)
-        await response.write(chunk("half"))
+        if answering_already:
+            await (await started(request)).write(chunk("half"))
         arrived.set()
         try:
             await asyncio.sleep(3600)
         finally:
             gone.set()
-        return response
+        raise AssertionError
 
     async with served(handler) as url:
-        call = asyncio.ensure_future(model(url).chat(REQUEST, emit=(lambda delta: None) if streamed else None))
+        call = asyncio.ensure_future(model(url).chat(REQUEST, emit=(lambda delta: None) if watched else None))
         await arrived.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -423,10 +425,15 @@ def test_nothing_has_to_be_closed_after_asyncio_run() -> None:
             await model(url).chat(REQUEST)
             await model(url).chat(REQUEST)
 
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
     for _ in range(2):
-        asyncio.run(ask())
+        with asyncio.Runner() as runner:
+            runner.run(ask())
+            loops.append(weakref.ref(runner.get_loop()))
+        del runner
     # An unclosed session or socket would warn now, and warnings are errors here.
     gc.collect()
+    assert [loop() for loop in loops] == [None, None]
 
 
 @asynccontextmanager

@@ -125,6 +125,26 @@ def test_without_a_deadline_a_wait_is_bounded_by_the_policy() -> None:
         virtually(lambda: retrying(Scripted(limited(61.0))).chat(REQUEST))
 
 
+def test_without_a_deadline_all_waits_together_are_bounded() -> None:
+    model = Scripted(limited(25.0), limited(25.0), limited(25.0))
+    with pytest.raises(RateLimitedError, match="would have to wait 25 s"):
+        virtually(lambda: retrying(model).chat(REQUEST))
+    assert len(model.calls) == 3
+
+
+def test_waits_for_a_shared_limit_do_not_use_up_the_attempts() -> None:
+    model = Scripted(*[limited(2.0)] * 9, failing(), failing())
+    completion = virtually(lambda: retrying(model, attempts=3).chat(REQUEST, deadline=1000.0))
+    assert completion.attempts == 12
+
+
+def test_a_limit_that_never_lets_a_call_through_is_given_up() -> None:
+    model = Scripted(*[limited(0.0)] * 99)
+    with pytest.raises(RateLimitedError) as caught:
+        virtually(lambda: retrying(model, waits=5).chat(REQUEST, deadline=1000.0))
+    assert (caught.value.attempts, len(model.calls)) == (6, 6)
+
+
 def test_a_rate_limit_that_names_no_wait_is_backed_off_from() -> None:
     model = Scripted(limited(None))
     virtually(lambda: retrying(model).chat(REQUEST))

@@ -84,6 +84,10 @@ class _Pool:
         try:
             yield
         finally:
+            # A session refers to its loop, so a pool left here would keep a finished loop alive.
+            loop = asyncio.get_running_loop()
+            if _POOLS.get(loop) is self:
+                del _POOLS[loop]
             await self.session.close()
 
     async def close(self) -> None:
@@ -109,7 +113,7 @@ def _pool() -> _Pool:
     if pool is not None and not pool.session.closed:
         return pool
     with _OPENING:
-        # A session refers to its loop, so an entry would keep a closed loop alive for ever.
+        # Loops that were closed without shutting down left their pools behind.
         for old in [old for old in _POOLS if old.is_closed()]:
             del _POOLS[old]
         pool = _POOLS[loop] = _Pool.opened(loop)
@@ -118,7 +122,7 @@ def _pool() -> _Pool:
 
 async def close_pool() -> None:
     """Close the running loop's connections now. The next call opens new ones."""
-    pool = _POOLS.pop(asyncio.get_running_loop(), None)
+    pool = _POOLS.get(asyncio.get_running_loop())
     if pool is not None:
         await pool.close()
 

@@ -10,18 +10,20 @@ import random
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Timing
-from mixtura.errors import ModelError, RateLimitedError
+from mixtura.errors import ModelError
 from mixtura.models.base import ChatModel, Emit
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often and how patiently a call is tried.
 
-    Pauses are `base` seconds, doubled each time up to `cap`, of which a random half is taken off. `max_wait`
-    bounds a wait the provider asks for when the caller set no deadline.
+    `attempts` counts the tries that may fail for passing reasons. Rate limits are waited for up to `waits` times on
+    top, since many calls that share one limit clear it one after the other. Pauses are `base` seconds, doubled each
+    time up to `cap`, of which a random half is taken off. `max_wait` bounds all waiting of a call without deadline.
     """
 
     attempts: int = 4
+    waits: int = 12
     base: float = 0.25
     cap: float = 8.0
     max_wait: float = 60.0
@@ -54,17 +56,20 @@ class Retrying:
             emit(delta)
 
         attempt, waited = 1, 0.0
+        left = {"retry": self._policy.attempts - 1, "wait": self._policy.waits}
         while True:
             tried = clock()
             try:
                 completion = await self._model.chat(request, emit=None if emit is None else watched, deadline=deadline)
             except ModelError as error:
                 error.attempts = attempt
-                if shown:
+                if shown or left.get(error.action, 0) == 0:
                     raise
-                pause = self._pause(error, attempt, None if deadline is None else deadline - clock())
-                if pause is None:
-                    raise
+                left[error.action] -= 1
+                pause = self._pause(error, attempt)
+                refused = self._refusal(pause, waited, None if deadline is None else deadline - clock())
+                if refused:
+                    raise _too_long(error, pause, refused) from error
             else:
                 return completion if attempt == 1 else _counted(completion, attempt, waited, tried - begun)
             paused = clock()
@@ -72,34 +77,26 @@ class Retrying:
             waited += clock() - paused
             attempt += 1
 
-    def _pause(self, error: ModelError, attempt: int, left: float | None) -> float | None:
-        """Return the seconds until the next attempt, None when there shall be none.
+    def _pause(self, error: ModelError, attempt: int) -> float:
+        """Return the seconds until the next attempt: the provider's word where it gave one."""
+        if error.retry_after is not None and error.action == "wait":
+            return error.retry_after
+        return max(self._policy.pause(attempt, self._rng), error.retry_after or 0.0)
 
-        Raises:
-            RateLimitedError: the provider asks for a longer wait than there is time for.
-        """
-        if error.action not in ("retry", "wait") or attempt >= self._policy.attempts:
-            return None
-        pause = self._policy.pause(attempt, self._rng)
-        if error.retry_after is not None:
-            pause = error.retry_after if error.action == "wait" else max(error.retry_after, pause)
-        allowed = self._policy.max_wait if left is None else left
-        if pause < allowed or (left is None and pause == allowed):
-            return pause
-        if isinstance(error, RateLimitedError):
-            raise _too_long(error, pause, left, allowed) from error
-        return None
+    def _refusal(self, pause: float, waited: float, left: float | None) -> str:
+        """Say why a pause is too long to begin; "" when it is not. `left` are the seconds to the deadline."""
+        if left is None:
+            too_long = waited + pause > self._policy.max_wait
+            return f"without a deadline at most {self._policy.max_wait:g} s are waited" if too_long else ""
+        return f"only {max(0.0, left):.3g} s are left" if pause >= left else ""
 
 
-def _too_long(error: RateLimitedError, pause: float, left: float | None, allowed: float) -> RateLimitedError:
-    if left is None:
-        limit = f"without a deadline at most {allowed:g} s are waited"
-    else:
-        limit = f"only {max(0.0, left):.3g} s are left"
-    return RateLimitedError(
+def _too_long(error: ModelError, pause: float, refused: str) -> ModelError:
+    """Return the same error, saying first why it was not waited for."""
+    return type(error)(
         error.provider,
         error.model,
-        f"it would have to wait {pause:.4g} s, {limit}: {error.reason}",
+        f"it would have to wait {pause:.4g} s, {refused}: {error.reason}",
         status=error.status,
         code=error.code,
         retry_after=error.retry_after,

@@ -5,13 +5,13 @@ field that is null, missing or of an odd type never loses an answer that is ther
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import msgspec
 
-from mixtura.chat import ChatRequest, Completion, FinishReason, JsonObject, Message, Timing, Usage
+from mixtura.chat import ChatRequest, Completion, FinishReason, JsonObject, Timing, Usage
 from mixtura.models.catalog import CatalogModel, Provider
+from mixtura.tokens import estimate_messages, estimate_tokens
 
 # Groq refuses a request that holds both, so a caller's own choice replaces ours.
 _REASONING: dict[str, Any] = {"reasoning_format": "parsed", "include_reasoning": True}
@@ -304,17 +304,14 @@ def _part_text(part: object) -> str:
 
 
 def estimated_usage(request: ChatRequest, text: str, reasoning: str) -> Usage:
-    """Guess the usage of a reply that came without one: four characters a token, four tokens a message."""
+    """Guess the usage of a reply that came without one, and say that it is a guess."""
+    thought = estimate_tokens(reasoning)
     return Usage(
-        prompt_tokens=_estimated_prompt(request.messages),
-        completion_tokens=-(-(len(text) + len(reasoning)) // 4),
-        reasoning_tokens=-(-len(reasoning) // 4),
+        prompt_tokens=estimate_messages(request.messages),
+        completion_tokens=estimate_tokens(text) + thought,
+        reasoning_tokens=thought,
         estimated=True,
     )
-
-
-def _estimated_prompt(messages: Sequence[Message]) -> int:
-    return sum(4 + -(-len(message.text) // 4) for message in messages)
 
 
 def _without_surrogates(value: object) -> object:
