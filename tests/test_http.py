@@ -1,12 +1,10 @@
 import asyncio
 import datetime as dt
-import gc
 import json
 import socket
 import subprocess
 import sys
 import textwrap
-import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,7 +25,8 @@ from mixtura.errors import (
 from mixtura.models import http
 from mixtura.models.catalog import Catalog
 from mixtura.models.failures import Failures
-from mixtura.models.http import Endpoint, HttpModel, close_pool, list_models
+from mixtura.models.http import Endpoint, HttpModel, list_models
+from mixtura.models.pool import close_pool
 from mixtura.models.wire import Dialect
 
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
@@ -74,6 +73,16 @@ async def started(request: web.Request, **headers: str) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8", **headers})
     await response.prepare(request)
     return response
+
+
+def streaming(*pieces: bytes) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = await started(request)
+        for piece in pieces:
+            await response.write(piece)
+        return response
+
+    return handler
 
 
 async def test_a_call_is_one_post_and_its_reply_a_completion() -> None:
@@ -136,10 +145,7 @@ async def test_a_server_that_does_not_stream_when_asked_is_read_all_the_same() -
 
 
 async def test_a_server_that_streams_unasked_is_read_all_the_same() -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        return web.Response(body=chunk("hel") + chunk("lo", "stop"), content_type="text/event-stream")
-
-    async with served(handler) as url:
+    async with served(streaming(chunk("hel"), chunk("lo", "stop"))) as url:
         assert (await model(url).chat(REQUEST)).text == "hello"
 
 
@@ -203,38 +209,23 @@ async def test_a_success_without_a_completion_is_an_error(body: bytes, kind: typ
 
 
 async def test_an_error_inside_a_stream_is_raised_after_what_was_shown() -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = await started(request)
-        error = {"error": {"message": "bad key", "code": "invalid_api_key", "status_code": 401}}
-        await response.write(chunk("half") + b"event: error\ndata: " + json.dumps(error).encode() + b"\n\n")
-        return response
-
+    error = b'event: error\ndata: {"error":{"message":"bad key","code":"invalid_api_key","status_code":401}}\n\n'
     seen: list[Delta] = []
-    async with served(handler) as url:
+    async with served(streaming(chunk("half"), error)) as url:
         with pytest.raises(UnauthorizedError, match="bad key"):
             await model(url).chat(REQUEST, emit=seen.append)
     assert seen == [Delta("half")]
 
 
 async def test_a_stream_that_ends_half_way_is_a_broken_reply() -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = await started(request)
-        await response.write(chunk("half"))
-        return response
-
-    async with served(handler) as url:
+    async with served(streaming(chunk("half"))) as url:
         with pytest.raises(BrokenReplyError, match="before the answer was whole"):
             await model(url).chat(REQUEST, emit=lambda delta: None)
 
 
 async def test_a_last_event_without_its_blank_line_is_shown_too() -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = await started(request)
-        await response.write(chunk("a") + chunk("b", "stop").rstrip())
-        return response
-
     seen: list[Delta] = []
-    async with served(handler) as url:
+    async with served(streaming(chunk("a"), chunk("b", "stop").rstrip())) as url:
         completion = await model(url).chat(REQUEST, emit=seen.append)
     assert (seen, completion.text) == ([Delta("a"), Delta("b")], "ab")
 
@@ -268,14 +259,7 @@ async def test_a_stream_that_stays_open_after_done_does_not_hold_its_answer_back
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_reply_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
     monkeypatch.setattr(http, "REPLY_LIMIT", 1 << 20)
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = await started(request)
-        for _ in range(40):
-            await response.write(b": " + b"x" * 65536 + b"\n\n")
-        return response
-
-    async with served(handler) as url:
+    async with served(streaming(*[b": " + b"x" * 65536 + b"\n\n"] * 40)) as url:
         with pytest.raises(BrokenReplyError, match="more than 1 MB"):
             await model(url).chat(REQUEST, emit=(lambda delta: None) if streamed else None)
 
@@ -294,13 +278,7 @@ async def test_a_compressed_reply_is_measured_unpacked(monkeypatch: pytest.Monke
 
 
 async def test_a_line_without_end_is_a_broken_reply() -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = await started(request)
-        for _ in range(9):
-            await response.write(b"x" * (1 << 20))
-        return response
-
-    async with served(handler) as url:
+    async with served(streaming(*[b"x" * (1 << 20)] * 9)) as url:
         with pytest.raises(BrokenReplyError, match="longer than 8388608 bytes"):
             await model(url).chat(REQUEST, emit=lambda delta: None)
 
@@ -417,42 +395,6 @@ async def test_a_list_of_models_that_cannot_be_had_is_the_error_it_means() -> No
             await list_models(Endpoint(provider="groq", url=url, key="good"), FAILURES)
     with pytest.raises(UnreachableError):
         await list_models(Endpoint(provider="groq", url="http://nowhere.invalid"), FAILURES)
-
-
-def test_nothing_has_to_be_closed_after_asyncio_run() -> None:
-    async def ask() -> None:
-        async with served_without_closing(answering) as url:
-            await model(url).chat(REQUEST)
-            await model(url).chat(REQUEST)
-
-    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
-    for _ in range(2):
-        with asyncio.Runner() as runner:
-            runner.run(ask())
-            loops.append(weakref.ref(runner.get_loop()))
-        del runner
-    # An unclosed session or socket would warn now, and warnings are errors here.
-    gc.collect()
-    assert [loop() for loop in loops] == [None, None]
-
-
-@asynccontextmanager
-async def served_without_closing(handler: Handler) -> AsyncGenerator[str]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    await runner.cleanup()
-
-
-async def test_a_closed_pool_is_opened_anew_by_the_next_call() -> None:
-    async with served(answering) as url:
-        await model(url).chat(REQUEST)
-        await close_pool()
-        await close_pool()
-        assert (await model(url).chat(REQUEST)).text == "hello"
 
 
 def test_the_http_library_is_loaded_by_the_first_call_only() -> None:

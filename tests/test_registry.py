@@ -9,8 +9,9 @@ from aiohttp import web
 
 from mixtura.chat import ChatRequest, JsonObject, Message
 from mixtura.errors import ConfigError, MissingKeyError, ModelGoneError
+from mixtura.models.base import ModelCard
 from mixtura.models.catalog import Catalog, CatalogModel, Provider
-from mixtura.models.http import close_pool
+from mixtura.models.pool import close_pool
 from mixtura.models.registry import ModelRegistry
 from mixtura.models.retry import RetryPolicy
 
@@ -107,6 +108,12 @@ async def test_a_dead_model_s_error_knows_the_day() -> None:
         with pytest.raises(ModelGoneError) as caught:
             await registry.find("groq", "gemma2-9b-it").chat.chat(asked("gemma2-9b-it"))
     assert caught.value.replacement == "llama-3.1-8b-instant"
+
+
+def test_a_card_needs_neither_key_nor_provider() -> None:
+    registry = ModelRegistry(env={})
+    assert registry.card("groq", "openai/gpt-oss-20b").window == 131072
+    assert registry.card("nobody", "x") == ModelCard(id="x", provider="nobody")
 
 
 def test_each_model_is_made_once() -> None:

@@ -1,15 +1,7 @@
-"""Models behind HTTP: `HttpModel`, over one pool of connections per event loop that every model shares.
-
-The pool closes itself when its loop shuts down (see `_Pool.opened`), so that nothing has to be closed by hand
-after `asyncio.run(...)`; `close_pool()` does it earlier.
-"""
+"""Models behind HTTP: `HttpModel`, over the pool of connections that every model shares."""
 
 import asyncio
-import contextlib
-import threading
-from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -18,6 +10,7 @@ from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing
 from mixtura.errors import ModelError, TimedOutError, UnreachableError
 from mixtura.models.base import Emit
 from mixtura.models.failures import Failures
+from mixtura.models.pool import CONNECT_SECONDS, current_pool
 from mixtura.models.sse import EventParser, LineTooLongError
 from mixtura.models.streamed import StreamedReply
 from mixtura.models.wire import Dialect, WireError, completion_from, decode_reply, encode_request
@@ -28,8 +21,6 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
 
 REPLY_LIMIT = 64 * 1024 * 1024
-_CONNECT_SECONDS = 10.0
-_KEEPALIVE_SECONDS = 60.0
 _LIST_SECONDS = 20.0
 # How long a finished stream may take to end properly before its connection is given up instead of kept.
 _LINGER_SECONDS = 0.05
@@ -46,85 +37,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     max_concurrency: int | None = None
     proxy: str | None = None
-
-
-class _Pool:
-    """The connections, and the gates of providers that take few calls at once, of one event loop."""
-
-    def __init__(self, session: "aiohttp.ClientSession") -> None:
-        self.session = session
-        self.gates: dict[str, asyncio.Semaphore] = {}
-        self._keeper = self._keep()
-
-    @classmethod
-    def opened(cls, loop: asyncio.AbstractEventLoop) -> "_Pool":
-        """Return a new pool for the running `loop`.
-
-        An event loop closes the asynchronous generators that were begun on it when it shuts down
-        (`shutdown_asyncgens`, called by `asyncio.run` and `Runner`). The pool parks one there, whose end closes
-        the session.
-        """
-        import aiohttp
-
-        pool = cls(
-            aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                # Not `connect`: that one starts a timer for pooled connections too.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-                auto_decompress=True,
-            )
-        )
-        # The generator's first step awaits nothing, so it can be driven by hand.
-        with contextlib.suppress(StopIteration):
-            pool._keeper.__anext__().send(None)
-        return pool
-
-    async def _keep(self) -> AsyncGenerator[None]:
-        try:
-            yield
-        finally:
-            # A session refers to its loop, so a pool left here would keep a finished loop alive.
-            loop = asyncio.get_running_loop()
-            if _POOLS.get(loop) is self:
-                del _POOLS[loop]
-            await self.session.close()
-
-    async def close(self) -> None:
-        await self._keeper.aclose()
-
-    def gate(self, endpoint: Endpoint) -> asyncio.Semaphore | None:
-        if endpoint.max_concurrency is None:
-            return None
-        gate = self.gates.get(endpoint.url)
-        if gate is None:
-            gate = self.gates[endpoint.url] = asyncio.Semaphore(endpoint.max_concurrency)
-        return gate
-
-
-_POOLS: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool]" = WeakKeyDictionary()
-# Loops of several threads may open their pools at once; looking one up needs no lock.
-_OPENING = threading.Lock()
-
-
-def _pool() -> _Pool:
-    loop = asyncio.get_running_loop()
-    pool = _POOLS.get(loop)
-    if pool is not None and not pool.session.closed:
-        return pool
-    with _OPENING:
-        # Loops that were closed without shutting down left their pools behind.
-        for old in [old for old in _POOLS if old.is_closed()]:
-            del _POOLS[old]
-        pool = _POOLS[loop] = _Pool.opened(loop)
-    return pool
-
-
-async def close_pool() -> None:
-    """Close the running loop's connections now. The next call opens new ones."""
-    pool = _POOLS.get(asyncio.get_running_loop())
-    if pool is not None:
-        await pool.close()
 
 
 class HttpModel:
@@ -144,11 +56,11 @@ class HttpModel:
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
         """Answer `request`, streamed if somebody watches. See `ChatModel.chat`."""
-        pool = _pool()
-        gate = pool.gate(self._endpoint)
-        if gate is None:
+        pool = current_pool()
+        most = self._endpoint.max_concurrency
+        if most is None:
             return await self._call(pool.session, request, emit)
-        async with gate:
+        async with pool.gate(self._endpoint.url, most):
             return await self._call(pool.session, request, emit)
 
     async def _call(self, session: "aiohttp.ClientSession", request: ChatRequest, emit: Emit | None) -> Completion:
@@ -201,7 +113,7 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
     url, headers = _address(endpoint, "/models")
     try:
         async with asyncio.timeout(_LIST_SECONDS):
-            reply = await _pool().session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False)
+            reply = await current_pool().session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False)
             try:
                 body = await _read(reply)
             finally:
@@ -336,7 +248,7 @@ def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelErr
         case aiohttp.ClientConnectorError():
             text = f"nothing answers at {host} ({problem.os_error.strerror or 'no connection'}); is it running?"
         case aiohttp.ConnectionTimeoutError():
-            text = f"no connection to {host} within {_CONNECT_SECONDS:.0f} s"
+            text = f"no connection to {host} within {CONNECT_SECONDS:.0f} s"
         case aiohttp.InvalidURL():
             text = f"the base URL {endpoint.url!r} is not one"
         case aiohttp.ClientResponseError():
