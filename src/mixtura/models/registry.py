@@ -86,11 +86,6 @@ class ModelRegistry:
         row = self.catalog.get(provider, model)
         return row.card if row is not None else ModelCard(id=model, provider=provider)
 
-    def card(self, provider: str, model: str) -> ModelCard:
-        """Return what the catalogue knows about the model, if only its name."""
-        row = self.catalog.get(provider, model)
-        return row.card if row is not None else ModelCard(id=model, provider=provider)
-
     def replacement(self, provider: str, model: str) -> str | None:
         """Return the id to use in place of `model`: the first of its replacements that is still served."""
         return self.catalog.living_replacement(provider, model, self._today())
