@@ -230,3 +230,51 @@ def test_time_passes_faster_by_the_speed() -> None:
         assert second.body["created"] - first.body["created"] == 20
 
     _with_cloud(SimOptions(profile="fixed:20", speed=10), scenario)
+
+
+def test_a_prompt_prefix_seen_before_is_cached_and_free_of_the_token_limit() -> None:
+    long = [{"role": "system", "content": "rule " * 300}, {"role": "user", "content": "hi"}]
+
+    def cached(told: Told) -> Any:
+        return told.body["usage"].get("prompt_tokens_details")
+
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        model = "openai/gpt-oss-20b"
+        first, again, other = [await ask(model, messages=long), await ask(model, messages=long), await ask(model)]
+        assert [cached(told) for told in (first, again, other)] == [None, {"cached_tokens": 256}, None]
+        charged = 302 + 5
+        assert _shown(first)["remaining-tokens"] == str(8000 - charged)
+        assert _shown(again)["remaining-tokens"] == str(8000 - 2 * charged)
+        assert _shown(other)["remaining-tokens"] == str(8000 - 2 * charged + 256 - PROMPT)
+        assert cloud.ledger.cached_tokens[model] == 256
+        assert cached(await ask(model, messages=long, key="gsk_b")) is None, "another organisation"
+        await asyncio.sleep(7201)
+        assert cached(await ask(model, messages=long)) is None, "forgotten"
+        assert [cached(await ask(messages=long)) for _ in range(2)] == [None, None], "a model without caching"
+
+    _with_cloud(SimOptions(), scenario)
+
+
+def test_ten_busy_minutes_take_the_same_course_every_time() -> None:
+    def run() -> list[tuple[float, int, str]]:
+        seen: list[tuple[float, int, str]] = []
+
+        async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+            loop = asyncio.get_running_loop()
+
+            async def client(model: str) -> None:
+                while loop.time() < 600:
+                    told = await ask(model, max_tokens=500)
+                    seen.append((loop.time(), told.status, told.headers["x-request-id"]))
+                    await asyncio.sleep(float(told.headers.get("retry-after", "4")))
+
+            async with asyncio.TaskGroup() as group:
+                for model in (LLAMA, LLAMA, GEMMA):
+                    group.create_task(client(model))
+
+        _with_cloud(SimOptions(profile="lpu", tokens=100, faults="503%5"), scenario)
+        return seen
+
+    first = run()
+    assert {status for _, status, _ in first} == {200, 429, 503}
+    assert run() == first

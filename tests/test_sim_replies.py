@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 
 from mixtura.errors import ConfigError
-from mixtura.models.recorded import estimate_tokens
+from mixtura.models.recorded import Recordings, estimate_tokens
 from mixtura.sim import Reply, SimOptions, serve, simulated_cloud
-from mixtura.sim.replies import SIMULATED, Script, filler, sample
+from mixtura.sim.replies import SIMULATED, Replies, Script, filler, sample
 
 LLAMA, GEMMA = "llama-3.1-8b-instant", "gemma2-9b-it"
 
@@ -117,6 +117,18 @@ async def test_recordings_answer_where_they_know_the_question(tmp_path: Path) ->
     asked = "Answer this.\n\nWhat is two?"
     texts = await _texts(options, (LLAMA, asked), ("tiny-model", asked), (GEMMA, asked), (LLAMA, "What is three?"))
     assert texts == ["2", "3", SIMULATED, SIMULATED]
+
+
+async def test_a_recorded_fence_is_left_out_where_json_was_asked_for(tmp_path: Path) -> None:
+    row = {"question": "What is two?", "outputs": {LLAMA: 'Well:\n```json\n{"answer": "2"}\n```', "x": "two"}}
+    path = tmp_path / "recorded.jsonl"
+    path.write_text(json.dumps(row))
+    recordings = Recordings.load(path, aliases={LLAMA: LLAMA})
+    request: dict[str, Any] = {"model": LLAMA, "messages": [{"role": "user", "content": "What is two?"}]}
+    replies, rng = Replies(recordings=recordings), random.Random(0)
+    assert (replies.reply(request, 1, rng, reasons=False).text or "").startswith("Well")
+    request["response_format"] = {"type": "json_object"}
+    assert replies.reply(request, 1, rng, reasons=False).text == '{"answer": "2"}'
 
 
 async def test_the_unscripted_reply_says_what_it_is_and_repeats_no_secret() -> None:

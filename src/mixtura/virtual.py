@@ -11,7 +11,8 @@
 Sockets are real. Both ends of every connection have to live in this loop: the kernel delivers what is sent to
 127.0.0.1 before `send` returns, so "no socket is ready" means "nobody in here has anything to say", and time
 may move. A peer in another process or on another machine would be outrun. While a job is in an executor
-(`run_in_executor`, `asyncio.to_thread`, name lookups) the clock stands still. Subprocesses are not waited for.
+(`run_in_executor`, `asyncio.to_thread`, name lookups) the clock stands still, so such a job must not itself wait
+for one of this loop's timers. Subprocesses are not waited for.
 """
 
 import asyncio
@@ -84,9 +85,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         """Return the virtual seconds since the loop was made."""
         return self._virtual_now
 
-    def run_in_executor(
-        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
-    ) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Run `func` in a thread; the clock stands still until it is done."""
         future = super().run_in_executor(executor, func, *args)
         self._jobs += 1

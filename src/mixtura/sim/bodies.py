@@ -22,10 +22,11 @@ class Times(msgspec.Struct, frozen=True):
 
 
 class CallUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens and times of one call; `reasoning` is None for models that do not reason."""
+    """Tokens and times of one call; `reasoning` is None for models that do not count it."""
 
     prompt: int
     completion: int
+    cached: int = 0
     reasoning: int | None = None
     times: Times = Times()
 
@@ -41,6 +42,8 @@ class CallUsage(msgspec.Struct, frozen=True, kw_only=True):
             "total_tokens": self.prompt + self.completion,
             "total_time": (times.prompt + times.completion) / 1e9,
         }
+        if self.cached:
+            usage["prompt_tokens_details"] = {"cached_tokens": self.cached}
         if self.reasoning is not None:
             usage["completion_tokens_details"] = {"reasoning_tokens": self.reasoning}
         return usage
@@ -99,19 +102,24 @@ def error(message: str, kind: str = "invalid_request_error", code: str | None = 
     return {"error": {"message": message, "type": kind} | ({"code": code} if code else {}) | more}
 
 
-def limit_text(model: str, org: str, tier: str, dimension: str, limit: int, used: int, asked: int, wait: str) -> str:
-    """Return the words of a 429."""
+def scope(model: str, org: str, tier: str, dimension: str) -> str:
+    """Return how a limit's refusal names whose limit it is."""
+    return f"model `{model}` in organization `{org}` service tier `{tier}` on {dimension}"
+
+
+def limit_text(where: str, limit: int, used: int, asked: int, wait: str) -> str:
+    """Return the words of a 429 for the limit of a `scope`."""
     return (
-        f"Rate limit reached for model `{model}` in organization `{org}` service tier `{tier}` on {dimension}: "
-        f"Limit {limit}, Used {used}, Requested {asked}. Please try again in {wait}. {_BILLING}"
+        f"Rate limit reached for {where}: Limit {limit}, Used {used}, Requested {asked}. "
+        f"Please try again in {wait}. {_BILLING}"
     )
 
 
-def too_large_text(model: str, org: str, tier: str, dimension: str, limit: int, asked: int) -> str:
+def too_large_text(where: str, limit: int, asked: int) -> str:
     """Return the words of a 413: a request that no waiting can make fit."""
     return (
-        f"Request too large for model `{model}` in organization `{org}` service tier `{tier}` on {dimension}: "
-        f"Limit {limit}, Requested {asked}, please reduce your message size and try again. {_BILLING}"
+        f"Request too large for {where}: Limit {limit}, Requested {asked}, "
+        f"please reduce your message size and try again. {_BILLING}"
     )
 
 
@@ -138,7 +146,7 @@ def unknown_url(method: str, path: str) -> JsonObject:
     )
 
 
-def encode(body: JsonObject) -> bytes:
+def encode(body: object) -> bytes:
     """Return compact JSON."""
     return msgspec.json.encode(body)
 

@@ -12,6 +12,7 @@ from mixtura.chat import JsonObject
 from mixtura.models.catalog import Catalog, CatalogModel, Limits
 from mixtura.models.recorded import Recordings, estimate_tokens
 from mixtura.sim import bodies, validate
+from mixtura.sim.caching import PrefixCache, prefixes
 from mixtura.sim.faults import ErrorReply, Fault, FaultPlan, parse_faults, refusal
 from mixtura.sim.ledger import Ledger
 from mixtura.sim.options import SimOptions
@@ -37,6 +38,8 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool
     fault: Fault | None
     headers: dict[str, str]
+    org: str
+    prompt_prefixes: tuple[bytes, ...] = ()
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +80,7 @@ class Cloud:
         self._start = dt.datetime.combine(options.as_of, dt.time(12), dt.UTC)
         self._catalog = Catalog.load()
         self._quotas: dict[tuple[str, str], Quota] = {}
+        self._cache = PrefixCache()
         self._ids = random.Random(f"{options.seed}/ids")
         self._profile = parse_profile(options.profile)
         faults = parse_faults(options.faults) if isinstance(options.faults, str) else options.faults
@@ -231,6 +235,8 @@ class Cloud:
             tier=_tier(request),
             seed=request["seed"] if isinstance(request.get("seed"), int) else rng.getrandbits(31),
         )
+        caches = model.price is not None and model.price.cached is not None
+        read = prefixes(asked.org, request) if caches else ()
         reasoned = spoken.reasoning_tokens if model.family == "gpt-oss" else None
         options = request.get("stream_options")
         wants_usage = bool(isinstance(options, dict) and options.get("include_usage"))
@@ -238,13 +244,29 @@ class Cloud:
             head=head,
             spoken=spoken,
             usage=bodies.CallUsage(
-                prompt=asked.prompt_tokens, completion=spoken.tokens, reasoning=reasoned, times=times
+                prompt=asked.prompt_tokens,
+                completion=spoken.tokens,
+                cached=self._cache.known(read, self.now()),
+                reasoning=reasoned,
+                times=times,
             ),
             stream=request.get("stream") is True,
             include_usage=wants_usage or bool(fault and fault.kind == "usage_last"),
             fault=fault,
             headers=headers,
+            org=asked.org,
+            prompt_prefixes=read,
         )
+
+    def settle(self, call: Admitted, tokens: int, *, whole: bool) -> None:
+        """Bill a call of which `tokens` were generated; one that produced nothing costs nothing."""
+        if not (whole or tokens):
+            return
+        model, cached = call.head.model, call.usage.cached
+        self.ledger.bill(model, call.usage.prompt, cached, tokens)
+        self._cache.remember(call.prompt_prefixes, self.now())
+        if (call.org, model) in self._quotas:
+            self._quotas[call.org, model].credit(cached, self.now())
 
 
 def _tier(request: JsonObject) -> str:
@@ -253,11 +275,12 @@ def _tier(request: JsonObject) -> str:
 
 
 def _limit_error(refused: Refused, org: str, model: str, tier: str) -> ErrorReply:
-    named = (model, org, tier, refused.dimension, refused.limit)
+    where = bodies.scope(model, org, tier, refused.dimension)
     if refused.never:
-        words, status = bodies.too_large_text(*named, refused.requested), 413
+        words, status = bodies.too_large_text(where, refused.limit, refused.requested), 413
     else:
-        words, status = bodies.limit_text(*named, refused.used, refused.requested, refused.wait_text), 429
+        words = bodies.limit_text(where, refused.limit, refused.used, refused.requested, refused.wait_text)
+        status = 429
     return _error(status, bodies.error(words, refused.kind, "rate_limit_exceeded"))
 
 

@@ -192,11 +192,13 @@ def refusal(fault: Fault, model: str, org: str, now: dt.datetime) -> ErrorReply:
         )
         return ErrorReply(502, page.encode(), {}, "text/html")
     if kind == "429":
-        words = bodies.limit_text(model, org, "on_demand", "requests per minute (RPM)", 30, 30, 1, "2s")
+        words = bodies.limit_text(bodies.scope(model, org, "on_demand", "requests per minute (RPM)"), 30, 30, 1, "2s")
         body = bodies.error(words, "requests", "rate_limit_exceeded")
         return ErrorReply(429, bodies.encode(body), _retry_after(said, now))
     if kind == "413":
-        words = said or bodies.too_large_text(model, org, "on_demand", "tokens per minute (TPM)", 8000, 66536)
+        words = said or bodies.too_large_text(
+            bodies.scope(model, org, "on_demand", "tokens per minute (TPM)"), 8000, 66536
+        )
         return ErrorReply(413, bodies.encode(bodies.error(words, "tokens", "rate_limit_exceeded")), {})
     if kind in ("404", "decommissioned"):
         body = bodies.unknown_model(model) if kind == "404" else bodies.decommissioned(model)

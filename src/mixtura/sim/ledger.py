@@ -13,6 +13,7 @@ class Ledger:
         arrived: chat calls that were received, whatever became of them.
         calls: admitted calls by model.
         prompt_tokens, completion_tokens: billed tokens by model; an aborted stream is billed for what was sent.
+        cached_tokens: the part of the prompt tokens that was cached, and is cheaper.
         refused: answers that were no 200, by status.
         faults: calls that a planned fault befell, by its kind.
         in_flight, max_in_flight: admitted calls not yet answered, now and at most.
@@ -24,6 +25,7 @@ class Ledger:
         self.calls: Counter[str] = Counter()
         self.prompt_tokens: Counter[str] = Counter()
         self.completion_tokens: Counter[str] = Counter()
+        self.cached_tokens: Counter[str] = Counter()
         self.refused: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
         self.in_flight = 0
@@ -37,9 +39,10 @@ class Ledger:
         """All billed tokens."""
         return self.prompt_tokens.total() + self.completion_tokens.total()
 
-    def bill(self, model: str, prompt: int, completion: int) -> None:
+    def bill(self, model: str, prompt: int, cached: int, completion: int) -> None:
         """Add one call's tokens."""
         self.prompt_tokens[model] += prompt
+        self.cached_tokens[model] += cached
         self.completion_tokens[model] += completion
 
     @contextmanager

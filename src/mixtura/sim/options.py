@@ -31,7 +31,7 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
             and after commas `model=profile` for single models.
         faults: what goes wrong, in the compact form of `faults.parse_faults`, a TOML file, or structs.
         seed: for fillers, times, ids and the faults' dice.
-        speed: the cloud's time runs this many times faster than the event loop's.
+        speed: the cloud's time runs this many times faster than the event loop's; the waits it names are in its time.
     """
 
     as_of: dt.date = TUTORIAL_ERA

@@ -72,6 +72,12 @@ class Quota:
             self._rpd.take(1, now)
         return refused
 
+    def credit(self, tokens: int, now: float) -> None:
+        """Return tokens that do not count after all, because they were cached."""
+        for name, bucket in self._buckets.items():
+            if name.startswith("tokens"):
+                bucket.give_back(tokens, now)
+
     def headers(self, now: float, refused: Refused | None = None) -> dict[str, str]:
         """Return the rate-limit headers: requests are those per day, tokens those per minute.
 

@@ -28,6 +28,7 @@ from mixtura.models.recorded import Recordings, estimate_tokens
 from mixtura.sim.faults import parse_faults
 
 SIMULATED = "This is a simulated answer: no model was asked."
+_FENCED_JSON = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
 _WORDS = (
     "the a small large model answer draft round token window queue first last other each same new old and or "
     "but of to in on with from that this it we they is are was can may will gives takes holds keeps sees makes"
@@ -143,6 +144,9 @@ class Replies:
             told = self._script.reply(request, call)
         if told is None and self._recordings:
             told = self._recordings.output(request["model"], last_user_text(request))
+            wants = (request.get("response_format") or {}).get("type", "text")
+            fenced = _FENCED_JSON.search(told) if told and wants != "text" else None
+            told = fenced[1] if fenced else told  # under JSON mode the model could not have written the fence
         if isinstance(told, str):
             told = Reply(text=told)
         return told or self._unscripted(request, rng, reasons=reasons)
@@ -150,15 +154,15 @@ class Replies:
     def _unscripted(self, request: JsonObject, rng: random.Random, *, reasons: bool) -> Reply:
         reasoning = "A simulated thought." if reasons else ""
         choice = request.get("tool_choice")
-        tools = [tool["function"] for tool in request.get("tools") or () if "function" in tool]
+        tools = [tool["function"] for tool in request.get("tools") or () if tool.get("function")]
         if tools and (choice == "required" or isinstance(choice, dict)):
             wanted = choice["function"]["name"] if isinstance(choice, dict) else tools[0]["name"]
-            schema: JsonObject = next((tool.get("parameters", {}) for tool in tools if tool["name"] == wanted), {})
+            schema = next((tool.get("parameters") for tool in tools if tool["name"] == wanted), None)
             arguments = msgspec.json.encode(sample(schema)).decode()
             return Reply(text=None, reasoning=reasoning, tool_calls=(Call(name=wanted, arguments=arguments),))
         asked = request.get("response_format") or {}
         if asked.get("type") == "json_schema":
-            body = sample(asked.get("json_schema", {}).get("schema", {}))
+            body = sample((asked.get("json_schema") or {}).get("schema"))
             return Reply(text=msgspec.json.encode(body).decode(), reasoning=reasoning)
         if asked.get("type") == "json_object":
             return Reply(text='{"answer":"simulated"}', reasoning=reasoning)
@@ -176,21 +180,24 @@ def filler(tokens: int, rng: random.Random) -> str:
     return text
 
 
-def sample(schema: JsonObject) -> Any:
-    """Return a small value that fits the common parts of a JSON schema."""
-    if "enum" in schema or "const" in schema:
-        return schema["const"] if "const" in schema else schema["enum"][0]
-    for choice in ("anyOf", "oneOf"):
-        if schema.get(choice):
-            return sample(schema[choice][0])
-    kind = schema.get("type", "object")
-    kind = kind[0] if isinstance(kind, list) else kind
-    if kind == "object":
-        parts = schema.get("properties", {})
-        return {name: sample(part) for name, part in parts.items()}
+def sample(schema: Any) -> Any:
+    """Return a small value that fits the common parts of a JSON schema; what is no schema gives an empty object."""
+    if not isinstance(schema, dict):
+        return {}
+    if "const" in schema:
+        return schema["const"]
+    for choice in ("enum", "anyOf", "oneOf"):
+        if isinstance(schema.get(choice), list) and schema[choice]:
+            return schema[choice][0] if choice == "enum" else sample(schema[choice][0])
+    kinds = schema.get("type", "object")
+    kind = next(iter(kinds), "null") if isinstance(kinds, list) else kinds
     if kind == "array":
         return [sample(schema.get("items", {"type": "string"}))]
-    return {"string": "simulated", "integer": 1, "number": 1.0, "boolean": True}.get(kind)
+    plain = {"string": "simulated", "integer": 1, "number": 1.0, "boolean": True, "null": None}
+    if isinstance(kind, str) and kind in plain:
+        return plain[kind]
+    parts = schema.get("properties")
+    return {name: sample(part) for name, part in parts.items()} if isinstance(parts, dict) else {}
 
 
 def last_user_text(request: JsonObject) -> str:

@@ -108,7 +108,7 @@ class _Routes:
             return self._error(413, bodies.error("Request Entity Too Large", code="request_too_large"))
         call = self._cloud.receive(request.headers.get("authorization", ""), raw)
         if isinstance(call, ErrorReply):
-            return _send_error(call)
+            return _send(call)
         with self._cloud.ledger.flight(call.head.model):
             return await _Sending(self._cloud, call, request).run()
 
@@ -147,10 +147,10 @@ class _Routes:
         return self._json(status, body)
 
     def _json(self, status: int, body: JsonObject) -> web.Response:
-        return _send_error(ErrorReply(status, bodies.encode(body), self._cloud.base_headers()))
+        return _send(ErrorReply(status, bodies.encode(body), self._cloud.base_headers()))
 
 
-def _send_error(reply: ErrorReply) -> web.Response:
+def _send(reply: ErrorReply) -> web.Response:
     headers = _UNCACHED | reply.headers | {"content-type": reply.content_type}
     return web.Response(status=reply.status, body=reply.body, headers=headers)
 
@@ -181,9 +181,8 @@ class _Sending:
                 self._cloud.ledger.aborted += 1
             raise
         finally:
-            full = done and self._kind not in ("truncated", "error_event")
-            tokens = call.spoken.tokens if full else self._generated()
-            self._cloud.ledger.bill(call.head.model, call.usage.prompt if full or tokens else 0, tokens)
+            whole = done and self._kind not in ("truncated", "error_event")
+            self._cloud.settle(call, call.spoken.tokens if whole else self._generated(), whole=whole)
 
     def _generated(self) -> int:
         """Tokens generated so far: those sent of a stream, by the clock those of a whole reply."""

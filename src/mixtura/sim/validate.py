@@ -4,7 +4,10 @@ The texts for `n`, `logprobs`, `max_tokens` and the context window are recorded 
 form of recorded ones (`'field' : what is wrong`) and may differ from the real cloud's in their wording.
 """
 
-from typing import Any
+import re
+from typing import Any, Literal
+
+import msgspec
 
 from mixtura.chat import JsonObject
 from mixtura.models.catalog import CatalogModel
@@ -25,9 +28,54 @@ _CHOICES = {
 }
 
 
+class _Function(msgspec.Struct):
+    name: str
+    parameters: JsonObject | None = None
+
+
+class _Tool(msgspec.Struct):
+    type: str
+    function: _Function | None = None
+
+
+class _Chosen(msgspec.Struct):
+    function: _Function
+
+
+class _Schema(msgspec.Struct):
+    schema: JsonObject = {}
+
+
+class _Format(msgspec.Struct):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _Schema | None = None
+
+
+class _Turn(msgspec.Struct):
+    content: str | list[JsonObject] | None = None
+    tool_calls: list[JsonObject] | None = None
+
+
+class _Objects(msgspec.Struct):
+    """The fields that are more than a number or a word; only their types are checked."""
+
+    messages: list[_Turn]
+    tools: list[_Tool] | None = None
+    tool_choice: str | _Chosen | None = None
+    response_format: _Format | None = None
+    stream_options: JsonObject | None = None
+    stream: bool | None = None
+    stop: str | list[str] | None = None
+
+
 def check_shape(request: JsonObject) -> JsonObject | None:
     """Return the 400 body for what is wrong whatever the model, or None."""
-    said = _check_fields(request) or _check_messages(request.get("messages")) or _check_numbers(request)
+    said = (
+        _check_fields(request)
+        or _check_messages(request.get("messages"))
+        or _check_numbers(request)
+        or _check_objects(request)
+    )
     return bodies.error(said) if said else None
 
 
@@ -68,8 +116,6 @@ def _check_fields(request: JsonObject) -> str:
             return f"'{name}' : value must be one of {', '.join(allowed)}"
     if request.get("reasoning_format") is not None and request.get("include_reasoning") is not None:
         return "cannot specify both `reasoning_format` and `include_reasoning`"
-    if not isinstance(request.get("stream", False), bool | None):
-        return "'stream' : value must be a boolean"
     if isinstance(request.get("stop"), list) and len(request["stop"]) > 4:
         return "'stop' : maximum number of items is 4"
     return ""
@@ -84,7 +130,7 @@ def _check_messages(messages: Any) -> str:
         where = f"'messages.{place}'"
         if not isinstance(turn, dict):
             return f"{where} : value must be an object"
-        if turn.get("role") not in _ROLES:
+        if not isinstance(turn.get("role"), str) or turn["role"] not in _ROLES:
             return f"{where} : discriminator property 'role' has invalid value"
         if "name" in turn and turn["role"] not in ("tool", "function"):
             return f"{where} : property 'name' is unsupported"
@@ -116,6 +162,16 @@ def _check_numbers(request: JsonObject) -> str:
             return f"'{name}' : number must be at least {least}"
         if name == "n" and value > 1:
             return "'n' : number must be at most 1"
+    return ""
+
+
+def _check_objects(request: JsonObject) -> str:
+    try:
+        msgspec.convert(request, _Objects)
+    except msgspec.ValidationError as error:
+        said, _, where = str(error).partition(" - at `$")
+        path = re.sub(r"\[(\d+)\]", r".\1", where.strip(".`")) or "body"
+        return f"'{path}' : {said[:1].lower()}{said[1:]}"
     return ""
 
 
