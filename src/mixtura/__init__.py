@@ -1,8 +1,8 @@
 """Mixtura: a mixture of agents. Several proposer models draft, an aggregator turns the drafts into one answer.
 
-    from mixtura import Mixture
-    answer = await Mixture("balanced").ask("Why is the sky blue?")
-    print(answer.text)
+from mixtura import Mixture
+answer = await Mixture("balanced").ask("Why is the sky blue?")
+print(answer.text)
 """
 
 import importlib
@@ -74,8 +74,8 @@ __all__ = [
     "Layer",
     "Message",
     "MissingKeyError",
-    "Mixture",
     "MixturaError",
+    "Mixture",
     "ModelCard",
     "ModelError",
     "ModelRegistry",

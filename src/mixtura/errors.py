@@ -91,9 +91,10 @@ class BudgetError(MixturaError):
 
 
 class DeadlineError(MixturaError):
-    """The deadline passed before the run had anything to answer with."""
+    """The deadline passed before the run had anything to answer with; `answer` as in `NoAnswerError`."""
 
     exit_code = 75
+    answer: object | None = None
 
 
 class ModelError(MixturaError):

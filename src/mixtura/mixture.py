@@ -11,14 +11,14 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 import msgspec
 
 from mixtura.chat import ChatOptions, JsonObject, Message
 from mixtura.engine.forecast import Forecast, forecast
 from mixtura.engine.run import RunOptions, drive, run
-from mixtura.errors import InputError, NoAnswerError
+from mixtura.errors import DeadlineError, InputError, NoAnswerError
 from mixtura.events import Answer, Event, Fold, Listener
 from mixtura.models.base import Models
 from mixtura.recipe import Recipe
@@ -54,7 +54,7 @@ class EventStream:
         self._events = events
         self._listeners = listeners
 
-    def __aiter__(self) -> "EventStream":
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
@@ -67,7 +67,7 @@ class EventStream:
         """Stop the run; returns when no call of it is open any more."""
         await self._events.aclose()
 
-    async def __aenter__(self) -> "EventStream":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -126,7 +126,7 @@ class Mixture:
         conversation, options = self._prepare(question, asked, watched=bool(self._listeners))
         try:
             await drive(self.recipe, conversation, self._models, emit, options)
-        except NoAnswerError as error:
+        except (NoAnswerError, DeadlineError) as error:
             error.answer = folded.answer()
             raise
         return folded.answer()

@@ -8,9 +8,13 @@ from mixtura.chat import Completion, Delta, FinishReason, JsonObject, Message
 from mixtura.engine import agree, calls, council, guard, prompts
 from mixtura.engine.context import Run
 from mixtura.engine.reading import read_drafts
-from mixtura.errors import ModelError
+from mixtura.errors import BrokenReplyError, ModelError, TooLargeError
 from mixtura.events import AnswerDelta, AnswerRestarted, Draft
 from mixtura.recipe import Aggregator
+
+# Of the drafts' tokens, what is shown to an aggregator that finds the whole too large (its window is not known, the
+# estimate was wrong, or a per-minute limit is smaller than the window).
+_SECOND_SHARE = 0.4
 
 
 class Outcome(NamedTuple):
@@ -85,17 +89,13 @@ async def _synthesize(
     run: Run, aggregator: Aggregator, drafts: Sequence[Draft], ranking: council.Ranking | None = None
 ) -> Outcome:
     instructions = aggregator.system or (prompts.SYNTHESIZE if ranking is None else prompts.CHAIR)
-    reading = read_drafts(
-        run,
-        aggregator,
-        "aggregator",
-        drafts,
-        instructions,
-        run.conversation,
-        None if ranking is None else lambda _tag, order: council.in_words(drafts, ranking, order),
-    )
-    writer = _Writer(run)
-    result = await writer.write(aggregator, reading.messages, drafts)
+    after = None if ranking is None else lambda _tag, order: council.in_words(drafts, ranking, order)
+    for share in (1.0, _SECOND_SHARE):
+        reading = read_drafts(run, aggregator, "aggregator", drafts, instructions, run.conversation, after, share=share)
+        writer = _Writer(run)
+        result = await writer.write(aggregator, reading.messages, drafts)
+        if not isinstance(writer.error, TooLargeError):
+            break
     if isinstance(result, str):
         return fall_back(run, drafts, result, writer.said)
     shown = [drafts[place] for place in reading.order]
@@ -113,12 +113,19 @@ async def _synthesize(
     return result
 
 
-async def answer_alone(run: Run, aggregator: Aggregator) -> Outcome | str:
-    """Let the aggregator answer the conversation itself, when no draft came; return why it could not, if so."""
+async def answer_alone(run: Run, aggregator: Aggregator) -> Outcome:
+    """Let the aggregator answer the conversation itself, when no draft came.
+
+    Raises:
+        ModelError: it could not either.
+    """
     run.fell_back = True
     run.decide("fell_back", f"no usable draft came; {aggregator.model} was asked to answer alone", warning=True)
-    messages = prompts.with_system(run.conversation, None)
-    return await _Writer(run).write(aggregator, messages, ())
+    writer = _Writer(run)
+    result = await writer.write(aggregator, run.conversation, ())
+    if isinstance(result, Outcome):
+        return result
+    raise writer.error or BrokenReplyError(aggregator.provider, aggregator.model, result)
 
 
 class _Writer:

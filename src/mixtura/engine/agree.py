@@ -20,7 +20,7 @@ _ANSWER_FIELD = re.compile(
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _HASHES = re.compile(r"^\s*####\s*(.+?)\s*$", re.MULTILINE)
 _SAID = re.compile(
-    r"(?:^|[\n.!?]\s*|\b(?:so|thus|therefore|hence),?\s+)[*_#\s]*(?:the\s+)?(?:(?:final|correct)\s+)?answer"
+    r"(?:^|[\n.!?:;,)]\s*|\b(?:so|thus|therefore|hence),?\s+)[*_#\s]*(?:the\s+)?(?:(?:final|correct)\s+)?answer"
     r"\s*(?:is|[:=])[*_:\s]*([^\n]+)",
     re.IGNORECASE,
 )
@@ -43,22 +43,20 @@ def extract(text: str, *, lenient: bool = False) -> str:
     r"""Return the final answer of `text` in a normal form that can be compared, "" when it states none.
 
     Looked for, in this order: an `answer` field of a JSON object, `\boxed{}`, `#### x`, "the answer is x",
-    and a text so short that it is itself the answer.
+    the last number (when lenient), and a text so short that it is itself the answer.
 
     Args:
         text: a draft.
-        lenient: also take the last number of the text when nothing else is found; right where every draft is
-            known to end in a number, misleading elsewhere.
+        lenient: take the last number of the text when no answer is stated; right where a number is asked for
+            (see `asks_number`), misleading elsewhere.
     """
     found = _stated(text)
     if found:
         return normal(found)
-    bare = text.strip()
-    if bare and len(bare) <= _SHORT and "\n" not in bare:
-        return normal(bare)
     if lenient and (numbers := _NUMBER.findall(text)):
         return normal(numbers[-1])
-    return ""
+    bare = text.strip()
+    return normal(bare) if len(bare) <= _SHORT and "\n" not in bare else ""
 
 
 def asks_number(question: str) -> bool:

@@ -27,11 +27,14 @@ def read_drafts(
     instructions: str,
     conversation: Sequence[Message],
     after: After | None = None,
+    *,
+    share: float = 1.0,
 ) -> Reading:
     """Return what `seat` is sent to work on `drafts`.
 
     Only the text of a draft is shown, never its reasoning, its author or an error. The order is drawn anew for
     every reader, so that no draft profits from its place. `after(marker, order)` gives the text behind the drafts.
+    `share` is the part of the drafts' tokens to show at most, for a reader that turned out to take less.
     """
     order = list(range(len(drafts)))
     run.rng.shuffle(order)
@@ -43,11 +46,14 @@ def read_drafts(
         words = estimate_messages(conversation) + estimate_tokens(instructions) + estimate_tokens(ending)
         prompt = words + prompts.FENCE_TOKENS * (len(drafts) + 1)
         room = fit.room(card.window, calls.max_tokens(seat, card, role), prompt)
+    if share < 1:
+        size = int(share * sum(estimate_tokens(draft.text) for draft in drafts))
+        room = size if room is None else min(room, size)
     texts, left_out = fit.trim([drafts[place].text for place in order], room)
     if left_out:
         run.decide(
             "trimmed",
-            f"{len(left_out)} of {len(drafts)} drafts shortened to fit the {card.window:,} tokens {seat.model} reads",
+            f"{len(left_out)} of {len(drafts)} drafts shortened to fit what {seat.model} reads",
             model=seat.model,
             characters_left_out={drafts[order[place]].call: count for place, count in left_out.items()},
         )

@@ -181,10 +181,10 @@ async def _without_drafts(run: Run, errors: list[ModelError]) -> Outcome:
         for error in errors
     )
     if aggregator is not None and aggregator.model and not hopeless and run.loop.time() < run.deadline:
-        outcome = await answer_alone(run, aggregator)
-        if isinstance(outcome, Outcome):
-            return outcome
-        raise NoAnswerError(errors, "" if errors else f"no model gave an answer: {aggregator.model} {outcome}")
+        try:
+            return await answer_alone(run, aggregator)
+        except ModelError as error:
+            errors.append(error)
     raise _nothing(run, errors)
 
 
