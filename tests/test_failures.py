@@ -155,6 +155,12 @@ def test_a_long_text_is_cut_and_put_on_one_line() -> None:
     assert "\n" not in str(found)
 
 
+def test_megabytes_of_a_hostile_text_are_not_searched() -> None:
+    text = "model Limit 1 maximum context <title " * 300_000
+    assert isinstance(failed(429, error(text)), RateLimitedError)
+    assert isinstance(failed(502, b"<html>" + text.encode()), OverloadedError)
+
+
 def test_a_web_page_becomes_a_short_sentence() -> None:
     found = failed(502, b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>" + b"x" * 9999)
     assert found.reason == "answered with a web page ('502 Bad Gateway')"

@@ -38,6 +38,8 @@ from mixtura.models.catalog import Catalog, Provider
 from mixtura.models.wire import WireError
 
 _LONGEST = 500
+# As much of a text as is looked at: patterns must not be run over megabytes that a stranger sent.
+_READ = 4000
 _GONE_CODES = frozenset({"model_decommissioned", "model_not_found"})
 _MONEY_CODES = frozenset({"insufficient_quota", "blocked_api_access", "billing_hard_limit_reached"})
 _KEY_CODES = frozenset({"invalid_api_key", "permissions_error"})
@@ -100,6 +102,7 @@ class Failures:
         return self.of_body(model, None, {}, problem.reported)
 
     def _error(self, model: str, status: int, said: _Said, headers: Mapping[str, str]) -> ModelError:
+        said = said._replace(text=said.text[:_READ])
         text = _cut(said.text) or f"status {status} without a word"
         code, kind = said.code, said.type
         if code in _GONE_CODES or (status in (400, 404) and _GONE_TEXT.search(said.text)):
@@ -232,7 +235,7 @@ def _said(body: bytes | str) -> _Said:
         pass
     start = text[:200].lstrip().lower()
     if start.startswith(("<!doctype", "<html", "<head", "<?xml")):
-        title = _TITLE.search(text)
+        title = _TITLE.search(text[:_READ])
         return _Said("answered with a web page" + (f" ({title[1].strip()!r})" if title else ""))
     return _Said(text)
 

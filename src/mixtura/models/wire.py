@@ -117,14 +117,19 @@ class WireUsage(msgspec.Struct):
         """The same in Mixtura's words."""
         prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
         return Usage(
-            prompt_tokens=int(self.prompt_tokens or 0),
-            completion_tokens=int(self.completion_tokens or 0),
-            cached_tokens=int(prompt.cached_tokens or 0) if prompt is not None else 0,
-            reasoning_tokens=int(completion.reasoning_tokens or 0) if completion is not None else 0,
-            queue_time=self.queue_time or 0.0,
-            prompt_time=self.prompt_time or 0.0,
-            completion_time=self.completion_time or 0.0,
+            prompt_tokens=int(_figure(self.prompt_tokens)),
+            completion_tokens=int(_figure(self.completion_tokens)),
+            cached_tokens=int(_figure(prompt.cached_tokens)) if prompt is not None else 0,
+            reasoning_tokens=int(_figure(completion.reasoning_tokens)) if completion is not None else 0,
+            queue_time=_figure(self.queue_time),
+            prompt_time=_figure(self.prompt_time),
+            completion_time=_figure(self.completion_time),
         )
+
+
+def _figure(value: float | None) -> float:
+    """Return a number of a reply, 0 for what cannot be one (missing, negative, not finite)."""
+    return value if value is not None and 0 <= value < 1e15 else 0
 
 
 class GroqPart(msgspec.Struct):
