@@ -352,7 +352,7 @@ def test_the_compact_form_says_all_that_a_struct_does(text: str, fault: Fault) -
     assert parse_faults(f" {text} , {text},") == (fault, fault)
 
 
-@pytest.mark.parametrize("text", ["explode", "429@x", "429@", "=3", "stall=soon", "429 2"])
+@pytest.mark.parametrize("text", ["explode", "429@x", "429@", "=3", "stall=soon", "429=date+soon", "429 2"])
 def test_a_fault_that_cannot_be_read_is_named(text: str) -> None:
     with pytest.raises(ConfigError, match="fault "):
         parse_faults(text)

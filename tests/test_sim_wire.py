@@ -1,6 +1,8 @@
 """The simulated cloud's bodies, chunks, ids and refusals, key for key as recorded from the real one."""
 
+import asyncio
 import datetime as dt
+import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -11,7 +13,7 @@ import aiohttp
 import pytest
 
 from mixtura.models.catalog import Plan
-from mixtura.sim import Call, Reply, SimOptions, SimulatedCloud, simulated_cloud
+from mixtura.sim import Call, Reply, SimOptions, SimulatedCloud, serve, simulated_cloud
 
 LLAMA, OSS, QWEN, KIMI = (
     "llama-3.1-8b-instant",
@@ -80,7 +82,9 @@ class Client:
         body = {"model": LLAMA, "messages": [{"role": "user", "content": text}]} | fields
         return await self.send("POST", "/openai/v1/chat/completions", json.dumps(body).encode(), key=key)
 
-    async def send(self, method: str, path: str, data: bytes | None = None, *, key: str = "gsk_test") -> Told:
+    async def send(
+        self, method: str, path: str, data: bytes | io.BytesIO | None = None, *, key: str = "gsk_test"
+    ) -> Told:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         async with self._session.request(method, self.cloud.url + path, data=data, headers=headers) as response:
             return Told(response.status, response.headers, await response.read())
@@ -314,11 +318,30 @@ async def test_every_base_path_serves_and_unknown_ones_say_so() -> None:
             assert (await client.send("GET", f"{prefix}/models/{OSS}")).body["owned_by"] == "OpenAI"
         told = await client.send("POST", "/openai/v1/chat", b"{}")
         embedding = await client.send("POST", "/openai/v1/embeddings", b'{"model":"e5","input":"x"}')
+        garbled = await client.send("POST", "/openai/v1/embeddings", b"{")
+        locked = [await client.send("POST", "/v1/embeddings", key=""), await client.send("GET", "/v1/models/x", key="")]
         missing = await client.send("GET", "/openai/v1/models/nope")
     assert (told.status, told.error["code"]) == (404, "unknown_url")
     assert told.error["message"].startswith("Unknown request URL: POST /openai/v1/chat. Please check the URL")
     assert (embedding.status, embedding.error["code"]) == (404, "model_not_found")
-    assert missing.status == 404
+    assert missing.status == garbled.status == 404
+    assert [told.status for told in locked] == [401, 401]
+
+
+async def test_a_body_of_many_megabytes_is_too_large() -> None:
+    async with client_of() as client:
+        told = await client.send("POST", "/openai/v1/chat/completions", io.BytesIO(bytes(65 * 1024 * 1024)))
+    assert (told.status, told.error["code"]) == (413, "request_too_large")
+
+
+async def test_serving_says_where_and_lasts_until_it_is_cancelled() -> None:
+    started: asyncio.Future[SimulatedCloud] = asyncio.get_running_loop().create_future()
+    async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
+        serving = group.create_task(serve(SimOptions(), port=0, ready=started.set_result))
+        cloud = await started
+        assert cloud.url.startswith("http://127.0.0.1:")
+        assert (await Client(cloud, session).ask()).status == 200
+        serving.cancel()
 
 
 async def test_received_bodies_can_be_read_back() -> None:

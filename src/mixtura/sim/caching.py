@@ -12,6 +12,7 @@ from mixtura.sim.replies import text_of
 
 _STEP = 128
 _LIFE = 7_200.0
+_MANY = 50_000
 
 
 def prefixes(org: str, request: JsonObject) -> tuple[bytes, ...]:
@@ -41,3 +42,5 @@ class PrefixCache:
     def remember(self, prompt: tuple[bytes, ...], now: float) -> None:
         """Keep a prompt that was read."""
         self._used |= dict.fromkeys(prompt, now)
+        if len(self._used) > _MANY:
+            self._used = {digest: at for digest, at in self._used.items() if now - at < _LIFE}

@@ -23,6 +23,7 @@ from mixtura.sim.timing import parse_profile
 
 PROVIDER = "groq"
 _REPLICAS = 3
+_MOST_KEPT = 10_000  # received bodies, so that a cloud left running does not grow for ever
 _OWNERS = {"openai": "OpenAI", "llama": "Meta", "meta-llama": "Meta", "gemma2": "Google", "qwen": "Alibaba Cloud"}
 SURROGATE_MARK = "\ue000"
 """Stands for a lone surrogate until the body is bytes, because text with one cannot be encoded."""
@@ -163,6 +164,8 @@ class Cloud:
         if not isinstance(request, dict):
             return _error(400, bodies.error("the body must be a JSON object"))
         self.requests.append(request)
+        if len(self.requests) > _MOST_KEPT:
+            del self.requests[0]
         name = str(request.get("model"))
         fault = self._faults.choose(name, _safe_text(request), streaming=request.get("stream") is True)
         if fault:

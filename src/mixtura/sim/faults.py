@@ -78,11 +78,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.kind in _VALUES and self.value:
-            try:
-                float(self.value)
-            except ValueError:
-                raise ValueError(f"fault {self.kind!r} takes a number, not {self.value!r}") from None
+        dated = self.kind == "429" and self.value.startswith("date")
+        number = self.value.removeprefix("date") if dated else self.value if self.kind in _VALUES else ""
+        try:
+            float(number or 0)
+        except ValueError:
+            raise ValueError(f"fault {self.kind!r} takes a number, not {number!r}") from None
 
     @property
     def number(self) -> float:

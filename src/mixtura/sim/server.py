@@ -44,7 +44,7 @@ class SimulatedCloud:
 
     @property
     def requests(self) -> list[JsonObject]:
-        """The bodies of all chat calls received, in order."""
+        """The bodies of the chat calls received, in order; of very many the latest."""
         return self.cloud.requests
 
 
