@@ -46,6 +46,9 @@ CHUNK_KEYS = ["id", "object", "created", "model", "system_fingerprint", "choices
 CHOICE_KEYS = ["index", "delta", "logprobs", "finish_reason"]
 
 
+Body = bytes | io.BytesIO | None
+
+
 class Told:
     """One reply as it came over the wire."""
 
@@ -83,7 +86,7 @@ class Client:
         return await self.send("POST", "/openai/v1/chat/completions", json.dumps(body).encode(), key=key)
 
     async def send(
-        self, method: str, path: str, data: bytes | io.BytesIO | None = None, *, key: str = "gsk_test"
+        self, method: str, path: str, data: Body = None, *, key: str = "gsk_test"
     ) -> Told:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         async with self._session.request(method, self.cloud.url + path, data=data, headers=headers) as response:
