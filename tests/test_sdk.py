@@ -19,6 +19,7 @@ from mixtura.errors import (
     ConfigError,
     ModelError,
     ModelGoneError,
+    OverloadedError,
     RateLimitedError,
     UnauthorizedError,
     UnreachableError,
@@ -343,6 +344,27 @@ async def test_a_synchronous_stream_is_read_off_the_loop_and_closed() -> None:
     assert completion.text == "ab"
     assert seen == [threading.get_ident()] * 2
     assert stream.threads.isdisjoint(seen)
+    assert stream.closed
+
+
+async def test_an_asynchronous_stream_is_closed_even_when_it_breaks() -> None:
+    class Stream:
+        closed = False
+
+        async def __aiter__(self) -> AsyncGenerator[JsonObject]:
+            yield {"choices": [{"delta": {"content": "a"}}]}
+            yield {"error": {"message": "over capacity", "status_code": 503}}
+
+        async def close(self) -> None:
+            self.closed = True
+
+    async def create(**arguments: object) -> Stream:
+        return stream
+
+    stream = Stream()
+    client = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
+    with pytest.raises(OverloadedError):
+        await SdkClient(client).model(DIALECT, FAILURES).chat(REQUEST, emit=lambda delta: None)
     assert stream.closed
 
 

@@ -28,6 +28,10 @@ def test_an_event_is_delivered_as_soon_as_its_blank_line_is_there_even_with_cr_a
     assert parser.feed(b"\ndata: b\r\n\r") == [("", b"b")]
 
 
+def test_a_cr_and_its_lf_in_two_chunks_are_one_line_end() -> None:
+    assert parsed(b"data: a\r", b"\ndata: b\r", b"\n\r", b"\n") == [("", b"a\nb")]
+
+
 def test_comments_unknown_fields_and_empty_events_say_nothing() -> None:
     stream = b": ping\n\nid: 7\nretry: 10\ndata:x\n\nevent: lost\n\n\n\ndata: y\n\n"
     assert parsed(stream) == [("", b"x"), ("", b"y")]
