@@ -164,6 +164,8 @@ def test_a_schema_has_a_small_sample(schema: dict[str, Any], value: object) -> N
 async def test_wrong_options_fail_before_anything_is_served(tmp_path: Path) -> None:
     for options in (
         SimOptions(profile="warp"),
+        SimOptions(speed=0),
+        SimOptions(tokens=0),
         SimOptions(faults="bang"),
         SimOptions(script=str(tmp_path / "none.toml")),
         SimOptions(recordings=(str(tmp_path / "none.jsonl"),)),

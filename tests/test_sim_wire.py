@@ -85,9 +85,7 @@ class Client:
         body = {"model": LLAMA, "messages": [{"role": "user", "content": text}]} | fields
         return await self.send("POST", "/openai/v1/chat/completions", json.dumps(body).encode(), key=key)
 
-    async def send(
-        self, method: str, path: str, data: Body = None, *, key: str = "gsk_test"
-    ) -> Told:
+    async def send(self, method: str, path: str, data: Body = None, *, key: str = "gsk_test") -> Told:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         async with self._session.request(method, self.cloud.url + path, data=data, headers=headers) as response:
             return Told(response.status, response.headers, await response.read())

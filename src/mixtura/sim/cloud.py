@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mixtura.chat import JsonObject
+from mixtura.errors import ConfigError
 from mixtura.models.catalog import Catalog, CatalogModel, Limits
 from mixtura.models.recorded import Recordings, estimate_tokens
 from mixtura.sim import bodies, validate
@@ -73,6 +74,8 @@ class Cloud:
         now: Callable[[], float],
         wall: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
+        if options.speed <= 0 or (options.tokens is not None and options.tokens < 1):
+            raise ConfigError(f"simulated cloud: speed {options.speed} and tokens {options.tokens} must be above 0")
         self.options = options
         self.now = now
         self.ledger = Ledger()
