@@ -64,7 +64,7 @@ async def test_a_script_answers_by_model_text_and_call(tmp_path: Path) -> None:
         f"{LLAMA} sees 5 and 6",
         "From the drafts: yes.",
         f"{LLAMA} sees 7 and 8",
-        SIMULATED,
+        f"{SIMULATED} (Call 6.)",
     ]
 
 
@@ -116,7 +116,7 @@ async def test_recordings_answer_where_they_know_the_question(tmp_path: Path) ->
     options = SimOptions(recordings=(str(path),))
     asked = "Answer this.\n\nWhat is two?"
     texts = await _texts(options, (LLAMA, asked), ("tiny-model", asked), (GEMMA, asked), (LLAMA, "What is three?"))
-    assert texts == ["2", "3", SIMULATED, SIMULATED]
+    assert texts == ["2", "3", f"{SIMULATED} (Call 3.)", f"{SIMULATED} (Call 4.)"]
 
 
 async def test_a_recorded_fence_is_left_out_where_json_was_asked_for(tmp_path: Path) -> None:

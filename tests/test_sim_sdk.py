@@ -42,7 +42,7 @@ def _sync_groq(url: str, **more: Any) -> Iterator[groq.Groq]:
 async def test_groq_reads_a_whole_reply() -> None:
     async with _groq() as (client, cloud):
         told = await client.chat.completions.create(model=LLAMA, messages=USER, max_completion_tokens=100)
-    assert told.choices[0].message.content == SIMULATED
+    assert told.choices[0].message.content == f"{SIMULATED} (Call 1.)"
     assert told.choices[0].finish_reason == "stop"
     assert told.usage is not None
     assert told.usage.total_tokens == cloud.ledger.total_tokens
@@ -54,7 +54,7 @@ async def test_groq_reads_a_stream_and_its_usage() -> None:
     async with _groq() as (client, _):
         stream = await client.chat.completions.create(model=LLAMA, messages=USER, stream=True)
         chunks = [chunk async for chunk in stream]
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == SIMULATED
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == f"{SIMULATED} (Call 1.)"
     assert chunks[-1].x_groq is not None
     assert chunks[-1].x_groq.usage is not None
     assert chunks[-1].x_groq.usage.completion_tokens == len(chunks) - 1
@@ -101,7 +101,7 @@ async def test_the_synchronous_groq_client_works_too() -> None:
             return whole.choices[0].message.content, "".join(chunk.choices[0].delta.content or "" for chunk in stream)
 
     async with simulated_cloud() as cloud:
-        assert await asyncio.to_thread(ask, cloud.url) == (SIMULATED, SIMULATED)
+        assert await asyncio.to_thread(ask, cloud.url) == (f"{SIMULATED} (Call 1.)", f"{SIMULATED} (Call 2.)")
 
 
 async def test_groqs_environment_variable_is_enough_to_point_a_program_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,8 +214,10 @@ async def test_openai_reads_a_whole_reply_and_a_stream() -> None:
         )
         chunks = [chunk async for chunk in stream]
         raw = await client.chat.completions.with_raw_response.create(model=LLAMA, messages=USER)
-    assert whole.choices[0].message.content == SIMULATED
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == SIMULATED
+    assert whole.choices[0].message.content == f"{SIMULATED} (Call 1.)"
+    assert (
+        "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == f"{SIMULATED} (Call 2.)"
+    )
     assert chunks[-1].usage == whole.usage
     assert raw.headers["x-ratelimit-remaining-requests"] == "14397"
     assert cloud.ledger.calls == {LLAMA: 3}
@@ -227,7 +229,7 @@ async def test_the_synchronous_openai_client_works_too() -> None:
             return client.chat.completions.create(model=LLAMA, messages=USER).choices[0].message.content
 
     async with simulated_cloud() as cloud:
-        assert await asyncio.to_thread(ask, f"{cloud.url}/v1") == SIMULATED
+        assert await asyncio.to_thread(ask, f"{cloud.url}/v1") == f"{SIMULATED} (Call 1.)"
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ class ModelError(MixturaError):
         status: HTTP status, or None when none was received.
         code: the provider's own error code, or "".
         retry_after: seconds the provider asks to wait, or None.
-        spent: tokens and dollars are possible although the call failed (a stream that broke).
+        attempts: how often it was tried.
     """
 
     action: ClassVar[Action] = "drop"

@@ -13,8 +13,9 @@ _DRAFTS = (
 )
 _LEAD_IN = re.compile(
     r"^\W*(?:(?:based on|according to|having (?:reviewed|considered|compared|examined|read)"
-    r"|after (?:reviewing|considering|comparing|examining|analy[sz]ing|reading)"
-    r"|(?:by )?(?:combining|synthesi[sz]ing|merging|reviewing|comparing)|given|from|considering|looking at|across)"
+    r"|after (?:\w+ly )?(?:reviewing|considering|comparing|examining|analy[sz]ing|reading)"
+    r"|(?:by )?(?:\w+ly )?(?:combining|synthesi[sz]ing|merging|reviewing|comparing)"
+    r"|given|from|considering|looking at|across)"
     rf"\s+(?:\w+\s+){{0,4}}?{_DRAFTS}\b[^.,:\n]{{0,60}}[,:.]\s*"
     r"|here(?:'s| is) (?:the|a|my) (?:\w+ ){0,3}?(?:synthesi[sz]ed|combined|merged|consolidated|final|best)"
     r" (?:\w+ ){0,2}?(?:answer|response)[^.,:\n]{0,60}[,:.]\s*)",

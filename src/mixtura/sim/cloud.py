@@ -93,7 +93,8 @@ class Cloud:
         script = Script.load(Path(options.script)) if options.script else None
         self._replies = Replies(options.reply, script, recordings, options.tokens)
         extra = dict.fromkeys((*options.extra_models, *(recordings.models if recordings else ())))
-        self._extra = {name: CatalogModel(id=name, provider=PROVIDER) for name in extra}
+        known = self._catalog.get
+        self._extra = {name: known(PROVIDER, name) or CatalogModel(id=name, provider=PROVIDER) for name in extra}
 
     def calendar(self) -> dt.datetime:
         """Return the cloud's date: noon of `as_of` and what passed since."""

@@ -28,6 +28,7 @@ from mixtura.models.recorded import Recordings, estimate_tokens
 from mixtura.sim.faults import parse_faults
 
 SIMULATED = "This is a simulated answer: no model was asked."
+"""What an unscripted model says, followed by the number of the call: real models do not answer all alike."""
 _FENCED_JSON = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
 _WORDS = (
     "the a small large model answer draft round token window queue first last other each same new old and or "
@@ -149,9 +150,9 @@ class Replies:
             told = fenced[1] if fenced else told  # under JSON mode the model could not have written the fence
         if isinstance(told, str):
             told = Reply(text=told)
-        return told or self._unscripted(request, rng, reasons=reasons)
+        return told or self._unscripted(request, call, rng, reasons=reasons)
 
-    def _unscripted(self, request: JsonObject, rng: random.Random, *, reasons: bool) -> Reply:
+    def _unscripted(self, request: JsonObject, call: int, rng: random.Random, *, reasons: bool) -> Reply:
         reasoning = "A simulated thought." if reasons else ""
         choice = request.get("tool_choice")
         tools = [tool["function"] for tool in request.get("tools") or () if tool.get("function")]
@@ -168,7 +169,7 @@ class Replies:
             return Reply(text='{"answer":"simulated"}', reasoning=reasoning)
         if self._tokens is not None:
             return Reply(text=filler(self._tokens, rng), reasoning=reasoning)
-        return Reply(text=SIMULATED, reasoning=reasoning)
+        return Reply(text=f"{SIMULATED} (Call {call}.)", reasoning=reasoning)
 
 
 def filler(tokens: int, rng: random.Random) -> str:

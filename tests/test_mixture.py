@@ -1,0 +1,285 @@
+"""The one door: ask, stream, sync, forecasts, budgets, conversations; in any loop, thread or none."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import mixtura
+from conftest import World
+from mixtura import (
+    Answer,
+    BudgetError,
+    ChatRequest,
+    Completion,
+    Delta,
+    Event,
+    InputError,
+    Message,
+    MissingKeyError,
+    Mixture,
+    ModelCard,
+    Recipe,
+    RecipeError,
+    Usage,
+    fold,
+)
+from mixtura.models.base import Emit, Served
+from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
+from mixtura.virtual import run_virtual
+
+
+@pytest.fixture
+async def cloud() -> AsyncIterator[SimulatedCloud]:
+    async with simulated_cloud(SimOptions(unlimited=True, profile="fixed:0.05")) as running:
+        yield running
+
+
+@pytest.fixture
+def threaded_cloud() -> Iterator[SimulatedCloud]:
+    """A cloud in a loop of its own, for code that has none."""
+    ready: list[Any] = []
+    up = threading.Event()
+
+    async def main() -> None:
+        async with simulated_cloud(SimOptions(unlimited=True, profile="fixed:0.3")) as running:
+            stop = asyncio.Event()
+            ready.extend([running, asyncio.get_running_loop(), stop])
+            up.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    up.wait(10)
+    yield ready[0]
+    ready[1].call_soon_threadsafe(ready[2].set)
+    thread.join(10)
+
+
+def env(cloud: SimulatedCloud) -> dict[str, str]:
+    return {"GROQ_API_KEY": "gsk_test", "GROQ_BASE_URL": cloud.url}
+
+
+async def test_three_lines_give_an_answer(cloud: SimulatedCloud) -> None:
+    answer = await Mixture("classic", env=env(cloud)).ask("Why is the sky blue?")
+    assert answer.text
+    assert answer.status == "ok"
+    assert answer.run
+    assert answer.started_at > 1.7e9
+    assert 0.1 <= answer.seconds < 5
+
+
+async def test_streaming_and_asking_come_to_the_same(cloud: SimulatedCloud) -> None:
+    mixture = Mixture("classic", env=env(cloud))
+    events = [event async for event in mixture.stream("Why?", seed=1)]
+    streamed, asked = fold(events), await mixture.ask("Why?", seed=1)
+    assert [draft.model for draft in streamed.drafts] == [draft.model for draft in asked.drafts]
+    assert streamed.usage.prompt_tokens == asked.usage.prompt_tokens
+
+
+async def test_listeners_hear_every_event_in_order(cloud: SimulatedCloud) -> None:
+    heard: list[Event] = []
+    mixture = Mixture("classic", env=env(cloud), listeners=[heard.append])
+    answer = await mixture.ask("Why?")
+    assert fold(heard) == answer
+    heard.clear()
+    events = [event async for event in mixture.stream("Why?")]
+    assert heard == events
+
+
+def test_the_sync_door_runs_proposers_in_parallel(threaded_cloud: SimulatedCloud) -> None:
+    answer = Mixture("classic", env=env(threaded_cloud)).ask_sync("Why?")
+    assert len(answer.drafts) == 3
+    assert threaded_cloud.ledger.max_in_flight == 3
+
+
+async def test_the_sync_door_works_inside_a_running_loop(threaded_cloud: SimulatedCloud) -> None:
+    # As in a notebook: a loop is running, and the caller cannot await.
+    assert Mixture("classic", env=env(threaded_cloud)).ask_sync("Why?").text
+
+
+def test_sync_from_many_threads_at_once(threaded_cloud: SimulatedCloud) -> None:
+    mixture = Mixture("classic", env=env(threaded_cloud))
+    answers: list[Answer] = []
+    threads = [threading.Thread(target=lambda: answers.append(mixture.ask_sync("Why?"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(answers) == 8
+    assert threaded_cloud.ledger.max_in_flight > 8
+
+
+def test_asyncio_run_leaves_nothing_open_and_warns_of_nothing(threaded_cloud: SimulatedCloud) -> None:
+    program = (
+        "import asyncio\nfrom mixtura import Mixture\n"
+        "print(asyncio.run(Mixture('classic').ask('Why?')).status)\n"
+        "print(asyncio.run(Mixture('classic').ask('Why?')).status)\n"
+        "import mixtura\nprint(mixtura.ask('Why?', 'classic').status)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=env(threaded_cloud),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("ok\nok\nok\n", "")
+
+
+def test_the_sync_function_takes_keys_from_the_environment(
+    threaded_cloud: SimulatedCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in env(threaded_cloud).items():
+        monkeypatch.setenv(name, value)
+    assert mixtura.ask("Why?", "classic").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("", "the question is empty"),
+        (" \n\t", "the question is empty"),
+        ([], "the question is empty"),
+        ("half a \ud83d pair", "a lone surrogate at character 8"),
+        ([{"role": "wizard", "content": "hi"}], "message 1 of the conversation"),
+        ([{"role": "user", "content": "hi"}, {"content": "no role"}], "message 2 of the conversation"),
+    ],
+)
+async def test_a_question_that_cannot_be_asked_is_one_sentence(cloud: SimulatedCloud, question: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        await Mixture("classic", env=env(cloud)).ask(question)
+    assert cloud.requests == []
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+async def test_a_deadline_that_is_none_is_refused(cloud: SimulatedCloud, value: float) -> None:
+    with pytest.raises(InputError, match="deadline: expected seconds above 0"):
+        await Mixture("classic", env=env(cloud)).ask("Why?", deadline=value)
+
+
+async def test_a_question_no_model_can_read_is_not_sent(cloud: SimulatedCloud) -> None:
+    with pytest.raises(mixtura.NoAnswerError, match=r"the prompt is about [\d,]+ tokens and the model reads at most"):
+        await Mixture("classic", env=env(cloud)).ask("word " * 400_000)
+    assert cloud.requests == []
+
+
+async def test_a_run_that_could_cost_too_much_sends_nothing(cloud: SimulatedCloud) -> None:
+    mixture = Mixture("classic", env=env(cloud))
+    worst = mixture.forecast("Why?").cost
+    assert worst is not None
+    with pytest.raises(BudgetError, match="nothing was sent"):
+        await mixture.ask("Why?", max_cost=worst * 0.99)
+    assert cloud.requests == []
+    answer = await mixture.ask("Why?", max_cost=worst)
+    assert answer.cost is not None
+    assert answer.cost <= worst
+
+
+async def test_a_budget_with_unknown_prices_sends_nothing(cloud: SimulatedCloud) -> None:
+    recipe = Recipe.from_toml('[[proposers]]\nmodel = "deepseek-r1-distill-llama-70b"')
+    with pytest.raises(BudgetError, match="no known price"):
+        await Mixture(recipe, env=env(cloud)).ask("Why?", max_cost=100)
+    assert cloud.requests == []
+
+
+def test_a_forecast_needs_no_key_and_adds_up() -> None:
+    forecast = Mixture("council", env={}).forecast("Why is the sky blue?")
+    assert forecast.calls == Recipe.named("council").calls == 7
+    assert sum(row.count for row in forecast.rows) == 7
+    assert forecast.cost == pytest.approx(sum(row.cost or 0 for row in forecast.rows))
+    assert [row.role for row in forecast.rows] == ["proposer"] * 3 + ["reviewer"] * 3 + ["aggregator"]
+
+
+@pytest.mark.parametrize("name", mixtura.recipe_names())
+def test_a_forecast_is_never_below_what_the_run_takes(world: World, name: str) -> None:
+    def reply(_request: object, call: int) -> str:
+        return f"Number {call} " * 200
+
+    sim = SimOptions(unlimited=True, reply=reply, plan="enterprise")
+    ran = world(name, "Why is the sky blue?", sim=sim)
+    forecast = Mixture(name, env={}).forecast("Why is the sky blue?")
+    assert forecast.calls == ran.answer.n_calls
+    assert ran.answer.usage.completion_tokens <= forecast.completion_tokens
+    assert ran.answer.cost is not None
+    assert forecast.cost is not None
+    assert ran.answer.cost <= forecast.cost
+
+
+async def test_a_missing_key_is_one_sentence_before_anything_is_sent() -> None:
+    with pytest.raises(MissingKeyError, match="set GROQ_API_KEY"):
+        await Mixture("balanced", env={}).ask("Why?")
+
+
+def test_an_unknown_recipe_is_known_at_once() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'classic'"):
+        Mixture("clasic")
+
+
+class Echo:
+    """A model of the user's own."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        if self.error:
+            raise self.error
+        if emit:
+            emit(Delta("Echo: "))
+        return Completion(
+            model=request.model, text=f"Echo: {request.messages[-1].text[:20]} {request.seed}", usage=Usage()
+        )
+
+
+class Echoes:
+    """Models of the user's own: one of them breaks its contract."""
+
+    def find(self, provider: str, model: str) -> Served:
+        return Served(Echo(ValueError("a bug of mine") if model == "broken" else None), self.card(provider, model))
+
+    def card(self, provider: str, model: str) -> ModelCard:
+        return ModelCard(id=model, provider=provider)
+
+    def replacement(self, provider: str, model: str) -> str | None:
+        return None
+
+
+async def test_a_model_of_your_own_that_breaks_costs_only_itself() -> None:
+    recipe = Recipe.from_toml(
+        '[[proposers]]\nmodel = "broken"\n[[proposers]]\nmodel = "a"\nsamples = 2\nseed = 1\n[aggregator]\nmodel = "b"'
+    )
+    answer = await Mixture(recipe, models=Echoes()).ask("Hi")
+    assert [draft.text for draft in answer.drafts] == ["Echo: Hi 1", "Echo: Hi 2"]
+    assert answer.failures[0].reason == "the model raised ValueError: a bug of mine"
+    assert answer.text.startswith("Echo: Hi")
+
+
+def test_cancelling_an_ask_closes_its_calls() -> None:
+    run_virtual(_cancel_an_ask())
+
+
+async def _cancel_an_ask() -> None:
+    async with simulated_cloud(SimOptions(unlimited=True, profile="fixed:30")) as cloud:
+        task = asyncio.create_task(Mixture("classic", env=env(cloud)).ask("Why?"))
+        await asyncio.sleep(1)
+        assert cloud.ledger.in_flight == 3
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await cloud.ledger.settled()
+        assert cloud.ledger.aborted == 3
+
+
+async def test_messages_and_a_system_prompt_are_put_together(cloud: SimulatedCloud) -> None:
+    await Mixture("classic", env=env(cloud)).ask([Message(role="user", content="Hi")], system="Be brief.")
+    assert cloud.requests[0]["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+    ]
