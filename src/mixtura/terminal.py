@@ -172,6 +172,9 @@ class TerminalView:
     def stop(self) -> None:
         """Leave the screen tidy after a run that ended without its last event (cancelled, an error)."""
         if self._screen.live:
+            for row in self._rows.values():
+                if row.state == "running":
+                    row.state, row.reason = "dropped", "stopped"
             self._freeze(lambda row: True)
         self._end_answer_line()
 
@@ -279,21 +282,21 @@ class TerminalView:
                 continue
             line = self._line(row, names, self._screen.size().columns - 1, final=True)
             self._say(*line)
-            if self._drafts and row.draft is not None:
+            if self._drafts and row.draft is not None and not self._written:
                 self._status.write(safe(row.draft.text).rstrip() + "\n\n")
         self._status.flush()
 
     def _erase(self) -> None:
         if self._drawn:
-            self._status.write(self._to_top() + "\x1b[J")
+            # Line by line: some terminals keep a copy in their history of what "erase below" clears at the top.
+            self._status.write("\r\x1b[2K" + "\x1b[1A\x1b[2K" * (self._rows_drawn() - 1))
             self._status.flush()
             self._drawn.clear()
 
-    def _to_top(self) -> str:
-        """Return the way back to the region's first line, where a narrowed window may have wrapped its lines."""
+    def _rows_drawn(self) -> int:
+        """Return how many rows the region takes now, where a narrowed window may have wrapped its lines."""
         columns = self._screen.size().columns
-        rows = sum(max(1, -(-width // columns)) for width in self._drawn)
-        return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "")
+        return sum(max(1, -(-width // columns)) for width in self._drawn)
 
     def _draw(self, at: float) -> None:
         if not self._screen.live or self._written or not self._rows:
@@ -308,7 +311,8 @@ class TerminalView:
         lines = [self._line(row, names, size.columns - _MARGIN, final=False) for row in rows]
         if rest:
             lines.append((cut(rest, size.columns - _MARGIN), "dim"))
-        text = self._to_top() if self._drawn else ""
+        up = self._rows_drawn() - 1
+        text = "\r" + (f"\x1b[{up}A" if up > 0 else "")
         text += "\n".join(f"{self._paint(line, look)}\x1b[K" for line, look in lines) + "\x1b[J"
         self._status.write(text)
         self._status.flush()
@@ -343,8 +347,7 @@ class TerminalView:
         head += f"{('~' if row.estimated else '') + str(row.tokens):>6}{' tok' if width >= 60 else ''}  "
         room = width - display_width(head)
         if row.state == "running":
-            said = "stopped" if final else one_line(row.tail)
-            tail = cut_front(f"thinking: {said}" if row.thinking and not final else said, room)
+            tail = cut_front("thinking: " * row.thinking + one_line(row.tail), room)
         elif row.draft is not None and row.draft.choice:
             tail = cut(f"= {one_line(row.draft.choice)}", room)
         else:

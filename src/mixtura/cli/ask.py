@@ -18,14 +18,17 @@ from mixtura.cli.common import (
     recipe_option,
     sim_options,
     table,
+    write_answer,
     write_json,
     write_text,
 )
-from mixtura.cli.session import Window, chosen_recipe, environment, follow, keyless, simulation
+from mixtura.cli.recipes import seats_of
+from mixtura.cli.session import Window, chosen_recipe, environment, follow, simulation
 from mixtura.engine.forecast import Forecast
 from mixtura.errors import MixturaError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture
+from mixtura.models.catalog import Catalog
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +55,22 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+_HELP = """\
+Ask several models QUESTION and get one answer.
+
+The question is what follows the command; "-" in it stands for what is piped in. Without one, all of it is
+piped in.
+
+\b
+mixtura ask "Why is the sky blue?"
+git diff | mixtura ask "Write a commit message for this change:" -
+mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
+"""
+
+
 @click.command(
     "ask",
+    help=_HELP,
     short_help="Ask several models and get one answer.",
     epilog="Exit codes: 0 answered, 1 failed, 2 bad question or usage, 3 key, recipe or model to be fixed, "
     "75 try again later, 130 Ctrl-C.",
@@ -71,16 +88,7 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("-q", "--quiet", is_flag=True, help="The answer alone.")
 @sim_options
 def command(question: tuple[str, ...], **given: Any) -> None:
-    r"""Ask several models QUESTION and get one answer.
-
-    The question is what follows the command; "-" in it stands for what is piped in. Without one, all of it is
-    piped in.
-
-    \b
-    mixtura ask "Why is the sky blue?"
-    git diff | mixtura ask "Write a commit message for this change:" -
-    mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
-    """
+    """Ask QUESTION, or forecast what that would take."""
     asked, fold = _Asked(**given), Fold()
     try:
         answer = _answer(question, asked, fold)
@@ -94,7 +102,7 @@ def command(question: tuple[str, ...], **given: Any) -> None:
     elif asked.as_json:
         write_json(answer.to_json())
     elif not Window(quiet=asked.quiet).streams:
-        write_text(answer.text)
+        write_answer(answer.text)
 
 
 def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecast:
@@ -103,8 +111,9 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
     recipe = chosen_recipe(asked.recipe, asked.models, asked.provider)
     simulated = simulation(asked.sim, asked.as_of, quiet=asked.quiet or asked.dry_run)
     if asked.dry_run:
-        # A forecast asks nobody, so it needs no key; a registry without one would refuse to find a model.
-        return Mixture(recipe, env=keyless()).forecast(question, **asked.options)
+        for provider, _ in seats_of(recipe):
+            Catalog.load().provider(provider)  # unknown ones raise here; a forecast asks nobody and would not
+        return Mixture(recipe).forecast(question, **asked.options)
     window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
 
     async def run() -> Answer:

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from mixtura.chat import Message
-from mixtura.cli.common import check_text, model_options, recipe_option, sim_options, write_text
+from mixtura.cli.common import check_text, model_options, recipe_option, sim_options, write_answer
 from mixtura.cli.session import Window, chosen_recipe, environment, follow, simulation
 from mixtura.columns import one_line, safe
 from mixtura.errors import ConfigError, InputError, MixturaError
@@ -110,7 +110,7 @@ class _Talk:
         self.history = [*asked, Message(role="assistant", content=answer.text)]
         self.last = answer
         if not Window().streams:
-            write_text(answer.text)
+            write_answer(answer.text)
 
     def _obey(self, name: str, rest: str) -> None:
         rest = rest.strip()

@@ -157,6 +157,15 @@ def write_text(text: str) -> None:
     click.echo((text if text.endswith("\n") else text + "\n").encode("utf-8", "replace"), nl=False)
 
 
+def write_answer(text: str) -> None:
+    """Write a model's words on stdout: as they are into a pipe or file, made safe for a terminal."""
+    if sys.stdout.isatty():
+        from mixtura.columns import safe
+
+        text = safe(text)
+    write_text(text)
+
+
 def write_json(document: bytes) -> None:
     """Write a JSON document on stdout, indented."""
     import msgspec

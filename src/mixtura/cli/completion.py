@@ -4,17 +4,20 @@ import click
 
 from mixtura.cli import COMPLETE_VARIABLE, group
 
+_HELP = """\
+Print the completion script of SHELL on stdout.
 
-@click.command("completion", short_help="Print the completion script of a shell.")
+\b
+eval "$(mixtura completion bash)"      # in ~/.bashrc
+eval "$(mixtura completion zsh)"       # in ~/.zshrc, after compinit
+mixtura completion fish | source       # in ~/.config/fish/config.fish
+"""
+
+
+@click.command("completion", help=_HELP, short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def command(shell: str) -> None:
-    r"""Print the completion script of SHELL on stdout.
-
-    \b
-    eval "$(mixtura completion bash)"      # in ~/.bashrc
-    eval "$(mixtura completion zsh)"       # in ~/.zshrc, after compinit
-    mixtura completion fish | source       # in ~/.config/fish/config.fish
-    """
+    """Print the script that click generates for SHELL."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

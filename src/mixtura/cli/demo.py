@@ -69,7 +69,7 @@ def command(recordings: Path | None, questions: int, everything: bool, show: int
         source = _source(recordings, opened)
         rows = source.rows if everything else source.rows[:questions]
         recipe = Recipe.from_toml((files("mixtura.cli") / "demo.toml").read_text("utf-8"), "demo.toml")
-        write_text(f"{source.said}\n")
+        write_text(f"{source.said}\n\n")
         asyncio.run(_Demo(recipe, source).run(rows, show))
 
 
@@ -112,7 +112,7 @@ class _Demo:
                 await self._show(number, row, env)
         rest = len(rows) - min(show, len(rows))
         if rest:
-            write_text(f"... and {rest} more, quietly, in a cloud that takes no time ...\n")
+            write_text(f"... and {rest} more, quietly, in a cloud that takes no time ...\n\n")
         async with environment(self._cloud("instant")) as env:
             gate = asyncio.Semaphore(_AT_ONCE)
 
@@ -123,9 +123,13 @@ class _Demo:
                     alone = Mixture(chosen_recipe("single", [self.large]), env=env)
                     self._count_single(number, row, (await alone.ask(_asked(row))).drafts)
 
-            async with asyncio.TaskGroup() as group:
-                for number, row in enumerate(rows, start=1):
-                    group.create_task(count(number, row))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for number, row in enumerate(rows, start=1):
+                        group.create_task(count(number, row))
+            except ExceptionGroup as failed:
+                # One sentence is what the command tells; the first failure cancelled all other questions.
+                raise failed.exceptions[0] from failed
         write_text(self._report(len(rows)))
 
     def _cloud(self, profile: str) -> SimOptions:
@@ -137,11 +141,11 @@ class _Demo:
         answer = await follow(mixture, _asked(row), Window(one_stream=True), Fold(), AskOptions())
         self._count_mixture(number, row, answer)
         verdict = "right" if self.verdicts[number, "mixture"] else "WRONG"
-        write_text(f"=> {verdict}: the right answer is {row.answer}\n")
+        write_text(f"=> {verdict}: the right answer is {row.answer}\n\n")
 
     def _count_mixture(self, number: int, row: Recording, answer: Answer) -> None:
         self._count_single(number, row, [draft for draft in answer.drafts if draft.model in self.small])
-        self.escalated += len(answer.drafts) > len(self.small)
+        self.escalated += any(draft.role == "escalation" for draft in answer.drafts)
         right = is_right(answer.text, row.answer)
         self.verdicts[number, "mixture"] = right
         self.scores["mixture"].add(right, answer.n_calls, answer.usage.total_tokens, answer.cost, not answer.unpriced)
@@ -167,12 +171,12 @@ class _Demo:
                 f"Where the mixture and {self.large} alone differ: {_times(better)} only the mixture is right, "
                 f"{_times(len(own) - better)} only {self.large}."
             ),
-            "Tokens are as the simulated cloud counts them; dollars as in the catalogue, + or ? where a price is unknown.",
+            "Tokens as the simulated cloud counts them; dollars by the catalogue, + or ? where a price is unknown.",
         ]
         return "\n".join(said + self._stand_ins())
 
     def _differs(self, number: int) -> bool:
-        return self.verdicts[number, "mixture"] != self.verdicts[number, self.large]
+        return self.verdicts[number, "mixture"] != self.verdicts.get((number, self.large), False)
 
     def _stand_ins(self) -> list[str]:
         names = {name: self.source.aliases.get(name, name) for name in (*self.small, self.large)}

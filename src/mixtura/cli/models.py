@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from mixtura.cli.common import json_option, table, today, write_json, write_text
+from mixtura.columns import one_line
 from mixtura.errors import MissingKeyError, MixturaError
 from mixtura.models.catalog import Catalog, CatalogModel, Limits
 from mixtura.models.registry import ModelRegistry
@@ -36,7 +37,7 @@ def command(provider: str, everything: bool, offline: bool, as_json: bool) -> No
     key = _Key(said="not asked (--offline)") if offline else asyncio.run(_ask(ModelRegistry(catalog), provider))
     rows = [row for row in catalog.models(provider) if everything or row.served(day) or row.id in (key.ids or ())]
     known = {row.id for row in catalog.models(provider)}
-    unknown = [name for name in key.ids or () if name not in known]
+    unknown = [one_line(name) for name in key.ids or () if name not in known]
     if as_json:
         write_json(_document(rows, unknown, key, day))
     else:

@@ -8,17 +8,20 @@ import msgspec
 from mixtura.cli.common import complete_recipes, json_option, write_json, write_text
 from mixtura.recipe import Recipe, recipe_names
 
+_HELP = """\
+List the built-in recipes, or show the one called NAME (or in the file NAME) as TOML.
 
-@click.command("recipes", short_help="List the recipes, or show one.")
+\b
+mixtura recipes
+mixtura recipes balanced > mine.toml && mixtura ask -r mine.toml "..."
+"""
+
+
+@click.command("recipes", help=_HELP, short_help="List the recipes, or show one.")
 @click.argument("name", required=False, shell_complete=complete_recipes)
 @json_option
 def command(name: str | None, as_json: bool) -> None:
-    r"""List the built-in recipes, or show the one called NAME (or in the file NAME) as TOML.
-
-    \b
-    mixtura recipes
-    mixtura recipes balanced > mine.toml && mixtura ask -r mine.toml "..."
-    """
+    """List the recipes, or show NAME."""
     if name is not None:
         recipe = Recipe.named(name)
         if as_json:

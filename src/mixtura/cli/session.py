@@ -15,7 +15,6 @@ from mixtura.cli.common import today
 from mixtura.errors import RecipeError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture, Question
-from mixtura.models.catalog import Catalog
 from mixtura.recipe import Layer, Proposer, Recipe
 from mixtura.sim.options import SimOptions
 from mixtura.sim.server import simulated_cloud
@@ -72,13 +71,13 @@ async def environment(simulated: SimOptions | None) -> AsyncIterator[Mapping[str
         yield os.environ
         return
     async with simulated_cloud(simulated) as cloud:
-        yield {**os.environ, "GROQ_BASE_URL": cloud.url, "GROQ_API_KEY": SIMULATED_KEY}
-
-
-def keyless() -> Mapping[str, str]:
-    """Return the process's environment with a stand-in for every key that is not set; enough to send nothing."""
-    rows = Catalog.load().providers.values()
-    return {**{row.key_env: SIMULATED_KEY for row in rows if row.key_env}, **os.environ}
+        direct = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "", "127.0.0.1"]
+        yield {
+            **os.environ,
+            "GROQ_BASE_URL": cloud.url,
+            "GROQ_API_KEY": SIMULATED_KEY,
+            "no_proxy": ",".join(filter(None, direct)),
+        }
 
 
 def simulation(wanted: bool, as_of: dt.date | None, *, quiet: bool = False) -> SimOptions | None:

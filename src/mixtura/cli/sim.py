@@ -84,7 +84,10 @@ async def _serve(options: SimOptions, where: _Where) -> None:
     """Serve until SIGINT or SIGTERM, then say what was billed."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows: Ctrl-C then ends it without the summary
+            break
     async with simulated_cloud(options, host=where.host, port=where.port) as running:
         click.echo(f"export GROQ_BASE_URL={running.url} GROQ_API_KEY={SIMULATED_KEY}")
         if not where.quiet:

@@ -1,0 +1,166 @@
+"""The command on a real (pseudo) terminal: the live view, a narrow one, no colours, a chat, Ctrl-C."""
+
+import asyncio
+import fcntl
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mixtura.columns import display_width
+from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
+
+LLAMA = "llama-3.1-8b-instant"
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """A command whose three streams are one terminal."""
+
+    def __init__(self, master: int, process: asyncio.subprocess.Process) -> None:
+        self._master = master
+        self._process = process
+        self._news = asyncio.Event()
+        self.text = ""
+        asyncio.get_running_loop().add_reader(master, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._master, 65536)
+        except OSError:  # Linux: every process has closed the other end
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._master)
+        self.text += data.decode(errors="replace")
+        self._news.set()
+
+    def type(self, keys: str) -> None:
+        """Press keys; "\x03" is Ctrl-C, "\x04" Ctrl-D."""
+        os.write(self._master, keys.encode())
+
+    async def until(self, wanted: str, times: int = 1) -> None:
+        """Wait until `wanted` stands so many times in what was written."""
+        async with asyncio.timeout(20):
+            while self.text.count(wanted) < times:
+                self._news.clear()
+                await self._news.wait()
+
+    async def end(self) -> int:
+        """Wait for the command's end, and return its exit code."""
+        async with asyncio.timeout(20):
+            code = await self._process.wait()
+            await asyncio.sleep(0.05)
+        assert "Traceback" not in self.text
+        return code
+
+    @property
+    def plain(self) -> str:
+        return _ESCAPES.sub("", self.text).replace("\r", "")
+
+
+@asynccontextmanager
+async def terminal(
+    cloud: SimulatedCloud, *args: str, columns: int = 80, rows: int = 24, **env: str
+) -> AsyncIterator[Terminal]:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    kept |= {"TERM": "xterm", "GROQ_BASE_URL": cloud.url, "GROQ_API_KEY": "gsk_x", "PYTHONWARNINGS": "error", **env}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mixtura", *args, stdin=slave, stdout=slave, stderr=slave, env=kept,
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    shown = Terminal(master, process)
+    try:
+        yield shown
+    finally:
+        asyncio.get_running_loop().remove_reader(master)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(master)
+
+
+SLOW = SimOptions(tokens=60, profile="rate:60", unlimited=True)
+
+
+async def test_drafts_are_redrawn_in_place_then_the_answer_streams_and_one_line_ends_it() -> None:
+    async with simulated_cloud(SLOW) as cloud, terminal(cloud, "ask", "-r", "classic", "Why?") as shown:
+        await shown.until("○ llama")
+        await shown.until("\x1b[2A")
+        assert await shown.end() == 0
+        assert "\x1b[32m✓\x1b[0m llama-3.1-8b-instant" in shown.text
+        lines = shown.plain.splitlines()
+        assert re.fullmatch(r"\d\.\ds · 4 calls · [\d,]+ in \+ [\d,]+ out tokens · \$[\d.]+", lines[-1])
+        assert shown.text.rindex("✓") < shown.text.rindex(" out tokens")
+
+
+async def test_a_terminal_of_forty_columns_is_never_wrapped_by_the_live_view() -> None:
+    async with (
+        simulated_cloud(SLOW) as cloud,
+        terminal(cloud, "ask", "-r", "classic", "Why?", columns=40, NO_COLOR="1") as shown,
+    ):
+        assert await shown.end() == 0
+        assert "\x1b[3" not in shown.text
+        rows = [row for row in re.split(r"[\r\n]+|\x1b\[\d*A", shown.text) if row.lstrip("\x1b[2K")[:1] in ("○", "✓")]
+        assert len(rows) > 6
+        assert all(display_width(_ESCAPES.sub("", row)) < 40 for row in rows)
+        assert len(shown.plain.splitlines()[-1]) < 50
+
+
+async def test_a_dumb_terminal_gets_no_escape_at_all() -> None:
+    async with simulated_cloud() as cloud, terminal(cloud, "ask", "-r", "classic", "Why?", TERM="dumb") as shown:
+        assert await shown.end() == 0
+        assert "\x1b" not in shown.text
+        assert shown.plain.count("✓") == 3
+
+
+async def test_ctrl_c_on_the_terminal_tidies_the_screen_and_exits_with_130() -> None:
+    hung = SimOptions(faults=f"silent@1-:{LLAMA}", unlimited=True)
+    async with simulated_cloud(hung) as cloud, terminal(cloud, "ask", "-m", LLAMA, "Why?") as shown:
+        await shown.until("○ llama")
+        shown.type("\x03")
+        assert await shown.end() == 130
+        assert shown.plain.rstrip().endswith("stopped")
+        async with asyncio.timeout(10):
+            while cloud.ledger.in_flight:  # noqa: ASYNC110  # another process closes the connection
+                await asyncio.sleep(0.02)
+
+
+async def test_a_question_is_missing_on_a_terminal() -> None:
+    async with simulated_cloud() as cloud, terminal(cloud, "ask") as shown:
+        assert await shown.end() == 2
+        assert "mixtura: no question: write it after 'mixtura ask', or pipe it in" in shown.plain
+
+
+async def test_in_a_chat_ctrl_c_stops_the_answer_and_ctrl_d_leaves() -> None:
+    hung = SimOptions(reply=lambda request, call: "Noted.", faults="silent@2", unlimited=True)
+    async with simulated_cloud(hung) as cloud, terminal(cloud, "chat", "-m", LLAMA) as shown:
+        await shown.until("> ")
+        shown.type("I am Ada.\r")
+        await shown.until("Noted.")
+        await shown.until("> ", times=2)
+        shown.type("hang\r")
+        async with asyncio.timeout(10):
+            while cloud.ledger.in_flight == 0:  # noqa: ASYNC110  # another process makes the call
+                await asyncio.sleep(0.02)
+        shown.type("\x03")
+        await shown.until("stopped")
+        await shown.until("> ", times=3)
+        shown.type("\x03")
+        await shown.until("> ", times=4)
+        shown.type("Who am I?\r")
+        async with asyncio.timeout(10):
+            while len(cloud.requests) < 3:  # noqa: ASYNC110  # another process makes the call
+                await asyncio.sleep(0.02)
+        said = [turn["content"] for turn in cloud.requests[2]["messages"]]
+        assert said == ["I am Ada.", "Noted.", "Who am I?"]
+        await shown.until("> ", times=5)
+        shown.type("\x04")
+        assert await shown.end() == 0
+        assert cloud.ledger.in_flight == 0
