@@ -31,7 +31,7 @@ from mixtura.events import (
 _FRAME = 0.06  # seconds between two drawings of the region
 _TAIL = 600  # characters of a draft that are kept for its line
 _MARGIN = 3  # columns left free at the right edge: an echoed ^C must not wrap a line of the region
-_ROLES: dict[Role, str] = {"escalation": "asked more", "reviewer": "review", "selector": "select"}
+_ROLES: dict[Role, str] = {"escalation": "extra", "reviewer": "review", "selector": "select"}
 _COLOURS = {"ok": "32", "failed": "31", "dropped": "33", "dim": "2", "warning": "33"}
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import datetime as dt
+import shutil
+import sys
 
 import click
 import msgspec
@@ -11,6 +13,8 @@ from mixtura.columns import one_line
 from mixtura.errors import MissingKeyError, MixturaError
 from mixtura.models.catalog import Catalog, CatalogModel, Limits
 from mixtura.models.registry import ModelRegistry
+
+_DISPENSABLE = ("checked", "effort", "free plan", "max out", "instead", "window", "$ in", "$ out")
 
 
 class _Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +107,20 @@ def _table(rows: list[CatalogModel], key: _Key, day: dt.date) -> str:
         ]
         for row in rows
     ]
-    return table([heading, *lines], right=(3, 4, 5, 6))
+    return _fitting([heading, *lines])
+
+
+def _fitting(rows: list[list[str]]) -> str:
+    """Return the rows as a table; a terminal that is too narrow for it gets the columns that matter most."""
+    shown = list(range(len(rows[0])))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for dropped in (None, *_DISPENSABLE):
+        shown = [at for at in shown if rows[0][at] != dropped]
+        right = [place for place, at in enumerate(shown) if at in (3, 4, 5, 6)]
+        text = table([[row[at] for at in shown] for row in rows], right=right)
+        if width is None or max(map(len, text.splitlines())) < width:
+            break
+    return text
 
 
 def _limits(limits: Limits | None) -> str:
