@@ -8,7 +8,6 @@ import os
 import random
 import threading
 import time
-import uuid
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
@@ -164,7 +163,7 @@ class Mixture:
             max_cost=cost,
             seed=asked.get("seed"),
             rng=self._rng,
-            run=uuid.uuid4().hex,
+            run=f"{self._rng.getrandbits(128):032x}",
             started_at=time.time(),
             watched=watched,
             gone=self._gone,

@@ -135,7 +135,7 @@ class _Writer:
         self.run = run
         self.said = False
         self.error: ModelError | None = None
-        self._filter = guard.LeadInFilter(self._say, run.question)
+        self._filter = guard.LeadInFilter(self._say, run.question) if run.options.watched else None
 
     async def write(
         self, aggregator: Aggregator, messages: tuple[Message, ...], drafts: Sequence[Draft]
@@ -143,7 +143,7 @@ class _Writer:
         """Return the answer, or in words why what came cannot be one."""
         run = self.run
         ask = calls.Ask("aggregator", aggregator, messages, len(run.recipe.layers), run.options.chat)
-        watch = self._watch if run.options.watched else None
+        watch = None if self._filter is None else self._watch
         try:
             number, completion = await calls.call_within(run, ask, run.deadline, watch)
         except ModelError as error:
@@ -156,7 +156,7 @@ class _Writer:
         text = completion.text if "draft" in run.question.casefold() else guard.without_lead_in(completion.text)
         if text != completion.text:
             run.decide("edited", "words about the drafts were taken off the front of the answer")
-        if watch is not None:
+        if self._filter is not None:
             self._filter.close()
         return Outcome(
             text, number, completion.reasoning, completion.finish_reason, completion.tool_calls, said=self.said
@@ -174,7 +174,7 @@ class _Writer:
     def _watch(self, _number: int, delta: Delta) -> None:
         if delta.reasoning:
             self.run.say(AnswerDelta(at=self.run.now, reasoning=delta.reasoning))
-        if delta.text:
+        if delta.text and self._filter is not None:
             self._filter.add(delta.text)
 
     def _say(self, text: str) -> None:

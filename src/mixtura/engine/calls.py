@@ -1,7 +1,7 @@
 """One call of a run: from a seat in the recipe to a completion, with its events, time limit and substitutes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -118,8 +118,7 @@ async def _with_substitutes(run: Run, ask: Ask, until: float, emit: Callable[[De
     provider, model = ask.seat.provider, ask.seat.model
     tried = [model]
     while (known := run.options.gone.get((provider, model))) is not None and known not in tried:
-        run.decide("substituted", f"{model} is gone, {known} was asked instead", warning=True, gone=model, by=known)
-        model = known
+        model = _say_substitute(run, model, known)
         tried.append(model)
     while True:
         try:
@@ -129,11 +128,14 @@ async def _with_substitutes(run: Run, ask: Ask, until: float, emit: Callable[[De
             if following is None or following in tried:
                 raise
             run.options.gone[(provider, model)] = following
-            run.decide(
-                "substituted", f"{model} is gone, {following} was asked instead", warning=True, gone=model, by=following
-            )
-            model = following
+            model = _say_substitute(run, model, following)
             tried.append(model)
+
+
+def _say_substitute(run: Run, gone: str, instead: str) -> str:
+    reason = f"{gone} is gone, {instead} was asked instead"
+    run.decide("substituted", reason, warning=True, gone=gone, by=instead)
+    return instead
 
 
 def _substitute(run: Run, provider: str, model: str, error: ModelGoneError) -> str | None:
@@ -163,10 +165,18 @@ async def _once(
         raise BrokenReplyError(provider, model, f"the model raised {type(error).__name__}: {error}") from error
 
 
+def characters(messages: Sequence[Message]) -> int:
+    """Return how many characters of text `messages` hold: no text has more tokens than that."""
+    total = 0
+    for message in messages:
+        content = message.content
+        total += len(content if isinstance(content, str) else message.text)
+    return total
+
+
 def _size(messages: tuple[Message, ...], window: int) -> int:
     """Return the estimated prompt tokens; 0 when the characters alone say that they fit."""
-    short = sum(len(message.content) if isinstance(message.content, str) else window for message in messages) < window
-    return 0 if short else estimate_messages(messages)
+    return 0 if characters(messages) < window else estimate_messages(messages)
 
 
 def timed_out(run: Run, ask: Ask, until: float) -> TimedOutError:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mixtura.chat import ChatOptions, Message
-from mixtura.events import Decision, DecisionKind, Event, Listener
+from mixtura.events import Decision, DecisionKind, Listener
 from mixtura.models.base import Models
 from mixtura.recipe import Recipe
 
@@ -33,10 +33,15 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run:
-    """The state of one run. Times inside are event-loop times in seconds, times said are since `start`."""
+    """The state of one run. Times inside are event-loop times in seconds, times said are since `start`.
 
-    __slots__ = ("_calls", "_emit", "_marker", "conversation", "deadline", "fell_back", "loop", "models", "options",
-                 "recipe", "rng", "start")  # fmt: skip
+    `say` hands an event to whoever listens; `question` is the text of the last user message.
+    """
+
+    __slots__ = (
+        *("_calls", "_marker", "_time", "conversation", "deadline", "fell_back", "loop"),
+        *("models", "options", "question", "recipe", "rng", "say", "start"),
+    )
 
     def __init__(
         self, recipe: Recipe, conversation: Sequence[Message], models: Models, emit: Listener, options: RunOptions
@@ -46,28 +51,21 @@ class Run:
         self.models = models
         self.options = options
         self.loop = asyncio.get_running_loop()
-        self.start = self.loop.time()
+        self._time = self.loop.time
+        self.start = self._time()
         self.deadline = self.start + (recipe.policy.deadline if options.deadline is None else options.deadline)
         seed = recipe.policy.seed if options.seed is None else options.seed
         self.rng = options.rng if seed is None and options.rng is not None else random.Random(seed)
         self.fell_back = False
-        self._emit = emit
+        self.say = emit
+        self.question = next((said.text for said in reversed(self.conversation) if said.role == "user"), "")
         self._calls = 0
         self._marker = ""
 
     @property
-    def question(self) -> str:
-        """The text of the last user message."""
-        return next((message.text for message in reversed(self.conversation) if message.role == "user"), "")
-
-    @property
     def now(self) -> float:
         """Seconds since the run began."""
-        return self.loop.time() - self.start
-
-    def say(self, event: Event) -> None:
-        """Hand an event to whoever listens."""
-        self._emit(event)
+        return self._time() - self.start
 
     def decide(self, kind: DecisionKind, reason: str, *, warning: bool = False, **detail: Any) -> None:
         """Say that something was decided."""

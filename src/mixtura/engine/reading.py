@@ -43,9 +43,7 @@ def read_drafts(
     card = run.models.card(seat.provider, seat.model)
     room = None
     if card.window is not None:
-        words = estimate_messages(conversation) + estimate_tokens(instructions) + estimate_tokens(ending)
-        prompt = words + prompts.FENCE_TOKENS * (len(drafts) + 1)
-        room = fit.room(card.window, calls.max_tokens(seat, card, role), prompt)
+        room = _room(card.window, calls.max_tokens(seat, card, role), conversation, drafts, instructions + ending)
     if share < 1:
         size = int(share * sum(estimate_tokens(draft.text) for draft in drafts))
         room = size if room is None else min(room, size)
@@ -58,3 +56,16 @@ def read_drafts(
             characters_left_out={drafts[order[place]].call: count for place, count in left_out.items()},
         )
     return Reading(prompts.with_drafts(conversation, instructions, texts, marker, ending), tuple(order))
+
+
+def _room(
+    window: int, output: int | None, conversation: Sequence[Message], drafts: Sequence[Draft], words: str
+) -> int | None:
+    """Return the tokens that are left for drafts, None when their characters alone say that they fit."""
+    fences = prompts.FENCE_TOKENS * (len(drafts) + 1)
+    at_most = calls.characters(conversation) + len(words) + fences
+    for draft in drafts:
+        at_most += len(draft.text)
+    if fit.room(window, output, at_most) > 0:
+        return None
+    return fit.room(window, output, estimate_messages(conversation) + estimate_tokens(words) + fences)

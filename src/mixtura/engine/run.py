@@ -50,8 +50,7 @@ async def drive(
         NoAnswerError: no draft survived and the aggregator could not answer alone.
         DeadlineError: the deadline passed first.
     """
-    for seat in _seats(recipe):
-        models.find(seat.provider, seat.model)
+    _check_seats(recipe, models)
     if options.max_cost is not None:
         worst = forecast(recipe, conversation, models, options)
         if worst.cost is None or worst.unpriced or worst.cost > options.max_cost:
@@ -221,9 +220,10 @@ async def _single(run: Run, seat: Proposer) -> Outcome:
     return Outcome(draft.text, number, draft.reasoning, draft.finish_reason, draft.tool_calls, said)
 
 
-def _seats(recipe: Recipe) -> list[calls.Seat]:
-    layers = [*recipe.layers, *([recipe.escalate] if recipe.escalate else [])]
-    seats: list[calls.Seat] = [proposer for layer in layers for proposer in layer.proposers]
+def _check_seats(recipe: Recipe, models: Models) -> None:
+    """Raise what is wrong with a provider or a key before anything is sent."""
+    for layer in recipe.layers if recipe.escalate is None else (*recipe.layers, recipe.escalate):
+        for proposer in layer.proposers:
+            models.find(proposer.provider, proposer.model)
     if recipe.aggregator is not None and recipe.aggregator.model:
-        seats.append(recipe.aggregator)
-    return seats
+        models.find(recipe.aggregator.provider, recipe.aggregator.model)

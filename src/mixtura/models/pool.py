@@ -36,10 +36,13 @@ class Pool:
         """
         import aiohttp
 
+        from mixtura.models.request import request_class
+
         pool = cls(
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                request_class=request_class(),
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
             )
         )

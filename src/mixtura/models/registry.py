@@ -68,6 +68,7 @@ class ModelRegistry:
         self._policy = policy or RetryPolicy()
         self._today = today
         self._served: dict[tuple[str, str], Served] = {}
+        self._cards: dict[tuple[str, str], ModelCard] = {}
 
     def find(self, provider: str, model: str) -> Served:
         """Return the model, its failures retried, its thinking apart and its cost known where a price is.
@@ -83,8 +84,12 @@ class ModelRegistry:
 
     def card(self, provider: str, model: str) -> ModelCard:
         """Return what the catalogue knows of the model; a card with nothing but its id when that is nothing."""
-        row = self.catalog.get(provider, model)
-        return row.card if row is not None else ModelCard(id=model, provider=provider)
+        card = self._cards.get((provider, model))
+        if card is None:
+            row = self.catalog.get(provider, model)
+            card = row.card if row is not None else ModelCard(id=model, provider=provider)
+            self._cards[provider, model] = card
+        return card
 
     def replacement(self, provider: str, model: str) -> str | None:
         """Return the id to use in place of `model`: the first of its replacements that is still served."""
