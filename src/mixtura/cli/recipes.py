@@ -51,7 +51,7 @@ def seats_of(recipe: Recipe) -> list[tuple[str, str]]:
     """Return every (provider, model) a recipe names, each once, in the order they are asked."""
     layers = [*recipe.layers, *([recipe.escalate] if recipe.escalate else [])]
     named = [(proposer.provider, proposer.model) for layer in layers for proposer in layer.proposers]
-    if recipe.aggregator is not None and recipe.aggregator.model is not None:
+    if recipe.aggregator is not None and recipe.aggregator.model:
         named.append((recipe.aggregator.provider, recipe.aggregator.model))
     return list(dict.fromkeys(named))
 

@@ -141,10 +141,18 @@ async def _layers(run: Run) -> tuple[list[Draft], list[ModelError]]:
         await drafting.ask_all(layer, drafts)
         errors += drafting.errors
         if drafting.drafts:
+            _say_lost(run, drafting, layer)
             drafts = drafting.drafts
         elif drafts:
             run.decide("noticed", f"layer {index + 1} gave no draft; going on with those before it", warning=True)
     return drafts, errors
+
+
+def _say_lost(run: Run, drafting: Drafting, layer: Layer) -> None:
+    """Say which drafts a layer goes on without: a run with fewer than it meant must not look like a full one."""
+    if drafting.errors:
+        lost = ", ".join(f"{error.model}: {error.kind.replace('_', ' ')}" for error in drafting.errors)
+        run.decide("dropped", f"{len(drafting.errors)} of {layer.size} drafts did not come ({lost})", warning=True)
 
 
 def _stages_after(recipe: Recipe) -> int:

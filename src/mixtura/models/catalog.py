@@ -169,8 +169,11 @@ class Catalog:
         return None
 
     def nearest(self, provider: str, model: str, day: dt.date, count: int = 3) -> tuple[str, ...]:
-        """Return up to `count` served ids that look most like `model`, the most alike first."""
-        live = self.live(provider, day)
+        """Return up to `count` served ids that look most like `model`, the most alike first.
+
+        A model without a known price is not proposed: little is known about it.
+        """
+        live = [row.id for row in self.models(provider) if row.served(day) and row.price is not None]
         near = difflib.get_close_matches(model, live, n=count, cutoff=0.3)
         return tuple(near or live[:count])
 
