@@ -19,12 +19,11 @@ import msgspec
 import pytest
 from bench.tutorial import recorded, speed, wire
 from bench.tutorial.__main__ import markdown
-from bench.tutorial.asking import QUESTION, Measurement
+from bench.tutorial.asking import QUESTION, Measurement, measured
 
 from mixtura import Answer, MixturaError, Mixture, Recipe, errors, events, recipe_names
 from mixtura.recipe import Aggregator, Layer, Policy, Proposer
 from mixtura.sim import SimOptions, faults, simulated_cloud
-from mixtura.virtual import run_virtual
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -266,10 +265,10 @@ def same(measured: str, said: str) -> bool:
     "measure", [*wire.MEASUREMENTS, *speed.VIRTUAL], ids=lambda one: getattr(one, "__name__", "proposers")
 )
 def test_what_the_tutorials_page_says_is_what_is_measured(measure: Measurement) -> None:
-    row = run_virtual(measure())
+    row = measured(measure)
     assert row.claim in said_rows(), "run: python -m bench.tutorial --write"
-    measured, verdict = said_rows()[row.claim]
-    assert same(row.measured, measured), f"{row.measured}\nrun: python -m bench.tutorial --write"
+    said, verdict = said_rows()[row.claim]
+    assert same(row.measured, said), f"{row.measured}\nrun: python -m bench.tutorial --write"
     assert row.verdict == verdict
 
 

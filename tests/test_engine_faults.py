@@ -3,7 +3,7 @@
 import pytest
 
 from conftest import World
-from mixtura import Aggregator, Layer, Policy, Proposer, Recipe
+from mixtura import Aggregator, ChatOptions, Layer, Policy, Proposer, Recipe
 from mixtura.chat import JsonObject
 from mixtura.events import RunFinished
 from mixtura.sim import Reply
@@ -18,6 +18,8 @@ LOSES_ONE = [
     ("413:gemma2-9b-it", "too_large"),
     ("context:gemma2-9b-it", "too_large"),
     ("400:gemma2-9b-it", "rejected"),
+    ("409:gemma2-9b-it", "overloaded"),
+    ("422:gemma2-9b-it", "rejected"),
     ("429=420:gemma2-9b-it", "rate_limited"),
     ("498:gemma2-9b-it", "overloaded"),
     ("500:gemma2-9b-it", "overloaded"),
@@ -275,6 +277,13 @@ def test_n_ignored_by_the_server_changes_nothing_since_samples_are_calls(world: 
     ran = world("classic", reply=world.by_model(**ANSWERS), faults="ignore_n")
     assert len(ran.answer.drafts) == 3
     assert all("n" not in body for body in ran.cloud.requests)
+
+
+def test_n_asked_for_by_a_caller_is_refused_in_one_sentence(world: World) -> None:
+    ran = world("classic", reply=world.by_model(**ANSWERS), options=ChatOptions(extra={"n": 3}))
+    assert ran.error is not None
+    assert "number must be at most 1" in ran.error.message
+    assert len(ran.cloud.requests) == 4
 
 
 def test_surrogate_escapes_in_a_reply_do_no_harm(world: World) -> None:

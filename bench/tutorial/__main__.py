@@ -7,15 +7,13 @@ threads are measured on this one; the last rows need the recordings in ../shared
 `--write` puts the rows into docs/from-the-tutorial.md.
 """
 
-import random
 import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.tutorial import recorded, speed, wire
-from bench.tutorial.asking import Row
-from mixtura.virtual import run_virtual
+from bench.tutorial.asking import Row, measured
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/from-the-tutorial.md"
 WIDTHS = (34, 66, 18)
@@ -24,9 +22,7 @@ HEADING = Row("the tutorial says", "measured", "verdict")
 
 def measure() -> tuple[list[Row], list[str]]:
     """Return every row that can be measured here, and the names of those that cannot."""
-    # The SDK jitters its retries with the global generator; with a seed its figures are the same each time.
-    random.seed(0)
-    found = [run_virtual(one()) for one in wire.MEASUREMENTS]
+    found = [measured(one) for one in wire.MEASUREMENTS]
     missing: list[str] = []
     for module in (speed, recorded):
         more, left_out = module.rows()

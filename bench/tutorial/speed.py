@@ -15,13 +15,24 @@ from pathlib import Path
 import groq
 
 from bench import server
-from bench.tutorial.asking import DRAFT_TOKENS, KEY, LARGE, QUESTION, SMALL, TRIO, Measurement, Row, asked_of, textbook
+from bench.tutorial.asking import (
+    DRAFT_TOKENS,
+    KEY,
+    LARGE,
+    QUESTION,
+    SMALL,
+    TRIO,
+    Measurement,
+    Row,
+    asked_of,
+    measured,
+    textbook,
+)
 from mixtura import Answer, Layer, Mixture, Proposer, Recipe
 from mixtura.chat import JsonObject
 from mixtura.events import AnswerDelta, CallDelta
 from mixtura.sim import SimOptions
 from mixtura.sim.replies import filler
-from mixtura.virtual import run_virtual
 
 ROUNDS = 150
 SHORT_DRAFT, SHORT_ANSWER = 120, 170
@@ -241,7 +252,7 @@ def gpus() -> Row | None:
 
 def rows() -> tuple[list[Row], list[str]]:
     """Return the rows of this module and what was left out."""
-    found = [run_virtual(measure()) for measure in VIRTUAL]
+    found = [measured(measure) for measure in VIRTUAL]
     found.append(asyncio.run(synchronous()))
     rest = {"parallel calls on GPUs (no recordings)": gpus(), "memory (the system does not tell)": memory()}
     found += [row for row in rest.values() if row is not None]

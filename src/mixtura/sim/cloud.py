@@ -118,7 +118,7 @@ class Cloud:
     def models(self) -> list[JsonObject]:
         """Return the rows of GET /models: what this plan may use today."""
         day, plan = self.calendar().date(), self.options.plan
-        rows = [row for row in self._catalog.models(PROVIDER) if row.served(day, plan)]
+        rows = [row for row in self._catalog.models(PROVIDER) if row.served(day, plan) and row.id not in self._extra]
         return [self._listed(row) for row in (*rows, *self._extra.values())]
 
     def _listed(self, row: CatalogModel) -> JsonObject:

@@ -27,8 +27,9 @@ from mixtura.errors import ConfigError
 from mixtura.sim import bodies
 
 Refusal = Literal[
-    "400", "401", "403", "404", "413", "429", "498", "500", "502", "503", "context", "decommissioned", "json_validate"
-]
+    "400", "401", "403", "404", "409", "413", "422", "429", "498", "500", "502", "503",
+    "context", "decommissioned", "json_validate",
+]  # fmt: skip
 """An error status: before anything is generated, and never billed."""
 
 Broken = Literal[
@@ -208,6 +209,8 @@ def refusal(fault: Fault, model: str, org: str, now: dt.datetime) -> ErrorReply:
         "400": (400, "'messages' : this request was refused by a simulated fault", "invalid_request_error", None),
         "401": (401, "Invalid API Key", "invalid_request_error", "invalid_api_key"),
         "403": (403, "Access denied. Please check your network settings.", "permissions_error", None),
+        "409": (409, "The request conflicts with another one.", "invalid_request_error", None),
+        "422": (422, "The request was well-formed but could not be processed.", "invalid_request_error", None),
         "498": (498, "Flex Tier Capacity Exceeded", "internal_server_error", "capacity_exceeded"),
         "500": (500, "Internal Server Error", "internal_server_error", None),
         "503": (
