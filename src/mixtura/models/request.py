@@ -1,8 +1,9 @@
 """A request whose body is bytes at hand: head and body leave in one write.
 
-aiohttp can send bodies of many kinds and starts a task for each; under Python 3.11 that task, and the turn of the
-event loop it waits for, are a fifth of what a small call costs (`make bench`). Here the body is known, so it is
-written where it stands. Only aiohttp releases that this was tested with get it; others get aiohttp's own request.
+aiohttp can send bodies of many kinds and starts a task for each. Under Python 3.11 that task, and the turn of the
+event loop it waits for, made a mixture of four calls 2.55 million instructions instead of 2.21 (callgrind). Here the
+body is known, so it is written where it stands. Only aiohttp releases that this was tested with get it; others get
+aiohttp's own request.
 """
 
 from typing import Any
