@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from mixtura.chat import JsonObject
-from mixtura.models.recorded import estimate_tokens
+from mixtura.models.recorded import count_tokens
 from mixtura.sim import TUTORIAL_ERA, SimOptions, SimulatedCloud, simulated_cloud
 
 LLAMA, GEMMA, SEVENTY = "llama-3.1-8b-instant", "gemma2-9b-it", "llama-3.3-70b-versatile"
@@ -220,7 +220,7 @@ async def test_sim_answers_in_this_process_without_a_key_and_says_so() -> None:
     done = await run(env, "ask", "--sim", "--as-of", "2025-09-01", "-r", "classic", "Why?")
     assert done.code == 0
     assert done.err.startswith("mixtura: a simulated cloud answers: its words are filler, no model is asked\n")
-    assert estimate_tokens(done.out.strip()) == 80
+    assert count_tokens(done.out.strip()) == 80
 
 
 async def test_a_piped_chat_keeps_what_was_said_and_survives_failures(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ async def test_sim_prints_a_line_to_copy_logs_calls_and_sums_up(number: signal.S
     assert found is not None
     env = environment(**{found[1]: found[2], found[3]: found[4]})
     asked = await run(env, "ask", "-q", "-m", LLAMA, "Why?")
-    assert estimate_tokens(asked.out.strip()) == 7
+    assert count_tokens(asked.out.strip()) == 7
     assert (await run(env, "ask", "-m", "nobody/knows", "Why?")).code == 3
     process.send_signal(number)
     _, err = await process.communicate()

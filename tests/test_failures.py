@@ -18,7 +18,7 @@ from mixtura.errors import (
     UnauthorizedError,
 )
 from mixtura.models.catalog import Catalog
-from mixtura.models.failures import Failures, parse_duration, retry_after
+from mixtura.models.failures import Failures, retry_after
 from mixtura.models.wire import WireError
 
 GROQ = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 21))
@@ -207,11 +207,6 @@ def test_the_wait_is_read_from_headers_first_and_then_from_the_text(
 def test_a_rate_limit_and_an_overload_carry_their_wait() -> None:
     assert failed(429, error(TOO_MANY)).retry_after == pytest.approx(11.19)
     assert failed(503, error(), {"Retry-After": "3"}).retry_after == 3.0
-
-
-@pytest.mark.parametrize("text", ["", "s", "5", "5x", "1m ", "soon"])
-def test_what_is_no_duration_is_none(text: str) -> None:
-    assert parse_duration(text) is None
 
 
 @given(st.integers(100, 599), st.binary(max_size=60), st.text(max_size=20))

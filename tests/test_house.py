@@ -27,7 +27,7 @@ FLOORS: dict[str, set[str]] = {
     "events": {"chat"},
     "limits": {"errors"},
     "models.base": {"chat"},
-    "models": {"_version", "chat", "errors", "models.base", "tokens"},
+    "models": {"_version", "chat", "errors", "limits", "models.base", "tokens"},
     "engine": {"chat", "errors", "events", "models.base", "recipe", "tokens"},
     "sim": {"chat", "errors", "limits", "models.base", "models.catalog", "models.recorded", "models.sse"},
     "terminal": {"chat", "columns", "events"},

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mixtura.chat import ChatRequest, Delta, Message
 from mixtura.errors import ConfigError, RejectedError
-from mixtura.models.recorded import RecordedModel, Recording, Recordings, estimate_tokens, split_tokens
+from mixtura.models.recorded import RecordedModel, Recording, Recordings, count_tokens, split_tokens
 
 DATA = Path(__file__).parent.parent / ".." / "shared" / "data" / "recordings"
 
@@ -120,7 +120,7 @@ async def test_a_recorded_model_replays_and_says_that_its_usage_is_an_estimate()
     assert done.finish_reason == "stop"
     assert "".join(delta.text for delta in deltas) == done.text
     assert len(deltas) == done.usage.completion_tokens > 1
-    assert done.usage.prompt_tokens == estimate_tokens("Be brief.") + estimate_tokens(EGGS["prompt"])
+    assert done.usage.prompt_tokens == count_tokens("Be brief.") + count_tokens(EGGS["prompt"])
     assert done.usage.estimated
 
 

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from mixtura.errors import ConfigError
-from mixtura.models.recorded import Recordings, estimate_tokens
+from mixtura.models.recorded import Recordings, count_tokens
 from mixtura.sim import Reply, SimOptions, serve, simulated_cloud
 from mixtura.sim.replies import SIMULATED, Replies, Script, filler, sample
 
@@ -141,7 +141,7 @@ async def test_the_unscripted_reply_says_what_it_is_and_repeats_no_secret() -> N
 async def test_filler_has_the_length_asked_for_and_differs_between_calls() -> None:
     first, second = await _texts(SimOptions(tokens=120), (LLAMA, "x"), (LLAMA, "x"))
     assert first != second
-    assert estimate_tokens(first) == estimate_tokens(second) == 120
+    assert count_tokens(first) == count_tokens(second) == 120
     assert filler(9, random.Random(1)) == filler(9, random.Random(1))
 
 

@@ -34,6 +34,7 @@ from mixtura.errors import (
     UnauthorizedError,
     scrub,
 )
+from mixtura.limits.window import parse_duration
 from mixtura.models.catalog import Catalog, Provider
 from mixtura.models.wire import WireError
 
@@ -53,9 +54,7 @@ _TOO_LONG_TEXT = re.compile(
     re.IGNORECASE,
 )
 _ASKED = re.compile(r"\bLimit (\d+).*?\bRequested (\d+)", re.DOTALL)
-_TRY_AGAIN = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|ns|h|m|s|d))+)", re.IGNORECASE)
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s|d)", re.IGNORECASE)
-_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_TRY_AGAIN = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|ns|h|m|s))+)", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
 
 
@@ -192,15 +191,7 @@ def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
     if seconds is not None:
         return seconds
     found = _TRY_AGAIN.search(text)
-    return parse_duration(found[1]) if found else None
-
-
-def parse_duration(text: str) -> float | None:
-    """Return the seconds of a duration as Go writes it ("1m7.39s", "130ms"), None when it is none."""
-    parts = _PART.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        return None
-    return math.fsum(float(number) * _SECONDS[unit.lower()] for number, unit in parts)
+    return parse_duration(found[1].lower()) if found else None
 
 
 def _number(text: str | None) -> float | None:

@@ -37,7 +37,7 @@ def split_tokens(text: str) -> list[str]:
     return pieces if sum(map(len, pieces)) == len(text) else list(text)
 
 
-def estimate_tokens(text: str) -> int:
+def count_tokens(text: str) -> int:
     """Return roughly how many tokens `text` is, without a tokenizer."""
     return len(split_tokens(text))
 
@@ -136,7 +136,7 @@ class RecordedModel:
         if emit is not None:
             for piece in pieces:
                 emit(Delta(text=piece))
-        prompt = sum(estimate_tokens(turn.text) for turn in request.messages)
+        prompt = sum(count_tokens(turn.text) for turn in request.messages)
         return Completion(
             model=request.model,
             text="".join(pieces),

@@ -11,7 +11,7 @@ import msgspec
 from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
 from mixtura.models.catalog import Catalog, CatalogModel, Limits
-from mixtura.models.recorded import Recordings, estimate_tokens
+from mixtura.models.recorded import Recordings, count_tokens
 from mixtura.sim import bodies, validate
 from mixtura.sim.caching import PrefixCache, prefixes
 from mixtura.sim.faults import ErrorReply, Fault, FaultPlan, parse_faults, refusal
@@ -308,7 +308,7 @@ def _prompt_tokens(request: JsonObject) -> int:
     texts += [bodies.encode(turn["tool_calls"]).decode() for turn in request["messages"] if turn.get("tool_calls")]
     if request.get("tools"):
         texts.append(bodies.encode(request["tools"]).decode())
-    return sum(map(estimate_tokens, texts))
+    return sum(map(count_tokens, texts))
 
 
 def _spoiled(reply: Reply, fault: Fault | None) -> Reply:

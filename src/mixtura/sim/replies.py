@@ -24,7 +24,7 @@ import msgspec
 
 from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
-from mixtura.models.recorded import Recordings, estimate_tokens
+from mixtura.models.recorded import Recordings, count_tokens
 from mixtura.sim.faults import parse_faults
 
 SIMULATED = "This is a simulated answer: no model was asked."
@@ -177,7 +177,7 @@ def filler(tokens: int, rng: random.Random) -> str:
     known = _WORDS.split()
     words = [rng.choice(known) for _ in range(tokens)]
     text = " ".join(words)
-    assert estimate_tokens(text) == tokens, "each word is one token"
+    assert count_tokens(text) == tokens, "each word is one token"
     return text
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from mixtura.chat import JsonObject
 from mixtura.models.catalog import CatalogModel
-from mixtura.models.recorded import estimate_tokens, split_tokens
+from mixtura.models.recorded import count_tokens, split_tokens
 from mixtura.sim import bodies
 from mixtura.sim.replies import Reply
 
@@ -31,7 +31,7 @@ def speak(reply: Reply, request: JsonObject, model: CatalogModel, room: int | No
     thought = split_tokens(reply.reasoning) if thinks else []
     said = split_tokens(reply.text or "")
     calls = _calls(reply, model, rng)
-    call_tokens = sum(estimate_tokens(call["function"]["arguments"]) + 8 for call in calls)
+    call_tokens = sum(count_tokens(call["function"]["arguments"]) + 8 for call in calls)
     cut = room is not None and len(thought) + len(said) + call_tokens >= room
     if cut and room is not None:
         thought, calls, call_tokens = thought[:room], [], 0
