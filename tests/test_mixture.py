@@ -1,10 +1,12 @@
 """The one door: ask, stream, sync, forecasts, budgets, conversations; in any loop, thread or none."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -283,3 +285,64 @@ async def test_messages_and_a_system_prompt_are_put_together(cloud: SimulatedClo
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
     ]
+
+
+class Misconfigured(Echoes):
+    """Models one of which turns out to be set up wrongly only when it is called."""
+
+    def find(self, provider: str, model: str) -> Served:
+        return Served(
+            Echo(mixtura.ConfigError("set me up")) if model == "broken" else Echo(), self.card(provider, model)
+        )
+
+
+async def test_a_mistake_in_the_set_up_is_raised_plainly() -> None:
+    recipe = Recipe.from_toml('[[proposers]]\nmodel = "broken"\n[[proposers]]\nmodel = "a"\n[aggregator]\nmodel = "b"')
+    with pytest.raises(mixtura.ConfigError, match="set me up"):
+        await Mixture(recipe, models=Misconfigured()).ask("Hi")
+
+
+def test_the_sync_door_says_so_when_a_listener_walks_into_it() -> None:
+    recipe = Recipe.from_toml('[[proposers]]\nmodel = "a"')
+    inner = Mixture(recipe, models=Echoes())
+
+    def listen(event: Event) -> None:
+        inner.ask_sync("And now?")
+
+    with pytest.raises(mixtura.ConfigError, match="from a listener"):
+        Mixture(recipe, models=Echoes(), listeners=[listen]).ask_sync("Hi")
+
+
+def test_a_forked_process_has_a_sync_door_of_its_own() -> None:
+    program = (
+        "import os, sys\nsys.path.insert(0, sys.argv[1])\nfrom test_mixture import Echoes\n"
+        "from mixtura import Mixture, Recipe\n"
+        "mixture = Mixture(Recipe.from_toml('[[proposers]]\\nmodel = \"a\"'), models=Echoes())\n"
+        "print(mixture.ask_sync('Hi').status, flush=True)\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n    print(mixture.ask_sync('Hi').status, flush=True)\n    os._exit(0)\n"
+        "print(os.waitpid(pid, 0)[1])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == "ok\nok\n0\n", done.stderr
+
+
+def test_who_leaves_before_the_error_is_not_told_of_it_later(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with (
+            simulated_cloud(SimOptions(unlimited=True, faults="401")) as cloud,
+            Mixture("classic", env=env(cloud)).stream("Why?") as events,
+        ):
+            async for _ in events:
+                await asyncio.sleep(1)
+                break
+        gc.collect()
+
+    run_virtual(main())
+    assert caplog.records == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import concurrent.futures
 import functools
 import math
 import os
@@ -17,7 +18,7 @@ import msgspec
 from mixtura.chat import ChatOptions, JsonObject, Message
 from mixtura.engine.forecast import Forecast, forecast
 from mixtura.engine.run import RunOptions, drive, run
-from mixtura.errors import DeadlineError, InputError, NoAnswerError
+from mixtura.errors import ConfigError, DeadlineError, InputError, NoAnswerError
 from mixtura.events import Answer, Event, Fold, Listener
 from mixtura.models.base import Models
 from mixtura.recipe import Recipe
@@ -231,10 +232,14 @@ class _Portal:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="mixtura", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="mixtura", daemon=True)
+        self._thread.start()
         atexit.register(self._close)
 
     def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise ConfigError("ask_sync was called from a listener of a run it would have to wait for; use ask there")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -244,8 +249,14 @@ class _Portal:
             raise
 
     def _close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._loop.shutdown_asyncgens(), self._loop).result(timeout=5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread.is_alive():
+            closing = asyncio.run_coroutine_threadsafe(self._loop.shutdown_asyncgens(), self._loop)
+            # A listener that blocks the loop must not keep the process from ending: nothing here waits for ever.
+            concurrent.futures.wait([closing], timeout=2)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(timeout=2)
+        if not self._loop.is_running():
+            self._loop.close()
 
 
 _portal_lock = threading.Lock()
@@ -260,3 +271,8 @@ def _portal() -> _Portal:
     # Two threads asking first must not start two loops; functools.cache alone would let them.
     with _portal_lock:
         return _start_portal()
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has the portal's memory but not its thread: it needs one of its own.
+    os.register_at_fork(after_in_child=_start_portal.cache_clear)

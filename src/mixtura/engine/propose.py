@@ -40,6 +40,9 @@ class Drafting:
         try:
             async with asyncio.TaskGroup() as group:
                 self._running += [group.create_task(self._propose(seat, previous)) for seat in seats]
+        except BaseExceptionGroup as errors:
+            # Failures of models are kept above; what is left is one mistake, and the caller should see it plainly.
+            raise errors.exceptions[0] from errors
         finally:
             timer.cancel()
         self.drafts.sort(key=lambda draft: draft.call)

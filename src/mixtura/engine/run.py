@@ -110,6 +110,8 @@ async def run(
         # The generator owns the task: whoever walks away stops it, and waits until it has let go of its calls.
         driver.cancel()
         await asyncio.wait([driver])
+        if not driver.cancelled():
+            driver.exception()  # seen, whether or not the consumer stayed for it
 
 
 async def _answer(run: Run) -> Outcome:
