@@ -159,3 +159,14 @@ def test_the_loop_starts_at_zero() -> None:
         assert loop.time() == 0
     finally:
         loop.close()
+
+
+def test_a_loop_that_ends_waits_for_its_threads_in_real_time(recwarn: pytest.WarningsRecorder) -> None:
+    async def main() -> None:
+        # The thread outlives the task that began it: the loop finds it still at work when it shuts down.
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.2)
+
+    begun = time.monotonic()
+    run_virtual(main())
+    assert time.monotonic() - begun >= 0.2
+    assert [str(said.message) for said in recwarn] == []

@@ -92,6 +92,10 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._job_done)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the threads in real time: a limit in virtual time would be over before they could end."""
+        await super().shutdown_default_executor()
+
     def _job_done(self, _: asyncio.Future[Any]) -> None:
         self._jobs -= 1
 
