@@ -69,6 +69,9 @@ def test_a_file_of_ones_own_is_read_or_refused_in_one_sentence(tmp_path: Path) -
     good.write_text('checked = 2026-01-01\nsource = "me"\n[[models]]\nid = "m"\nwindow = 10\n', "utf-8")
     (row,) = read_models(good, "mine")
     assert (row.provider, row.window, row.source) == ("mine", 10, "me")
+    grown = catalog.extended([row])
+    assert grown.get("mine", "m") == row
+    assert grown.get("groq", "gemma2-9b-it") == catalog.get("groq", "gemma2-9b-it")
     bad = tmp_path / "bad.toml"
     bad.write_text('checked = 2026-01-01\nsource = "me"\n[[models]]\nid = 3\n', "utf-8")
     with pytest.raises(ConfigError, match=r"bad\.toml: Expected `str`, got `int` - at `\$\.models"):

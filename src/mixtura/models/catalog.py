@@ -1,7 +1,8 @@
 """Providers and models as data: where they are served, their windows, prices, limits and lives.
 
 The rows stand in `data/providers.toml` and `data/<provider>.toml`, each with the date it was checked and its
-source. A user's own rows are added with `Catalog.load(extra=...)`. Nothing here is called over the network.
+source. A user's own rows are read by `read_models` and added by `Catalog.extended`. Nothing here is called over the
+network.
 """
 
 import datetime as dt
@@ -114,6 +115,10 @@ class Catalog:
     def load(cls) -> "Catalog":
         """Return the catalogue that ships with Mixtura (read once per process)."""
         return _shipped()
+
+    def extended(self, rows: Iterable[CatalogModel]) -> "Catalog":
+        """Return a catalogue with `rows` added; a row takes the place of one with the same provider and id."""
+        return Catalog(self.providers, [*self._models.values(), *rows])
 
     def provider(self, name: str) -> Provider:
         """Return a provider by name.
