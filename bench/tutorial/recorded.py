@@ -9,7 +9,7 @@ import msgspec
 
 from bench.tutorial.asking import Row
 from mixtura import Aggregator, Layer, Mixture, ModelCard, Policy, Proposer, Recipe
-from mixtura.engine.agree import extract, normal
+from mixtura.engine.answers import extract, normal
 from mixtura.models.base import Served
 from mixtura.models.recorded import RecordedModel, Recording, Recordings
 

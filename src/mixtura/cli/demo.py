@@ -13,7 +13,7 @@ import msgspec
 from mixtura.cli.common import dollars, table, write_text
 from mixtura.cli.session import Window, chosen_recipe, environment, follow
 from mixtura.columns import one_line
-from mixtura.engine.agree import extract, normal
+from mixtura.engine.answers import extract, normal
 from mixtura.errors import ConfigError
 from mixtura.events import Answer, Draft, Fold
 from mixtura.mixture import AskOptions, Mixture

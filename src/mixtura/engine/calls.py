@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message
-from mixtura.engine import agree
+from mixtura.engine import answers
 from mixtura.engine.context import Run
 from mixtura.errors import BrokenReplyError, MixturaError, ModelError, ModelGoneError, TimedOutError, TooLargeError
 from mixtura.events import Call, CallFailed, CallFinished, CallStarted, Draft, Failure, Role
@@ -213,12 +213,12 @@ def _say_failed(
 
 
 def draft(number: int, ask: Ask, completion: Completion, *, lenient: bool = False) -> Draft:
-    """Return a proposer's completion as a draft, its final answer extracted (see `agree.extract`)."""
+    """Return a proposer's completion as a draft, its final answer extracted (see `answers.extract`)."""
     return Draft(
         **_common(number, ask, completion),
         layer=ask.layer,
         weight=ask.seat.weight if isinstance(ask.seat, Proposer) else 1.0,
-        choice=agree.extract(completion.text, lenient=lenient),
+        choice=answers.extract(completion.text, lenient=lenient),
     )
 
 

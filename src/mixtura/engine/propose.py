@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from mixtura.chat import Delta, Message
-from mixtura.engine import agree, calls, prompts
+from mixtura.engine import answers, calls, prompts
 from mixtura.engine.context import Run
 from mixtura.engine.reading import read_drafts
 from mixtura.errors import ModelError
@@ -28,7 +28,7 @@ class Drafting:
         # Counted answers may end in a bare number where the question asks for one.
         aggregator = run.recipe.aggregator
         counts = aggregator is not None and aggregator.kind in ("vote", "auto")
-        self._lenient = counts and agree.asks_number(run.question)
+        self._lenient = counts and answers.asks_number(run.question)
 
     async def ask_all(self, layer: Layer, previous: Sequence[Draft]) -> None:
         """Ask every seat of `layer`; return when all are answered, failed, out of time, or a quorum is there."""

@@ -23,6 +23,7 @@ _TAG = re.compile(rf"<(/?)(?:{'|'.join(_NAMES)})>", re.IGNORECASE)
 _TAGS = tuple(f"<{slash}{name}>" for slash in ("", "/") for name in _NAMES)
 _LONGEST = max(len(tag) for tag in _TAGS)
 _FENCE = re.compile(r"[ \t>*+-]*(`{3,})")
+_LONG_LINE = 400
 
 _State = Literal["text", "thinking", "maybe"]
 
@@ -42,6 +43,7 @@ class ThinkSplitter:
         self._fences = _Fences()
         # Reasoning was taken off the front: the white space around it is not the answer's.
         self._trim = False
+        self._spoken = False
         # The tag and what followed, while it is open whether an inline tag gets closed.
         self._held: list[str] = []
 
@@ -128,7 +130,7 @@ class ThinkSplitter:
     def _open(self) -> None:
         self._state = "thinking"
         self._blocks.append([])
-        if not self._trim and not self.text.strip():
+        if not self._trim and not self._spoken:
             self._text.clear()
             self._trim = True
 
@@ -153,6 +155,7 @@ class ThinkSplitter:
             piece = piece.lstrip()
         if piece:
             self._text.append(piece)
+            self._spoken = self._spoken or not piece.isspace()
         return piece
 
     def _think(self, piece: str) -> str:
@@ -177,6 +180,9 @@ class _Fences:
             return
         *lines, self._line = (self._line + "".join(self._new)).split("\n")
         self._new.clear()
+        if len(self._line) > _LONG_LINE:
+            # How it begins and ends decides; all of it would be read again at every tag.
+            self._line = self._line[: _LONG_LINE // 2] + self._line[-_LONG_LINE // 2 :]
         for line in lines:
             if not self._open:
                 found = _FENCE.match(line)
