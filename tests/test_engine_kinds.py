@@ -84,6 +84,19 @@ def test_vote_counts_final_answers_and_makes_no_call(world: World) -> None:
     assert ran.answer.n_calls == 3
 
 
+def test_what_a_vote_says_is_what_it_chose(world: World) -> None:
+    def reply(request: JsonObject, call: int) -> Reply | str:
+        if request["model"] == world.LLAMA:
+            return Reply(text=f"Cut off at {call}, but the answer is 18", finish_reason="length")
+        return "The answer is 17."
+
+    ran = world(three("vote"), "How many?", reply=reply)
+    assert ran.answer.text == "The answer is 17."
+    (voted,) = [said for said in ran.answer.decisions if said.kind == "voted"]
+    assert voted.detail["winner"] == "17"
+    assert voted.reason.startswith("1 of 3 votes for '17'")
+
+
 def test_vote_weighs_votes(world: World) -> None:
     recipe = Recipe(
         layers=(Layer(proposers=(Proposer(model=world.LLAMA, samples=2), Proposer(model=world.GEMMA, weight=3))),),

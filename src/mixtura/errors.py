@@ -86,7 +86,7 @@ class BudgetError(MixturaError):
         said = f"could cost up to ${worst:.6f}" if worst is not None else f"has no known price ({why})"
         super().__init__(
             f"the run {said} and at most ${allowed:.6f} is allowed; nothing was sent: "
-            "raise --max-cost, or take a smaller recipe or max_tokens"
+            "raise max_cost (--max-cost), or take a smaller recipe or max_tokens"
         )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mixtura.chat import Completion, Delta, FinishReason, JsonObject, Message
 from mixtura.engine import agree, calls, council, guard, prompts
 from mixtura.engine.context import Run
-from mixtura.engine.reading import read_drafts
+from mixtura.engine.reading import Reader, read_drafts
 from mixtura.errors import BrokenReplyError, ModelError, TooLargeError
 from mixtura.events import AnswerDelta, AnswerRestarted, Draft
 from mixtura.recipe import Aggregator
@@ -53,20 +53,21 @@ async def aggregate(run: Run, drafts: Sequence[Draft]) -> Outcome:
 def vote(run: Run, drafts: Sequence[Draft]) -> Outcome:
     """Count the final answers and return the draft that speaks best for the winner; no call is made."""
     place, reason = agree.best(drafts)
-    counted = agree.tally(drafts)
-    if counted.winner:
+    chosen = drafts[place]
+    if chosen.choice:
+        votes = sum(draft.weight for draft in drafts if draft.choice == chosen.choice)
+        total = sum(draft.weight for draft in drafts)
         run.decide(
             "voted",
-            f"{counted.votes:g} of {counted.total:g} votes for {counted.winner!r}"
-            + (" (a tie)" if counted.tied else ""),
-            winner=counted.winner,
+            f"{votes:g} of {total:g} votes for {chosen.choice!r}" + (" (a tie)" if agree.tally(drafts).tied else ""),
+            winner=chosen.choice,
             votes={draft.call: draft.choice for draft in drafts},
         )
     else:
         run.decide(
             "voted", f"no draft states an answer that can be counted; took the one that is {reason}", warning=True
         )
-    return _of(drafts[place])
+    return _of(chosen)
 
 
 def fall_back(run: Run, drafts: Sequence[Draft], why: str, restart: bool) -> Outcome:
@@ -91,7 +92,8 @@ async def _synthesize(
     instructions = aggregator.system or (prompts.SYNTHESIZE if ranking is None else prompts.CHAIR)
     after = None if ranking is None else lambda _tag, order: council.in_words(drafts, ranking, order)
     for share in (1.0, _SECOND_SHARE):
-        reading = read_drafts(run, aggregator, "aggregator", drafts, instructions, run.conversation, after, share=share)
+        reader = Reader(aggregator, "aggregator", instructions, after, share)
+        reading = read_drafts(run, reader, drafts, run.conversation)
         writer = _Writer(run)
         result = await writer.write(aggregator, reading.messages, drafts)
         if not isinstance(writer.error, TooLargeError):
@@ -186,8 +188,8 @@ async def _select(run: Run, aggregator: Aggregator, drafts: Sequence[Draft]) -> 
     if len(drafts) == 1:
         run.decide("selected", "only one draft came; nothing to select from")
         return _of(drafts[0])
-    instructions = aggregator.system or prompts.SELECT
-    reading = read_drafts(run, aggregator, "selector", drafts, instructions, run.conversation, _how_to_choose)
+    reader = Reader(aggregator, "selector", aggregator.system or prompts.SELECT, _how_to_choose)
+    reading = read_drafts(run, reader, drafts, run.conversation)
     ask = calls.Ask("selector", aggregator, reading.messages, len(run.recipe.layers))
     try:
         number, completion = await calls.call_within(run, ask, run.deadline)

@@ -28,7 +28,7 @@ _SURELY_TOO_LARGE = 1.35
 
 
 class Ask(NamedTuple):
-    """What to ask of a seat; `wrap` makes the finished call (a Draft for proposers)."""
+    """What to ask of a seat, in which role, with which options of the caller."""
 
     role: Role
     seat: Seat
@@ -187,29 +187,21 @@ def timed_out(run: Run, ask: Ask, until: float) -> TimedOutError:
 
 def failed(run: Run, number: int, ask: Ask, error: ModelError) -> None:
     """Say that a call failed for good."""
-    _say_failed(run, number, ask, error.kind, error.reason, error.status, error.attempts)
+    lost = _failure(number, ask, error.kind, error.reason)
+    lost = msgspec.structs.replace(lost, status=error.status, attempts=error.attempts)
+    run.say(CallFailed(at=run.now, failure=lost))
 
 
 def abandoned(run: Run, number: int, ask: Ask, reason: str) -> None:
     """Say that a call was stopped because nobody waits for it any more."""
-    _say_failed(run, number, ask, "abandoned", reason)
+    run.say(CallFailed(at=run.now, failure=_failure(number, ask, "abandoned", reason)))
 
 
-def _say_failed(
-    run: Run, number: int, ask: Ask, kind: str, reason: str, status: int | None = None, attempts: int = 1
-) -> None:
-    failure = Failure(
-        call=number,
-        role=ask.role,
-        model=ask.seat.model,
-        provider=ask.seat.provider,
-        kind=kind,
-        reason=reason,
-        layer=ask.layer,
-        status=status,
-        attempts=attempts,
+def _failure(number: int, ask: Ask, kind: str, reason: str) -> Failure:
+    seat = ask.seat
+    return Failure(
+        call=number, role=ask.role, model=seat.model, provider=seat.provider, kind=kind, reason=reason, layer=ask.layer
     )
-    run.say(CallFailed(at=run.now, failure=failure))
 
 
 def draft(number: int, ask: Ask, completion: Completion, *, lenient: bool = False) -> Draft:

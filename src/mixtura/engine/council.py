@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mixtura.engine import agree, calls, prompts
 from mixtura.engine.context import Run
-from mixtura.engine.reading import read_drafts
+from mixtura.engine.reading import Reader, read_drafts
 from mixtura.errors import ModelError
 from mixtura.events import Draft
 from mixtura.recipe import Proposer
@@ -31,7 +31,8 @@ async def rank(run: Run, drafts: Sequence[Draft], until: float) -> Ranking:
     orders: list[tuple[int, list[int]]] = []
 
     async def review(reviewer: int, seat: Proposer) -> None:
-        reading = read_drafts(run, seat, "reviewer", drafts, prompts.RANK, run.conversation, _how_to_end)
+        reader = Reader(seat, "reviewer", prompts.RANK, _how_to_end)
+        reading = read_drafts(run, reader, drafts, run.conversation)
         ask = calls.Ask("reviewer", seat, reading.messages)
         try:
             number, completion = await calls.call_within(run, ask, until)
@@ -44,9 +45,12 @@ async def rank(run: Run, drafts: Sequence[Draft], until: float) -> Ranking:
         else:
             run.decide("noticed", f"the review of {seat.model} names no ranking and is not counted", call=number)
 
-    async with asyncio.TaskGroup() as group:
-        for reviewer, seat in enumerate(authors):
-            group.create_task(review(reviewer, seat))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for reviewer, seat in enumerate(authors):
+                group.create_task(review(reviewer, seat))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors  # a mistake, no model's failure: the caller should see it plainly
     return Ranking(tuple(borda(orders, len(drafts))), len(orders))
 
 

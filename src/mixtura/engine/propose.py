@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mixtura.chat import Delta, Message
 from mixtura.engine import answers, calls, prompts
 from mixtura.engine.context import Run
-from mixtura.engine.reading import read_drafts
+from mixtura.engine.reading import Reader, read_drafts
 from mixtura.errors import ModelError
 from mixtura.events import CallDelta, CallFinished, Draft, Role
 from mixtura.recipe import Layer, Proposer
@@ -96,4 +96,4 @@ class Drafting:
         conversation = prompts.with_system(self.run.conversation, seat.system)
         if not previous:
             return conversation
-        return read_drafts(self.run, seat, self.role, previous, prompts.SYNTHESIZE, conversation).messages
+        return read_drafts(self.run, Reader(seat, self.role, prompts.SYNTHESIZE), previous, conversation).messages

@@ -19,33 +19,38 @@ class Reading(NamedTuple):
     order: tuple[int, ...]
 
 
-def read_drafts(
-    run: Run,
-    seat: calls.Seat,
-    role: Role,
-    drafts: Sequence[Draft],
-    instructions: str,
-    conversation: Sequence[Message],
-    after: After | None = None,
-    *,
-    share: float = 1.0,
-) -> Reading:
-    """Return what `seat` is sent to work on `drafts`.
+class Reader(NamedTuple):
+    """Who reads the drafts, and what for.
+
+    `after(marker, order)` gives the text behind the drafts. `share` is the part of the drafts' tokens to show at most,
+    for a reader that turned out to take less than its window.
+    """
+
+    seat: calls.Seat
+    role: Role
+    instructions: str
+    after: After | None = None
+    share: float = 1.0
+
+
+def read_drafts(run: Run, reader: Reader, drafts: Sequence[Draft], conversation: Sequence[Message]) -> Reading:
+    """Return what `reader` is sent to work on `drafts`.
 
     Only the text of a draft is shown, never its reasoning, its author or an error. The order is drawn anew for
-    every reader, so that no draft profits from its place. `after(marker, order)` gives the text behind the drafts.
-    `share` is the part of the drafts' tokens to show at most, for a reader that turned out to take less.
+    every reader, so that no draft profits from its place.
     """
+    seat, instructions = reader.seat, reader.instructions
     order = list(range(len(drafts)))
     run.rng.shuffle(order)
     marker = run.marker([draft.text for draft in drafts])
-    ending = after(marker, order) if after else ""
+    ending = reader.after(marker, order) if reader.after else ""
     card = run.models.card(seat.provider, seat.model)
     room = None
     if card.window is not None:
-        room = _room(card.window, calls.max_tokens(seat, card, role), conversation, drafts, instructions + ending)
-    if share < 1:
-        size = int(share * sum(estimate_tokens(draft.text) for draft in drafts))
+        output = calls.max_tokens(seat, card, reader.role)
+        room = _room(card.window, output, conversation, drafts, instructions + ending)
+    if reader.share < 1:
+        size = int(reader.share * sum(estimate_tokens(draft.text) for draft in drafts))
         room = size if room is None else min(room, size)
     texts, left_out = fit.trim([drafts[place].text for place in order], room)
     if left_out:

@@ -60,11 +60,9 @@ async def drive(
     run.say(RunStarted(run=options.run, recipe=recipe.name, calls=recipe.calls, started_at=options.started_at))
     try:
         outcome = await _answer(run)
-    except MixturaError as error:
-        run.say(RunFinished(at=run.now, status="failed", error=error.message))
-        raise
-    except asyncio.CancelledError:
-        run.say(RunFinished(at=run.now, status="failed", error="the run was stopped"))
+    except BaseException as error:
+        # Whatever ends a run, listeners hear that it ended; then it goes on to the caller.
+        run.say(RunFinished(at=run.now, status="failed", error=_last_words(error)))
         raise
     if options.watched and not outcome.said:
         run.say(AnswerDelta(at=run.now, text=outcome.text, reasoning=outcome.reasoning))
@@ -79,6 +77,12 @@ async def drive(
         )
     )
     run.say(RunFinished(at=run.now, status="partial" if run.fell_back else "ok"))
+
+
+def _last_words(error: BaseException) -> str:
+    if isinstance(error, MixturaError):
+        return error.message
+    return "the run was stopped" if isinstance(error, asyncio.CancelledError) else f"{type(error).__name__}: {error}"
 
 
 async def run(
@@ -200,7 +204,9 @@ async def _without_drafts(run: Run, errors: list[ModelError]) -> Outcome:
 def _nothing(run: Run, errors: list[ModelError]) -> MixturaError:
     if errors and all(isinstance(error, TimedOutError) for error in errors):
         seconds = run.deadline - run.start
-        return DeadlineError(f"no model answered within the deadline of {seconds:g} s; allow more with --deadline")
+        return DeadlineError(
+            f"no model answered within the deadline of {seconds:g} s; a longer one (deadline, --deadline) may help"
+        )
     return NoAnswerError(errors, "" if errors else "every draft came back empty; raise max_tokens or change the model")
 
 
