@@ -2,20 +2,21 @@
 
     python bench/fit_timings.py [../shared/data/timings/groq_usage_dev.csv]
 
-Per model: `tps`, the median decode rate of replies of at least 40 tokens (all replies where there are fewer
-than three such), and `tps_spread`, its coefficient of variation by the median absolute deviation;
-`queue`, the median queue time, and `queue_sigma`, the spread of its logarithm; `prefill`, prompt tokens per
-second by the Theil-Sen slope of prompt time over prompt tokens where it is positive, and `prefill_base`, the
-median of what is left. Models with fewer than four records take the pooled figures for what they lack.
+Per model: `tps`, the decode rate of replies of at least 40 tokens (of all where there is none): the median of four or
+more, else tokens over seconds of all together; `tps_spread`, half the distance between its 16th and 84th percentile
+over `tps`; `queue`, the queue times at every tenth percentile, because they are not of one kind (5 ms when idle, a
+hundred times that when not); `prefill`, prompt tokens per second by the Theil-Sen slope of prompt time over prompt
+tokens where it is positive, and `prefill_base`, the median of what is left. Models with fewer than four records take
+the pooled figures for what they lack, but for the spread: across models it would be that of their speeds.
 """
 
 import csv
 import itertools
-import math
 import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "../shared/data/timings/groq_usage_dev.csv"
 TARGET = ROOT / "src/mixtura/sim/data/timings.toml"
 ENOUGH = 4
+LONG = 40
 
 Row = dict[str, float]
 
@@ -39,35 +41,32 @@ def read(path: Path) -> dict[str, list[Row]]:
     return dict(rows)
 
 
-def sigma(values: list[float]) -> float:
-    """Return the spread of the values' logarithms: half the distance between the 16th and 84th percentiles."""
-    logs = sorted(math.log(value) for value in values)
-    if len(logs) < ENOUGH:
-        return 0.0
-    cuts = statistics.quantiles(logs, n=100, method="inclusive")
-    return (cuts[83] - cuts[15]) / 2
-
-
-def fit(rows: list[Row]) -> dict[str, float]:
+def fit(rows: list[Row]) -> dict[str, Any]:
     """Return the figures that one group of records supports."""
-    long = [row for row in rows if row["completion_tokens"] >= 40]
-    rated = long if len(long) >= 3 else rows
+    rated = [row for row in rows if row["completion_tokens"] >= LONG] or rows
     rates = [row["completion_tokens"] / row["completion_time"] for row in rated]
-    tps = statistics.median(rates)
-    queues = [row["queue_time"] for row in rows]
-    figures = {
-        "tps": tps,
-        "tps_spread": 1.4826 * statistics.median(abs(rate / tps - 1) for rate in rates),
-        "queue": statistics.median(queues),
-        "queue_sigma": sigma(queues),
-    }
+    tokens, seconds = (sum(row[name] for row in rated) for name in ("completion_tokens", "completion_time"))
+    tps = statistics.median(rates) if len(rates) >= ENOUGH else tokens / seconds
+    figures: dict[str, Any] = {"tps": tps}
+    if len(rates) >= ENOUGH:
+        percentiles = statistics.quantiles(rates, n=100, method="inclusive")
+        figures["tps_spread"] = (percentiles[83] - percentiles[15]) / 2 / tps
+    if len(rows) >= ENOUGH:
+        queues = sorted(row["queue_time"] for row in rows)
+        tenths = statistics.quantiles(queues, n=10, method="inclusive")
+        figures["queue"] = [rounded(value) for value in (queues[0], *tenths, queues[-1])]
     pairs = [(row["prompt_tokens"], row["prompt_time"]) for row in rows]
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.combinations(pairs, 2) if abs(b[0] - a[0]) >= 100]
     slope = statistics.median(slopes) if len(slopes) >= 3 else 0.0
     if slope > 0:
         figures["prefill"] = 1 / slope
         figures["prefill_base"] = max(0.0, statistics.median(time - slope * tokens for tokens, time in pairs))
-    return {name: float(f"{value:.4g}") for name, value in figures.items()}
+    return {name: rounded(value) if isinstance(value, float) else value for name, value in figures.items()}
+
+
+def rounded(value: float) -> float:
+    """Return `value` to four digits: the records do not support more."""
+    return float(f"{value:.4g}")
 
 
 def main() -> None:
@@ -75,12 +74,15 @@ def main() -> None:
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else SOURCE
     groups = read(source)
     pooled = fit([row for rows in groups.values() for row in rows])
-    models = {model: fit(rows) for model, rows in sorted(groups.items()) if len(rows) >= ENOUGH}
-    models |= {model: {"tps": fit(rows)["tps"]} for model, rows in sorted(groups.items()) if len(rows) < ENOUGH}
+    del pooled["tps_spread"]
+    models = {model: fit(rows) for model, rows in sorted(groups.items())}
+    for model, rows in groups.items():
+        if len(rows) < ENOUGH:
+            models[model] = {"tps": models[model]["tps"]}
     head = (
         "# Written by bench/fit_timings.py from recorded Groq usage figures; do not edit by hand.\n"
-        "# tps: decode tokens per second; queue: median seconds; prefill: prompt tokens per second on top of\n"
-        "# prefill_base seconds; *_spread and *_sigma: coefficient of variation, spread of the logarithm.\n"
+        "# tps: decode tokens per second, tps_spread its coefficient of variation; queue: seconds at every tenth\n"
+        "# percentile from least to most; prefill: prompt tokens per second on top of prefill_base seconds.\n"
     )
     counts = {"records": {model: len(rows) for model, rows in sorted(groups.items())}}
     TARGET.write_text(head + tomli_w.dumps({"default": pooled, "models": models} | counts))

@@ -237,7 +237,7 @@ def test_a_line_can_be_megabytes_long(stream: bool) -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         told = await ask(stream=stream)
         assert max(map(len, told.raw.splitlines())) > 2_000_000
-        assert told.raw.endswith(b"data: [DONE]\n\n" if stream else b"}")
+        assert told.raw.endswith(b"data: [DONE]\n\n" if stream else b"}\n")
 
     _faulty("flood=2", scenario)
 

@@ -273,9 +273,10 @@ async def test_refusals_of_models_carry_the_recorded_words() -> None:
     async with client_of() as client:
         unknown = await client.ask(model="non-existent")
         gone = await client.ask(model="llama3-8b-8192")
+    assert len(unknown.raw) == 153  # as recorded: the line feed counts
     assert unknown.raw == (
         b'{"error":{"message":"The model `non-existent` does not exist or you do not have access to it.",'
-        b'"type":"invalid_request_error","code":"model_not_found"}}'
+        b'"type":"invalid_request_error","code":"model_not_found"}}\n'
     )
     assert unknown.headers["cache-control"] == "private, max-age=0, no-store, no-cache, must-revalidate"
     assert gone.error["message"] == (
@@ -307,7 +308,7 @@ async def test_only_accepted_keys_are_let_in() -> None:
         none = await client.send("GET", "/openai/v1/models", key="")
     assert bad.status == none.status == 401
     assert bad.raw == (
-        b'{"error":{"message":"Invalid API Key","type":"invalid_request_error","code":"invalid_api_key"}}'
+        b'{"error":{"message":"Invalid API Key","type":"invalid_request_error","code":"invalid_api_key"}}\n'
     )
 
 
@@ -367,3 +368,55 @@ async def test_required_tools_and_json_modes_are_served_and_their_failures_are_e
         broken = await client.ask(response_format={"type": "json_object"})
     assert (refused.status, refused.error["code"], refused.error["failed_generation"]) == (400, "tool_use_failed", "")
     assert (broken.error["code"], broken.error["failed_generation"]) == ("json_validate_failed", "plain words")
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+MISMATCH = (
+    "Tool call validation failed: tool call validation failed: parameters for tool weather did not match schema: "
+    "errors: [missing properties: 'city', additionalProperties 'town' not allowed]"
+)
+
+
+async def test_a_tool_call_that_does_not_match_is_refused_whole_and_ends_a_stream() -> None:
+    def reply(_request: object, _call: int) -> Reply:
+        return Reply(text=None, tool_calls=(Call(name="weather", arguments='{"town": "Rome"}'),))
+
+    async with client_of(reply=reply) as client:
+        whole = await client.ask(tools=[WEATHER])
+        stream = await client.ask(tools=[WEATHER], stream=True)
+        unchecked = await client.ask(tools=[WEATHER], disable_tool_validation=True)
+    assert (whole.status, whole.error["code"], whole.error["message"]) == (400, "tool_use_failed", MISMATCH)
+    assert stream.status == 200
+    assert b"[DONE]" not in stream.raw
+    last = stream.raw.decode().strip().split("\n\n")[-1]
+    assert last.startswith('event: error\ndata: {"error":')
+    told = json.loads(last.partition("data: ")[2])["error"]
+    assert list(told) == ["message", "type", "code", "failed_generation", "status_code"]
+    assert (told["message"], told["status_code"]) == (MISMATCH, 400)
+    assert unchecked.status == 200
+
+
+async def test_json_that_is_cut_off_or_not_as_asked_is_a_failed_generation() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": {"required": ["a"]}}}
+    async with client_of(reply=lambda _request, _call: '{"b": 1, "c": "two three four"}') as client:
+        cut = await client.ask(response_format={"type": "json_object"}, max_tokens=3)
+        other = await client.ask(response_format=schema)
+        stream = await client.ask(response_format=schema, stream=True)
+        fine = await client.ask(response_format={"type": "json_object"})
+    assert (cut.status, cut.error["code"]) == (400, "json_validate_failed")
+    assert cut.error["failed_generation"] == "max completion tokens reached before generating a valid document"
+    assert other.error["failed_generation"] == '{"b": 1, "c": "two three four"}'
+    assert b"json_validate_failed" in stream.raw
+    assert b"three" not in stream.raw.split(b"event: error")[0]
+    assert fine.status == 200

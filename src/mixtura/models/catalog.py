@@ -49,11 +49,12 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
 
 
 class CatalogModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One model of one provider, alive or gone. Unknown figures are None."""
+    """One model of one provider, alive or gone. Unknown figures are None; `chat` is false for what gives verdicts."""
 
     id: str
     provider: str = ""
     family: str = ""
+    chat: bool = True
     released: dt.date | None = None
     shut_down: dt.date | None = None
     enterprise_since: dt.date | None = None
@@ -176,9 +177,9 @@ class Catalog:
     def nearest(self, provider: str, model: str, day: dt.date, count: int = 3) -> tuple[str, ...]:
         """Return up to `count` served ids that look most like `model`, the most alike first.
 
-        A model without a known price is not proposed: little is known about it.
+        Proposed are models that answer; not one without a known price, since little is known about it.
         """
-        live = [row.id for row in self.models(provider) if row.served(day) and row.price is not None]
+        live = [row.id for row in self.models(provider) if row.served(day) and row.chat and row.price]
         near = difflib.get_close_matches(model, live, n=count, cutoff=0.3)
         return tuple(near or live[:count])
 

@@ -151,6 +151,11 @@ def encode(body: object) -> bytes:
     return msgspec.json.encode(body)
 
 
+def document(body: object) -> bytes:
+    """Return compact JSON as a whole body: with the line feed that the real cloud ends it with."""
+    return encode(body) + b"\n"
+
+
 def event(body: JsonObject, name: str = "") -> bytes:
     """Return one server-sent event."""
     return (f"event: {name}\n".encode() if name else b"") + b"data: " + encode(body) + b"\n\n"

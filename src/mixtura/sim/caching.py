@@ -1,6 +1,6 @@
 """Prompt caching as on the real cloud: exact prefixes, in steps of 128 tokens, forgotten after two hours.
 
-Recorded counts are multiples of 128 (4608 of 4641 prompt tokens). Other tools mean another prefix.
+Recorded counts are multiples of 128 (4608 of 4641 prompt tokens). Other tools or images mean another prefix.
 """
 
 import hashlib
@@ -17,13 +17,20 @@ _MANY = 50_000
 
 def prefixes(org: str, request: JsonObject) -> tuple[bytes, ...]:
     """Return a digest of the prompt's first 128, 256, ... tokens; whose they are is part of each."""
-    digest = hashlib.sha256(bodies.encode([org, request["model"], request.get("tools"), request.get("tool_choice")]))
+    images = [part for turn in request["messages"] for part in _images(turn.get("content"))]
+    shared = [org, request["model"], request.get("tools"), request.get("tool_choice"), images]
+    digest = hashlib.sha256(bodies.encode(shared))
     tokens = split_tokens("".join(f"{turn['role']}\n{text_of(turn)}\n" for turn in request["messages"]))
     found = []
     for end in range(_STEP, len(tokens) + 1, _STEP):
         digest.update("".join(tokens[end - _STEP : end]).encode(errors="surrogatepass"))
         found.append(digest.digest())
     return tuple(found)
+
+
+def _images(content: object) -> list[object]:
+    parts = content if isinstance(content, list) else []
+    return [part for part in parts if isinstance(part, dict) and part.get("type") != "text"]
 
 
 class PrefixCache:

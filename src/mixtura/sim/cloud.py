@@ -12,7 +12,7 @@ from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
 from mixtura.models.catalog import Catalog, CatalogModel, Limits
 from mixtura.models.recorded import Recordings, count_tokens
-from mixtura.sim import bodies, validate
+from mixtura.sim import bodies, generation, validate
 from mixtura.sim.caching import PrefixCache, prefixes
 from mixtura.sim.faults import ErrorReply, Fault, FaultPlan, parse_faults, refusal
 from mixtura.sim.ledger import Ledger
@@ -31,7 +31,10 @@ SURROGATE_MARK = "\ue000"
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that will be answered: everything that its delivery needs."""
+    """A call that will be answered: everything that its delivery needs.
+
+    `failed` is the error that a stream ends in because what was generated fails the cloud's own checks.
+    """
 
     head: bodies.Head
     spoken: Spoken
@@ -39,6 +42,7 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     include_usage: bool
     fault: Fault | None
+    failed: JsonObject | None = None
     headers: dict[str, str]
     org: str
     prompt_prefixes: tuple[bytes, ...] = ()
@@ -141,9 +145,9 @@ class Cloud:
             return None
         row, day = self._catalog.get(PROVIDER, name), self.calendar().date()
         if row is not None and row.shut_down is not None and day >= row.shut_down:
-            return ErrorReply(400, bodies.encode(bodies.decommissioned(name)), {})
+            return ErrorReply(400, bodies.document(bodies.decommissioned(name)), {})
         if row is None or not row.served(day, self.options.plan):
-            return ErrorReply(404, bodies.encode(bodies.unknown_model(name)), {})
+            return ErrorReply(404, bodies.document(bodies.unknown_model(name)), {})
         return None
 
     def receive(self, authorization: str, raw: bytes) -> Admitted | ErrorReply:
@@ -210,11 +214,15 @@ class Cloud:
             return None
         if (org, model.id) not in self._quotas:
             own = self.options.limits.get(model.id) or self.options.limits.get("*")
-            self._quotas[org, model.id] = Quota(own or model.limits(self.options.plan) or Limits())
+            self._quotas[org, model.id] = Quota(own or model.limits(self.options.plan) or self._usual_limits())
         quota, now = self._quotas[org, model.id], self.now()
         refused = quota.admit(tokens, now)
         headers |= quota.headers(now, refused)
         return refused
+
+    def _usual_limits(self) -> Limits:
+        """The limits of a model whose own are not known: most of the developer plan's are these."""
+        return Limits(rpm=1000, tpm=250_000) if self.options.plan == "developer" else Limits()
 
     def _answer(self, asked: _Asked) -> Admitted | ErrorReply:
         request, model, fault, headers = asked.request, asked.model, asked.fault, asked.headers
@@ -226,11 +234,15 @@ class Cloud:
             if fault.refuses:
                 return refusal(fault, model.id, asked.org, self._wall())
         reply = _spoiled(reply, fault)
-        if failed := _generation_error(request, reply):
-            return _error(400, failed)
         room = max((value for _, value in validate.asked_tokens(request)), default=model.max_output)
         spoken = speak(reply, request, model, room, rng)
-        times = self._profile.draw(model, asked.prompt_tokens, spoken.tokens, rng)
+        failed = generation.failed(request, reply, spoken)
+        if failed and not request.get("stream"):
+            return _error(400, failed)
+        caches = model.price is not None and model.price.cached is not None
+        read = prefixes(asked.org, request) if caches else ()
+        cached = self._cache.known(read, self.now())
+        times = self._profile.draw(model, asked.prompt_tokens - cached, spoken.tokens, rng)
         if fault and fault.kind == "slow":
             times = msgspec.structs.replace(times, queue=times.queue + round(fault.number * 1e9))
         head = bodies.Head(
@@ -242,8 +254,6 @@ class Cloud:
             tier=_tier(request),
             seed=request["seed"] if isinstance(request.get("seed"), int) else rng.getrandbits(31),
         )
-        caches = model.price is not None and model.price.cached is not None
-        read = prefixes(asked.org, request) if caches else ()
         reasoned = spoken.reasoning_tokens if model.family == "gpt-oss" else None
         options = request.get("stream_options")
         wants_usage = bool(isinstance(options, dict) and options.get("include_usage"))
@@ -253,13 +263,14 @@ class Cloud:
             usage=bodies.CallUsage(
                 prompt=asked.prompt_tokens,
                 completion=spoken.tokens,
-                cached=self._cache.known(read, self.now()),
+                cached=cached,
                 reasoning=reasoned,
                 times=times,
             ),
             stream=request.get("stream") is True,
             include_usage=wants_usage or bool(fault and fault.kind == "usage_last"),
             fault=fault,
+            failed=failed,
             headers=headers,
             org=asked.org,
             prompt_prefixes=read,
@@ -292,7 +303,7 @@ def _limit_error(refused: Refused, org: str, model: str, tier: str) -> ErrorRepl
 
 
 def _error(status: int, body: JsonObject) -> ErrorReply:
-    return ErrorReply(status, bodies.encode(body), {})
+    return ErrorReply(status, bodies.document(body), {})
 
 
 def _safe_text(request: JsonObject) -> str:
@@ -320,23 +331,3 @@ def _spoiled(reply: Reply, fault: Fault | None) -> Reply:
     if kind == "surrogate":
         return msgspec.structs.replace(reply, text=f"{reply.text or ''} {SURROGATE_MARK}")
     return reply
-
-
-def _generation_error(request: JsonObject, reply: Reply) -> JsonObject | None:
-    """Return the 400 body of a generation that fails the cloud's own checks, None when it passes."""
-    if request.get("tool_choice") == "required" and not reply.tool_calls:
-        return bodies.error(
-            "Tool choice is required, but model did not call a tool", code="tool_use_failed", failed_generation=""
-        )
-    wants = (request.get("response_format") or {}).get("type", "text")
-    if wants == "text" or reply.tool_calls:
-        return None
-    try:
-        msgspec.json.decode(reply.text or "")
-    except msgspec.DecodeError:
-        return bodies.error(
-            "Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details.",
-            code="json_validate_failed",
-            failed_generation=reply.text or "",
-        )
-    return None

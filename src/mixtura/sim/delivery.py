@@ -31,7 +31,7 @@ def whole(call: Admitted) -> bytes:
     if kind == "not_json":
         return _NOT_JSON
     if kind == "not_completion":
-        return bodies.encode(_NOT_A_COMPLETION)
+        return bodies.document(_NOT_A_COMPLETION)
     message = dict(call.spoken.message)
     if kind == "null_content":
         message["content"] = None
@@ -40,12 +40,12 @@ def whole(call: Admitted) -> bytes:
     body = bodies.completion(call.head, message, call.spoken.finish_reason, call.usage)
     if kind == "empty_choices":
         body["choices"] = []
-    return _with_surrogates(bodies.encode(body))
+    return _with_surrogates(bodies.document(body))
 
 
 def failed_whole() -> bytes:
     """Return the body of a 400 for a generation that failed half-way."""
-    return bodies.encode(_TOOL_ERROR)
+    return bodies.document(_TOOL_ERROR)
 
 
 def events(call: Admitted) -> Iterator[Event]:
@@ -61,7 +61,7 @@ def events(call: Admitted) -> Iterator[Event]:
         yield Event(0, bodies.event(_NOT_A_COMPLETION))
     else:
         yield from _chunks(call, kind)
-    if kind != "error_event":
+    if kind != "error_event" and call.failed is None:
         yield Event(call.spoken.tokens, b"data: [DONE]\n\n")
 
 
@@ -71,10 +71,14 @@ def _chunks(call: Admitted, kind: str) -> Iterator[Event]:
     stop_after = int(call.fault.number) if call.fault and kind == "error_event" else None
     if kind == "flood":
         yield Event(0, bodies.event(bodies.delta_chunk(call.head, {"content": _flood(call)})))
+    if call.failed is not None:
+        # What fails the checks is not sent as an answer: only the thinking before it.
+        pieces = [(tokens, delta) for tokens, delta in pieces if "reasoning" in delta]
     for tokens, delta in pieces[:stop_after]:
         yield Event(tokens, _with_surrogates(bodies.event(bodies.delta_chunk(call.head, delta))))
-    if kind == "error_event":
-        yield Event(call.spoken.tokens, bodies.event(_TOOL_ERROR, "error"))
+    if kind == "error_event" or call.failed is not None:
+        error = _TOOL_ERROR if call.failed is None else {"error": call.failed["error"] | {"status_code": 400}}
+        yield Event(call.spoken.tokens, bodies.event(error, "error"))
         return
     last = bodies.last_chunks(call.head, call.spoken.finish_reason, call.usage, include_usage=call.include_usage)
     for chunk in last:

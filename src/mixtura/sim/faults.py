@@ -24,6 +24,7 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from mixtura.errors import ConfigError
+from mixtura.limits.window import go_duration
 from mixtura.sim import bodies
 
 Refusal = Literal[
@@ -194,17 +195,18 @@ def refusal(fault: Fault, model: str, org: str, now: dt.datetime) -> ErrorReply:
         )
         return ErrorReply(502, page.encode(), {}, "text/html")
     if kind == "429":
-        words = bodies.limit_text(bodies.scope(model, org, "on_demand", "requests per minute (RPM)"), 30, 30, 1, "2s")
+        wait = go_duration(float(said)) if re.fullmatch(r"\d+\.?\d*", said) else "2s"
+        words = bodies.limit_text(bodies.scope(model, org, "on_demand", "requests per minute (RPM)"), 30, 30, 1, wait)
         body = bodies.error(words, "requests", "rate_limit_exceeded")
-        return ErrorReply(429, bodies.encode(body), _retry_after(said, now))
+        return ErrorReply(429, bodies.document(body), _retry_after(said, now))
     if kind == "413":
         words = said or bodies.too_large_text(
             bodies.scope(model, org, "on_demand", "tokens per minute (TPM)"), 8000, 66536
         )
-        return ErrorReply(413, bodies.encode(bodies.error(words, "tokens", "rate_limit_exceeded")), {})
+        return ErrorReply(413, bodies.document(bodies.error(words, "tokens", "rate_limit_exceeded")), {})
     if kind in ("404", "decommissioned"):
         body = bodies.unknown_model(model) if kind == "404" else bodies.decommissioned(model)
-        return ErrorReply(404 if kind == "404" else 400, bodies.encode(body), {})
+        return ErrorReply(404 if kind == "404" else 400, bodies.document(body), {})
     status, words, type_, code = {
         "400": (400, "'messages' : this request was refused by a simulated fault", "invalid_request_error", None),
         "401": (401, "Invalid API Key", "invalid_request_error", "invalid_api_key"),
@@ -233,7 +235,7 @@ def refusal(fault: Fault, model: str, org: str, now: dt.datetime) -> ErrorReply:
         ),
     }[kind]
     more = {"failed_generation": ""} if kind == "json_validate" else {}
-    return ErrorReply(status, bodies.encode(bodies.error(said or words, type_, code, **more)), {})
+    return ErrorReply(status, bodies.document(bodies.error(said or words, type_, code, **more)), {})
 
 
 def _retry_after(said: str, now: dt.datetime) -> dict[str, str]:

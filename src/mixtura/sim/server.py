@@ -147,7 +147,7 @@ class _Routes:
         return self._json(status, body)
 
     def _json(self, status: int, body: JsonObject) -> web.Response:
-        return _send(ErrorReply(status, bodies.encode(body), self._cloud.base_headers()))
+        return _send(ErrorReply(status, bodies.document(body), self._cloud.base_headers()))
 
 
 def _send(reply: ErrorReply) -> web.Response:
@@ -181,7 +181,7 @@ class _Sending:
                 self._cloud.ledger.aborted += 1
             raise
         finally:
-            whole = done and self._kind not in ("truncated", "error_event")
+            whole = done and self._kind not in ("truncated", "error_event") and self._call.failed is None
             self._cloud.settle(call, call.spoken.tokens if whole else self._generated(), whole=whole)
 
     def _generated(self) -> int:

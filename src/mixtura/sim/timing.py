@@ -21,6 +21,8 @@ from mixtura.sim.bodies import Times
 
 _HEAVY_MEDIAN, _HEAVY_SIGMA = 0.1, math.log(2.0 / 0.1) / 2.326
 _STALLED_SHARE, _STALL = 0.02, 10.0
+# Models with too few records of their own: dense models and gpt-oss were recorded at 2 to 4 %.
+_SPREAD = 0.03
 # About one recorded call in ten read its prompt 5 to 50 times slower than usual.
 _CONGESTED_SHARE = 0.1
 
@@ -38,8 +40,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     tps: float | None = None
     tps_spread: float | None = None
-    queue: float | None = None
-    queue_sigma: float | None = None
+    queue: tuple[float, ...] | None = None
     prefill: float | None = None
     prefill_base: float | None = None
 
@@ -65,17 +66,23 @@ class Fitted(msgspec.Struct, frozen=True):
             return value if value is not None else getattr(usual, name) or 0.0
 
         tps = own.tps or model.speed or figure("tps")
-        spread = figure("tps_spread") if own.tps else 0.03
-        tps *= max(0.2, rng.gauss(1.0, spread))
+        tps *= max(0.2, rng.gauss(1.0, _SPREAD if own.tps_spread is None else own.tps_spread))
         if self.load == "heavy":
             queue = _HEAVY_MEDIAN * math.exp(rng.gauss(0.0, _HEAVY_SIGMA))
             queue += _STALL if rng.random() < _STALLED_SHARE else 0.0
         else:
-            queue = figure("queue") * math.exp(rng.gauss(0.0, figure("queue_sigma")))
+            queue = _between(own.queue or usual.queue or (0.0,), rng.random())
         reading = figure("prefill_base") + prompt / figure("prefill")
         if rng.random() < _CONGESTED_SHARE:
             reading *= math.exp(rng.uniform(math.log(5), math.log(50)))
         return Times(_nanos(queue), _nanos(reading), _nanos(completion / tps))
+
+
+def _between(percentiles: tuple[float, ...], share: float) -> float:
+    """Return the value at `share` (0 to 1) of a distribution given at evenly spaced percentiles."""
+    place, beyond = divmod(share * (len(percentiles) - 1), 1)
+    low, high = percentiles[int(place)], percentiles[min(int(place) + 1, len(percentiles) - 1)]
+    return low + (high - low) * beyond
 
 
 class Fixed(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+timeout: failed to run command ‘mixtura’: No such file or directory

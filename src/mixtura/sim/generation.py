@@ -1,0 +1,86 @@
+"""What the cloud finds wrong with its own models' output: tool calls and JSON that are not as asked.
+
+Whole replies become a 400; a stream has begun with status 200 by then and ends in an `error` event instead.
+"""
+
+from typing import Any
+
+import msgspec
+
+from mixtura.chat import JsonObject
+from mixtura.sim import bodies
+from mixtura.sim.replies import Call, Reply
+from mixtura.sim.speech import Spoken
+
+_UNFINISHED = "max completion tokens reached before generating a valid document"
+
+
+def failed(request: JsonObject, reply: Reply, spoken: Spoken) -> JsonObject | None:
+    """Return the error of a generation that fails the cloud's checks, None for one that passes."""
+    return _tools(request, reply) or _json(request, reply, spoken)
+
+
+def _tools(request: JsonObject, reply: Reply) -> JsonObject | None:
+    if request.get("tool_choice") == "required" and not reply.tool_calls:
+        return _tool_error("Tool choice is required, but model did not call a tool", "")
+    if request.get("disable_tool_validation") or not request.get("tools"):
+        return None
+    offered = {tool["function"]["name"]: tool["function"] for tool in request.get("tools") or () if "function" in tool}
+    for call in reply.tool_calls:
+        wrong = _wrong_with(call, offered)
+        if wrong:
+            words = f"Tool call validation failed: tool call validation failed: {wrong}"
+            return _tool_error(words, f'{{"name": "{call.name}", "arguments": {call.arguments}}}')
+    return None
+
+
+def _tool_error(words: str, generated: str) -> JsonObject:
+    return bodies.error(words, code="tool_use_failed", failed_generation=generated)
+
+
+def _wrong_with(call: Call, offered: JsonObject) -> str:
+    if call.name not in offered:
+        return f"attempted to call tool '{call.name}' which was not in request.tools"
+    try:
+        given: Any = msgspec.json.decode(call.arguments)
+    except msgspec.DecodeError:
+        return f"parameters for tool {call.name} are not JSON"
+    schema = offered[call.name].get("parameters") or {}
+    errors = object_errors(given, schema)
+    return f"parameters for tool {call.name} did not match schema: errors: [{', '.join(errors)}]" if errors else ""
+
+
+def object_errors(given: object, schema: JsonObject) -> list[str]:
+    """Return what is wrong with an object by the commonest rules of a JSON schema, in the cloud's words."""
+    if not isinstance(given, dict):
+        return ["expected object"]
+    properties = schema.get("properties") or {}
+    missing = [name for name in schema.get("required") or () if name not in given]
+    errors = [f"missing properties: {', '.join(map(repr, missing))}"] if missing else []
+    if schema.get("additionalProperties") is False:
+        more = [name for name in given if name not in properties]
+        errors += [f"additionalProperties {', '.join(map(repr, more))} not allowed"] if more else []
+    return errors
+
+
+def _json(request: JsonObject, reply: Reply, spoken: Spoken) -> JsonObject | None:
+    wants = request.get("response_format") or {}
+    if wants.get("type", "text") == "text" or reply.tool_calls:
+        return None
+    text = str(spoken.message.get("content") or "")
+    try:
+        given: Any = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return _json_error(_UNFINISHED if spoken.finish_reason == "length" else text)
+    described = wants.get("json_schema") or {}
+    if described.get("strict") and object_errors(given, described.get("schema") or {}):
+        return _json_error(text)
+    return None
+
+
+def _json_error(generated: str) -> JsonObject:
+    return bodies.error(
+        "Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details.",
+        code="json_validate_failed",
+        failed_generation=generated,
+    )
