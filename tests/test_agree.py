@@ -48,6 +48,13 @@ def test_the_best_draft_is_the_one_the_others_support(texts: list[str], expected
     assert agree.best([draft(text) for text in texts])[0] == expected
 
 
+def test_a_refusal_loses_to_drafts_that_are_cut_off() -> None:
+    cut = [draft(f"The answer is 9 minutes. And then {n}", finish="length") for n in range(4)]
+    no = draft("I'm sorry, I can't help with that.")
+    assert agree.best([no, *cut])[0] != 0
+    assert agree.best([draft("The capital is", finish="content_filter"), *cut])[0] != 0
+
+
 def test_a_cut_off_draft_loses_to_a_whole_one() -> None:
     assert agree.best([draft("Answer: 5", finish="length"), draft("Something else")])[0] == 1
     assert agree.best([draft("Answer: 5", finish="length")])[0] == 0

@@ -79,9 +79,74 @@ def test_the_same_answer_in_other_dress_is_the_same(one: str, other: str) -> Non
     assert answers.normal(one) == answers.normal(other) != ""
 
 
-@pytest.mark.parametrize(("one", "other"), [("5x", "5"), ("1e9", "9"), ("2:30", "2"), ("b flat", "B"), ("3/0", "3")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("5x", "5"),
+        ("1e9", "9"),
+        ("2:30", "2"),
+        ("b flat", "B"),
+        ("3/0", "3"),
+        ("2 pm", "2 am"),
+        ("2ab", "2"),
+        ("5 million", "5 thousand"),
+        ("5 May 2020", "5 June 2021"),
+        (r"\frac{x+1}{2}", r"x+\frac12"),
+        (r"3 \text{ or } 5", "35"),
+        ("1 1/2", "5.5"),
+        ("2^10", "2"),
+    ],
+)
 def test_another_answer_is_another(one: str, other: str) -> None:
     assert answers.normal(one) != answers.normal(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("3/4", "3/5"),
+        ("2024-05-01", "2024-11-30"),
+        ("10:30", "10:45"),
+        ("2^10", "2"),
+        ("5-10", "5-20"),
+        ("3 and 5", "3 and 7"),
+        ("3, 5", "3, 7"),
+        ("5x", "5"),
+    ],
+)
+def test_what_is_said_is_not_cut_at_its_first_number(one: str, other: str) -> None:
+    said = [answers.extract(f"A long way to think about it.\nThe answer is {value}.") for value in (one, other)]
+    assert said[0] != said[1]
+    assert "" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("#### Final Answer\nHe pays **42** dollars.", "he pays 42 dollars"),
+        ("#### Conclusion\nThe answer is 42.", "42"),
+        ("## Answer\n**42**", "42"),
+        ("**Final Answer**: 42", "42"),
+        ("The answer is **Paris**.", "paris"),
+        ("The answer is B because it is.", "B"),
+        ("So the answer is option B, since C fails.", "B"),
+        ("I think the answer is B.", "B"),
+        ("The answer is \u22125.", "-5"),
+        (r"The answer is \(42\).", "42"),
+        ("The answer is approximately 42.", "42"),
+        (r"so \boxed{\text{Yes}}", "yes"),
+        (r"so \boxed{\textbf{(B)}}", "B"),
+        (r"so \boxed{1\frac{1}{2}}", "1.5"),
+        ('First I think. {"answer": [1, 2]} That is it.', "[1,2]"),
+        ("The answer is 5 million dollars.", "5000000"),
+    ],
+)
+def test_the_ways_models_end_an_answer(text: str, found: str) -> None:
+    assert answers.extract(text) == found
+
+
+def test_a_bullet_is_no_sign() -> None:
+    assert answers.extract("In all there are:\n- 18 apples left over for the others to eat", lenient=True) == "18"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -359,3 +360,49 @@ async def test_the_demo_takes_the_shared_recordings_or_those_it_is_given(tmp_pat
     given = await run(environment(), "demo", "--all", "--recordings", str(shared), cwd=tmp_path)
     assert given.out.startswith(f"Recordings: {shared}.")
     assert "=> right: the right answer is 4" in given.out
+
+
+@pytest.mark.parametrize("where", [("--provider", "openai"), ("--provider", "http://127.0.0.1:1/v1")])
+def test_a_simulated_question_is_never_sent_anywhere_else(where: tuple[str, str]) -> None:
+    asked = subprocess.run(
+        [sys.executable, "-m", "mixtura", "ask", "--sim", *where, "-m", "gpt-4o", "hi"],
+        env={**os.environ, "OPENAI_API_KEY": "sk-test"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 3
+    assert asked.stdout == ""
+    assert asked.stderr == f"mixtura: --sim simulates groq only, and the recipe also asks {where[1]!r}\n"
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "said"),
+    [
+        ("ask --sim hi >/dev/full", 1, "mixtura: cannot write the output: No space left on device\n"),
+        ("recipes >/dev/full", 1, "mixtura: cannot write the output: No space left on device\n"),
+        ("ask --sim hi >&-", 1, "mixtura: stdout is closed, so an answer could not be written\n"),
+        ("ask --sim <&-", 2, "mixtura: the question is empty\n"),
+    ],
+)
+def test_streams_that_are_closed_or_full_are_one_sentence(redirected: str, status: int, said: str) -> None:
+    command = f"{sys.executable} -m mixtura {redirected}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stderr.endswith(said)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_closed_stderr_loses_no_answer() -> None:
+    command = f"{sys.executable} -m mixtura ask --sim hi 2>&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0
+    assert done.stdout.strip()
+
+
+def test_a_dry_run_says_what_stands_against_the_run() -> None:
+    command = [sys.executable, "-m", "mixtura", "ask", "--dry-run", "--max-cost", "0", "-m", "gemma2-9b-it", "hi"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True)
+    assert "gemma2-9b-it is gone since 2025-10-08 by the catalogue" in done.stderr
+    assert "with --max-cost 0 the run would be refused" in done.stderr

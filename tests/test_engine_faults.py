@@ -38,7 +38,7 @@ IN_STREAMS = [
     ("error_event:gemma2-9b-it", "bad_generation"),
     ("flood=10:gemma2-9b-it", "broken_reply"),
 ]
-IN_WHOLE = [
+ODD = [
     ("empty_choices:gemma2-9b-it", "broken_reply"),
     ("not_json:gemma2-9b-it", "broken_reply"),
     ("not_completion:gemma2-9b-it", "broken_reply"),
@@ -46,7 +46,7 @@ IN_WHOLE = [
 EVERY = [
     *((fault, kind, watched) for fault, kind in LOSES_ONE for watched in (True, False)),
     *((fault, kind, True) for fault, kind in IN_STREAMS),
-    *((fault, kind, False) for fault, kind in IN_WHOLE),
+    *((fault, kind, watched) for fault, kind in ODD for watched in (True, False)),
 ]
 
 

@@ -29,7 +29,16 @@ INNOCENT = [
 
 @pytest.mark.parametrize("opening", OPENINGS)
 def test_an_opening_about_drafts_is_taken_off(opening: str) -> None:
-    assert guard.without_lead_in(opening + "use an LSM-tree.") == "Use an LSM-tree."
+    # Behind a line break the text stays as it is: it may be code.
+    expected = "use an LSM-tree." if "\n" in opening else "Use an LSM-tree."
+    assert guard.without_lead_in(opening + "use an LSM-tree.") == expected
+
+
+def test_code_and_names_behind_an_opening_keep_their_look() -> None:
+    code = "    import os\n    print(os.getcwd())"
+    assert guard.without_lead_in(f"Here is the final answer:\n\n{code}") == code
+    assert guard.without_lead_in("Based on the drafts, iPhone sales fell.") == "iPhone sales fell."
+    assert guard.without_lead_in("Based on the drafts, print(1) is it.") == "print(1) is it."
 
 
 @pytest.mark.parametrize("text", INNOCENT)

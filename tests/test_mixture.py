@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import groq
 import pytest
 
 import mixtura
@@ -189,6 +190,16 @@ async def test_a_budget_with_unknown_prices_sends_nothing(cloud: SimulatedCloud)
     assert cloud.requests == []
 
 
+def test_a_forecast_counts_the_substitutes_that_may_be_asked() -> None:
+    text = '[[proposers]]\nmodel = "llama-3.1-8b-instant"\n'
+    plain = Mixture(Recipe.from_toml(text), env={}).forecast("Hi")
+    replaced = Mixture(Recipe.from_toml(text + "[policy]\nsubstitute = true"), env={}).forecast("Hi")
+    assert plain.cost is not None
+    assert replaced.cost is not None
+    assert replaced.cost > 5 * plain.cost
+    assert replaced.completion_tokens == 4096
+
+
 def test_a_forecast_needs_no_key_and_adds_up() -> None:
     forecast = Mixture("council", env={}).forecast("Why is the sky blue?")
     assert forecast.calls == Recipe.named("council").calls == 7
@@ -302,15 +313,72 @@ async def test_a_mistake_in_the_set_up_is_raised_plainly() -> None:
         await Mixture(recipe, models=Misconfigured()).ask("Hi")
 
 
-def test_the_sync_door_says_so_when_a_listener_walks_into_it() -> None:
+def test_a_listener_that_raises_is_logged_and_loses_no_run(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[Event] = []
     recipe = Recipe.from_toml('[[proposers]]\nmodel = "a"')
     inner = Mixture(recipe, models=Echoes())
 
-    def listen(event: Event) -> None:
+    def walk_in(event: Event) -> None:
         inner.ask_sync("And now?")
 
-    with pytest.raises(mixtura.ConfigError, match="from a listener"):
-        Mixture(recipe, models=Echoes(), listeners=[listen]).ask_sync("Hi")
+    answer = Mixture(recipe, models=Echoes(), listeners=[walk_in, heard.append]).ask_sync("Hi")
+    assert answer.status == "ok"
+    assert len(heard) > 3
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert "from a listener" in str(record.exc_info[1])
+
+
+async def test_listeners_that_would_have_to_be_awaited_are_refused() -> None:
+    async def listen(event: Event) -> None: ...
+
+    with pytest.raises(mixtura.ConfigError, match="listener 'listen' is async"):
+        Mixture("balanced", env={}, listeners=[listen])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"question": None}, "expected a question as text or a list of messages, got NoneType"),
+        ({"question": 5}, "got int"),
+        ({"question": "Hi", "system": 5}, "system: expected text, got int"),
+        ({"question": "Hi", "deadline": "5"}, "deadline: expected seconds above 0, got '5'"),
+        ({"question": "Hi", "deadline": True}, "deadline: expected seconds above 0, got True"),
+        ({"question": "Hi", "max_cost": "1"}, "max_cost: expected dollars"),
+        ({"question": "Hi", "seed": 1.5}, "seed: expected a whole number, got 1.5"),
+        ({"question": "Hi", "options": {"stop": "x"}}, "options: expected ChatOptions, got dict"),
+    ],
+)
+async def test_arguments_of_the_wrong_kind_are_named(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        await Mixture(Recipe.from_toml('[[proposers]]\nmodel = "a"'), models=Echoes()).ask(**asked)
+
+
+class Odd(Echoes):
+    """Models one of which returns what is no completion, and one of which raises an error of ours that is no call's."""
+
+    def find(self, provider: str, model: str) -> Served:
+        if model == "none":
+            return Served(Nothing(), self.card(provider, model))
+        error = mixtura.NoAnswerError([], "a mixture inside") if model == "inner" else None
+        return Served(Echo(error), self.card(provider, model))
+
+
+class Nothing:
+    """A model that forgets to return."""
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        return None  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("odd", ["none", "inner"])
+async def test_an_odd_model_of_your_own_costs_only_its_call(odd: str) -> None:
+    recipe = Recipe.from_toml(f'[[proposers]]\nmodel = "{odd}"\n[[proposers]]\nmodel = "a"\n[aggregator]\nmodel = "b"')
+    answer = await Mixture(recipe, models=Odd()).ask("Hi")
+    assert answer.status == "ok"
+    assert [failure.kind for failure in answer.failures] == ["broken_reply"]
 
 
 def test_a_forked_process_has_a_sync_door_of_its_own() -> None:
@@ -346,3 +414,12 @@ def test_who_leaves_before_the_error_is_not_told_of_it_later(caplog: pytest.LogC
 
     run_virtual(main())
     assert caplog.records == []
+
+
+async def test_a_synchronous_client_lets_go_of_its_connections_at_the_deadline() -> None:
+    async with simulated_cloud(SimOptions(unlimited=True, faults="silent")) as cloud:
+        with groq.Groq(api_key="gsk_test", base_url=cloud.url) as client:
+            with pytest.raises(mixtura.DeadlineError):
+                await Mixture("classic", client=client).ask("Hi", deadline=0.5)
+            async with asyncio.timeout(10):
+                await cloud.ledger.settled()

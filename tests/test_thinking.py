@@ -144,3 +144,14 @@ async def test_a_stream_shows_reasoning_as_reasoning() -> None:
 async def test_a_stray_closing_tag_in_a_stream_decides_for_the_completion() -> None:
     completion = await ThinkingApart(Says("hm, ", "well</think>", "answer")).chat(REQUEST, emit=lambda delta: None)
     assert (completion.text, completion.reasoning) == ("answer", "hm, well")
+
+
+@pytest.mark.parametrize("cut", [1, 5, 100])
+def test_a_stray_closing_tag_with_nothing_behind_it_takes_no_answer_away(cut: int) -> None:
+    text = "The answer is 42.\n</think>\n"
+    splitter = ThinkSplitter()
+    for start in range(0, len(text), cut):
+        splitter.feed(text[start : start + cut])
+    splitter.finish()
+    assert splitter.text.strip() == "The answer is 42."
+    assert splitter.reasoning == ""

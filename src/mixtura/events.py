@@ -298,8 +298,8 @@ class Fold:
             started_at=started.started_at if started else 0.0,
             seconds=ended.at if ended else 0.0,
             drafts=sorted(self._drafts, key=lambda draft: draft.call),
-            calls=self._calls,
-            failures=self._failures,
+            calls=list(self._calls),
+            failures=list(self._failures),
             decisions=[
                 Note(kind=said.kind, reason=said.reason, warning=said.warning, detail=said.detail)
                 for said in self._decisions

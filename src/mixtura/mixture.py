@@ -4,6 +4,8 @@ import asyncio
 import atexit
 import concurrent.futures
 import functools
+import inspect
+import logging
 import math
 import os
 import random
@@ -22,6 +24,8 @@ from mixtura.errors import ConfigError, DeadlineError, InputError, NoAnswerError
 from mixtura.events import Answer, Event, Fold, Listener
 from mixtura.models.base import Models
 from mixtura.recipe import Recipe
+
+_LOG = logging.getLogger("mixtura")
 
 Question = str | Sequence[Message | JsonObject]
 
@@ -45,22 +49,23 @@ class AskOptions(TypedDict, total=False):
 
 
 class EventStream:
-    """The events of one run, in order; leaving it (break, `aclose`, `async with`) stops everything that is open.
+    """The events of one run, in order; `aclose`, the end of `async with`, or dropping it stops what is open.
+
+    A loop that is left by `break` stops nothing while the stream is still held: use `async with`.
 
     After the last event, iteration raises what `Mixture.ask` would raise, if anything.
     """
 
     def __init__(self, events: AsyncGenerator[Event, None], listeners: Sequence[Listener]) -> None:
         self._events = events
-        self._listeners = listeners
+        self._listen = _Listeners(listeners)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
         event = await anext(self._events)
-        for listener in self._listeners:
-            listener(event)
+        self._listen(event)
         return event
 
     async def aclose(self) -> None:
@@ -87,10 +92,12 @@ class Mixture:
         models: who answers; by default every provider of the catalogue, keys taken from `env`.
         client: your own AsyncGroq, AsyncOpenAI, Groq or OpenAI client, asked for every model of the recipe.
         env: where keys and base URLs are read; by default the process environment, at the time of this call.
-        listeners: called with every event of every run, in order, from the event loop; they must not block.
+        listeners: called with every event of every run, in order, from the event loop; they must not block. One
+            that raises is logged (logger "mixtura") and not called again in that run.
 
     Raises:
         RecipeError: no such recipe, or it is not one.
+        ConfigError: a listener is a coroutine function: nobody would await it.
     """
 
     def __init__(
@@ -105,6 +112,9 @@ class Mixture:
         self.recipe = recipe if isinstance(recipe, Recipe) else Recipe.named(str(recipe))
         self._models = models or _registry(client, env)
         self._listeners = tuple(listeners)
+        for listener in self._listeners:
+            if inspect.iscoroutinefunction(listener):
+                raise ConfigError(f"listener {listener.__name__!r} is async: listeners are called, not awaited")
         self._gone: dict[tuple[str, str], str] = {}
         self._rng = random.Random()
 
@@ -122,7 +132,7 @@ class Mixture:
             DeadlineError: the deadline passed before anything usable came.
         """
         folded = Fold()
-        emit = folded.add if not self._listeners else _fan(folded.add, *self._listeners)
+        emit = folded.add if not self._listeners else _after(folded.add, _Listeners(self._listeners))
         conversation, options = self._prepare(question, asked, watched=bool(self._listeners))
         try:
             await drive(self.recipe, conversation, self._models, emit, options)
@@ -152,12 +162,17 @@ class Mixture:
         self, question: Question, asked: AskOptions, *, watched: bool
     ) -> tuple[tuple[Message, ...], RunOptions]:
         conversation = as_conversation(question, asked.get("system"))
-        deadline = asked.get("deadline")
-        if deadline is not None and not (math.isfinite(deadline) and deadline > 0):
-            raise InputError(f"deadline: expected seconds above 0, got {deadline}")
-        cost = asked.get("max_cost")
-        if cost is not None and not (math.isfinite(cost) and cost >= 0):
-            raise InputError(f"max_cost: expected dollars, 0 or more, got {cost}")
+        deadline, cost = asked.get("deadline"), asked.get("max_cost")
+        if deadline is not None and not (_is_number(deadline) and deadline > 0):
+            raise InputError(f"deadline: expected seconds above 0, got {deadline!r}")
+        if cost is not None and not (_is_number(cost) and cost >= 0):
+            raise InputError(f"max_cost: expected dollars, 0 or more, got {cost!r}")
+        seed: object = asked.get("seed")
+        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+            raise InputError(f"seed: expected a whole number, got {seed!r}")
+        options_given: object = asked.get("options")
+        if options_given is not None and not isinstance(options_given, ChatOptions):
+            raise InputError(f"options: expected ChatOptions, got {type(options_given).__name__}")
         options = RunOptions(
             chat=asked.get("options") or ChatOptions(),
             deadline=deadline,
@@ -184,8 +199,11 @@ def as_conversation(question: Question, system: str | None = None) -> tuple[Mess
         InputError: it is empty, holds characters that are not text, or is no conversation.
     """
     messages: list[Message] = []
+    given: object = question
     if isinstance(question, str):
         messages.append(Message(role="user", content=question))
+    elif not isinstance(given, Sequence):
+        raise InputError(f"expected a question as text or a list of messages, got {type(given).__name__}")
     else:
         for place, said in enumerate(question):
             try:
@@ -194,6 +212,9 @@ def as_conversation(question: Question, system: str | None = None) -> tuple[Mess
                 raise InputError(f"message {place + 1} of the conversation: {error}") from error
     if not messages or not any(message.text.strip() or _has_parts(message) for message in messages[-1:]):
         raise InputError("the question is empty")
+    prompt: object = system
+    if prompt is not None and not isinstance(prompt, str):
+        raise InputError(f"system: expected text, got {type(prompt).__name__}")
     if system:
         messages.insert(0, Message(role="system", content=system))
     for message in messages:
@@ -209,16 +230,35 @@ def as_conversation(question: Question, system: str | None = None) -> tuple[Mess
     return tuple(messages)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _has_parts(message: Message) -> bool:
     return isinstance(message.content, list) and any(part.get("type") != "text" for part in message.content)
 
 
-def _fan(*listeners: Listener) -> Listener:
+def _after(first: Listener, then: Listener) -> Listener:
     def emit(event: Event) -> None:
-        for listener in listeners:
-            listener(event)
+        first(event)
+        then(event)
 
     return emit
+
+
+class _Listeners:
+    """Hands events on; a listener that raises is logged and not called again, since a run must not be lost to it."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = list(listeners)
+
+    def __call__(self, event: Event) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001  # a listener is anybody's code; it is logged below
+                self._listeners.remove(listener)
+                _LOG.exception("a listener of a run raised and is not called again in this run")
 
 
 def _registry(client: object | None, env: Mapping[str, str] | None) -> Models:

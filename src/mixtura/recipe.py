@@ -181,7 +181,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         drafts = sum(layer.size for layer in self.layers) + (self.escalate.size if self.escalate else 0)
         if self.aggregator is None or self.aggregator.kind == "vote":
             return drafts
-        reviews = self.layers[-1].size if self.aggregator.kind == "rank" else 0
+        extra = self.escalate.size if self.escalate else 0
+        reviews = self.layers[-1].size + extra if self.aggregator.kind == "rank" else 0
         return drafts + reviews + bool(self.aggregator.model)
 
     @classmethod

@@ -19,11 +19,14 @@ def estimate_tokens(text: str) -> int:
     """Return an estimate of the tokens in `text`, on the high side for English (never below 0)."""
     if not text:
         return 0
+    words = text.split()
+    lines = text.count("\n")
+    text = " ".join(words)  # a run of white space is about one token, however long
     ascii_bytes = len(text) if text.isascii() else sum(character < "\x80" for character in text)
     other = len(text) - ascii_bytes
     by_length = int(ascii_bytes / _ASCII_PER_TOKEN + other / _OTHER_PER_TOKEN) + 1
     # Hardly any vocabulary puts two words into one token: short words outnumber what their letters suggest.
-    return max(by_length, text.count(" ") + text.count("\n") + 1)
+    return max(by_length, len(words)) + lines // 2
 
 
 def estimate_messages(messages: Iterable[Message]) -> int:

@@ -5,6 +5,8 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -99,18 +101,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         from click.shell_completion import shell_complete
 
         return shell_complete(group, {}, "mixtura", COMPLETE_VARIABLE, instruction)
+    if not _streams_are_open():
+        return 1
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
         code = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at its end, and would complain there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         return _PIPE_BROKE
+    except OSError as error:
+        _silence(sys.stdout)
+        _complain(f"cannot write the output: {error.strerror or error}")
+        return 1
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
     return code
+
+
+def _streams_are_open() -> bool:
+    """Make up for standard streams that whoever started this process has closed; without stdout nothing is begun."""
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for as long as the process lives
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        _complain("stdout is closed, so an answer could not be written")
+        return False
+    return True
+
+
+def _silence(stream: TextIO) -> None:
+    """Send what is left in a broken stream nowhere: the interpreter flushes it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(argv: list[str]) -> int:

@@ -18,17 +18,20 @@ from mixtura.cli.common import (
     recipe_option,
     sim_options,
     table,
+    today,
     write_answer,
     write_json,
     write_text,
 )
+from mixtura.cli.models import life
 from mixtura.cli.recipes import seats_of
-from mixtura.cli.session import Window, chosen_recipe, environment, follow, simulation
+from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.engine.forecast import Forecast
 from mixtura.errors import MixturaError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture
 from mixtura.models.catalog import Catalog
+from mixtura.recipe import Recipe
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,11 +112,14 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
     question = read_question(words)
     check_text("the system prompt", asked.system or "")
     recipe = chosen_recipe(asked.recipe, asked.models, asked.provider)
+    if asked.sim:
+        check_simulated(recipe)
     simulated = simulation(asked.sim, asked.as_of, quiet=asked.quiet or asked.dry_run)
     if asked.dry_run:
         for provider, _ in seats_of(recipe):
             Catalog.load().provider(provider)  # unknown ones raise here; a forecast asks nobody and would not
-        return Mixture(recipe).forecast(question, **asked.options)
+        forecast = Mixture(recipe).forecast(question, **asked.options)
+        return msgspec.structs.replace(forecast, notes=[*forecast.notes, *_notes(recipe, forecast, asked.max_cost)])
     window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
 
     async def run() -> Answer:
@@ -121,6 +127,20 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
             return await follow(Mixture(recipe, env=env), question, window, fold, asked.options)
 
     return asyncio.run(run())
+
+
+def _notes(recipe: Recipe, forecast: Forecast, max_cost: float | None) -> list[str]:
+    """Return what stands against the run although nothing was asked."""
+    notes = []
+    for provider, model in seats_of(recipe):
+        row = Catalog.load().get(provider, model)
+        if row is not None and not row.served(today()):
+            notes.append(
+                f"{model} is {life(row, today())} by the catalogue: a free or developer key gets no answer of it"
+            )
+    if max_cost is not None and (forecast.cost is None or forecast.unpriced or forecast.cost > max_cost):
+        notes.append(f"with --max-cost {max_cost:g} the run would be refused")
+    return notes
 
 
 def _write_forecast(forecast: Forecast, *, as_json: bool) -> None:

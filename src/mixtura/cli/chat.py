@@ -14,7 +14,7 @@ import msgspec
 
 from mixtura.chat import Message
 from mixtura.cli.common import check_text, model_options, recipe_option, sim_options, write_answer
-from mixtura.cli.session import Window, chosen_recipe, environment, follow, simulation
+from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.columns import one_line, safe
 from mixtura.errors import ConfigError, InputError, MixturaError
 from mixtura.events import Answer, Fold
@@ -52,7 +52,8 @@ def command(
     Every line is a question; /help lists the commands. Ctrl-C stops an answer, Ctrl-D leaves. Lines may be
     piped in; the exit code is then that of the last question that failed.
     """
-    talk = _Talk(chosen_recipe(recipe, models, provider), check_text("the system prompt", system or ""))
+    talk = _Talk(check_text("the system prompt", system or ""), simulated=sim)
+    talk.take(chosen_recipe(recipe, models, provider))
     simulated = simulation(sim, as_of)
     with asyncio.Runner() as runner:
         opened = AsyncExitStack()
@@ -68,8 +69,10 @@ def command(
 class _Talk:
     """The conversation so far and what the next question is asked with."""
 
-    def __init__(self, recipe: Recipe, system: str) -> None:
-        self.recipe = recipe
+    recipe: Recipe
+
+    def __init__(self, system: str, *, simulated: bool) -> None:
+        self.simulated = simulated
         self.system = system
         self.env: Mapping[str, str] = {}
         self.history: list[Message] = []
@@ -112,6 +115,16 @@ class _Talk:
         if not Window().streams:
             write_answer(answer.text)
 
+    def take(self, recipe: Recipe) -> None:
+        """Go on with `recipe`.
+
+        Raises:
+            ConfigError: a simulated cloud answers, and not for this recipe.
+        """
+        if self.simulated:
+            check_simulated(recipe)
+        self.recipe = recipe
+
     def _obey(self, name: str, rest: str) -> None:
         rest = rest.strip()
         if name not in _COMMANDS:
@@ -119,7 +132,7 @@ class _Talk:
             raise InputError(f"no command {name!r}; " + (f"did you mean {near[0]}?" if near else "see /help"))
         if name == "/recipe":
             if rest:
-                self.recipe = chosen_recipe(rest)
+                self.take(chosen_recipe(rest))
             _tell(f"recipe {self.recipe.name}; built in are {', '.join(recipe_names())}")
         elif name == "/system":
             self.system = check_text("the system prompt", rest)

@@ -12,7 +12,8 @@ import click
 import msgspec
 
 from mixtura.cli.common import today
-from mixtura.errors import RecipeError
+from mixtura.cli.recipes import seats_of
+from mixtura.errors import ConfigError, RecipeError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture, Question
 from mixtura.recipe import Layer, Proposer, Recipe
@@ -78,6 +79,17 @@ async def environment(simulated: SimOptions | None) -> AsyncIterator[Mapping[str
             "GROQ_API_KEY": SIMULATED_KEY,
             "no_proxy": ",".join(filter(None, direct)),
         }
+
+
+def check_simulated(recipe: Recipe) -> None:
+    """Refuse a recipe that would ask anybody for real, behind a line that says the opposite.
+
+    Raises:
+        ConfigError: it names a provider that is not simulated.
+    """
+    others = sorted({provider for provider, _ in seats_of(recipe) if provider != "groq"})
+    if others:
+        raise ConfigError(f"--sim simulates groq only, and the recipe also asks {', '.join(map(repr, others))}")
 
 
 def simulation(wanted: bool, as_of: dt.date | None, *, quiet: bool = False) -> SimOptions | None:

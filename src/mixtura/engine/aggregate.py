@@ -210,9 +210,10 @@ def _how_to_choose(tag: str, _order: Sequence[int]) -> str:
 
 def parse_choice(text: str, tag: str, count: int) -> int | None:
     """Return the place of the draft named between the run's tags, or by a reply that is a letter alone."""
-    found = re.findall(rf"<{re.escape(tag)} choice>\s*(?:draft\s*)?([A-Z]\d*)\s*</", text, re.IGNORECASE)
-    bare = re.fullmatch(r"\W*(?:draft\s*)?([A-Z]\d*)\W*", text, re.IGNORECASE)
-    name = str(found[-1]) if found else bare[1] if bare else ""
+    found = re.findall(rf"<{re.escape(tag)} choice>(.*?)</", text, re.DOTALL)
+    named = str(found[-1]) if found else text
+    bare = re.fullmatch(r"\W*(?:(?:draft|answer|response|option)\s*)?([A-Z]\d*)\W*", named, re.IGNORECASE)
+    name = bare[1] if bare else ""
     by_label = {prompts.label(place): place for place in range(count)}
     return by_label.get(name.upper())
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mixtura.engine import answers
 from mixtura.events import Draft
 
 
@@ -57,9 +58,10 @@ def identical(drafts: Sequence[Draft]) -> bool:
 
 _REFUSAL = re.compile(
     r"^\W*(?:i['’]?m (?:very |really )?sorry|sorry|apologies|unfortunately|as an ai\b[^.]{0,60})?[\s,.;:!-]*(?:but )?"
-    r"(?:i|we)(?: am|'m|’m)? ?"
+    r"i(?: am|'m|’m)? ?"
     r"(?:can(?:no|['’])?t|cannot|can not|won['’]?t|will not|(?:am |'m |’m )?unable to|not able to)\s+(?:\w+\s+){0,2}"
-    r"(?:help|assist|answer|comply|provide|fulfill?|do|discuss|write|create|generate|continue|engage|respond)\b",
+    r"(?:help|assist|answer|comply|provide|fulfill?|discuss|continue|engage|respond"
+    r"|(?:do|write|create|generate|say)\s+(?:that|this|such|so|it)\b)",
     re.IGNORECASE,
 )
 
@@ -67,21 +69,19 @@ _REFUSAL = re.compile(
 def refuses(text: str) -> bool:
     """Say whether `text` is a refusal rather than an answer: it opens with one and says little else."""
     bare = text.strip()
-    return len(bare) < 600 and _REFUSAL.match(bare) is not None
+    return len(bare) < 600 and _REFUSAL.match(bare) is not None and not answers.states(bare)
 
 
 def best(drafts: Sequence[Draft]) -> tuple[int, str]:
     """Return the place of the draft that the others support best, and the reason in words.
 
-    Whole drafts go before cut-off ones, answers before refusals; then the majority's choice; without one,
-    the heaviest draft; among equals the one that shares most words with the rest.
+    Whole drafts go before cut-off ones, those before filtered ones, and refusals come last; then the majority's
+    choice; without one, the heaviest draft; among equals the one that shares most words with the rest.
     """
-    places = list(range(len(drafts)))
-    for keep in (lambda draft: draft.finish_reason != "length", lambda draft: not refuses(draft.text)):
-        kept = [place for place in places if keep(drafts[place])]
-        places = kept or places
+    soundness = [_soundness(draft) for draft in drafts]
+    places = [place for place, sound in enumerate(soundness) if sound == max(soundness)]
     if len(places) == 1:
-        return places[0], "the only one left" if len(drafts) == 1 else "the only whole one"
+        return places[0], "the only one left" if len(drafts) == 1 else "the only sound one"
     usable = [drafts[place] for place in places]
     counted = tally(usable)
     reason = "closest to the others"
@@ -93,6 +93,12 @@ def best(drafts: Sequence[Draft]) -> tuple[int, str]:
         places = [place for place in places if drafts[place].weight == heaviest]
         reason = reason if reason != "closest to the others" else "from the model that counts most"
     return (places[0] if len(places) == 1 else _central(drafts, places)), reason
+
+
+def _soundness(draft: Draft) -> int:
+    if refuses(draft.text):
+        return 0
+    return {"content_filter": 1, "length": 2}.get(draft.finish_reason, 3)
 
 
 def _central(drafts: Sequence[Draft], places: Sequence[int]) -> int:

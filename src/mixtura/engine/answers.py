@@ -4,27 +4,36 @@ Drafts can only be counted if "18", "$18.00" and "18 dollars" are the same answe
 never executed: literals are compared as text.
 """
 
+import json
 import re
 from fractions import Fraction
-from typing import Any
 
 import msgspec
 
 _FENCE = re.compile(r"^\s*```[\w-]*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 _FIELD = re.compile(
-    r"""["'](?:final[_ ])?answer["']\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\n,}]+)""", re.IGNORECASE
+    r"""["'](?:final[_ ])?answer["']\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\n,}\[{]+)""", re.IGNORECASE
 )
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
-_HASHES = re.compile(r"^\s*####\s*(.+?)\s*$", re.MULTILINE)
+_HASHES = re.compile(r"^\s{0,9}####\s{0,9}(\S[^\n]*)$", re.MULTILINE)
 # White space is counted out, since a draft of nothing else must not take for ever to read.
+_HEADED = re.compile(
+    r"^[ \t]{0,9}(?:#{1,6}|\*\*|__)[ \t]{0,9}(?:final[ \t]{1,3})?answer[ \t]{0,3}:?[ \t]{0,3}(?:\*\*|__)?:?[ \t]{0,9}\n"
+    r"\s{0,9}([^\n]+)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _SAID = re.compile(
-    r"(?:^|[\n.!?:;,)]|\b(?:so|thus|therefore|hence),?\s)[*_#\s]{0,9}(?:the\s{1,3})?(?:(?:final|correct)\s{1,3})?answer"
-    r"\s{0,3}(?:is|[:=])[*_:\s]{0,9}([^\n]+)",
+    r"(?:^|[\n.!?:;,)]|\b(?:so|thus|therefore|hence),?\s|(?<!whether )(?<!if )\b(?=the\s))[*_#\s]{0,9}(?:the\s{1,3})?"
+    r"(?:(?:final|correct|right|best)\s{1,3})?answer[*_]{0,3}\s{0,3}(?:is|[:=])[*_:\s]{0,9}([^\n]+)",
+    re.IGNORECASE,
+)
+_EXPLAINED = re.compile(r"[.;!?](?=\s|$)|,?\s+(?:because|since|as|so|which|where|given|hence)\b", re.IGNORECASE)
+_HEDGE = re.compile(
+    r"^(?:(?:approximately|about|around|roughly|exactly|simply|equal to|option|choice|letter|answer)\s+)+",
     re.IGNORECASE,
 )
 _OPTION = re.compile(r"^(?:\(([A-Za-z])\)|([A-Za-z])[.):])(?:\s.*)?$|^([A-Za-z])$", re.DOTALL)
-_NUMBER = re.compile(r"[-+]?\$?\s?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?%?")
-_FRACTION = re.compile(r"^[-+]?\d+\s*/\s*\d+$")
+_NUMBER = re.compile(r"(?:(?<![\w)])[-+])?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?%?")
 _ASKS_NUMBER = re.compile(
     r"\bhow (?:many|much|long|far|old|fast|tall|heavy|deep|wide|often)\b|\b(?:calculate|compute|evaluate|solve)\b"
     r"|\bwhat(?:'s| is| was| are| were| will be) (?:the |her |his |its |their )?(?:\w+ ){0,2}?(?:total|sum|value|number"
@@ -32,22 +41,103 @@ _ASKS_NUMBER = re.compile(
     r"|percentage|percent|distance|speed|age|profit|amount)\b",
     re.IGNORECASE,
 )
+_JSON = json.JSONDecoder(strict=False)
 _KEYS = ("answer", "final answer", "solution")
 _MOST = 300
 _MOST_OF_STRUCTURE = 10_000
 _SHORT = 48
 # Final answers stand at the end; a draft can be of any length.
 _READ = 20_000
+_OBJECTS = 10
 
-# Commands of LaTeX that say how a value looks, and those that models break by writing them into JSON with a single
-# backslash: the JSON escapes \\f, \\t, \\b, \\r and \\n then swallow their first letter.
-_BROKEN = {"\x0crac": "\\frac", "\text": "\\text", "\times": "\\times", "\x08oxed": "\\boxed", "\right": "\\right"}
-_LOOKS = re.compile(
-    r"\\(?:left|right|displaystyle|,|!|;|:|quad|circ)|\^\s*\{?\\circ\}?|\\(?=[$%#&_{}])|\\text(?:rm|bf|it)?\s*\{[^{}]*\}"
+# A quantity: sign and currency, a number, a denominator, what stands behind.
+_QUANTITY = re.compile(
+    r"([-+]?)\s?[$€£]?\s?([-+]?)((?:\d+|(?=\.\d))(?:\.\d+)?(?:[eE][-+]?\d{1,2})?)(?:\s?/\s?(\d+))?(\s?)(.*)", re.DOTALL
 )
-_LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}|\\[dt]?frac\s*(\d)\s*(\d)")
+_MIXED = re.compile(r"([-+]?)(\d+)\s+(\d+)\s?/\s?(\d+)")
+_UNITS = frozenset(
+    (
+        *(
+            "%",
+            "°",
+            "km",
+            "m",
+            "cm",
+            "mm",
+            "mi",
+            "ft",
+            "in",
+            "yd",
+            "kg",
+            "g",
+            "mg",
+            "lb",
+            "lbs",
+            "oz",
+            "t",
+            "l",
+            "ml",
+            "s",
+        ),
+        *(
+            "h",
+            "hr",
+            "hrs",
+            "min",
+            "mins",
+            "sec",
+            "d",
+            "mph",
+            "kmh",
+            "gb",
+            "mb",
+            "kb",
+            "w",
+            "kw",
+            "kwh",
+            "v",
+            "j",
+            "n",
+            "hz",
+        ),
+        *("m²", "cm²", "km²", "m³", "cm³", "m^2", "cm^2", "km/h", "m/s", "usd", "eur"),
+    )
+)
+_WORDS = re.compile(r"[a-z]+(?:[ -][a-z]+){0,5}")
+# Words behind a number that make it another number, time or list.
+_NOT_UNITS = frozenset(
+    (
+        *(
+            "am",
+            "pm",
+            "and",
+            "or",
+            "to",
+            "x",
+            "times",
+            "plus",
+            "minus",
+            "divided",
+            "over",
+            "squared",
+            "cubed",
+            "pi",
+            "th",
+        ),
+        *("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november"),
+        *("december", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "bc", "ad"),
+    )
+)
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _ASSIGNED = re.compile(r"^[A-Za-z](?:_\w)?\s*=\s*(?=[^=])")
+
+# Commands that models break by writing LaTeX into JSON with a single backslash: the JSON escapes \f, \t, \b and \r
+# then swallow their first letter.
+_BROKEN = {"\x0crac": "\\frac", "\text": "\\text", "\times": "\\times", "\x08oxed": "\\boxed", "\right": "\\right"}
+_LOOKS = re.compile(r"\\(?:left|right|displaystyle|quad|[,!;:()\[\]])|\^\s*\{?\\circ\}?|\\circ|\\(?=[$%#&_{}])")
+_TEXT = re.compile(r"\\(?:text(?:rm|bf|it|sf)?|math(?:rm|bf|it)|boxed)\s*\{([^{}]*)\}")
+_LATEX_FRACTION = re.compile(r"(\d)?\\[dt]?frac\s*(?:\{([^{}]*)\}\s*\{([^{}]*)\}|(\d)\s*(\d))")
 
 
 def extract(text: str, *, lenient: bool = False) -> str:
@@ -76,6 +166,11 @@ def asks_number(question: str) -> bool:
     return _ASKS_NUMBER.search(question) is not None
 
 
+def states(text: str) -> bool:
+    """Say whether `text` states a final answer in so many words."""
+    return bool(_stated(text[-_READ:]))
+
+
 def _stated(text: str) -> str:
     # Most texts state nothing: plain searches, a hundred times cheaper than the patterns, say so first.
     lower = text.lower()
@@ -89,30 +184,39 @@ def _stated(text: str) -> str:
             return str(fields[-1]).strip().replace('\\"', '"').replace("\\\\", "\\")
     if "\\boxed" in text and (boxed := _BOXED.findall(text)):
         return str(boxed[-1])
-    if "####" in text and (marked := _HASHES.findall(text)):
-        # Markdown headings use the same sign: only a short value is an answer.
-        last = str(marked[-1])
-        if len(last) <= _SHORT and not re.match(r"(?i)step\b", last):
-            return last
-    if speaks_of_it and (said := _SAID.findall(text)):
-        return _first_value(str(said[-1]))
-    return ""
+    if "####" in text:
+        for marked in reversed(_HASHES.findall(text)):
+            if _is_value(marked):
+                return str(marked)
+    if not speaks_of_it:
+        return ""
+    said = _SAID.findall(text) or _HEADED.findall(text)
+    return _first_value(str(said[-1])) if said else ""
+
+
+def _is_value(marked: str) -> bool:
+    """Tell a value behind `####` from a Markdown heading, which the same sign makes."""
+    bare = marked.strip().strip("*_`$ ")
+    if len(bare) > _SHORT:
+        return False
+    return bool(_OPTION.match(bare) or bare.lower() in ("yes", "no", "true", "false") or _quantity(bare))
 
 
 def _of_json(text: str) -> str | None:
     """Return the answer in a JSON object as text; a structure (a filled-in grid, say) as JSON with sorted keys."""
-    if not text.startswith("{"):
-        return None
-    try:
-        found: Any = msgspec.json.decode(text.encode("utf-8", "replace"), strict=False)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    if not isinstance(found, dict):
-        return None
-    by_key = {str(key).lower().replace("_", " "): value for key, value in found.items()}
-    for key in _KEYS:
-        if (value := by_key.get(key)) is not None:
-            return _mended(value) if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
+    at = len(text)
+    for _ in range(_OBJECTS):
+        at = text.rfind("{", 0, at)
+        if at < 0:
+            return None
+        try:
+            found, _end = _JSON.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            continue
+        by_key = {str(key).lower().replace("_", " "): value for key, value in found.items()}
+        for key in _KEYS:
+            if (value := by_key.get(key)) is not None:
+                return _mended(value) if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
     return None
 
 
@@ -123,15 +227,13 @@ def _mended(value: str) -> str:
 
 
 def _first_value(rest: str) -> str:
-    """Cut "42 apples, because ..." down to what is compared: a number or an option when the words begin so."""
-    rest = rest.strip().strip("*_`$ ")
+    """Cut "42 apples, because ..." down to what is compared: the value, less hedges before and reasons behind it."""
+    rest = rest.strip().replace("**", "").replace("__", "").strip("*_`$ ")
+    if rest[:1] in "[{":
+        return rest
     if option := _OPTION.match(rest):
         return option[1] or option[2] or option[3]
-    if _FRACTION.match(rest) or rest[:1] in "[({'\"\\":
-        return rest
-    if number := _NUMBER.match(rest):
-        return number[0]
-    return re.split(r"(?<=[^\d])[.;](?:\s|$)", rest)[0]
+    return _HEDGE.sub("", _EXPLAINED.split(rest)[0].strip())
 
 
 def normal(value: str) -> str:
@@ -149,14 +251,31 @@ def normal(value: str) -> str:
         return str(option[1] or option[2] or option[3]).upper()
     if value[0] == "(":
         return _structure(value)
-    plain = _THOUSANDS.sub("", re.sub(r"[$€£\s]", "", value.rstrip(".")))
-    if number := _as_number(plain):
+    if number := _quantity(value):
         return number
-    # "18 dollars", "3.5 km": a unit stands beside the number; "5x" is algebra.
-    leading = re.fullmatch(r"([-+]?[\d.]+)(%|[a-zA-Z²³°/]{1,20})", plain)
-    if leading and (len(leading[2]) > 1 or leading[2] in "%gmslLhd") and (number := _as_number(leading[1])):
-        return number
-    return re.sub(r"\s+", " ", value.casefold()).strip(" .!\"'")
+    if "\\" in value or "^" in value:
+        return re.sub(r"\s+", "", value).casefold().rstrip(".")
+    return re.sub(r"\s+", " ", value.casefold()).strip(" .!\"'*_`")
+
+
+def _quantity(value: str) -> str:
+    """Return a number with its unit as a plain number; "" for what is no single number."""
+    plain = _THOUSANDS.sub("", value.replace("\u2212", "-")).strip().rstrip(".!").strip()
+    if mixed := _MIXED.fullmatch(plain):
+        return _as_number(f"{mixed[1]}{int(mixed[2]) * int(mixed[4]) + int(mixed[3])}/{mixed[4]}")
+    found = _QUANTITY.fullmatch(plain)
+    if not found or (found[1] and found[2]):
+        return ""
+    sign, number, below, space, behind = found[1] or found[2], found[3], found[4], found[5], found[6].strip().casefold()
+    scale = _SCALES.get(behind.split(" ")[0]) if behind else None
+    if scale:
+        behind = behind.partition(" ")[2]
+    words = behind.replace("-", " ").split()
+    fits = not behind or behind in _UNITS or (bool(space or scale) and _WORDS.fullmatch(behind) is not None)
+    if not fits or _NOT_UNITS.intersection(words) or (below and scale):
+        return ""
+    digits = _as_number(f"{sign}{number}" + (f"/{below}" if below else ""))
+    return _as_number(str(Fraction(digits) * scale)) if digits and scale else digits
 
 
 def _structure(value: str) -> str:
@@ -169,9 +288,17 @@ def _structure(value: str) -> str:
 
 def _without_latex(value: str) -> str:
     if "\\" in value:
-        value = _LATEX_FRACTION.sub(lambda found: f"{found[1] or found[3]}/{found[2] or found[4]}", value)
-        value = _LOOKS.sub("", value)
+        value = _TEXT.sub(r" \1 ", _TEXT.sub(r" \1 ", value))
+        value = _LOOKS.sub("", _LATEX_FRACTION.sub(_fraction, value)).strip()
     return _ASSIGNED.sub("", value)
+
+
+def _fraction(found: re.Match[str]) -> str:
+    before = f"{found[1]} " if found[1] else ""
+    above, below = (
+        part if re.fullmatch(r"\\?\w+", part) else f"({part})" for part in (found[2] or found[4], found[3] or found[5])
+    )
+    return f"{before}{above}/{below}"
 
 
 def _unwrap(value: str) -> str:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message
-from mixtura.engine import answers
+from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Usage
+from mixtura.engine import agree, answers
 from mixtura.engine.context import Run
-from mixtura.errors import BrokenReplyError, MixturaError, ModelError, ModelGoneError, TimedOutError, TooLargeError
+from mixtura.errors import BrokenReplyError, ConfigError, ModelError, ModelGoneError, TimedOutError, TooLargeError
 from mixtura.events import Call, CallFailed, CallFinished, CallStarted, Draft, Failure, Role
 from mixtura.models.base import ModelCard
 from mixtura.recipe import Aggregator, Proposer
@@ -157,12 +157,28 @@ async def _once(
             provider, model, f"the prompt is about {size:,} tokens and the model reads at most {window:,}; not sent"
         )
     try:
-        return await served.chat.chat(asked, emit=emit, deadline=until)
-    except MixturaError:
+        # A user's own model need not have been checked against the types.
+        completion: object = await served.chat.chat(asked, emit=emit, deadline=until)
+    except (ModelError, ConfigError):
         raise
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody stopped this call: the model's own task was cancelled inside it.
+        raise BrokenReplyError(provider, model, "the model cancelled its own call") from None
     except Exception as error:
         # A ChatModel may be a user's own: whatever it raises costs this call, never its siblings.
         raise BrokenReplyError(provider, model, f"the model raised {type(error).__name__}: {error}") from error
+    if not isinstance(completion, Completion) or not _is_whole(completion):
+        raise BrokenReplyError(provider, model, f"the model returned {type(completion).__name__}, no whole Completion")
+    return completion
+
+
+def _is_whole(completion: Completion) -> bool:
+    text: object = completion.text
+    usage: object = completion.usage
+    return isinstance(text, str) and isinstance(usage, Usage)
 
 
 def characters(messages: Sequence[Message]) -> int:
@@ -210,7 +226,7 @@ def draft(number: int, ask: Ask, completion: Completion, *, lenient: bool = Fals
         **_common(number, ask, completion),
         layer=ask.layer,
         weight=ask.seat.weight if isinstance(ask.seat, Proposer) else 1.0,
-        choice=answers.extract(completion.text, lenient=lenient),
+        choice="" if agree.refuses(completion.text) else answers.extract(completion.text, lenient=lenient),
     )
 
 

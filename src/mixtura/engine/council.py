@@ -12,7 +12,8 @@ from mixtura.errors import ModelError
 from mixtura.events import Draft
 from mixtura.recipe import Proposer
 
-_LETTER = re.compile(r"[A-Z]\d*")
+_LETTER = re.compile(r"\b[A-Z]\d*\b")
+_NOUN = re.compile(r"\b(?:answer|draft|response|option)s?\b", re.IGNORECASE)
 
 
 class Ranking(NamedTuple):
@@ -77,7 +78,9 @@ def parse_ranking(text: str, tag: str, count: int) -> list[int]:
     if not found:
         return []
     by_label = {prompts.label(place): place for place in range(count)}
-    places = list(dict.fromkeys(by_label[word] for word in _LETTER.findall(found[-1]) if word in by_label))
+    places = list(
+        dict.fromkeys(by_label[word] for word in _LETTER.findall(_NOUN.sub("", found[-1])) if word in by_label)
+    )
     return places if 2 * len(places) >= count else []
 
 

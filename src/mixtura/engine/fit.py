@@ -43,7 +43,7 @@ def trim(texts: Sequence[str], budget: int | None) -> tuple[list[str], dict[int,
         return list(texts), {}
     kept, left_out = [], {}
     for place, (text, size, share) in enumerate(zip(texts, sizes, fair_shares(sizes, budget), strict=True)):
-        if size <= share:
+        if size <= max(share, _LEAST):
             kept.append(text)
             continue
         keep = int(len(text) * max(share - _LEAST // 4, _LEAST) / size)

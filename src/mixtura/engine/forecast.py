@@ -8,7 +8,7 @@ from mixtura.chat import Message, Usage
 from mixtura.engine import calls, prompts
 from mixtura.engine.context import RunOptions
 from mixtura.events import Role
-from mixtura.models.base import Models
+from mixtura.models.base import ModelCard, Models
 from mixtura.recipe import Recipe
 from mixtura.tokens import estimate_messages, estimate_tokens
 
@@ -50,24 +50,21 @@ def forecast(recipe: Recipe, conversation: Sequence[Message], models: Models, op
     drafts = 0
 
     def add(role: Role, seat: calls.Seat, count: int, prompt: int) -> int:
-        card = models.card(seat.provider, seat.model)
-        output = calls.max_tokens(seat, card, role) or _UNKNOWN_OUTPUT
-        if card.window is not None:
-            prompt = min(prompt, card.window)
-        usage = Usage(prompt_tokens=prompt * count, completion_tokens=output * count)
-        cost = card.price.cost(usage) if card.price else None
+        asked = [_of(seat, models.card(seat.provider, model), role, prompt) for model in _models(seat, recipe, models)]
+        prices = [cost for _, cost in asked if cost is not None]
+        usage = max((usage for usage, _ in asked), key=lambda usage: usage.completion_tokens)
         rows.append(
             ForecastRow(
                 role=role,
                 model=seat.model,
                 provider=seat.provider,
                 count=count,
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
-                cost=cost,
+                prompt_tokens=usage.prompt_tokens * count,
+                completion_tokens=usage.completion_tokens * count,
+                cost=max(prices) * count if len(prices) == len(asked) else None,
             )
         )
-        return usage.completion_tokens
+        return usage.completion_tokens * count
 
     synthesis = estimate_tokens(prompts.SYNTHESIZE)
     for layer in recipe.layers:
@@ -82,7 +79,7 @@ def forecast(recipe: Recipe, conversation: Sequence[Message], models: Models, op
     if aggregator is not None:
         prompt = base + drafts + synthesis
         if aggregator.kind == "rank":
-            for proposer in recipe.layers[-1].proposers:
+            for proposer in (*recipe.layers[-1].proposers, *(recipe.escalate.proposers if recipe.escalate else ())):
                 add("reviewer", proposer, proposer.samples, prompt)
         if aggregator.model:
             add("selector" if aggregator.kind == "select" else "aggregator", aggregator, 1, prompt)
@@ -95,3 +92,24 @@ def forecast(recipe: Recipe, conversation: Sequence[Message], models: Models, op
         unpriced=sorted({row.model for row in rows if row.cost is None}),
         rows=rows,
     )
+
+
+def _models(seat: calls.Seat, recipe: Recipe, models: Models) -> list[str]:
+    """Return every id that may answer for a seat: its own, and those that may take its place."""
+    found = [seat.model]
+    while True:
+        following = recipe.policy.substitutes.get(found[-1])
+        if following is None and recipe.policy.substitute:
+            following = models.replacement(seat.provider, found[-1])
+        if following is None or following in found:
+            return found
+        found.append(following)
+
+
+def _of(seat: calls.Seat, card: ModelCard, role: Role, prompt: int) -> tuple[Usage, float | None]:
+    """Return what one call of a seat takes at most of the model of `card`, and its dollars."""
+    if card.window is not None:
+        prompt = min(prompt, card.window)
+    output = calls.max_tokens(seat, card, role) or _UNKNOWN_OUTPUT
+    usage = Usage(prompt_tokens=prompt, completion_tokens=output)
+    return usage, card.price.cost(usage) if card.price else None

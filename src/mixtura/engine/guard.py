@@ -16,9 +16,9 @@ _LEAD_IN = re.compile(
     r"|after (?:\w+ly )?(?:reviewing|considering|comparing|examining|analy[sz]ing|reading)"
     r"|(?:by )?(?:\w+ly )?(?:combining|synthesi[sz]ing|merging|reviewing|comparing)"
     r"|given|from|considering|looking at|across)"
-    rf"\s+(?:\w+\s+){{0,4}}?{_DRAFTS}\b[^.,:\n]{{0,60}}[,:.]\s*"
+    rf"\s+(?:\w+\s+){{0,4}}?{_DRAFTS}\b[^.,:\n]{{0,60}}[,:.]"
     r"|here(?:'s| is) (?:the|a|my) (?:\w+ ){0,3}?(?:synthesi[sz]ed|combined|merged|consolidated|final|best)"
-    r" (?:\w+ ){0,2}?(?:answer|response)[^.,:\n]{0,60}[,:.]\s*)",
+    r" (?:\w+ ){0,2}?(?:answer|response)[^.,:\n]{0,60}[,:.])",
     re.IGNORECASE,
 )
 _MENTION = re.compile(
@@ -48,10 +48,16 @@ def problem(completion: Completion, drafts: Sequence[Draft]) -> str:
 def without_lead_in(text: str) -> str:
     """Return `text` without an opening like "Based on the drafts, "; unchanged when it has none."""
     found = _LEAD_IN.match(text)
-    if found is None or found.end() >= len(text.rstrip()):
+    if found is None or not text[found.end() :].strip():
         return text
-    rest = text[found.end() :].lstrip()
-    return rest[:1].upper() + rest[1:]
+    rest = text[found.end() :]
+    if "\n" in rest[: len(rest) - len(rest.lstrip())]:
+        # What begins on a line of its own keeps its indentation: it may be code.
+        return re.sub(r"^[ \t]*\n(?:[ \t]*\n)*", "", rest)
+    rest = rest.lstrip()
+    # "use" becomes "Use"; "iPhone" and code stay as they are.
+    plain = re.match(r"[a-z]+(?![\w(.=])", rest)
+    return rest[:1].upper() + rest[1:] if plain else rest
 
 
 def mentions_drafts(text: str, conversation: str) -> bool:
@@ -112,4 +118,7 @@ def _may_be_lead_in(held: str) -> bool:
         return False
     found = _LEAD_IN.match(held)
     # A lead-in that is whole needs the text behind it; one that is not can still become one up to a full stop.
-    return found.end() >= len(held.rstrip()) if found else not re.search(r"[.:\n]", held.strip())
+    if found:
+        # Whether the next word takes a capital shows where it ends.
+        return re.search(r"\S\s", held[found.end() :]) is None
+    return not re.search(r"[.:\n]", held.strip())

@@ -64,8 +64,8 @@ async def drive(
         # Whatever ends a run, listeners hear that it ended; then it goes on to the caller.
         run.say(RunFinished(at=run.now, status="failed", error=_last_words(error)))
         raise
-    if options.watched and not outcome.said:
-        run.say(AnswerDelta(at=run.now, text=outcome.text, reasoning=outcome.reasoning))
+    if options.watched and outcome.text and not outcome.said:
+        run.say(AnswerDelta(at=run.now, text=outcome.text))
     run.say(
         AnswerFinished(
             at=run.now,
@@ -124,7 +124,8 @@ async def _answer(run: Run) -> Outcome:
     if recipe.aggregator is None and len(recipe.layers) == 1 and len(seats) == 1:
         return await _single(run, seats[0])
     drafts, errors = await _layers(run)
-    if drafts and recipe.aggregator is not None and (recipe.policy.stop_when_agree or recipe.escalate):
+    may_stop = recipe.policy.stop_when_agree or recipe.escalate is not None
+    if drafts and recipe.aggregator is not None and may_stop and not run.options.chat.tools:
         counted = agree.tally(drafts)
         if counted.unanimous:
             run.decide("agreed", f"all {len(drafts)} drafts end in {counted.winner!r}", winner=counted.winner)

@@ -47,7 +47,9 @@ _KEY_CODES = frozenset({"invalid_api_key", "permissions_error"})
 _GENERATION_CODES = frozenset({"tool_use_failed", "json_validate_failed"})
 _BUSY_STATUS = frozenset({408, 409, 425, 498})
 _GONE_TEXT = re.compile(
-    r"\bmodel\b.{0,200}?\b(?:not found|does not exist|not exist|decommissioned|unknown)", re.IGNORECASE | re.DOTALL
+    r"\bmodel\b[^.]{0,20}?\S{0,100}?[^.]{0,20}?\b(?:not found|does not exist|not exist|decommissioned)"
+    r"|\bunknown model\b",
+    re.IGNORECASE,
 )
 _TOO_LONG_TEXT = re.compile(
     r"maximum context length|context (?:length|window|size)[^.]{0,40}exceed|exceeds? the (?:available )?context",
@@ -104,7 +106,9 @@ class Failures:
         said = said._replace(text=said.text[:_READ])
         text = _cut(said.text) or f"status {status} without a word"
         code, kind = said.code, said.type
-        if code in _GONE_CODES or (status in (400, 404) and _GONE_TEXT.search(said.text)):
+        # A code says what it is; only without one the words are asked.
+        wordless = not code or code in ("not_found", "NOT_FOUND")
+        if code in _GONE_CODES or (wordless and status in (400, 404) and _GONE_TEXT.search(said.text)):
             return self._gone(model, status, said, text)
         if code in _MONEY_CODES or status == 402:
             return self._make(UnauthorizedError, model, f"{text}; the account has no budget left for it", status, said)

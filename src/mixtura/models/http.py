@@ -211,13 +211,16 @@ async def _streamed(reply: "aiohttp.ClientResponse", request: ChatRequest, emit:
 
 async def _let_end(reply: "aiohttp.ClientResponse") -> None:
     """Give a finished stream the moment it needs to end, so that its connection can be used again."""
+    from aiohttp import ClientError
+
     if reply.content.at_eof():
         return
     try:
         async with asyncio.timeout(_LINGER_SECONDS):
             while await reply.content.readany():
                 pass
-    except TimeoutError:
+    except (TimeoutError, ClientError, OSError):
+        # The answer is whole: how its connection ends costs the connection only.
         reply.close()
 
 

@@ -52,6 +52,7 @@ class SdkClient:
         self.synchronous = not _is_async(client, self.create)
         self.errors = _errors_of(client)
         self._names = _parameters(self.create)
+        self.takes_timeout = "timeout" in self._names
 
     def model(self, dialect: Dialect, failures: Failures) -> "SdkModel":
         """Return the model that calls through this client."""
@@ -81,6 +82,9 @@ class SdkModel:
         """Answer `request`, streamed if somebody watches. See `ChatModel.chat`."""
         arguments = self._client.arguments(request, self._dialect, stream=emit is not None)
         begun = asyncio.get_running_loop().time()
+        if self._client.synchronous and deadline is not None and self._client.takes_timeout:
+            # Nothing can be called off in a thread: the client has to let go of the connection by itself.
+            arguments["timeout"] = max(0.05, deadline - begun)
         try:
             if emit is not None:
                 return await self._streamed(request, arguments, emit, begun)

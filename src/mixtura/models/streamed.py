@@ -30,6 +30,7 @@ class StreamedReply:
         self._message = WireMessage()
         self._whole = WireReply()
         self._usage: WireUsage | None = None
+        self._chosen = False
         self._finish: str | None = None
 
     def take(self, event: ServerEvent) -> Delta | None:
@@ -60,6 +61,7 @@ class StreamedReply:
         if not chunk.choices:
             return None
         choice = chunk.choices[0]
+        self._chosen = True
         if choice.finish_reason is not None:
             self._finish = choice.finish_reason
         delta = choice.delta or choice.message
@@ -84,6 +86,8 @@ class StreamedReply:
         """
         if self._finish is None and not self.done:
             raise WireError("the stream stopped before the answer was whole")
+        if not self._chosen:
+            raise WireError("a stream without choices")
         message, whole = self._message, self._whole
         message.content = "".join(self._text)
         message.reasoning = "".join(self._reasoning)

@@ -7,7 +7,7 @@ Some providers deliver thinking in a field of its own; others leave `<think>...<
     at the start of a line           opens reasoning, closed or not
     inside a line                    opens reasoning if a closing tag follows; else it is text
     in a code fence, after a `       is text
-    a closing tag nothing opened     all before it was reasoning
+    a closing tag nothing opened     all before it was reasoning, unless nothing comes behind it
 """
 
 import re
@@ -44,6 +44,8 @@ class ThinkSplitter:
         # Reasoning was taken off the front: the white space around it is not the answer's.
         self._trim = False
         self._spoken = False
+        # The answer that a closing tag nothing opened has made reasoning.
+        self._stray: list[str] | None = None
         # The tag and what followed, while it is open whether an inline tag gets closed.
         self._held: list[str] = []
 
@@ -74,7 +76,12 @@ class ThinkSplitter:
             rest = "".join(self._held) + rest
             self._held.clear()
             self._state = "text"
-        return Delta(delta.text + self._say(rest, seen=True), delta.reasoning)
+        said = Delta(delta.text + self._say(rest, seen=True), delta.reasoning)
+        if self._stray is not None and not self.text.strip():
+            # Nothing came behind that tag: what stood before it is all there is, so it is the answer after all.
+            self._blocks = [block for block in self._blocks if block is not self._stray]
+            self._text = self._stray
+        return said
 
     def _work(self) -> Delta:
         texts: list[str] = []
@@ -142,6 +149,7 @@ class ThinkSplitter:
             self._open()
             thoughts.extend(self._think(piece) for piece in inside)
         elif self._text:
+            self._stray = self._text
             self._blocks.append(self._text)
             self._text = []
             self._trim = True
