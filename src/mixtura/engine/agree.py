@@ -56,6 +56,9 @@ def identical(drafts: Sequence[Draft]) -> bool:
     return all(draft.text.strip() == first for draft in drafts[1:])
 
 
+_MOST = 600
+# What is in every refusal; it spares nearly every draft the long pattern.
+_NEGATION = re.compile(r"n['’]t|cannot|can not|cant |will not|unable|not able", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"^\W*(?:i['’]?m (?:very |really )?sorry|sorry|apologies|unfortunately|as an ai\b[^.]{0,60})?[\s,.;:!-]*(?:but )?"
     r"i(?: am|'m|’m)? ?"
@@ -69,7 +72,9 @@ _REFUSAL = re.compile(
 def refuses(text: str) -> bool:
     """Say whether `text` is a refusal rather than an answer: it opens with one and says little else."""
     bare = text.strip()
-    return len(bare) < 600 and _REFUSAL.match(bare) is not None and not answers.states(bare)
+    if len(bare) >= _MOST or not _NEGATION.search(bare, 0, 200):
+        return False
+    return _REFUSAL.match(bare) is not None and not answers.states(bare)
 
 
 def best(drafts: Sequence[Draft]) -> tuple[int, str]:
