@@ -65,8 +65,9 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
         Recipe.load(tmp_path / "latin.toml")
 
 
-def test_a_recipe_of_your_own_is_read_from_its_path(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(GOOD, "utf-8")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_recipe_of_your_own_is_read_from_its_path(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "mine.toml").write_text(GOOD, encoding)
     assert Recipe.named(str(tmp_path / "mine.toml")).layers[0].proposers[0].model == "a"
 
 

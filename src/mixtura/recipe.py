@@ -219,7 +219,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
             RecipeError: the file cannot be read, or is not a recipe.
         """
         try:
-            return cls.from_toml(Path(path).read_text("utf-8"), str(path))
+            # Some editors begin a file with a mark that TOML does not know.
+            return cls.from_toml(Path(path).read_text("utf-8-sig"), str(path))
         except OSError as error:
             raise RecipeError(str(path), f"cannot be read: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
@@ -237,7 +238,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         if name.endswith(".toml") or "/" in name:
             return cls.load(name)
         near = difflib.get_close_matches(name, recipe_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"built in are {', '.join(recipe_names())}"
+        hint = f"did you mean {near[0]!r}?" if near else f"built in are {', '.join(recipe_names())}."
         raise RecipeError(name, f"no such recipe; {hint} A path to a .toml file works too")
 
     def to_toml(self) -> str:

@@ -142,8 +142,8 @@ class Catalog:
             return self.providers[name]
         except KeyError:
             near = difflib.get_close_matches(name, self.providers, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(self.providers))}"
-            raise ConfigError(f"unknown provider {name!r}: {hint}; a base URL works too") from None
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(self.providers))}."
+            raise ConfigError(f"unknown provider {name!r}: {hint} A base URL works too") from None
 
     def models(self, provider: str | None = None) -> list[CatalogModel]:
         """Return every model, or those of one provider, in the catalogue's order."""
