@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from mixtura.chat import ChatRequest, JsonObject, Message
-from mixtura.errors import ConfigError, MissingKeyError, ModelGoneError
+from mixtura.errors import ConfigError, MissingKeyError, ModelGoneError, UnreachableError
 from mixtura.models.base import ModelCard
 from mixtura.models.catalog import Catalog, CatalogModel, Provider
 from mixtura.models.pool import close_pool
@@ -250,3 +250,14 @@ async def test_a_provider_s_own_list_of_models_is_read() -> None:
     async with served(handler) as url:
         registry = ModelRegistry(env={"GROQ_API_KEY": "k", "GROQ_BASE_URL": url})
         assert await registry.list_models("groq") == [{"id": "a", "active": True}]
+
+
+@pytest.mark.parametrize("proxy", ["http://user:secret@127.0.0.1:1", "http://nowhere.invalid:3128"])
+async def test_a_proxy_that_cannot_be_reached_is_named_without_its_password(proxy: str) -> None:
+    env = {"GROQ_API_KEY": "gsk_x", "GROQ_BASE_URL": "http://127.0.0.1:9", "HTTP_PROXY": proxy}
+    registry = ModelRegistry(env=env, policy=RetryPolicy(attempts=1))
+    request = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
+    with pytest.raises(UnreachableError) as caught:
+        await registry.find("groq", "m").chat.chat(request)
+    assert f"the proxy {proxy.rpartition('@')[2].removeprefix('http://')} cannot be reached" in str(caught.value)
+    assert "secret" not in str(caught.value)

@@ -372,3 +372,9 @@ def test_faults_are_read_from_a_file(tmp_path: Path) -> None:
         parse_faults(str(path))
     with pytest.raises(ConfigError, match="cannot be read as faults"):
         parse_faults(str(tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize("text", ["429%200", "429%0", "429@0", "429@3-1", "429=abc", "429=61s"])
+def test_a_fault_that_can_never_be_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=f"fault {text!r}"):
+        parse_faults(text)

@@ -240,12 +240,16 @@ def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelErr
 
     host = endpoint.url.partition("://")[2].partition("/")[0]
     match problem:
-        case aiohttp.ClientConnectorDNSError():
-            text = f"the name {host!r} could not be resolved; check the network connection and the base URL"
         case aiohttp.ClientConnectorCertificateError():
             text = f"the TLS certificate of {host} was not accepted; check the base URL, the clock and the proxy"
         case aiohttp.ClientSSLError():
             text = f"no TLS connection to {host} could be made; is it https:// where http:// is meant?"
+        case aiohttp.ClientConnectorError() | aiohttp.InvalidURL() if endpoint.proxy is not None:
+            # Its user name and password stay out of the sentence.
+            proxy = endpoint.proxy.partition("://")[2].rpartition("@")[2] or "that is set"
+            text = f"the proxy {proxy} cannot be reached; check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
+        case aiohttp.ClientConnectorDNSError():
+            text = f"the name {host!r} could not be resolved; check the network connection and the base URL"
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             text = f"the proxy did not let the call through to {host}; check HTTPS_PROXY and NO_PROXY"
         case aiohttp.ClientConnectorError():

@@ -80,12 +80,17 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        dated = self.kind == "429" and self.value.startswith("date")
-        number = self.value.removeprefix("date") if dated else self.value if self.kind in _VALUES else ""
-        try:
-            float(number or 0)
-        except ValueError:
-            raise ValueError(f"fault {self.kind!r} takes a number, not {number!r}") from None
+        if self.kind in _VALUES and self.value:
+            try:
+                float(self.value)
+            except ValueError:
+                raise ValueError(f"fault {self.kind!r} takes a number, not {self.value!r}") from None
+        if self.kind == "429" and not re.fullmatch(r"(?:none|date(?:\+\d+\.?\d*)?|\d+\.?\d*)?", self.value):
+            raise ValueError(f"fault '429' takes seconds, none or date+SECONDS, not {self.value!r}")
+        if self.first is not None and (self.first < 1 or (self.last or self.first) < self.first):
+            raise ValueError(f"calls count from 1 and ranges upwards, not {self.first}-{self.last or ''}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"a share is above 0 and up to 100 %, not {self.share:.0%}")
 
     @property
     def number(self) -> float:
