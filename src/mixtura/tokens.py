@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from mixtura.chat import Message
 
 # English prose runs at about 4 characters a token, code and numbers at about 3; other scripts at 1 to 2.
-# Measured on the recorded Groq usage the chat template adds 3 to 5 tokens a message, and some models a
-# system text of their own (gpt-oss: about 60).
+# A chat template adds a few tokens a message, and some models a system text of their own, which is not counted here:
+# an estimate, replaced by the reported usage once a call is done.
 _ASCII_PER_TOKEN = 3.6
 _OTHER_PER_TOKEN = 1.4
 _PER_MESSAGE = 5

@@ -56,77 +56,14 @@ _QUANTITY = re.compile(
 )
 _MIXED = re.compile(r"([-+]?)(\d+)\s+(\d+)\s?/\s?(\d+)")
 _UNITS = frozenset(
-    (
-        *(
-            "%",
-            "°",
-            "km",
-            "m",
-            "cm",
-            "mm",
-            "mi",
-            "ft",
-            "in",
-            "yd",
-            "kg",
-            "g",
-            "mg",
-            "lb",
-            "lbs",
-            "oz",
-            "t",
-            "l",
-            "ml",
-            "s",
-        ),
-        *(
-            "h",
-            "hr",
-            "hrs",
-            "min",
-            "mins",
-            "sec",
-            "d",
-            "mph",
-            "kmh",
-            "gb",
-            "mb",
-            "kb",
-            "w",
-            "kw",
-            "kwh",
-            "v",
-            "j",
-            "n",
-            "hz",
-        ),
-        *("m²", "cm²", "km²", "m³", "cm³", "m^2", "cm^2", "km/h", "m/s", "usd", "eur"),
-    )
+    "% ° km m cm mm mi ft in yd kg g mg lb lbs oz t l ml s h hr hrs min mins sec d mph kmh gb mb kb w kw kwh v j n hz "  # noqa: SIM905
+    "m² cm² km² m³ cm³ m^2 cm^2 km/h m/s usd eur".split()
 )
 _WORDS = re.compile(r"[a-z]+(?:[ -][a-z]+){0,5}")
 # Words behind a number that make it another number, time or list.
 _NOT_UNITS = frozenset(
-    (
-        *(
-            "am",
-            "pm",
-            "and",
-            "or",
-            "to",
-            "x",
-            "times",
-            "plus",
-            "minus",
-            "divided",
-            "over",
-            "squared",
-            "cubed",
-            "pi",
-            "th",
-        ),
-        *("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november"),
-        *("december", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "bc", "ad"),
-    )
+    "am pm and or to x times plus minus divided over squared cubed pi th january february march april may june july "  # noqa: SIM905
+    "august september october november december jan feb mar apr jun jul aug sep sept oct nov dec bc ad".split()
 )
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
