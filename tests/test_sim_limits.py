@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from mixtura.models.catalog import Limits
+from mixtura.limits.window import Limits
 from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
 from mixtura.sim.bodies import organisation_id
 from mixtura.virtual import run_virtual

@@ -9,7 +9,7 @@ import groq
 import openai
 import pytest
 
-from mixtura.models.catalog import Limits
+from mixtura.limits.window import Limits
 from mixtura.sim import Call, Reply, SimOptions, SimulatedCloud, simulated_cloud
 from mixtura.sim.replies import SIMULATED
 

@@ -22,7 +22,8 @@ from bench.tutorial.asking import (
 )
 from mixtura import Answer, Layer, Mixture, NoAnswerError, Proposer, Recipe
 from mixtura.chat import JsonObject
-from mixtura.models.catalog import Catalog, Limits, Plan
+from mixtura.limits.window import Limits
+from mixtura.models.catalog import Catalog, Plan
 from mixtura.sim import Reply, SimOptions, SimulatedCloud
 
 WRITTEN = dt.date(2026, 3, 15)

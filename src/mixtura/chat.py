@@ -3,7 +3,7 @@
 Field names follow the OpenAI wire where one exists, so that a reader needs one vocabulary.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -46,7 +46,11 @@ class ChatOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One call to one model. `max_tokens` counts reasoning too; None leaves it to the provider."""
+    """One call to one model. `max_tokens` counts reasoning too; None leaves it to the provider.
+
+    `hold` is the room in rate limits that was promised to the run this call belongs to (`limits.admission.Hold`); a
+    model that keeps no limits has no use for it.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -56,6 +60,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     reasoning_effort: str | None = None
     options: ChatOptions = ChatOptions()
+    hold: object | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,8 +117,20 @@ class Delta(msgspec.Struct, frozen=True):
     reasoning: str = ""
 
 
+class Told(NamedTuple):
+    """What headers say of limits: requests per day and tokens per minute, each limit and rest; None: not said."""
+
+    request_limit: float | None = None
+    requests_left: float | None = None
+    token_limit: float | None = None
+    tokens_left: float | None = None
+
+
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole reply. `text` may be empty; `cost` is dollars, None when no price is known."""
+    """A whole reply. `text` may be empty; `cost` is dollars, None when no price is known.
+
+    `wasted` is what attempts before this one took, for a provider bills those as well; `cost` holds it too.
+    """
 
     model: str
     text: str
@@ -129,3 +146,5 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     extra: JsonObject = {}
+    wasted: Usage | None = None
+    told: Told | None = None

@@ -6,6 +6,7 @@ MixturaError
 │   ├── MissingKeyError     ... an API key is not set
 │   └── InputError          ... the question or conversation itself
 ├── BudgetError             the run would cost more than allowed; nothing was sent
+│   └── DailyBudgetError    ... more than is left for today: wait for the next day, or allow more
 ├── DeadlineError           the time the caller gave was over before anything could be answered
 ├── ModelError              one call to one model failed; `.action` says what a run does about it
 │   ├── UnreachableError    retry       no connection, or it broke
@@ -21,9 +22,10 @@ MixturaError
 └── NoAnswerError           a run ended without one usable draft; `.failures` says why for each call
 """
 
+import math
 import re
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 Action = Literal["retry", "wait", "substitute", "drop"]
 
@@ -90,11 +92,48 @@ class BudgetError(MixturaError):
         )
 
 
+class DailyBudgetError(BudgetError):
+    """The run could cost `worst` dollars, more than is left of the `allowed` dollars a day; nothing was sent.
+
+    Attributes:
+        spent: dollars that today's settled runs cost.
+        reserved: dollars that runs not yet settled could cost.
+        seconds_left: seconds until the next day begins.
+    """
+
+    exit_code = 75
+
+    def __init__(self, worst: float, allowed: float, spent: float, reserved: float, seconds_left: float) -> None:
+        self.worst: float = worst
+        self.allowed = allowed
+        self.spent = spent
+        self.reserved = reserved
+        self.seconds_left = seconds_left
+        left = max(0.0, allowed - spent - reserved)
+        # Rounded up: whoever waits as long as told is not a few seconds early.
+        hours, minutes = divmod(math.ceil(max(0.0, seconds_left) / 60), 60)
+        wait = f"{hours} h {minutes} min" if hours else f"{minutes} min"
+        # Not BudgetError's sentence: max_cost would change nothing here.
+        super(BudgetError, self).__init__(
+            f"the run could cost up to ${worst:.6f} and ${left:.6f} is left of today's ${allowed:.6f} "
+            f"(${spent:.6f} spent, ${reserved:.6f} reserved by runs not settled); nothing was sent: "
+            f"raise MIXTURA_DAILY_BUDGET, or wait {wait} until the next day begins (00:00 UTC)"
+        )
+
+
 class DeadlineError(MixturaError):
     """The deadline passed before the run had anything to answer with; `answer` as in `NoAnswerError`."""
 
     exit_code = 75
     answer: object | None = None
+
+
+class Exceeded(NamedTuple):
+    """The window that a refused call did not fit, in its own units: `dimension` is rpm, rpd, tpm or tpd."""
+
+    dimension: str
+    limit: float
+    used: float | None = None
 
 
 class ModelError(MixturaError):
@@ -105,6 +144,9 @@ class ModelError(MixturaError):
         code: the provider's own error code, or "".
         retry_after: seconds the provider asks to wait, or None.
         attempts: how often it was tried.
+        exceeded: the rate limit it did not fit, where the provider names one.
+        spent: prompt and completion tokens that the provider will bill all the same, as estimated; None for none.
+        sent: whether the provider was asked at all.
     """
 
     action: ClassVar[Action] = "drop"
@@ -127,6 +169,9 @@ class ModelError(MixturaError):
         self.code = code
         self.retry_after = retry_after
         self.attempts = attempts
+        self.exceeded: Exceeded | None = None
+        self.spent: tuple[int, int] | None = None
+        self.sent = True
         self.reason = scrub(message)
         super().__init__(f"{model} on {provider}: {self.reason}")
 

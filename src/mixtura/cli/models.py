@@ -11,7 +11,8 @@ import msgspec
 from mixtura.cli.common import json_option, table, today, write_json, write_text
 from mixtura.columns import one_line
 from mixtura.errors import MissingKeyError, MixturaError
-from mixtura.models.catalog import Catalog, CatalogModel, Limits
+from mixtura.limits.window import Limits
+from mixtura.models.catalog import Catalog, CatalogModel
 from mixtura.models.registry import ModelRegistry
 
 _DISPENSABLE = ("checked", "effort", "free plan", "max out", "instead", "window", "$ in", "$ out")

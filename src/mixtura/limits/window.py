@@ -4,19 +4,43 @@ A window of `limit` units per `seconds` is a bucket whose level sinks by `limit 
 to the digit against recorded headers: 14,400 requests a day with one used reads "14399 left, reset 6s", and
 13 tokens of 6,000 a minute read "5987 left, reset 130ms".
 
-Every method takes `now`, in seconds of any clock that does not go back, so that nothing here knows a clock.
+Every method takes `now`, in seconds of any clock, so that nothing here knows one; a clock that is set back costs
+no more than what would have drained in between.
 """
 
 import math
 import re
+from typing import Literal
 
 import msgspec
 
+# A clock set back by more than this (seconds) is a new clock; less is two threads reading it at the same time.
+_SET_BACK = 1.0
 # Less than this much of a unit is float dust, not a use: a caller who waits exactly as long as told must fit.
 _DUST = 1e-6
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Requests and tokens per minute and per day; None means no such limit is known."""
+
+    rpm: int | None = None
+    rpd: int | None = None
+    tpm: int | None = None
+    tpd: int | None = None
+
+
+Dimension = Literal["rpm", "rpd", "tpm", "tpd"]
+
+DIMENSIONS: dict[Dimension, tuple[str, float]] = {
+    "rpm": ("requests per minute", 60.0),
+    "rpd": ("requests per day", 86_400.0),
+    "tpm": ("tokens per minute", 60.0),
+    "tpd": ("tokens per day", 86_400.0),
+}
+"""Each window's name in words, and its length in seconds."""
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -59,6 +83,9 @@ class Bucket:
 
     def level(self, now: float) -> float:
         """Return the units in use at `now`."""
+        if now < self._at - _SET_BACK:
+            # Somebody set the clock back: what is used drains from here on, instead of not at all until then.
+            self._at = now
         return self.window.sunk(self._level, now - self._at) if self._level else 0.0
 
     def used(self, now: float) -> int:

@@ -6,6 +6,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Usage
+from mixtura.limits.account import Account
+from mixtura.limits.admission import Limiter
+from mixtura.limits.window import Limits
 
 Emit = Callable[[Delta], None]
 
@@ -66,11 +69,34 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reasons: bool = False
 
 
+class Accounting(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the calls of one key and model are counted.
+
+    `key` names the account, `group` what all models of that provider and key share; neither shows the key itself.
+    `limits` are its windows as far as they are known, `known` whether somebody told them (else they are the
+    catalogue's guess), `plans` the limits of every plan.
+    """
+
+    key: str
+    group: str
+    limits: Limits | None = None
+    known: bool = False
+    plans: tuple[Limits, ...] = ()
+
+    def account(self, limiter: Limiter) -> Account:
+        """Return the account in `limiter`, opened if need be."""
+        account = limiter.accounts.get(self.key)
+        if account is None or (self.known and not account.known):
+            account = limiter.account(self.key, self.limits, known=self.known, plans=self.plans)
+        return account
+
+
 class Served(NamedTuple):
-    """A model ready to be called, and its card."""
+    """A model ready to be called, its card, and where its calls are counted (None: nowhere)."""
 
     chat: ChatModel
     card: ModelCard
+    accounting: Accounting | None = None
 
 
 class Models(Protocol):

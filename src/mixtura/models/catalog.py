@@ -12,23 +12,16 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from mixtura.errors import ConfigError
+from mixtura.limits.window import Limits
 from mixtura.models.base import ModelCard, Price
 
 Plan = Literal["free", "developer", "enterprise"]
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Requests and tokens per minute and per day; None means no such limit is known."""
-
-    rpm: int | None = None
-    rpd: int | None = None
-    tpm: int | None = None
-    tpd: int | None = None
+PLANS: tuple[Plan, ...] = get_args(Plan)
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -22,9 +22,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from mixtura.chat import Told
 from mixtura.errors import (
     BadGenerationError,
     BrokenReplyError,
+    Exceeded,
     ModelError,
     ModelGoneError,
     OverloadedError,
@@ -56,8 +58,17 @@ _TOO_LONG_TEXT = re.compile(
     re.IGNORECASE,
 )
 _ASKED = re.compile(r"\bLimit (\d+).*?\bRequested (\d+)", re.DOTALL)
+_EXCEEDED = re.compile(r"\b(requests|tokens) per (minute|day)\b[^:]{0,20}: Limit (\d+)(?:, Used (\d+))?", re.IGNORECASE)
 _TRY_AGAIN = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|ns|h|m|s))+)", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
+
+
+_LIMIT_HEADERS = (
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+)
 
 
 class _Said(NamedTuple):
@@ -141,7 +152,9 @@ class Failures:
         said: _Said,
         wait: float | None = None,
     ) -> ModelError:
-        return kind(self.provider, model, text, status=status, code=said.code, retry_after=wait)
+        error = kind(self.provider, model, text, status=status, code=said.code, retry_after=wait)
+        error.exceeded = exceeded(said.text)
+        return error
 
     def _key_hint(self, status: int) -> str:
         row = self._row
@@ -177,6 +190,22 @@ class Failures:
             status=status,
             code=said.code,
         )
+
+
+def exceeded(text: str) -> Exceeded | None:
+    """Return the window that a refusal's words name, and how full it is; None when they name none."""
+    found = _EXCEEDED.search(text)
+    if found is None:
+        return None
+    dimension = f"{found[1][0]}p{found[2][0]}".lower()
+    return Exceeded(dimension, float(found[3]), None if found[4] is None else float(found[4]))
+
+
+def told(headers: Mapping[str, str]) -> Told | None:
+    """Return what a reply's `x-ratelimit-*` headers say, None when there are none; what is no number is not said."""
+    if "x-ratelimit-limit-tokens" not in headers and "x-ratelimit-limit-requests" not in headers:
+        return None
+    return Told(*(_number(headers.get(name)) for name in _LIMIT_HEADERS))
 
 
 def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:

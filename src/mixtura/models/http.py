@@ -9,11 +9,12 @@ from mixtura._version import __version__
 from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing
 from mixtura.errors import ModelError, TimedOutError, UnreachableError
 from mixtura.models.base import Emit
-from mixtura.models.failures import Failures
+from mixtura.models.failures import Failures, told
 from mixtura.models.pool import CONNECT_SECONDS, current_pool
 from mixtura.models.sse import EventParser, LineTooLongError
 from mixtura.models.streamed import StreamedReply
 from mixtura.models.wire import Dialect, WireError, completion_from, decode_reply, encode_request
+from mixtura.tokens import estimate_messages
 
 if TYPE_CHECKING:
     import aiohttp
@@ -71,6 +72,8 @@ class HttpModel:
         assert self._url is not None
         clock = asyncio.get_running_loop().time
         begun = clock()
+        gathered = None if emit is None else StreamedReply(request)
+        answered = False
         try:
             reply = await session.post(
                 self._url,
@@ -82,24 +85,29 @@ class HttpModel:
             try:
                 if not 200 <= reply.status < 300:
                     raise self._failures.of_reply(request.model, reply.status, reply.headers, await _read(reply))
-                if emit is not None:
-                    return await _streamed(reply, request, emit, begun)
-                body = await _read(reply)
-                try:
-                    whole = decode_reply(body)
-                except WireError:
-                    return _unasked_stream(body, request, Timing(total=clock() - begun))
-                return completion_from(whole, request, Timing(total=clock() - begun))
+                answered = True
+                if emit is not None and gathered is not None:
+                    completion = await _streamed(reply, gathered, emit, begun)
+                else:
+                    completion = _whole(await _read(reply), request, clock() - begun)
+                limits = told(reply.headers)
+                return completion if limits is None else msgspec.structs.replace(completion, told=limits)
             except BaseException:
                 # Nothing reads on from here, cancelled callers included: the connection must not stay open.
                 reply.close()
                 raise
         except WireError as problem:
-            raise self._failures.of_wire(request.model, problem) from None
+            error = self._failures.of_wire(request.model, problem)
+            error.spent = _spent(request, gathered, answered=answered)
+            raise error from None
         except LineTooLongError as problem:
-            raise self._failures.of_wire(request.model, WireError(str(problem))) from None
+            error = self._failures.of_wire(request.model, WireError(str(problem)))
+            error.spent = _spent(request, gathered, answered=answered)
+            raise error from None
         except (ClientError, OSError) as problem:
-            raise _unreachable(self._endpoint, request.model, problem) from problem
+            error = _unreachable(self._endpoint, request.model, problem)
+            error.spent = _spent(request, gathered, answered=answered)
+            raise error from problem
 
 
 async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject]:
@@ -175,16 +183,32 @@ async def _read(reply: "aiohttp.ClientResponse") -> bytes:
     return b"".join(pieces)
 
 
-async def _streamed(reply: "aiohttp.ClientResponse", request: ChatRequest, emit: Emit, begun: float) -> Completion:
+def _whole(body: bytes, request: ChatRequest, seconds: float) -> Completion:
+    """Read a reply that was asked for in one piece."""
+    try:
+        whole = decode_reply(body)
+    except WireError:
+        return _unasked_stream(body, request, Timing(total=seconds))
+    return completion_from(whole, request, Timing(total=seconds))
+
+
+def _spent(request: ChatRequest, gathered: StreamedReply | None, *, answered: bool) -> tuple[int, int] | None:
+    """Return what a reply that broke off is billed for: what it took until then, None before it began."""
+    if not answered or (gathered is not None and not gathered.pieces):
+        return None
+    return estimate_messages(request.messages), 0 if gathered is None else gathered.pieces
+
+
+async def _streamed(reply: "aiohttp.ClientResponse", gathered: StreamedReply, emit: Emit, begun: float) -> Completion:
     """Read a streamed reply, telling `emit` each piece as it comes."""
-    clock = asyncio.get_running_loop().time
+    clock, request = asyncio.get_running_loop().time, gathered.request
     if not reply.headers.get("Content-Type", "").startswith("text/event-stream"):
         body = await _read(reply)
         now = clock() - begun
         completion = completion_from(decode_reply(body), request, Timing(total=now, first_token=now))
         emit(Delta(completion.text, completion.reasoning))
         return completion
-    parser, gathered = EventParser(), StreamedReply(request)
+    parser = EventParser()
     first: float | None = None
     size = 0
     async for piece in reply.content.iter_any():

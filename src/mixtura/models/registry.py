@@ -5,6 +5,7 @@ registry is made with.
 """
 
 import datetime as dt
+import hashlib
 import os
 import random
 import urllib.parse
@@ -14,10 +15,11 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, JsonObject
 from mixtura.errors import ConfigError, MissingKeyError
-from mixtura.models.base import ChatModel, Emit, ModelCard, Price, Served
-from mixtura.models.catalog import Catalog, Provider
+from mixtura.models.base import Accounting, ChatModel, Emit, ModelCard, Price, Served
+from mixtura.models.catalog import PLANS, Catalog, CatalogModel, Plan, Provider
 from mixtura.models.failures import Failures
 from mixtura.models.http import Endpoint, HttpModel, list_models
+from mixtura.models.limited import Limited
 from mixtura.models.retry import Retrying, RetryPolicy
 from mixtura.models.sdk import SdkClient
 from mixtura.models.thinking import ThinkingApart
@@ -36,7 +38,10 @@ class Priced:
     ) -> Completion:
         """Answer `request`. See `ChatModel.chat`."""
         completion = await self._model.chat(request, emit=emit, deadline=deadline)
-        return msgspec.structs.replace(completion, cost=self._price.cost(completion.usage))
+        cost = self._price.cost(completion.usage)
+        if completion.wasted is not None:
+            cost += self._price.cost(completion.wasted)
+        return msgspec.structs.replace(completion, cost=cost)
 
 
 class ModelRegistry:
@@ -49,6 +54,11 @@ class ModelRegistry:
         rng: jitters the pauses between attempts.
         policy: how often a failed call is tried.
         today: the day by which models are alive or gone.
+        plan: the plan of the keys, whose limits are then kept from the first call on; None takes MIXTURA_PLAN from
+            `env`, and without it the free plan's are a guess until the first reply tells better.
+
+    Raises:
+        ConfigError: no such plan.
     """
 
     def __init__(
@@ -60,9 +70,11 @@ class ModelRegistry:
         rng: random.Random | None = None,
         policy: RetryPolicy | None = None,
         today: Callable[[], dt.date] = dt.date.today,
+        plan: str | None = None,
     ) -> None:
         self.catalog = catalog or Catalog.load()
         self._env = os.environ if env is None else env
+        self.plan = _plan(plan, self._env)
         self._client = None if client is None else SdkClient(client)
         self._rng = rng or random.Random()
         self._policy = policy or RetryPolicy()
@@ -129,14 +141,36 @@ class ModelRegistry:
         dialect = Dialect.of(self.catalog.provider(provider), row)
         chat: ChatModel
         if self._client is None:
-            chat = HttpModel(self.endpoint(provider), dialect, self._failures(provider))
+            endpoint = self.endpoint(provider)
+            whose = f"{endpoint.url} {endpoint.key}"
+            chat = HttpModel(endpoint, dialect, self._failures(provider))
         else:
+            whose = self._client.whose
             chat = self._client.model(dialect, self._failures(provider))
+        accounting = self._accounting(provider, model, whose, row)
+        chat = Limited(chat, provider, accounting)
         chat = ThinkingApart(Retrying(chat, self._policy, self._rng))
         card = self.card(provider, model)
         if card.price is not None:
             chat = Priced(chat, card.price)
-        return Served(chat, card)
+        return Served(chat, card, accounting)
+
+    def _accounting(self, provider: str, model: str, whose: str, row: CatalogModel | None) -> Accounting:
+        # Limits are an organisation's, and a key is all that is known of one. A hash tells keys apart and no more.
+        group = f"{provider}/{hashlib.sha256(whose.encode()).hexdigest()[:16]}"
+        plans = tuple(limits for plan in PLANS if row is not None and (limits := row.limits(plan)) is not None)
+        limits = row.limits(self.plan or "free") if row is not None else None
+        return Accounting(key=f"{group}/{model}", group=group, limits=limits, known=self.plan is not None, plans=plans)
+
+
+def _plan(given: str | None, env: Mapping[str, str]) -> Plan | None:
+    named = given or env.get("MIXTURA_PLAN", "").strip().lower()
+    if not named:
+        return None
+    for plan in PLANS:
+        if plan == named:
+            return plan
+    raise ConfigError(f"unknown plan {named!r}: expected {', '.join(PLANS)} (MIXTURA_PLAN)")
 
 
 def _base_url(row: Provider, env: Mapping[str, str]) -> str:

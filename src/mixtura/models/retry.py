@@ -9,7 +9,7 @@ import random
 
 import msgspec
 
-from mixtura.chat import ChatRequest, Completion, Delta, Timing
+from mixtura.chat import ChatRequest, Completion, Delta, Timing, Usage
 from mixtura.errors import ModelError
 from mixtura.models.base import ChatModel, Emit
 
@@ -56,6 +56,7 @@ class Retrying:
             emit(delta)
 
         attempt, waited = 1, 0.0
+        wasted: Usage | None = None
         left = {"retry": self._policy.attempts - 1, "wait": self._policy.waits}
         while True:
             tried = clock()
@@ -63,15 +64,20 @@ class Retrying:
                 completion = await self._model.chat(request, emit=None if emit is None else watched, deadline=deadline)
             except ModelError as error:
                 error.attempts = attempt
+                wasted = _added(wasted, error)
                 if shown or left.get(error.action, 0) == 0:
+                    error.spent = _as_pair(wasted)
                     raise
                 left[error.action] -= 1
                 pause = self._pause(error, attempt)
                 refused = self._refusal(pause, waited, None if deadline is None else deadline - clock())
                 if refused:
+                    error.spent = _as_pair(wasted)
                     raise _too_long(error, pause, refused) from error
             else:
-                return completion if attempt == 1 else _counted(completion, attempt, waited, tried - begun)
+                if attempt == 1:
+                    return completion
+                return _counted(completion, Timing(total=tried - begun, waited=waited), attempt, wasted)
             paused = clock()
             await asyncio.sleep(pause)
             waited += clock() - paused
@@ -80,7 +86,9 @@ class Retrying:
     def _pause(self, error: ModelError, attempt: int) -> float:
         """Return the seconds until the next attempt: the provider's word where it gave one."""
         if error.retry_after is not None and error.action == "wait":
-            return error.retry_after
+            # "At once" is taken at its word one time; a provider that keeps saying it is not asked in a tight loop.
+            if attempt == 1 or error.retry_after >= self._policy.base:
+                return error.retry_after
         return max(self._policy.pause(attempt, self._rng), error.retry_after or 0.0)
 
     def _refusal(self, pause: float, waited: float, left: float | None) -> str:
@@ -93,7 +101,7 @@ class Retrying:
 
 def _too_long(error: ModelError, pause: float, refused: str) -> ModelError:
     """Return the same error, saying first why it was not waited for."""
-    return type(error)(
+    late = type(error)(
         error.provider,
         error.model,
         f"it would have to wait {pause:.4g} s, {refused}: {error.reason}",
@@ -102,18 +110,33 @@ def _too_long(error: ModelError, pause: float, refused: str) -> ModelError:
         retry_after=error.retry_after,
         attempts=error.attempts,
     )
+    late.exceeded, late.spent, late.sent = error.exceeded, error.spent, error.sent
+    return late
 
 
-def _counted(completion: Completion, attempts: int, waited: float, before: float) -> Completion:
-    """Return `completion` with the attempts before it counted in; `before` is the seconds they took."""
+def _added(wasted: Usage | None, error: ModelError) -> Usage | None:
+    """Return what failed attempts took so far, that of `error` included."""
+    if error.spent is None:
+        return wasted
+    prompt, completion = error.spent
+    return (wasted or Usage()) + Usage(prompt_tokens=prompt, completion_tokens=completion, estimated=True)
+
+
+def _as_pair(usage: Usage | None) -> tuple[int, int] | None:
+    return None if usage is None else (usage.prompt_tokens, usage.completion_tokens)
+
+
+def _counted(completion: Completion, before: Timing, attempts: int, wasted: Usage | None) -> Completion:
+    """Return `completion` with the attempts `before` it counted in."""
     timing = completion.timing
     return msgspec.structs.replace(
         completion,
         attempts=attempts,
         timing=Timing(
-            total=timing.total + before,
+            total=timing.total + before.total,
             queue=timing.queue,
-            first_token=None if timing.first_token is None else timing.first_token + before,
-            waited=timing.waited + waited,
+            first_token=None if timing.first_token is None else timing.first_token + before.total,
+            waited=timing.waited + before.waited,
         ),
+        wasted=wasted,
     )

@@ -49,6 +49,7 @@ class SdkClient:
                 f"a {type(client).__name__} cannot be used as a client: it has no chat.completions.create"
             ) from None
         self.name = type(client).__name__
+        self.whose = f"{getattr(client, 'base_url', '')} {getattr(client, 'api_key', None) or id(client)}"
         self.synchronous = not _is_async(client, self.create)
         self.errors = _errors_of(client)
         self._names = _parameters(self.create)

@@ -18,11 +18,15 @@ from mixtura.models.wire import (
 
 
 class StreamedReply:
-    """Gathers one stream. `done` is set by the stream's `[DONE]`."""
+    """Gathers one stream. `done` is set by the stream's `[DONE]`.
+
+    `pieces` counts those with text or reasoning in them: Groq sends one for each token.
+    """
 
     def __init__(self, request: ChatRequest) -> None:
         self.done = False
-        self._request = request
+        self.pieces = 0
+        self.request = request
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._tool_calls: list[JsonObject] = []
@@ -76,7 +80,10 @@ class StreamedReply:
             self._text.append(text)
         if reasoning:
             self._reasoning.append(reasoning)
-        return Delta(text, reasoning) if text or reasoning else None
+        if not (text or reasoning):
+            return None
+        self.pieces += 1
+        return Delta(text, reasoning)
 
     def completion(self, timing: Timing) -> Completion:
         """Return the whole reply.
@@ -94,7 +101,7 @@ class StreamedReply:
         message.tool_calls = self._tool_calls
         whole.usage = self._usage
         whole.choices = [WireChoice(message=message, finish_reason=self._finish)]
-        return completion_from(whole, self._request, timing)
+        return completion_from(whole, self.request, timing)
 
     def _note(self, chunk: WireReply, groq: GroqPart | None) -> None:
         whole = self._whole

@@ -10,7 +10,8 @@ import msgspec
 
 from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
-from mixtura.models.catalog import Catalog, CatalogModel, Limits
+from mixtura.limits.window import Limits
+from mixtura.models.catalog import Catalog, CatalogModel
 from mixtura.models.recorded import Recordings, count_tokens
 from mixtura.sim import bodies, generation, validate
 from mixtura.sim.caching import PrefixCache, prefixes

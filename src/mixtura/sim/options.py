@@ -4,7 +4,8 @@ import datetime as dt
 
 import msgspec
 
-from mixtura.models.catalog import Limits, Plan
+from mixtura.limits.window import Limits
+from mixtura.models.catalog import Plan
 from mixtura.sim.faults import Fault
 from mixtura.sim.replies import ReplyFunction
 

@@ -4,10 +4,7 @@ import math
 
 import msgspec
 
-from mixtura.limits.window import Bucket, Window, go_duration
-from mixtura.models.catalog import Limits
-
-MINUTE, DAY = 60.0, 86_400.0
+from mixtura.limits.window import DIMENSIONS, Bucket, Limits, Window, go_duration
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,13 +32,11 @@ class Quota:
     """The four windows of one organisation and model; a limit that is None does not exist."""
 
     def __init__(self, limits: Limits) -> None:
-        rows = (
-            ("requests per minute (RPM)", limits.rpm, MINUTE),
-            ("requests per day (RPD)", limits.rpd, DAY),
-            ("tokens per minute (TPM)", limits.tpm, MINUTE),
-            ("tokens per day (TPD)", limits.tpd, DAY),
-        )
-        self._buckets = {name: Bucket(Window(limit, span)) for name, limit, span in rows if limit is not None}
+        self._buckets = {
+            f"{words} ({short.upper()})": Bucket(Window(limit, seconds))
+            for short, (words, seconds) in DIMENSIONS.items()
+            if (limit := getattr(limits, short)) is not None
+        }
         self._rpd = self._buckets.get("requests per day (RPD)")
         self._tpm = self._buckets.get("tokens per minute (TPM)")
 
