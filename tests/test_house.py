@@ -31,7 +31,7 @@ FLOORS: dict[str, set[str]] = {
     "engine": {"chat", "errors", "events", "limits", "models.base", "recipe", "tokens"},
     "sim": {"chat", "errors", "limits", "models.base", "models.catalog", "models.recorded", "models.sse"},
     "terminal": {"chat", "columns", "events"},
-    "mixture": {"chat", "engine", "errors", "events", "models.base", "models.registry", "recipe"},
+    "mixture": {"chat", "engine", "errors", "events", "limits", "models.base", "models.registry", "recipe"},
     "__init__": set(),
     "__main__": {"cli"},
     "cli": {"*"},

@@ -48,8 +48,8 @@ class ChatOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One call to one model. `max_tokens` counts reasoning too; None leaves it to the provider.
 
-    `hold` is the room in rate limits that was promised to the run this call belongs to (`limits.admission.Hold`); a
-    model that keeps no limits has no use for it.
+    `claim` is this call's part of the room in rate limits that its run was promised (`limits.admission.Claim`); a model
+    that keeps no limits has no use for it.
     """
 
     model: str
@@ -60,7 +60,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     reasoning_effort: str | None = None
     options: ChatOptions = ChatOptions()
-    hold: object | None = None
+    claim: object | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ MixturaError
 │   └── InputError          ... the question or conversation itself
 ├── BudgetError             the run would cost more than allowed; nothing was sent
 │   └── DailyBudgetError    ... more than is left for today: wait for the next day, or allow more
+├── LimitError              the run does not fit its rate limits in time; `.retry_after` says when it would
 ├── DeadlineError           the time the caller gave was over before anything could be answered
 ├── ModelError              one call to one model failed; `.action` says what a run does about it
 │   ├── UnreachableError    retry       no connection, or it broke
@@ -119,6 +120,22 @@ class DailyBudgetError(BudgetError):
             f"(${spent:.6f} spent, ${reserved:.6f} reserved by runs not settled); nothing was sent: "
             f"raise MIXTURA_DAILY_BUDGET, or wait {wait} until the next day begins (00:00 UTC)"
         )
+
+
+class LimitError(MixturaError):
+    """The run does not fit the rate limits it has within its deadline; nothing was sent.
+
+    Attributes:
+        retry_after: seconds until it would fit, None when it never will as it is.
+        window: the window that binds, in words.
+    """
+
+    exit_code = 75
+
+    def __init__(self, message: str, *, retry_after: float | None, window: str) -> None:
+        self.retry_after = retry_after
+        self.window = window
+        super().__init__(message)
 
 
 class DeadlineError(MixturaError):

@@ -24,13 +24,21 @@ DecisionKind = Literal[
     "substituted",  # a model is gone and another was asked
     "trimmed",  # drafts were shortened to fit
     "dropped",  # a draft was left out: empty, or too late
+    "waited",  # the limits had no room yet; how long, for which window
+    "reduced",  # for want of room, money or time less was asked than the recipe says: what, and why
+    "routed",  # one model answers, since the mixture was expected to take longer than it may
+    "hedged",  # a call was slower than usual and was tried a second time
+    "cut",  # a straggler was stopped and what it had written is used, marked as incomplete
     "edited",  # words about the drafts were taken off the front of the answer
     "noticed",  # something a reader should know, nothing was changed
 ]
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="call"):
-    """One finished call: what was asked of whom, what came back, what it took."""
+    """One finished call: what was asked of whom, what came back, what it took.
+
+    `wasted` is what failed attempts before it took, `cost` holds it too.
+    """
 
     call: int
     role: Role
@@ -47,18 +55,26 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="cal
     attempts: int = 1
     service_tier: str | None = None
     extra: JsonObject = {}
+    wasted: Usage | None = None
 
 
 class Draft(Call, frozen=True, kw_only=True, tag_field="type", tag="draft"):
-    """A proposer's finished call. `choice` is the final answer found in its text, "" when none was."""
+    """A proposer's finished call. `choice` is the final answer found in its text, "" when none was.
+
+    `incomplete`: it was stopped while it wrote, for the reason given; its usage is an estimate and it has no `choice`.
+    """
 
     layer: int = 0
     weight: float = 1.0
     choice: str = ""
+    incomplete: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """One call that gave nothing: `kind` as in errors.py, or "abandoned"; `reason` a scrubbed sentence."""
+    """One call that gave nothing: `kind` as in errors.py, or "abandoned"; `reason` a scrubbed sentence.
+
+    `usage` and `cost` are what it will be billed for all the same, as estimated.
+    """
 
     call: int
     role: Role
@@ -69,6 +85,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     layer: int = 0
     status: int | None = None
     attempts: int = 1
+    usage: Usage | None = None
+    cost: float | None = None
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
@@ -185,8 +203,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         failures: every call that did not.
         decisions: what was decided on the way.
         warnings: sentences for a person; empty when all went as the recipe says.
-        usage: tokens of all finished calls; `estimated` when a part of it is.
-        cost: dollars of all finished calls with a known price; None when none has one.
+        usage: tokens of all calls, failed and abandoned ones included; `estimated` when a part of it is.
+        cost: dollars of all calls with a known price, failed and abandoned ones included; None when none has one.
         unpriced: models without a known price, whose cost is missing from `cost`.
         seconds: wall time of the run.
     """
@@ -283,7 +301,13 @@ class Fold:
         usage = Usage()
         for call in done:
             usage = usage + call.usage
-        priced = [call.cost for call in done if call.cost is not None]
+            if call.wasted is not None:
+                usage = usage + call.wasted
+        lost = [failure for failure in self._failures if failure.usage is not None]
+        for failure in lost:
+            usage = usage + (failure.usage or Usage())
+        spent: list[Call | Failure] = [*done, *lost]
+        priced = [one.cost for one in spent if one.cost is not None]
         final, ended, started = self._text, self._finished, self._started
         return Answer(
             text=final.text if final else "".join(self._pieces),
@@ -307,7 +331,7 @@ class Fold:
             warnings=[said.reason for said in self._decisions if said.warning],
             usage=usage,
             cost=sum(priced) if priced else None,
-            unpriced=sorted({call.model for call in done if call.cost is None}),
+            unpriced=sorted({one.model for one in spent if one.cost is None}),
         )
 
 

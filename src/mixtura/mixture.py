@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Literal, Self, TypedDict, Unpack
 
 import msgspec
 
@@ -22,10 +22,14 @@ from mixtura.engine.forecast import Forecast, forecast
 from mixtura.engine.run import RunOptions, drive, run
 from mixtura.errors import ConfigError, DeadlineError, InputError, NoAnswerError
 from mixtura.events import Answer, Event, Fold, Listener
+from mixtura.limits.books import DailyBudget
+from mixtura.limits.line import Priority
 from mixtura.models.base import Models
 from mixtura.recipe import Recipe
 
 _LOG = logging.getLogger("mixtura")
+
+_PRIORITIES = {"interactive": Priority.INTERACTIVE, "batch": Priority.BATCH}
 
 Question = str | Sequence[Message | JsonObject]
 
@@ -39,6 +43,7 @@ class AskOptions(TypedDict, total=False):
         deadline: seconds for the whole run, in place of the recipe's.
         max_cost: dollars the run may cost at most, decided before anything is sent.
         seed: fixes what the run draws at random (the order drafts are shown in).
+        priority: "interactive" (somebody waits) goes before "batch" where rate limits make runs wait in line.
     """
 
     system: str | None
@@ -46,6 +51,7 @@ class AskOptions(TypedDict, total=False):
     deadline: float | None
     max_cost: float | None
     seed: int | None
+    priority: Literal["interactive", "batch"]
 
 
 class EventStream:
@@ -92,12 +98,16 @@ class Mixture:
         models: who answers; by default every provider of the catalogue, keys taken from `env`.
         client: your own AsyncGroq, AsyncOpenAI, Groq or OpenAI client, asked for every model of the recipe.
         env: where keys and base URLs are read; by default the process environment, at the time of this call.
+        plan: the plan of the provider's keys ("free", "developer", "enterprise"), whose rate limits are kept from the
+            first call on; by default MIXTURA_PLAN of `env`, else they are learned from the first replies.
+        daily_budget: dollars that all runs of a day (UTC) may cost together; by default MIXTURA_DAILY_BUDGET of `env`,
+            else any amount. Kept in a file for all processes of this user, or in Redis where MIXTURA_REDIS_URL is set.
         listeners: called with every event of every run, in order, from the event loop; they must not block. One
             that raises is logged (logger "mixtura") and not called again in that run.
 
     Raises:
         RecipeError: no such recipe, or it is not one.
-        ConfigError: a listener is a coroutine function: nobody would await it.
+        ConfigError: a listener is a coroutine function: nobody would await it; no such plan; no such budget.
     """
 
     def __init__(
@@ -107,10 +117,14 @@ class Mixture:
         models: Models | None = None,
         client: object | None = None,
         env: Mapping[str, str] | None = None,
+        plan: str | None = None,
+        daily_budget: float | None = None,
         listeners: Sequence[Listener] = (),
     ) -> None:
         self.recipe = recipe if isinstance(recipe, Recipe) else Recipe.named(str(recipe))
-        self._models = models or _registry(client, env)
+        env = os.environ if env is None else env
+        self._models = models or _registry(client, env, plan)
+        self._budget = _budget(daily_budget, env)
         self._listeners = tuple(listeners)
         for listener in self._listeners:
             if inspect.iscoroutinefunction(listener):
@@ -127,7 +141,9 @@ class Mixture:
 
         Raises:
             ConfigError: nothing was sent; something has to be set or written differently.
-            BudgetError: it could cost more than `max_cost`; nothing was sent.
+            BudgetError: not even the smallest run allowed costs at most `max_cost`, or (DailyBudgetError) what
+                is left for today; nothing was sent.
+            LimitError: it does not fit its rate limits within the deadline; nothing was sent.
             NoAnswerError: no model gave a usable answer; its `answer` holds what is known.
             DeadlineError: the deadline passed before anything usable came.
         """
@@ -155,8 +171,8 @@ class Mixture:
 
     def forecast(self, question: Question, **asked: Unpack[AskOptions]) -> Forecast:
         """Return the calls, tokens and dollars that `ask` would take at most; nothing is sent, no key is needed."""
-        conversation, options = self._prepare(question, asked, watched=False)
-        return forecast(self.recipe, conversation, self._models, options)
+        conversation, _ = self._prepare(question, asked, watched=False)
+        return forecast(self.recipe, conversation, self._models)
 
     def _prepare(
         self, question: Question, asked: AskOptions, *, watched: bool
@@ -173,6 +189,9 @@ class Mixture:
         options_given: object = asked.get("options")
         if options_given is not None and not isinstance(options_given, ChatOptions):
             raise InputError(f"options: expected ChatOptions, got {type(options_given).__name__}")
+        priority: str = asked.get("priority", "interactive")
+        if priority not in _PRIORITIES:
+            raise InputError(f"priority: expected {' or '.join(_PRIORITIES)}, got {priority!r}")
         options = RunOptions(
             chat=asked.get("options") or ChatOptions(),
             deadline=deadline,
@@ -183,6 +202,8 @@ class Mixture:
             started_at=time.time(),
             watched=watched,
             gone=self._gone,
+            budget=self._budget,
+            priority=_PRIORITIES[priority],
         )
         return conversation, options
 
@@ -261,10 +282,26 @@ class _Listeners:
                 _LOG.exception("a listener of a run raised and is not called again in this run")
 
 
-def _registry(client: object | None, env: Mapping[str, str] | None) -> Models:
+def _registry(client: object | None, env: Mapping[str, str], plan: str | None) -> Models:
     from mixtura.models.registry import ModelRegistry
 
-    return ModelRegistry(client=client, env=os.environ if env is None else env)
+    return ModelRegistry(client=client, env=env, plan=plan)
+
+
+def _budget(given: float | None, env: Mapping[str, str]) -> DailyBudget | None:
+    """Return the daily budget that is set, None when none is."""
+    named = env.get("MIXTURA_DAILY_BUDGET", "").strip()
+    if given is None and not named:
+        return None
+    from mixtura.limits.budget import RedisBudget, SqliteBudget, budget_file
+
+    allowed: float = math.nan
+    try:
+        allowed = float(named) if given is None else given
+    except ValueError:
+        raise ConfigError(f"MIXTURA_DAILY_BUDGET: expected dollars, 0 or more, got {named!r}") from None
+    redis = env.get("MIXTURA_REDIS_URL", "").strip()
+    return RedisBudget(redis, allowed, time.time) if redis else SqliteBudget(budget_file(env), allowed, time.time)
 
 
 class _Portal:

@@ -27,8 +27,26 @@ import tomli_w
 from mixtura.errors import RecipeError
 
 AggregatorKind = Literal["synthesize", "select", "vote", "rank", "auto"]
+Step = Literal["wait", "shrink", "swap", "fewer", "single"]
+STEPS: tuple[Step, ...] = get_args(Step)
 
 _NEEDS_MODEL: tuple[AggregatorKind, ...] = ("synthesize", "select", "auto")
+
+
+def _check_seconds(key: str, value: float | None, least: float) -> None:
+    if value is not None and not least <= value < math.inf:
+        what = "seconds above 0" if least else "seconds, 0 or more"
+        raise ValueError(f"{key}: expected {what}, got {value}")
+
+
+class Fallback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A model to ask in place of one that fails or has no room, of the same or another provider."""
+
+    model: str
+    provider: str = "groq"
+
+    def __post_init__(self) -> None:
+        _check_text("model", self.model)
 
 
 class Proposer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -43,6 +61,7 @@ class Proposer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
         seed: sample i is asked with seed + i.
         reasoning_effort: one of the values the model takes (see `mixtura models`).
         weight: what its draft counts in a vote.
+        fallbacks: asked in turn where this model fails or has no room; the first also takes its second tries.
     """
 
     model: str
@@ -55,6 +74,7 @@ class Proposer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     reasoning_effort: str | None = None
     samples: int = 1
     weight: float = 1.0
+    fallbacks: tuple[Fallback, ...] = ()
 
     def __post_init__(self) -> None:
         _check_text("model", self.model)
@@ -111,6 +131,7 @@ class Aggregator(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     max_tokens: int | None = None
     seed: int | None = None
     reasoning_effort: str | None = None
+    fallbacks: tuple[Fallback, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.model.strip() and self.kind in _NEEDS_MODEL:
@@ -125,7 +146,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
     Attributes:
         deadline: seconds for the whole run; what is not there by then is done without.
-        quorum: so many drafts of a layer suffice, the stragglers are dropped; None waits for all.
+        quorum: so many drafts of a layer suffice; None waits for all.
+        grace: seconds that stragglers still have once the quorum is there; what they wrote until then is used.
+        first_token: seconds a call may be silent before it writes; None: as long as its deadline.
+        between_tokens: seconds a call may be silent while it writes; None: as long as its deadline.
+        hedge: try a call a second time when it is slower than 19 of 20 of its model's latest calls.
+        hedge_after: seconds after which that is done while too few of its calls are known.
+        min_drafts: a run that has to do with less goes without proposers down to this many.
+        when_limited: what is done, in this order, when rate limits or a budget leave no room for the whole run:
+            wait, shrink (the output limits), swap (to a model with room), fewer (proposers), single (one model).
+        max_wait: seconds to wait for room at most; None: as long as the deadline leaves time to answer.
+        latency_target: seconds; when the mixture is expected to take longer, one model answers alone.
         stop_when_agree: return at once when all drafts end in the same checkable answer.
         substitute: replace a model that is gone by what the catalogue names, and say so.
         substitutes: replacements of your own, `"gone" = "instead"`; these need no `substitute`.
@@ -134,6 +165,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
     deadline: float = 120.0
     quorum: int | None = None
+    grace: float = 0.0
+    first_token: float | None = None
+    between_tokens: float | None = None
+    hedge: bool = False
+    hedge_after: float = 4.0
+    min_drafts: int = 1
+    when_limited: tuple[Step, ...] = STEPS
+    max_wait: float | None = None
+    latency_target: float | None = None
     stop_when_agree: bool = False
     substitute: bool = False
     substitutes: dict[str, str] = {}
@@ -142,8 +182,16 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     def __post_init__(self) -> None:
         if not (math.isfinite(self.deadline) and self.deadline > 0):
             raise ValueError(f"deadline: expected seconds above 0, got {self.deadline}")
-        if self.quorum is not None and self.quorum < 1:
-            raise ValueError(f"quorum: expected at least 1, got {self.quorum}")
+        for key in ("quorum", "min_drafts"):
+            count = getattr(self, key)
+            if count is not None and count < 1:
+                raise ValueError(f"{key}: expected at least 1, got {count}")
+        for key in ("first_token", "between_tokens", "hedge_after", "latency_target"):
+            _check_seconds(key, getattr(self, key), least=0.001)
+        for key in ("grace", "max_wait"):
+            _check_seconds(key, getattr(self, key), least=0.0)
+        if len(set(self.when_limited)) < len(self.when_limited):
+            raise ValueError(f"when_limited: expected each step once, got {', '.join(self.when_limited)}")
         for start in self.substitutes:
             chain = [start]
             while (following := self.substitutes.get(chain[-1])) is not None:
@@ -172,8 +220,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         last = self.layers[-1].size
         if self.aggregator is None and (last > 1 or self.escalate is not None):
             raise ValueError(f"aggregator: expected one, since {last} drafts have to become one answer")
-        if self.policy.quorum is not None and self.policy.quorum > min(layer.size for layer in self.layers):
-            raise ValueError(f"policy.quorum: {self.policy.quorum} drafts are more than the smallest layer makes")
+        smallest = min(layer.size for layer in self.layers)
+        for key in ("quorum", "min_drafts"):
+            count = getattr(self.policy, key)
+            if count is not None and count > smallest:
+                raise ValueError(f"policy.{key}: {count} drafts are more than the smallest layer makes")
 
     @property
     def calls(self) -> int:
@@ -290,7 +341,7 @@ def _explain(problem: str) -> str:
     if found := re.fullmatch(r"Object missing required field `(.*)`", problem):
         return f"{_join(key, found[1])}: missing"
     if found := re.fullmatch(r"Invalid enum value '?(.*?)'?", problem):
-        kinds = get_args(AggregatorKind)
+        kinds = STEPS if "when_limited" in key else get_args(AggregatorKind)
         near = difflib.get_close_matches(found[1], kinds, n=1)
         return f"{key}: expected one of {', '.join(kinds)}, got {found[1]!r}" + (
             f"; did you mean {near[0]!r}?" if near else ""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from mixtura.chat import Completion, Delta, FinishReason, JsonObject, Message
 from mixtura.engine import agree, calls, council, guard, prompts
 from mixtura.engine.context import Run
+from mixtura.engine.race import call_within
 from mixtura.engine.reading import Reader, read_drafts
 from mixtura.errors import BrokenReplyError, ModelError, TooLargeError
 from mixtura.events import AnswerDelta, AnswerRestarted, Draft
@@ -147,7 +148,7 @@ class _Writer:
         ask = calls.Ask("aggregator", aggregator, messages, len(run.recipe.layers), run.options.chat)
         watch = None if self._filter is None else self._watch
         try:
-            number, completion = await calls.call_within(run, ask, run.deadline, watch)
+            number, completion = await call_within(run, ask, run.deadline, watch, exclusive=True)
         except ModelError as error:
             self.error = error
             return f"failed ({error.reason})"
@@ -192,7 +193,7 @@ async def _select(run: Run, aggregator: Aggregator, drafts: Sequence[Draft]) -> 
     reading = read_drafts(run, reader, drafts, run.conversation)
     ask = calls.Ask("selector", aggregator, reading.messages, len(run.recipe.layers))
     try:
-        number, completion = await calls.call_within(run, ask, run.deadline)
+        number, completion = await call_within(run, ask, run.deadline)
     except ModelError as error:
         return fall_back(run, drafts, f"failed ({error.reason})", restart=False)
     calls.finished(run, number, ask, completion)
@@ -222,7 +223,7 @@ async def _rank(run: Run, aggregator: Aggregator, drafts: Sequence[Draft]) -> Ou
     if len(drafts) == 1:
         run.decide("ranked", "only one draft came; nothing to rank")
         return await _synthesize(run, aggregator, drafts) if aggregator.model else _of(drafts[0])
-    ranking = await council.rank(run, drafts, run.until(2 if aggregator.model else 1))
+    ranking = await council.rank(run, drafts, run.until([1.0, 1.0] if aggregator.model else [1.0]))
     if not ranking.reviewers:
         run.decide("noticed", "no review could be counted", warning=True)
         return await _synthesize(run, aggregator, drafts) if aggregator.model else vote(run, drafts)

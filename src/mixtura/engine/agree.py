@@ -33,7 +33,11 @@ class Tally(NamedTuple):
 
 
 def tally(drafts: Sequence[Draft]) -> Tally:
-    """Count the drafts' choices by weight; among equals the one that the heaviest single draft gives wins."""
+    """Count the drafts' choices by weight; among equals the one that the heaviest single draft gives wins.
+
+    A draft that was stopped while it wrote has not said what it comes to: it is not counted at all.
+    """
+    drafts = [draft for draft in drafts if not draft.incomplete]
     votes: dict[str, float] = {}
     heaviest: dict[str, float] = {}
     for draft in drafts:
@@ -80,8 +84,9 @@ def refuses(text: str) -> bool:
 def best(drafts: Sequence[Draft]) -> tuple[int, str]:
     """Return the place of the draft that the others support best, and the reason in words.
 
-    Whole drafts go before cut-off ones, those before filtered ones, and refusals come last; then the majority's
-    choice; without one, the heaviest draft; among equals the one that shares most words with the rest.
+    Whole drafts go before cut-off ones, those before filtered ones and those before incomplete ones; refusals come
+    last. Then the majority's choice; without one, the heaviest draft; among equals the one that shares most words
+    with the rest.
     """
     soundness = [_soundness(draft) for draft in drafts]
     places = [place for place, sound in enumerate(soundness) if sound == max(soundness)]
@@ -103,7 +108,9 @@ def best(drafts: Sequence[Draft]) -> tuple[int, str]:
 def _soundness(draft: Draft) -> int:
     if refuses(draft.text):
         return 0
-    return {"content_filter": 1, "length": 2}.get(draft.finish_reason, 3)
+    if draft.incomplete:
+        return 1
+    return {"content_filter": 2, "length": 3}.get(draft.finish_reason, 4)
 
 
 def _central(drafts: Sequence[Draft], places: Sequence[int]) -> int:

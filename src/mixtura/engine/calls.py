@@ -1,18 +1,20 @@
 """One call of a run: from a seat in the recipe to a completion, with its events, time limit and substitutes."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Usage
+from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Timing, Usage
 from mixtura.engine import agree, answers
 from mixtura.engine.context import Run
 from mixtura.errors import BrokenReplyError, ConfigError, ModelError, ModelGoneError, TimedOutError, TooLargeError
 from mixtura.events import Call, CallFailed, CallFinished, CallStarted, Draft, Failure, Role
-from mixtura.models.base import ModelCard
-from mixtura.recipe import Aggregator, Proposer
+from mixtura.limits.admission import Claim
+from mixtura.models.base import Emit, ModelCard
+from mixtura.recipe import Aggregator, Fallback, Proposer
 from mixtura.tokens import estimate_messages
 
 Seat = Proposer | Aggregator
@@ -23,18 +25,52 @@ OnDelta = Callable[[int, Delta], None]
 _DRAFT_TOKENS = 1024
 _ANSWER_TOKENS = 2048
 _REASONING_TOKENS = {"none": 1024, "low": 2048, "medium": 4096, "default": 4096, "high": 8192}
+# Characters below which what a stopped call had written says too little to be shown to anybody.
+_LEAST_PARTIAL = 80
 # An estimate this far over the window is no estimate error: the call is not even sent.
 _SURELY_TOO_LARGE = 1.35
 
 
 class Ask(NamedTuple):
-    """What to ask of a seat, in which role, with which options of the caller."""
+    """What to ask of a seat, in which role, with which options of the caller.
+
+    `instead` is the model to begin with in place of the seat's own, as a second try does.
+    """
 
     role: Role
     seat: Seat
     messages: tuple[Message, ...]
     layer: int = 0
     options: ChatOptions = ChatOptions()
+    instead: Fallback | None = None
+
+
+class Progress:
+    """How far one call has come: what it wrote, when it last did, and whom it asks at present.
+
+    `pieces` counts those with text or reasoning in them; Groq sends one for each token.
+    """
+
+    __slots__ = ("began", "claim", "last", "model", "pieces", "provider", "reasoning", "text")
+
+    def __init__(self, run: Run, ask: Ask) -> None:
+        first = ask.instead or ask.seat
+        self.provider, self.model = first.provider, first.model
+        self.claim = Claim(run.hold)
+        self.began = run.loop.time()
+        self.last = self.began
+        self.pieces = 0
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+
+    def take(self, delta: Delta, now: float) -> None:
+        """Take the next piece."""
+        self.pieces += 1
+        self.last = now
+        if delta.text:
+            self.text.append(delta.text)
+        if delta.reasoning:
+            self.reasoning.append(delta.reasoning)
 
 
 def max_tokens(seat: Seat, card: ModelCard, role: Role) -> int | None:
@@ -53,7 +89,7 @@ def max_tokens(seat: Seat, card: ModelCard, role: Role) -> int | None:
     return min(wanted, card.max_output)
 
 
-def request(seat: Seat, card: ModelCard, ask: Ask) -> ChatRequest:
+def request(seat: Seat, card: ModelCard, ask: Ask, claim: Claim | None = None) -> ChatRequest:
     """Return what is sent to `card`'s model for `ask`; settings a substitute does not take are left out."""
     effort = seat.reasoning_effort
     if effort is not None and card.id != seat.model and effort not in card.efforts:
@@ -67,62 +103,75 @@ def request(seat: Seat, card: ModelCard, ask: Ask) -> ChatRequest:
         seed=seat.seed,
         reasoning_effort=effort,
         options=ask.options,
+        claim=claim,
     )
 
 
-async def call(run: Run, ask: Ask, number: int, until: float, on_delta: OnDelta | None = None) -> Completion:
-    """Make one call and return its completion; the caller says that it finished, and keeps the time limit.
+async def call(
+    run: Run, ask: Ask, number: int, until: float, progress: Progress, on_delta: OnDelta | None = None
+) -> Completion:
+    """Make one call and return its completion; the caller says how it ended, and keeps the time limit.
 
     Args:
         run: the run it belongs to.
         ask: what to ask of whom.
         number: from `run.next_call()`.
         until: event-loop time after which nobody waits for it.
-        on_delta: gets the call's number and each piece; None does not stream.
+        progress: is kept up to date.
+        on_delta: gets the call's number and each piece; None shows them to nobody.
 
     Raises:
-        ModelError: it failed for good; a CallFailed event has been said.
+        ModelError: it failed for good, its fall-backs as well.
     """
     seat = ask.seat
     run.say(
         CallStarted(at=run.now, call=number, role=ask.role, model=seat.model, provider=seat.provider, layer=ask.layer)
     )
-    emit = None if on_delta is None else lambda delta: on_delta(number, delta)
-    try:
-        return await _with_substitutes(run, ask, until, emit)
-    except ModelError as error:
-        failed(run, number, ask, error)
-        raise
+    emit: Emit | None = None
+    if run.streams or on_delta is not None:
+        clock = run.loop.time
+
+        def emit(delta: Delta) -> None:
+            progress.take(delta, clock())
+            if on_delta is not None:
+                on_delta(number, delta)
+
+    spent: tuple[int, int] | None = None
+    chain = [ask.instead or Fallback(model=seat.model, provider=seat.provider), *seat.fallbacks]
+    for place, link in enumerate(chain):
+        try:
+            return await _with_substitutes(run, ask, link, until, progress, emit)
+        except ModelError as error:
+            # What was begun cannot be begun anew by another model: a reader has seen it.
+            last = place == len(chain) - 1 or progress.pieces > 0 or run.loop.time() >= until
+            spent = error.spent = _sum(spent, error.spent)
+            if last:
+                raise
+            following = chain[place + 1]
+            why = error.kind.replace("_", " ")
+            reason = f"{link.model} failed ({why}), {following.model} was asked instead"
+            run.decide("substituted", reason, warning=True, failed=link.model, by=following.model)
+    raise AssertionError("a chain has at least one link")
 
 
-async def call_within(run: Run, ask: Ask, until: float, on_delta: OnDelta | None = None) -> tuple[int, Completion]:
-    """Make one call that is stopped at `until`; return its number and completion.
-
-    Raises:
-        ModelError: it failed for good, `TimedOutError` when stopped; a CallFailed event has been said.
-    """
-    number = run.next_call()
-    try:
-        async with asyncio.timeout_at(until):
-            return number, await call(run, ask, number, until, on_delta)
-    except TimeoutError:
-        error = timed_out(run, ask, until)
-        failed(run, number, ask, error)
-        raise error from None
-    except asyncio.CancelledError:
-        abandoned(run, number, ask, "the run was stopped")
-        raise
+def _sum(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
+    if one is None or other is None:
+        return one or other
+    return one[0] + other[0], one[1] + other[1]
 
 
-async def _with_substitutes(run: Run, ask: Ask, until: float, emit: Callable[[Delta], None] | None) -> Completion:
-    provider, model = ask.seat.provider, ask.seat.model
+async def _with_substitutes(
+    run: Run, ask: Ask, link: Fallback, until: float, progress: Progress, emit: Emit | None
+) -> Completion:
+    provider, model = link.provider, link.model
     tried = [model]
     while (known := run.options.gone.get((provider, model))) is not None and known not in tried:
         model = _say_substitute(run, model, known)
         tried.append(model)
     while True:
+        progress.provider, progress.model = provider, model
         try:
-            return await _once(run, ask, provider, model, until, emit)
+            return await _once(run, ask, until, progress, emit)
         except ModelGoneError as error:
             following = _substitute(run, provider, model, error)
             if following is None or following in tried:
@@ -146,11 +195,13 @@ def _substitute(run: Run, provider: str, model: str, error: ModelGoneError) -> s
     return error.replacement or run.models.replacement(provider, model)
 
 
-async def _once(
-    run: Run, ask: Ask, provider: str, model: str, until: float, emit: Callable[[Delta], None] | None
-) -> Completion:
+async def _once(run: Run, ask: Ask, until: float, progress: Progress, emit: Emit | None) -> Completion:
+    provider, model = progress.provider, progress.model
     served = run.models.find(provider, model)
-    asked = request(ask.seat, served.card, ask)
+    asked = request(ask.seat, served.card, ask, progress.claim)
+    if served.accounting is None:
+        # Nobody says when such a call is sent: at once, as far as anybody can tell.
+        progress.claim.begin(run.loop.time())
     window = served.card.window
     if window is not None and (size := _size(asked.messages, window)) > window * _SURELY_TOO_LARGE:
         raise TooLargeError(
@@ -201,22 +252,77 @@ def timed_out(run: Run, ask: Ask, until: float) -> TimedOutError:
     return TimedOutError(ask.seat.provider, ask.seat.model, f"no whole answer within {seconds:.3g} s of the run")
 
 
-def failed(run: Run, number: int, ask: Ask, error: ModelError) -> None:
-    """Say that a call failed for good."""
+def failed(run: Run, number: int, ask: Ask, error: ModelError, progress: Progress) -> None:
+    """Say that a call failed for good, and what it will be billed for all the same."""
+    if error.spent is None:
+        usage = unfinished(run, ask, progress) if isinstance(error, TimedOutError) else None
+    else:
+        usage = Usage(prompt_tokens=error.spent[0], completion_tokens=error.spent[1], estimated=True)
     lost = _failure(number, ask, error.kind, error.reason)
     lost = msgspec.structs.replace(lost, status=error.status, attempts=error.attempts)
-    run.say(CallFailed(at=run.now, failure=lost))
+    _say_failed(run, lost, progress, usage)
 
 
-def abandoned(run: Run, number: int, ask: Ask, reason: str) -> None:
-    """Say that a call was stopped because nobody waits for it any more."""
-    run.say(CallFailed(at=run.now, failure=_failure(number, ask, "abandoned", reason)))
+def abandoned(run: Run, number: int, ask: Ask, reason: str, progress: Progress) -> None:
+    """Say that a call was stopped because nobody waits for it any more, and what it took until then."""
+    _say_failed(run, _failure(number, ask, "abandoned", reason), progress, unfinished(run, ask, progress))
 
 
 def _failure(number: int, ask: Ask, kind: str, reason: str) -> Failure:
     seat = ask.seat
     return Failure(
         call=number, role=ask.role, model=seat.model, provider=seat.provider, kind=kind, reason=reason, layer=ask.layer
+    )
+
+
+def _say_failed(run: Run, lost: Failure, progress: Progress, usage: Usage | None) -> None:
+    if usage is not None:
+        lost = msgspec.structs.replace(lost, usage=usage, cost=_price(run, progress, usage))
+    run.say(CallFailed(at=run.now, failure=lost))
+
+
+def _price(run: Run, progress: Progress, usage: Usage) -> float | None:
+    price = run.models.card(progress.provider, progress.model).price
+    return None if price is None else price.cost(usage)
+
+
+def unfinished(run: Run, ask: Ask, progress: Progress) -> Usage | None:
+    """Return what a call that was stopped will be billed for, as far as anybody here can know; None for nothing.
+
+    A streamed call is billed for the pieces it sent, one that was not for the time that it was left to write.
+    """
+    if not progress.claim.sent or (run.streams and not progress.pieces):
+        return None
+    account = run.account(progress.provider, progress.model)
+    prompt, written = estimate_messages(ask.messages), progress.pieces
+    if account is not None:
+        prompt = math.ceil(prompt * account.ratio)
+        first, rate = account.pace.first.at(0.5), account.pace.rate.at(0.5)
+        if not run.streams and rate is not None:
+            written = int(max(0.0, run.loop.time() - progress.began - (first or 0.0)) * rate)
+    return Usage(prompt_tokens=prompt, completion_tokens=written, estimated=True)
+
+
+def partial(run: Run, number: int, ask: Ask, progress: Progress, why: str) -> Draft | None:
+    """Return what a stopped call had written as an incomplete draft; None when that is too little to be of use."""
+    text = "".join(progress.text)
+    if len(text.strip()) < _LEAST_PARTIAL:
+        return None
+    usage = unfinished(run, ask, progress) or Usage(estimated=True)
+    completion = Completion(
+        model=progress.model,
+        text=text,
+        reasoning="".join(progress.reasoning),
+        finish_reason="unknown",
+        usage=usage,
+        cost=_price(run, progress, usage),
+        timing=Timing(total=run.loop.time() - progress.began),
+    )
+    return Draft(
+        **_common(number, ask, completion),
+        layer=ask.layer,
+        weight=ask.seat.weight if isinstance(ask.seat, Proposer) else 1.0,
+        incomplete=why,
     )
 
 
@@ -252,6 +358,7 @@ def _common(number: int, ask: Ask, completion: Completion) -> dict[str, Any]:
         "attempts": completion.attempts,
         "service_tier": completion.service_tier,
         "extra": completion.extra,
+        "wasted": completion.wasted,
     }
 
 

@@ -8,7 +8,11 @@ from typing import Any
 import msgspec
 
 from mixtura.chat import ChatOptions, Message
-from mixtura.events import Decision, DecisionKind, Listener
+from mixtura.events import CallFailed, CallFinished, Decision, DecisionKind, Event, Listener
+from mixtura.limits.account import Account
+from mixtura.limits.admission import Hold
+from mixtura.limits.books import DailyBudget
+from mixtura.limits.line import Priority
 from mixtura.models.base import Models
 from mixtura.recipe import Recipe
 
@@ -18,7 +22,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `rng` is drawn from when there is no seed; a generator made anew costs more than everything drawn from it.
     `watched` says that somebody looks at the pieces as they come, so that calls are streamed.
-    `gone` is a cache that outlives the run: {(provider, model): the id that took its place}.
+    `gone` is a cache that outlives the run: {(provider, model): the id that took its place}. `budget` is what may be
+    spent a day. `priority` says who goes first where rate limits make runs wait.
     """
 
     chat: ChatOptions = ChatOptions()
@@ -30,17 +35,37 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float = 0.0
     watched: bool = False
     gone: dict[tuple[str, str], str] = {}
+    budget: DailyBudget | None = None
+    priority: Priority = Priority.INTERACTIVE
+
+
+class Meter:
+    """A listener that passes events on and adds up what the calls cost (`dollars`)."""
+
+    def __init__(self, then: Listener) -> None:
+        self._then = then
+        self.dollars = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Take the next event."""
+        if isinstance(event, CallFinished):
+            self.dollars += event.done.cost or 0.0
+        elif isinstance(event, CallFailed):
+            self.dollars += event.failure.cost or 0.0
+        self._then(event)
 
 
 class Run:
     """The state of one run. Times inside are event-loop times in seconds, times said are since `start`.
 
-    `say` hands an event to whoever listens; `question` is the text of the last user message.
+    `say` hands an event to whoever listens; `question` is the text of the last user message. `hold` is the room in
+    rate limits that the run was promised. `streams`: calls are streamed, since somebody watches, or since what a
+    straggler has written by the time it is stopped is wanted. `hedges`: what is slow may be tried a second time.
     """
 
     __slots__ = (
-        *("_calls", "_marker", "_time", "conversation", "deadline", "fell_back", "loop"),
-        *("models", "options", "question", "recipe", "rng", "say", "start"),
+        *("_calls", "_marker", "_time", "conversation", "deadline", "fell_back", "hedges", "hold", "loop"),
+        *("models", "options", "question", "recipe", "rng", "say", "start", "streams"),
     )
 
     def __init__(
@@ -59,6 +84,16 @@ class Run:
         self.fell_back = False
         self.say = emit
         self.question = next((said.text for said in reversed(self.conversation) if said.role == "user"), "")
+        self.hold: Hold | None = None
+        self.hedges = recipe.policy.hedge
+        policy = recipe.policy
+        self.streams = (
+            options.watched
+            or options.deadline is not None
+            or policy.quorum is not None
+            or policy.first_token is not None
+            or policy.between_tokens is not None
+        )
         self._calls = 0
         self._marker = ""
 
@@ -82,7 +117,21 @@ class Run:
             self._marker = f"m{self.rng.getrandbits(48):012x}"
         return self._marker
 
-    def until(self, stages_left: int) -> float:
-        """Return when the present stage must be over, so that the `stages_left` (itself included) share evenly."""
+    def account(self, provider: str, model: str) -> Account | None:
+        """Return where calls of a model are counted, None when nowhere."""
+        accounting = self.models.find(provider, model).accounting
+        return None if accounting is None else accounting.account(accounting.limiter())
+
+    def until(self, stages: Sequence[float]) -> float:
+        """Return when the present stage must be over, for the rest to have their share of what is left.
+
+        Args:
+            stages: how long each stage to come is expected to take, the present one first (seconds, any scale).
+        """
         now = self.loop.time()
-        return now + (self.deadline - now) / max(stages_left, 1)
+        if len(stages) < 2:
+            return self.deadline
+        # No stage gets less than half of an even share: what was measured is a guess about what comes.
+        least = sum(stages) / len(stages) / 2
+        weights = [max(seconds, least) for seconds in stages]
+        return now + (self.deadline - now) * weights[0] / sum(weights)

@@ -6,7 +6,6 @@ import msgspec
 
 from mixtura.chat import Message, Usage
 from mixtura.engine import calls, prompts
-from mixtura.engine.context import RunOptions
 from mixtura.events import Role
 from mixtura.models.base import ModelCard, Models
 from mixtura.recipe import Recipe
@@ -43,14 +42,14 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
 
 
-def forecast(recipe: Recipe, conversation: Sequence[Message], models: Models, options: RunOptions) -> Forecast:
+def forecast(recipe: Recipe, conversation: Sequence[Message], models: Models) -> Forecast:
     """Return what `recipe` takes at most for `conversation`; nothing is sent."""
     base = estimate_messages(conversation)
     rows: list[ForecastRow] = []
     drafts = 0
 
     def add(role: Role, seat: calls.Seat, count: int, prompt: int) -> int:
-        asked = [_of(seat, models.card(seat.provider, model), role, prompt) for model in _models(seat, recipe, models)]
+        asked = [_of(seat, models.card(*one), role, prompt) for one in _models(seat, recipe, models)]
         prices = [cost for _, cost in asked if cost is not None]
         usage = max((usage for usage, _ in asked), key=lambda usage: usage.completion_tokens)
         rows.append(
@@ -94,16 +93,18 @@ def forecast(recipe: Recipe, conversation: Sequence[Message], models: Models, op
     )
 
 
-def _models(seat: calls.Seat, recipe: Recipe, models: Models) -> list[str]:
-    """Return every id that may answer for a seat: its own, and those that may take its place."""
-    found = [seat.model]
-    while True:
-        following = recipe.policy.substitutes.get(found[-1])
-        if following is None and recipe.policy.substitute:
-            following = models.replacement(seat.provider, found[-1])
-        if following is None or following in found:
-            return found
-        found.append(following)
+def _models(seat: calls.Seat, recipe: Recipe, models: Models) -> list[tuple[str, str]]:
+    """Return every (provider, id) that may answer for a seat: its own, and those that may take its place."""
+    found: list[tuple[str, str]] = []
+    for link in (seat, *seat.fallbacks):
+        following: str | None = link.model
+        while following is not None and (link.provider, following) not in found:
+            found.append((link.provider, following))
+            instead = recipe.policy.substitutes.get(following)
+            if instead is None and recipe.policy.substitute:
+                instead = models.replacement(link.provider, following)
+            following = instead
+    return found
 
 
 def _of(seat: calls.Seat, card: ModelCard, role: Role, prompt: int) -> tuple[Usage, float | None]:

@@ -49,6 +49,9 @@ CHAIR = (
 """
 )
 
+INCOMPLETE = "\n[This draft is incomplete: its author was stopped here.]"
+"""Stands at the end of a draft whose author was stopped while it wrote."""
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # The tokens a fence takes beside the draft inside it, generously.
 FENCE_TOKENS = 40

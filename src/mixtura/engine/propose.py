@@ -1,4 +1,8 @@
-"""Fan-out: the proposers of a layer at the same time, each on its own, none able to lose the others."""
+"""Fan-out: the proposers of a layer at the same time, each on its own, none able to lose the others.
+
+A layer is over when every seat has answered or failed, when its time is up, or when the quorum is there and the
+stragglers' grace is over. What a straggler had written by then is used as an incomplete draft.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,10 +10,14 @@ from collections.abc import Sequence
 from mixtura.chat import Delta, Message
 from mixtura.engine import answers, calls, prompts
 from mixtura.engine.context import Run
+from mixtura.engine.race import Race
 from mixtura.engine.reading import Reader, read_drafts
 from mixtura.errors import ModelError
 from mixtura.events import CallDelta, CallFinished, Draft, Role
 from mixtura.recipe import Layer, Proposer
+
+_STOPPED = "the run was stopped"
+_ENOUGH = "enough drafts were there without it"
 
 
 class Drafting:
@@ -23,8 +31,11 @@ class Drafting:
         self.drafts: list[Draft] = []
         self.errors: list[ModelError] = []
         self._enough = 0
-        self._stopping = "the run was stopped"
+        self._stopping = _STOPPED
         self._running: list[asyncio.Task[None]] = []
+        self._grace: asyncio.TimerHandle | None = None
+        # A race costs a task a call; where nothing is hedged and nothing streamed it would have nothing to do.
+        self._protected = run.streams or run.hedges
         # Counted answers may end in a bare number where the question asks for one.
         aggregator = run.recipe.aggregator
         counts = aggregator is not None and aggregator.kind in ("vote", "auto")
@@ -45,27 +56,65 @@ class Drafting:
             raise errors.exceptions[0] from errors
         finally:
             timer.cancel()
+            if self._grace is not None:
+                self._grace.cancel()
         self.drafts.sort(key=lambda draft: draft.call)
 
     async def _propose(self, seat: Proposer, previous: Sequence[Draft]) -> None:
         run = self.run
         options = calls.without_tools(run.options.chat)
         ask = calls.Ask(self.role, seat, self._messages(seat, previous), self.layer, options)
-        number = run.next_call()
+        if self._protected:
+            await self._race(ask)
+            return
+        number, progress = run.next_call(), calls.Progress(run, ask)
         try:
-            completion = await calls.call(run, ask, number, self.until, self._watch if run.options.watched else None)
+            completion = await calls.call(run, ask, number, self.until, progress)
         except ModelError as error:
             self.errors.append(error)
+            calls.failed(run, number, ask, error, progress)
             return
         except asyncio.CancelledError:
             if self._stopping:
-                calls.abandoned(run, number, ask, self._stopping)
+                calls.abandoned(run, number, ask, self._stopping, progress)
             else:
                 late = calls.timed_out(run, ask, self.until)
                 self.errors.append(late)
-                calls.failed(run, number, ask, late)
+                calls.failed(run, number, ask, late, progress)
             raise
         self._keep(calls.draft(number, ask, completion, lenient=self._lenient))
+
+    async def _race(self, ask: calls.Ask) -> None:
+        """Ask one seat, protected against what is slow or silent."""
+        race = Race(self.run, ask, self.until, self._watch if self.run.options.watched else None)
+        try:
+            completion = await race.run()
+        except ModelError as error:
+            self._keep_partial(race)
+            if race.partial is None:
+                self.errors.append(error)
+            return
+        except asyncio.CancelledError:
+            late = None if self._stopping else calls.timed_out(self.run, ask, self.until)
+            race.stop(self._stopping or "its time was up", late)
+            self._keep_partial(race)
+            if late is not None and race.partial is None:
+                self.errors.append(late)
+            raise
+        self._keep(calls.draft(race.number, ask, completion, lenient=self._lenient))
+
+    def _keep_partial(self, race: Race) -> None:
+        """Take what a straggler had written; nobody waits for it, so it does not count for the quorum."""
+        draft = race.partial
+        # A run that somebody stopped has no use for it.
+        if draft is None or self._stopping == _STOPPED:
+            return
+        size = len(draft.text.split())
+        reason = (
+            f"{draft.model} was stopped after {size} words ({draft.incomplete}); they are used as an incomplete draft"
+        )
+        self.run.decide("cut", reason, call=draft.call)
+        self.drafts.append(draft)
 
     def _keep(self, draft: Draft) -> None:
         run = self.run
@@ -77,8 +126,14 @@ class Drafting:
         if draft.finish_reason == "length":
             run.decide("noticed", f"the draft of {draft.model} is cut off at its output limit", call=draft.call)
         self.drafts.append(draft)
-        if len(self.drafts) == self._enough:
-            self._stop("enough drafts were there without it")
+        whole = sum(not kept.incomplete for kept in self.drafts)
+        if whole != self._enough:
+            return
+        grace = self.run.recipe.policy.grace
+        if grace and whole < len(self._running):
+            self._grace = self.run.loop.call_later(grace, self._stop, _ENOUGH)
+        else:
+            self._stop(_ENOUGH)
 
     def _stop(self, reason: str) -> None:
         """Stop what still runs; no reason means that its time is up."""

@@ -60,6 +60,10 @@ def read_drafts(run: Run, reader: Reader, drafts: Sequence[Draft], conversation:
             model=seat.model,
             characters_left_out={drafts[order[place]].call: count for place, count in left_out.items()},
         )
+    texts = [
+        text + prompts.INCOMPLETE if drafts[place].incomplete else text
+        for place, text in zip(order, texts, strict=True)
+    ]
     return Reading(prompts.with_drafts(conversation, instructions, texts, marker, ending), tuple(order))
 
 

@@ -5,14 +5,17 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
 from mixtura.chat import Delta, Message
-from mixtura.engine import agree, calls, prompts
+from mixtura.engine import admit, agree, calls, demand, expect, prompts
+from mixtura.engine.admit import Asked, Plan
 from mixtura.engine.aggregate import Outcome, aggregate, answer_alone
-from mixtura.engine.context import Run, RunOptions
+from mixtura.engine.context import Meter, Run, RunOptions
 from mixtura.engine.forecast import forecast
 from mixtura.engine.propose import Drafting
+from mixtura.engine.race import call_within
 from mixtura.errors import (
     BudgetError,
     DeadlineError,
+    LimitError,
     MixturaError,
     ModelError,
     NoAnswerError,
@@ -31,6 +34,7 @@ from mixtura.events import (
     RunFinished,
     RunStarted,
 )
+from mixtura.limits.admission import Hold, Limiter, NoRoomError
 from mixtura.models.base import Models
 from mixtura.recipe import Layer, Proposer, Recipe
 
@@ -47,23 +51,35 @@ async def drive(
 
     Raises:
         ConfigError, BudgetError: before anything was sent, and before any event.
+        LimitError: it does not fit its rate limits in time; before anything was sent.
         NoAnswerError: no draft survived and the aggregator could not answer alone.
         DeadlineError: the deadline passed first.
     """
-    _check_seats(recipe, models)
-    if options.max_cost is not None:
-        worst = forecast(recipe, conversation, models, options)
-        if worst.cost is None or worst.unpriced or worst.cost > options.max_cost:
-            why = f"unknown for {', '.join(worst.unpriced)}"
-            raise BudgetError(None if worst.unpriced else worst.cost, options.max_cost, why)
-    run = Run(recipe, conversation, models, emit, options)
+    began = asyncio.get_running_loop().time()
+    limiter = _check_seats(recipe, models)
+    if limiter is None and options.max_cost is None and options.budget is None and not recipe.policy.latency_target:
+        plan = admit.Plan(recipe)
+    else:
+        plan = await _planned(Asked(recipe, conversation, models, options, limiter, began))
+    recipe = plan.recipe
+    meter = Meter(emit) if options.budget is not None else None
+    run = Run(recipe, conversation, models, emit if meter is None else meter, options)
+    run.hedges = recipe.policy.hedge and plan.may_hedge
     run.say(RunStarted(run=options.run, recipe=recipe.name, calls=recipe.calls, started_at=options.started_at))
+    _say_plan(run, plan)
     try:
+        if plan.needs and limiter is not None:
+            run.hold = await _held(run, plan, limiter)
         outcome = await _answer(run)
     except BaseException as error:
         # Whatever ends a run, listeners hear that it ended; then it goes on to the caller.
         run.say(RunFinished(at=run.now, status="failed", error=_last_words(error)))
         raise
+    finally:
+        if run.hold is not None:
+            await run.hold.close()
+        if meter is not None and options.budget is not None:
+            await options.budget.settle(options.run, meter.dollars)
     if options.watched and outcome.text and not outcome.said:
         run.say(AnswerDelta(at=run.now, text=outcome.text))
     run.say(
@@ -77,6 +93,59 @@ async def drive(
         )
     )
     run.say(RunFinished(at=run.now, status="partial" if run.fell_back else "ok"))
+
+
+async def _planned(asked: Asked) -> Plan:
+    """Return what can be run, its worst cost reserved from the day's budget."""
+    options, budget = asked.options, asked.options.budget
+    most = options.max_cost
+    if budget is not None:
+        today = await budget.today()
+        left = max(0.0, today.allowed - today.spent - today.reserved)
+        most = left if most is None else min(most, left)
+    try:
+        plan = admit.choose(asked._replace(most=most))
+    except BudgetError as error:
+        if budget is not None and error.worst is not None and most != options.max_cost:
+            # The day's books say it better: how much is left, and when there is more.
+            await budget.reserve(options.run, error.worst)
+        raise
+    if most is None:
+        return plan
+    cost = forecast(plan.recipe, asked.conversation, asked.models).cost or 0.0
+    if budget is not None:
+        await budget.reserve(options.run, cost)
+    return plan._replace(may_hedge=2 * cost <= most)
+
+
+def _say_plan(run: Run, plan: Plan) -> None:
+    if plan.routed:
+        run.decide("routed", plan.routed, warning=True)
+    if plan.steps:
+        run.decide("reduced", f"{plan.why}: {', '.join(plan.steps)}", warning=True, steps=list(plan.steps))
+    if plan.wait > 0:
+        reason = f"no room yet in {plan.binding}; the run waits about {plan.wait:.1f} s for it"
+        run.decide("waited", reason, seconds=round(plan.wait, 3))
+
+
+async def _held(run: Run, plan: Plan, limiter: Limiter) -> Hold:
+    """Wait for the room the run needs before it spends anything."""
+    latest = run.deadline - sum(expect.stages(run.models, run.recipe))
+    try:
+        return await limiter.admit(
+            plan.needs,
+            priority=run.options.priority,
+            until=max(latest, run.start),
+            lifetime=run.deadline - run.start + 1.0,
+        )
+    except NoRoomError as error:
+        quote = error.quote
+        raise LimitError(
+            f"no room in {plan.binding} before {latest - run.start:.0f} s of the run had passed; nothing was sent: "
+            f"try again in about {quote.wait:.0f} s, or with a longer deadline",
+            retry_after=quote.wait,
+            window=plan.binding,
+        ) from None
 
 
 def _last_words(error: BaseException) -> str:
@@ -143,8 +212,9 @@ async def _layers(run: Run) -> tuple[list[Draft], list[ModelError]]:
     drafts: list[Draft] = []
     errors: list[ModelError] = []
     layers = run.recipe.layers
+    stages = _stages(run)
     for index, layer in enumerate(layers):
-        drafting = Drafting(run, "proposer", index, run.until(len(layers) - index + _stages_after(run.recipe)))
+        drafting = Drafting(run, "proposer", index, run.until(stages[index:]))
         await drafting.ask_all(layer, drafts)
         errors += drafting.errors
         if drafting.drafts:
@@ -162,11 +232,18 @@ def _say_lost(run: Run, drafting: Drafting, layer: Layer) -> None:
         run.decide("dropped", f"{len(drafting.errors)} of {layer.size} drafts did not come ({lost})", warning=True)
 
 
-def _stages_after(recipe: Recipe) -> int:
-    aggregator = recipe.aggregator
-    if aggregator is None:
-        return 0
-    return bool(recipe.escalate) + (aggregator.kind == "rank") + bool(aggregator.model)
+def _stages(run: Run) -> list[float]:
+    """Return how long each stage of the run is expected to take; all the same where nothing is measured."""
+    if run.streams or run.hedges:
+        stages = expect.stages(run.models, run.recipe)
+        found = demand.demands(run.recipe, run.conversation, run.models)
+        if not found:
+            return stages
+        waits = demand.stage_waits(found, run.loop.time(), len(stages))
+        return [took + wait for took, wait in zip(stages, waits, strict=True)]
+    recipe, aggregator = run.recipe, run.recipe.aggregator
+    after = 0 if aggregator is None else bool(recipe.escalate) + (aggregator.kind == "rank") + bool(aggregator.model)
+    return [1.0] * (len(recipe.layers) + after)
 
 
 async def _escalate(
@@ -180,7 +257,7 @@ async def _escalate(
         else "the drafts cannot be compared"
     )
     run.decide("escalated", f"{why if drafts else 'no draft came'}; {names} asked as well")
-    drafting = Drafting(run, "escalation", len(run.recipe.layers), run.until(_stages_after(run.recipe)))
+    drafting = Drafting(run, "escalation", len(run.recipe.layers), run.until(_stages(run)[len(run.recipe.layers) :]))
     await drafting.ask_all(layer, ())
     return drafts + drafting.drafts, errors + drafting.errors
 
@@ -224,7 +301,9 @@ async def _single(run: Run, seat: Proposer) -> Outcome:
         run.say(AnswerDelta(at=run.now, text=delta.text, reasoning=delta.reasoning))
 
     try:
-        number, completion = await calls.call_within(run, ask, run.deadline, watch if run.options.watched else None)
+        number, completion = await call_within(
+            run, ask, run.deadline, watch if run.options.watched else None, exclusive=True
+        )
     except ModelError as error:
         raise _nothing(run, [error]) from error
     draft = calls.draft(number, ask, completion)
@@ -237,10 +316,20 @@ async def _single(run: Run, seat: Proposer) -> Outcome:
     return Outcome(draft.text, number, draft.reasoning, draft.finish_reason, draft.tool_calls, said)
 
 
-def _check_seats(recipe: Recipe, models: Models) -> None:
-    """Raise what is wrong with a provider or a key before anything is sent."""
-    for layer in recipe.layers if recipe.escalate is None else (*recipe.layers, recipe.escalate):
-        for proposer in layer.proposers:
-            models.find(proposer.provider, proposer.model)
+def _check_seats(recipe: Recipe, models: Models) -> Limiter | None:
+    """Raise what is wrong with a provider or a key before anything is sent; return who keeps limits that are known."""
+    limiter: Limiter | None = None
+    seats: list[calls.Seat] = [seat for layer in recipe.layers for seat in layer.proposers]
+    if recipe.escalate is not None:
+        seats += recipe.escalate.proposers
     if recipe.aggregator is not None and recipe.aggregator.model:
-        models.find(recipe.aggregator.provider, recipe.aggregator.model)
+        seats.append(recipe.aggregator)
+    for seat in seats:
+        for link in (seat, *seat.fallbacks):
+            accounting = models.find(link.provider, link.model).accounting
+            if accounting is not None and limiter is None:
+                keeper = accounting.limiter()
+                account = accounting.account(keeper)
+                if account.known and not account.open:
+                    limiter = keeper
+    return limiter

@@ -7,7 +7,7 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Usage
 from mixtura.limits.account import Account
-from mixtura.limits.admission import Limiter
+from mixtura.limits.admission import Limiter, current_limiter
 from mixtura.limits.window import Limits
 
 Emit = Callable[[Delta], None]
@@ -56,7 +56,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known about a model before it is called; everything but the id may be unknown.
 
     `window` and `max_output` are tokens. `efforts` are the reasoning_effort values it takes (empty: it takes
-    none); a model with `reasons` spends completion tokens on thinking.
+    none); a model with `reasons` spends completion tokens on thinking. `speed` is tokens a second, as published.
     """
 
     id: str
@@ -67,6 +67,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     efforts: tuple[str, ...] = ()
     default_effort: str | None = None
     reasons: bool = False
+    speed: float | None = None
 
 
 class Accounting(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +75,8 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
 
     `key` names the account, `group` what all models of that provider and key share; neither shows the key itself.
     `limits` are its windows as far as they are known, `known` whether somebody told them (else they are the
-    catalogue's guess), `plans` the limits of every plan.
+    catalogue's guess), `plans` the limits of every plan. `redis` is the URL of the server where the windows are kept
+    for several processes; without one they are kept in this process.
     """
 
     key: str
@@ -82,6 +84,15 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits | None = None
     known: bool = False
     plans: tuple[Limits, ...] = ()
+    redis: str = ""
+
+    def limiter(self) -> Limiter:
+        """Return who keeps the windows; call it in a running event loop."""
+        if not self.redis:
+            return current_limiter()
+        from mixtura.limits.shared import shared_limiter
+
+        return shared_limiter(self.redis)
 
     def account(self, limiter: Limiter) -> Account:
         """Return the account in `limiter`, opened if need be."""

@@ -89,6 +89,7 @@ class CatalogModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
             efforts=self.efforts,
             default_effort=self.default_effort,
             reasons=self.reasons,
+            speed=self.speed,
         )
 
 

@@ -160,7 +160,14 @@ class ModelRegistry:
         group = f"{provider}/{hashlib.sha256(whose.encode()).hexdigest()[:16]}"
         plans = tuple(limits for plan in PLANS if row is not None and (limits := row.limits(plan)) is not None)
         limits = row.limits(self.plan or "free") if row is not None else None
-        return Accounting(key=f"{group}/{model}", group=group, limits=limits, known=self.plan is not None, plans=plans)
+        return Accounting(
+            key=f"{group}/{model}",
+            group=group,
+            limits=limits,
+            known=self.plan is not None,
+            plans=plans,
+            redis=self._env.get("MIXTURA_REDIS_URL", "").strip(),
+        )
 
 
 def _plan(given: str | None, env: Mapping[str, str]) -> Plan | None:

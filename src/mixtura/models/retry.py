@@ -85,10 +85,10 @@ class Retrying:
 
     def _pause(self, error: ModelError, attempt: int) -> float:
         """Return the seconds until the next attempt: the provider's word where it gave one."""
-        if error.retry_after is not None and error.action == "wait":
-            # "At once" is taken at its word one time; a provider that keeps saying it is not asked in a tight loop.
-            if attempt == 1 or error.retry_after >= self._policy.base:
-                return error.retry_after
+        told = error.retry_after if error.action == "wait" else None
+        # "At once" is taken at its word one time; a provider that keeps saying it is not asked in a tight loop.
+        if told is not None and (attempt == 1 or told >= self._policy.base):
+            return told
         return max(self._policy.pause(attempt, self._rng), error.retry_after or 0.0)
 
     def _refusal(self, pause: float, waited: float, left: float | None) -> str:

@@ -1,0 +1,63 @@
+"""What a run is expected to take: seconds and tokens of its calls, as measured on the models' latest calls.
+
+Before anything was measured, a model is expected to be as fast as its provider publishes, and a draft to be of the
+usual length. These are guesses for planning; nothing is refused for want of a measurement.
+"""
+
+from mixtura.engine import calls
+from mixtura.events import Role
+from mixtura.limits.account import Account
+from mixtura.limits.pace import ENOUGH
+from mixtura.models.base import Models
+from mixtura.recipe import Proposer, Recipe
+
+USUAL_DRAFT = 400
+"""Tokens of a draft or answer while nothing is known: recorded replies to questions have 100 to 600."""
+
+_USUAL_WAIT = 0.3
+_USUAL_SPEED = 100.0
+
+
+def account_of(models: Models, provider: str, model: str) -> Account | None:
+    """Return where calls of a model are counted, None when nowhere."""
+    accounting = models.find(provider, model).accounting
+    return None if accounting is None else accounting.account(accounting.limiter())
+
+
+def tokens(models: Models, seat: calls.Seat, role: Role) -> int:
+    """Return how many tokens a reply of `seat` is expected to have."""
+    account = account_of(models, seat.provider, seat.model)
+    measured = account.pace.tokens if account is not None else None
+    known = measured.at(0.75) if measured is not None and len(measured) >= ENOUGH else None
+    limit = calls.max_tokens(seat, models.card(seat.provider, seat.model), role)
+    expected = int(known) if known is not None else USUAL_DRAFT
+    return expected if limit is None else min(expected, limit)
+
+
+def seconds(models: Models, seat: calls.Seat, role: Role) -> float:
+    """Return how many seconds a call of `seat` is expected to take, waiting for room not counted."""
+    account = account_of(models, seat.provider, seat.model)
+    measured = account.pace.total if account is not None else None
+    known = measured.at(0.5) if measured is not None and len(measured) >= ENOUGH else None
+    if known is not None:
+        return known
+    speed = models.card(seat.provider, seat.model).speed or _USUAL_SPEED
+    return _USUAL_WAIT + tokens(models, seat, role) / speed
+
+
+def stages(models: Models, recipe: Recipe) -> list[float]:
+    """Return the seconds each stage of `recipe` is expected to take: layers, escalation, reviews, aggregator."""
+    found = [_slowest(models, layer.proposers, "proposer") for layer in recipe.layers]
+    if recipe.escalate is not None:
+        found.append(_slowest(models, recipe.escalate.proposers, "escalation"))
+    aggregator = recipe.aggregator
+    if aggregator is not None:
+        if aggregator.kind == "rank":
+            found.append(_slowest(models, recipe.layers[-1].proposers, "reviewer"))
+        if aggregator.model:
+            found.append(seconds(models, aggregator, "selector" if aggregator.kind == "select" else "aggregator"))
+    return found
+
+
+def _slowest(models: Models, seats: tuple[Proposer, ...], role: Role) -> float:
+    return max(seconds(models, seat, role) for seat in seats)

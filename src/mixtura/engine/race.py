@@ -1,0 +1,293 @@
+"""One seat's call, protected: second tries of what is slow, an end to what is silent, and what a straggler had written.
+
+sent ---------- late: slower than 19 of 20 of its model's calls ---------- silent: first_token, between_tokens
+ |                |                                                          |
+ first try        a second try beside it (hedge); the first whole reply      the try is given up; the other goes on,
+                  wins, the other is stopped                                 or a last one is made if none was yet
+"""
+
+import asyncio
+import math
+
+from mixtura.chat import Completion, Delta
+from mixtura.engine import calls
+from mixtura.engine.calls import Ask, OnDelta, Progress
+from mixtura.engine.context import Run
+from mixtura.errors import ModelError, TimedOutError
+from mixtura.events import CallFinished, Draft
+from mixtura.tokens import estimate_messages
+
+_SOONEST_HEDGE = 0.05
+
+
+class _Try:
+    """One call of the race."""
+
+    def __init__(self, run: Run, ask: Ask) -> None:
+        self.ask = ask
+        self.number = run.next_call()
+        self.progress = Progress(run, ask)
+        self.task: asyncio.Task[Completion | ModelError] | None = None
+        self.silent: TimedOutError | None = None
+
+
+class Race:
+    """The tries of one seat. `number` is the call that won; `partial` is what is left of those that were lost.
+
+    Args:
+        run: the run it belongs to.
+        ask: what to ask of whom.
+        until: event-loop time at which everything stops.
+        on_delta: gets the number and each piece of every try; None shows them to nobody.
+        exclusive: pieces are an answer that a reader sees: the first try that writes goes on alone.
+    """
+
+    def __init__(
+        self, run: Run, ask: Ask, until: float, on_delta: OnDelta | None = None, *, exclusive: bool = False
+    ) -> None:
+        self.number = -1
+        self.partial: Draft | None = None
+        self._run = run
+        self._ask = ask
+        self._until = until
+        self._on_delta = on_delta
+        self._exclusive = exclusive
+        self._leader: int | None = None
+        self._open: list[_Try] = []
+        # Given up with something written, which may yet be used: what they took is said when that is decided.
+        self._cut: list[tuple[_Try, ModelError]] = []
+        self._tries = 0
+        self._news: asyncio.Future[None] | None = None
+        self._dirty = False
+
+    async def run(self) -> Completion:
+        """Return the completion of the first try that is whole.
+
+        Raises:
+            ModelError: every try failed or fell silent, and that has been said; see `partial`.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._start(group, self._ask)
+                while True:
+                    await self._wait(self._wake())
+                    ended = await self._look(group)
+                    if ended is not None:
+                        break
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+        for left in self._open:
+            calls.abandoned(self._run, left.number, left.ask, "another try was faster", left.progress)
+        self._open.clear()
+        if isinstance(ended, Completion):
+            for lost, error in self._cut:
+                calls.failed(self._run, lost.number, lost.ask, error, lost.progress)
+            self._cut.clear()
+            return ended
+        self._use_what_is_left(ended.kind.replace("_", " "))
+        raise ended
+
+    def stop(self, why: str, error: ModelError | None = None) -> None:
+        """Say what became of the tries that were open when the race was cancelled; the best may become `partial`.
+
+        Args:
+            why: the reason, in words.
+            error: what to call it, None when nobody waited for it any more.
+        """
+        for left in self._open:
+            self._cut.append((left, error or _AbandonedError(left.ask.seat.provider, left.ask.seat.model, why)))
+        self._open.clear()
+        self._use_what_is_left(why)
+
+    def _use_what_is_left(self, why: str) -> None:
+        """Make the longest text of the lost tries an incomplete draft, where the role can use one, and say the rest."""
+        run = self._run
+        self._cut.sort(key=lambda cut: sum(map(len, cut[0].progress.text)), reverse=True)
+        for lost, error in self._cut:
+            if self.partial is None and self._ask.role in ("proposer", "escalation"):
+                self.partial = calls.partial(run, lost.number, lost.ask, lost.progress, why)
+                if self.partial is not None:
+                    run.say(CallFinished(at=run.now, done=self.partial))
+                    continue
+            if isinstance(error, _AbandonedError):
+                calls.abandoned(run, lost.number, lost.ask, error.reason, lost.progress)
+            else:
+                calls.failed(run, lost.number, lost.ask, error, lost.progress)
+        self._cut.clear()
+
+    def _start(self, group: asyncio.TaskGroup, ask: Ask) -> None:
+        begun = _Try(self._run, ask)
+        self._tries += 1
+        self._open.append(begun)
+        begun.task = group.create_task(self._call(begun))
+        begun.task.add_done_callback(self._tell)
+
+    async def _call(self, begun: _Try) -> Completion | ModelError:
+        shown = None if self._on_delta is None else self._show
+        try:
+            return await calls.call(self._run, begun.ask, begun.number, self._until, begun.progress, shown)
+        except ModelError as error:
+            return error
+
+    def _show(self, number: int, delta: Delta) -> None:
+        if self._exclusive:
+            if self._leader is None:
+                self._leader = number
+                self._tell()
+            if self._leader != number:
+                return
+        if self._on_delta is not None:
+            self._on_delta(number, delta)
+
+    async def _look(self, group: asyncio.TaskGroup) -> Completion | ModelError | None:
+        """Act on what has happened; return how the race ended, None while it goes on."""
+        now = self._run.loop.time()
+        failure: ModelError | None = None
+        for begun in list(self._open):
+            task = begun.task
+            assert task is not None
+            if task.done():
+                self._open.remove(begun)
+                result = task.result()
+                if isinstance(result, Completion):
+                    self.number = begun.number
+                    await self._stop_open()
+                    return result
+                failure = result
+                self._cut.append((begun, result))
+            elif self._leader is not None and begun.number != self._leader:
+                await self._give_up(begun)
+                calls.abandoned(self._run, begun.number, begun.ask, "another try was faster", begun.progress)
+            elif (error := self._silence(begun, now)) is not None:
+                await self._give_up(begun)
+                self._cut.append((begun, error))
+                failure = error
+        if self._open and now >= self._until:
+            for begun in list(self._open):
+                await self._give_up(begun)
+                self._cut.append((begun, calls.timed_out(self._run, begun.ask, self._until)))
+            return self._cut[-1][1]
+        if self._open:
+            if now >= self._late_at():
+                self._hedge(group)
+            return None
+        assert failure is not None
+        # A try that fell silent may be made once more; one that failed has been tried again as often as it may be.
+        if isinstance(failure, TimedOutError) and self._tries < 2 and self._leader is None and now < self._until:
+            self._hedge(group)
+            return None
+        return failure
+
+    async def _stop_open(self) -> None:
+        for begun in self._open:
+            if begun.task is not None:
+                begun.task.cancel()
+        if self._open:
+            await asyncio.wait([begun.task for begun in self._open if begun.task is not None])
+
+    async def _give_up(self, begun: _Try) -> None:
+        assert begun.task is not None
+        begun.task.cancel()
+        await asyncio.wait([begun.task])
+        self._open.remove(begun)
+
+    def _silence(self, begun: _Try, now: float) -> TimedOutError | None:
+        """Return the error of a try that has been silent for too long, None for one that has not."""
+        if now < self._silent_at(begun):
+            return None
+        policy, progress = self._run.recipe.policy, begun.progress
+        seconds = policy.between_tokens if progress.pieces else policy.first_token
+        what = "next" if progress.pieces else "first"
+        return TimedOutError(progress.provider, progress.model, f"its {what} token did not come within {seconds:g} s")
+
+    def _silent_at(self, begun: _Try) -> float:
+        """Return the moment at which a try has been silent for too long; inf when it cannot be."""
+        progress, policy = begun.progress, self._run.recipe.policy
+        since = progress.claim.since
+        patience = policy.between_tokens if progress.pieces else policy.first_token
+        if patience is None or since is None or not self._run.streams:
+            return math.inf
+        return max(since, progress.last if progress.pieces else since) + patience
+
+    def _late_at(self) -> float:
+        """Return the moment at which the one open try is slower than it should be; inf when there is no second try."""
+        policy = self._run.recipe.policy
+        if not self._run.hedges or self._tries > 1 or len(self._open) != 1:
+            return math.inf
+        progress = self._open[0].progress
+        since = progress.claim.since
+        if progress.pieces or since is None:
+            return math.inf
+        account = self._run.account(progress.provider, progress.model)
+        late = None if account is None else account.pace.late_after(streamed=self._run.streams)
+        return since + max(policy.hedge_after if late is None else late, _SOONEST_HEDGE)
+
+    def _hedge(self, group: asyncio.TaskGroup) -> None:
+        """Make the second try: of the first fall-back where there is one, else of the same model."""
+        run, ask = self._run, self._ask
+        seat = ask.seat
+        instead = seat.fallbacks[0] if seat.fallbacks else None
+        asked = instead or seat
+        account = run.account(asked.provider, asked.model)
+        if account is not None and not account.open and self._open:
+            # A second try may take room that is free, not what others wait for.
+            card = run.models.card(asked.provider, asked.model)
+            size = account.reserve_for(estimate_messages(ask.messages), calls.max_tokens(seat, card, ask.role))
+            if account.quote(size, run.loop.time()).wait > 0:
+                self._tries += 1
+                return
+        what = f", {instead.model} in its place" if instead else ""
+        run.decide("hedged", f"{seat.model} is slower than usual; asked a second time{what}", model=seat.model)
+        self._start(group, ask._replace(instead=instead))
+
+    def _wake(self) -> float:
+        """Return the next moment at which something may be due."""
+        moments = [self._silent_at(begun) for begun in self._open]
+        policy = self._run.recipe.policy
+        pending = any(begun.progress.claim.since is None for begun in self._open)
+        if pending and (self._run.hedges or policy.first_token is not None):
+            # It waits for room or between attempts; look again when it may have been sent.
+            moments.append(self._run.loop.time() + min(policy.hedge_after, policy.first_token or math.inf))
+        return min(*moments, self._late_at(), self._until)
+
+    async def _wait(self, moment: float) -> None:
+        """Return at `moment`, or when something has happened."""
+        if self._dirty:
+            self._dirty = False
+            return
+        loop = self._run.loop
+        self._news = loop.create_future()
+        timer = loop.call_at(moment, self._tell) if moment < math.inf else None
+        try:
+            await self._news
+        finally:
+            self._news, self._dirty = None, False
+            if timer is not None:
+                timer.cancel()
+
+    def _tell(self, _: object = None) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+        else:
+            self._dirty = True
+
+
+async def call_within(
+    run: Run, ask: Ask, until: float, on_delta: OnDelta | None = None, *, exclusive: bool = False
+) -> tuple[int, Completion]:
+    """Make one call that is stopped at `until`, protected as far as the run is; return its number and completion.
+
+    Raises:
+        ModelError: it failed for good, `TimedOutError` when stopped; that has been said.
+    """
+    race = Race(run, ask, until, on_delta, exclusive=exclusive)
+    try:
+        completion = await race.run()
+    except asyncio.CancelledError:
+        race.stop("the run was stopped")
+        raise
+    return race.number, completion
+
+
+class _AbandonedError(ModelError):
+    """A try that nobody waited for any more."""

