@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import groq
+import msgspec
 import pytest
 
 import mixtura
@@ -26,6 +27,7 @@ from mixtura import (
     MissingKeyError,
     Mixture,
     ModelCard,
+    Policy,
     Recipe,
     RecipeError,
     Usage,
@@ -172,11 +174,14 @@ async def test_a_question_no_model_can_read_is_not_sent(cloud: SimulatedCloud) -
 
 
 async def test_a_run_that_could_cost_too_much_sends_nothing(cloud: SimulatedCloud) -> None:
-    mixture = Mixture("classic", env=env(cloud))
+    strict = msgspec.structs.replace(Recipe.named("classic"), policy=Policy(when_limited=()))
+    mixture = Mixture(strict, env=env(cloud))
     worst = mixture.forecast("Why?").cost
     assert worst is not None
     with pytest.raises(BudgetError, match="nothing was sent"):
         await mixture.ask("Why?", max_cost=worst * 0.99)
+    with pytest.raises(BudgetError, match="nothing was sent"):
+        await Mixture("classic", env=env(cloud)).ask("Why?", max_cost=1e-6)
     assert cloud.requests == []
     answer = await mixture.ask("Why?", max_cost=worst)
     assert answer.cost is not None

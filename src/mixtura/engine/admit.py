@@ -13,7 +13,8 @@ recipe --latency_target--> one model, where the mixture would take too long
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mixtura.chat import Message
@@ -33,14 +34,16 @@ _RESERVE = 1.25
 
 
 class Plan(NamedTuple):
-    """What will be run: `recipe`, reduced by `steps` (in words); `needs` are held first, after about `wait` seconds.
+    """What will be run: `recipe`, reduced by `steps` (in words, `why` is their reason).
 
-    `binding` is the window waited for, `why` the reason for the steps. `may_hedge`: there is money for second tries.
+    `needs` are held first, after about `wait` seconds for the window `binding`; `owed` is what is asked besides, tokens
+    by account. `routed` is why one model answers. `may_hedge`: there is money for second tries.
     """
 
     recipe: Recipe
     steps: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
+    owed: Mapping[str, int] = MappingProxyType({})
     wait: float = 0.0
     binding: str = ""
     routed: str = ""
@@ -49,7 +52,7 @@ class Plan(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What is to be planned, and what it may cost (None: anything)."""
+    """What is to be planned, and what it may cost (None: anything). `patient`: it may wait for room."""
 
     recipe: Recipe
     conversation: Sequence[Message]
@@ -58,6 +61,7 @@ class Asked(NamedTuple):
     limiter: Limiter | None
     now: float
     most: float | None = None
+    patient: bool = True
 
 
 def choose(asked: Asked) -> Plan:
@@ -126,6 +130,8 @@ class _Ladder:
 
     def _step(self, step: Step, crowded: str) -> Plan | None:
         if step == "wait":
+            if not self._asked.patient:
+                return None
             longest = self._asked.recipe.policy.max_wait
             self._patience = math.inf if longest is None else longest
             return self._try(self._asked.recipe, ())
@@ -160,26 +166,29 @@ class _Ladder:
                 return None
         if asked.limiter is None:
             return Plan(recipe, steps)
-        quote, needs = self._quote(recipe, asked.limiter)
+        quote, needs, owed = self._quote(recipe, asked.limiter)
         if quote.wait < self._soonest.wait or not self._soonest.account:
             self._soonest = quote
         if quote.wait > 0:
             self._tight = self._tight or f"{self._model_of(quote)} has no room in {_window(quote)}"
             if not self._may_wait(recipe, quote.wait):
                 return None
-        return Plan(recipe, steps, needs, quote.wait, f"{_window(quote)} of {self._model_of(quote)}")
+        return Plan(recipe, steps, needs, owed, quote.wait, f"{_window(quote)} of {self._model_of(quote)}")
 
-    def _quote(self, recipe: Recipe, limiter: Limiter) -> tuple[Quote, tuple[Need, ...]]:
+    def _quote(self, recipe: Recipe, limiter: Limiter) -> tuple[Quote, tuple[Need, ...], Mapping[str, int]]:
         asked = self._asked
         found = demand.demands(recipe, asked.conversation, asked.models)
         if not found:
-            return FITS, ()
+            return FITS, (), {}
         refused = demand.never(found)
         if refused is not None:
-            return refused, ()
+            return refused, (), {}
         held = demand.needs(found)
-        start, drained = limiter.quote(held, asked.options.priority), demand.drained_in(found, asked.now)
-        return max(start, drained, key=lambda quote: quote.wait), tuple(held)
+        start, drained = (
+            limiter.quote(held, asked.options.priority),
+            demand.drained_in(found, asked.now, limiter, asked.options.priority),
+        )
+        return max(start, drained, key=lambda quote: quote.wait), tuple(held), demand.owed(found, held)
 
     def _may_wait(self, recipe: Recipe, wait: float) -> bool:
         """Say whether the deadline leaves the time to wait and then to answer."""

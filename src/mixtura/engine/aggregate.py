@@ -1,5 +1,6 @@
 """Drafts become one answer: synthesize, select, vote, rank or auto; the guard stands behind each of them."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,13 +10,17 @@ from mixtura.engine import agree, calls, council, guard, prompts
 from mixtura.engine.context import Run
 from mixtura.engine.race import call_within
 from mixtura.engine.reading import Reader, read_drafts
-from mixtura.errors import BrokenReplyError, ModelError, TooLargeError
+from mixtura.errors import BrokenReplyError, ModelError, TimedOutError, TooLargeError, UnreachableError
 from mixtura.events import AnswerDelta, AnswerRestarted, Draft
 from mixtura.recipe import Aggregator
 
 # Of the drafts' tokens, what is shown to an aggregator that finds the whole too large (its window is not known, the
 # estimate was wrong, or a per-minute limit is smaller than the window).
 _SECOND_SHARE = 0.4
+
+
+# An answer that was begun and not ended: nothing is wrong with the question, so it is worth another try.
+_BROKE_OFF = (BrokenReplyError, TimedOutError, UnreachableError)
 
 
 class Outcome(NamedTuple):
@@ -92,15 +97,25 @@ async def _synthesize(
 ) -> Outcome:
     instructions = aggregator.system or (prompts.SYNTHESIZE if ranking is None else prompts.CHAIR)
     after = None if ranking is None else lambda _tag, order: council.in_words(drafts, ranking, order)
-    for share in (1.0, _SECOND_SHARE):
+    share, seen, began = 1.0, False, run.loop.time()
+    while True:
         reader = Reader(aggregator, "aggregator", instructions, after, share)
         reading = read_drafts(run, reader, drafts, run.conversation)
         writer = _Writer(run)
         result = await writer.write(aggregator, reading.messages, drafts)
-        if not isinstance(writer.error, TooLargeError):
+        seen = seen or writer.said
+        if isinstance(writer.error, TooLargeError) and share == 1.0:
+            share = _SECOND_SHARE
+        elif writer.said and isinstance(writer.error, _BROKE_OFF) and _time_for_another(run, began):
+            # What a reader has seen of it is withdrawn, once.
+            began = -math.inf
+            seen = False
+            run.decide("noticed", f"the answer of {aggregator.model} broke off and is begun anew", warning=True)
+            run.say(AnswerRestarted(at=run.now))
+        else:
             break
     if isinstance(result, str):
-        return fall_back(run, drafts, result, writer.said)
+        return fall_back(run, drafts, result, seen)
     shown = [drafts[place] for place in reading.order]
     run.decide(
         "synthesized",
@@ -114,6 +129,12 @@ async def _synthesize(
     if guard.mentions_drafts(result.text, run.question):
         run.decide("noticed", "the answer speaks of drafts", warning=True)
     return result
+
+
+def _time_for_another(run: Run, began: float) -> bool:
+    """Say whether as much time is left as an answer that broke off has taken."""
+    now = run.loop.time()
+    return run.deadline - now > now - began
 
 
 async def answer_alone(run: Run, aggregator: Aggregator) -> Outcome:

@@ -34,7 +34,7 @@ _SURELY_TOO_LARGE = 1.35
 class Ask(NamedTuple):
     """What to ask of a seat, in which role, with which options of the caller.
 
-    `instead` is the model to begin with in place of the seat's own, as a second try does.
+    `instead` is the model to begin with in place of the seat's own; `again` marks a second try.
     """
 
     role: Role
@@ -43,6 +43,7 @@ class Ask(NamedTuple):
     layer: int = 0
     options: ChatOptions = ChatOptions()
     instead: Fallback | None = None
+    again: bool = False
 
 
 class Progress:
@@ -56,7 +57,9 @@ class Progress:
     def __init__(self, run: Run, ask: Ask) -> None:
         first = ask.instead or ask.seat
         self.provider, self.model = first.provider, first.model
-        self.claim = Claim(run.hold)
+        # Held are the calls that every run makes; a second try has to find room of its own.
+        held = ask.role in ("aggregator", "selector") or (ask.role == "proposer" and ask.layer == 0)
+        self.claim = Claim(None if ask.again else run.hold, held=held)
         self.began = run.loop.time()
         self.last = self.began
         self.pieces = 0
@@ -137,7 +140,7 @@ async def call(
                 on_delta(number, delta)
 
     spent: tuple[int, int] | None = None
-    chain = [ask.instead or Fallback(model=seat.model, provider=seat.provider), *seat.fallbacks]
+    chain = (ask.instead or seat, *seat.fallbacks)
     for place, link in enumerate(chain):
         try:
             return await _with_substitutes(run, ask, link, until, progress, emit)
@@ -161,7 +164,7 @@ def _sum(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[in
 
 
 async def _with_substitutes(
-    run: Run, ask: Ask, link: Fallback, until: float, progress: Progress, emit: Emit | None
+    run: Run, ask: Ask, link: Fallback | Seat, until: float, progress: Progress, emit: Emit | None
 ) -> Completion:
     provider, model = link.provider, link.model
     tried = [model]

@@ -8,7 +8,8 @@ from mixtura.chat import Message
 from mixtura.engine import calls, expect, prompts
 from mixtura.events import Role
 from mixtura.limits.account import Account, Quote
-from mixtura.limits.line import Need
+from mixtura.limits.admission import Limiter
+from mixtura.limits.line import Need, Priority
 from mixtura.models.base import Models
 from mixtura.recipe import Recipe
 from mixtura.tokens import estimate_messages, estimate_tokens
@@ -44,7 +45,7 @@ def demands(recipe: Recipe, conversation: Sequence[Message], models: Models) -> 
         return (expect.tokens(models, seat, role) + prompts.FENCE_TOKENS) * count
 
     drafts = 0
-    for stage, layer in enumerate(recipe.layers):  # noqa: B007  # `add` reads it
+    for stage, layer in enumerate(recipe.layers):
         prompt = base + (drafts + synthesis if stage else 0)
         drafts = sum(
             add("proposer", seat, prompt + estimate_tokens(seat.system or ""), seat.samples, held=stage == 0)
@@ -89,6 +90,15 @@ def needs(found: Sequence[Demand]) -> list[Need]:
     ]
 
 
+def owed(found: Sequence[Demand], held: Sequence[Need]) -> dict[str, int]:
+    """Return the tokens that are asked of each account besides what is held."""
+    first = {need.account: need.tokens for need in held}
+    sums: dict[str, int] = {}
+    for demand in found:
+        sums[demand.account.key] = sums.get(demand.account.key, 0) + demand.size * demand.calls
+    return {key: more for key, tokens in sums.items() if (more := tokens - first.get(key, 0)) > 0}
+
+
 def never(found: Sequence[Demand]) -> Quote | None:
     """Return what refuses a call that no waiting makes fit, None when there is none."""
     for demand in found:
@@ -100,20 +110,25 @@ def never(found: Sequence[Demand]) -> Quote | None:
     return None
 
 
-def drained_in(found: Sequence[Demand], now: float) -> Quote:
-    """Return how long the windows need to take in all calls of the run, however they are spread over it."""
+def drained_in(found: Sequence[Demand], now: float, limiter: Limiter, priority: Priority) -> Quote:
+    """Return how long the windows need to take in all calls of the run, however they are spread over it.
+
+    What runs before it hold, will ask for, or wait for goes first.
+    """
     sums: dict[str, tuple[Account, int, int]] = {}
     for demand in found:
         _, tokens, requests = sums.get(demand.account.key, (demand.account, 0, 0))
         sums[demand.account.key] = (demand.account, tokens + demand.size * demand.calls, requests + demand.calls)
     worst = Quote(0.0)
     for key, (account, tokens, requests) in sums.items():
+        waiting = limiter.line.ahead(key, priority)
         for name, bucket in account.buckets.items():
             counts_tokens = name.startswith("t")
             asked = tokens if counts_tokens else requests
-            held = account.held_tokens if counts_tokens else account.held_requests
+            before = account.held_tokens + account.owed_tokens if counts_tokens else account.held_requests
+            before += waiting[0] if counts_tokens else waiting[1]
             window = bucket.window
-            wait = (bucket.level(now) + held + asked - window.limit) / window.rate
+            wait = (bucket.level(now) + before + asked - window.limit) / window.rate
             if wait > worst.wait:
                 worst = Quote(wait, key, name, window.limit, asked)
     return worst

@@ -30,7 +30,7 @@ class Drafting:
         self.until = until
         self.drafts: list[Draft] = []
         self.errors: list[ModelError] = []
-        self._enough = 0
+        self._enough = self._whole = 0
         self._stopping = _STOPPED
         self._running: list[asyncio.Task[None]] = []
         self._grace: asyncio.TimerHandle | None = None
@@ -126,11 +126,11 @@ class Drafting:
         if draft.finish_reason == "length":
             run.decide("noticed", f"the draft of {draft.model} is cut off at its output limit", call=draft.call)
         self.drafts.append(draft)
-        whole = sum(not kept.incomplete for kept in self.drafts)
-        if whole != self._enough:
+        self._whole += 1
+        if self._whole != self._enough:
             return
         grace = self.run.recipe.policy.grace
-        if grace and whole < len(self._running):
+        if grace and self._whole < len(self._running):
             self._grace = self.run.loop.call_later(grace, self._stop, _ENOUGH)
         else:
             self._stop(_ENOUGH)

@@ -119,6 +119,8 @@ class Race:
         begun = _Try(self._run, ask)
         self._tries += 1
         self._open.append(begun)
+        # From when it is sent, and not from now on, it can be late or silent.
+        begun.progress.claim.on_begin = self._tell
         begun.task = group.create_task(self._call(begun))
         begun.task.add_done_callback(self._tell)
 
@@ -238,16 +240,11 @@ class Race:
                 return
         what = f", {instead.model} in its place" if instead else ""
         run.decide("hedged", f"{seat.model} is slower than usual; asked a second time{what}", model=seat.model)
-        self._start(group, ask._replace(instead=instead))
+        self._start(group, ask._replace(instead=instead, again=True))
 
     def _wake(self) -> float:
         """Return the next moment at which something may be due."""
         moments = [self._silent_at(begun) for begun in self._open]
-        policy = self._run.recipe.policy
-        pending = any(begun.progress.claim.since is None for begun in self._open)
-        if pending and (self._run.hedges or policy.first_token is not None):
-            # It waits for room or between attempts; look again when it may have been sent.
-            moments.append(self._run.loop.time() + min(policy.hedge_after, policy.first_token or math.inf))
         return min(*moments, self._late_at(), self._until)
 
     async def _wait(self, moment: float) -> None:
@@ -280,6 +277,8 @@ async def call_within(
     Raises:
         ModelError: it failed for good, `TimedOutError` when stopped; that has been said.
     """
+    if not (run.streams or run.hedges):
+        return await _call_plainly(run, ask, until)
     race = Race(run, ask, until, on_delta, exclusive=exclusive)
     try:
         completion = await race.run()
@@ -287,6 +286,24 @@ async def call_within(
         race.stop("the run was stopped")
         raise
     return race.number, completion
+
+
+async def _call_plainly(run: Run, ask: Ask, until: float) -> tuple[int, Completion]:
+    """Make one call without protection: it ends when it ends, or at `until`."""
+    number, progress = run.next_call(), Progress(run, ask)
+    try:
+        async with asyncio.timeout_at(until):
+            return number, await calls.call(run, ask, number, until, progress)
+    except TimeoutError:
+        late = calls.timed_out(run, ask, until)
+        calls.failed(run, number, ask, late, progress)
+        raise late from None
+    except ModelError as error:
+        calls.failed(run, number, ask, error, progress)
+        raise
+    except asyncio.CancelledError:
+        calls.abandoned(run, number, ask, "the run was stopped", progress)
+        raise
 
 
 class _AbandonedError(ModelError):

@@ -1,5 +1,6 @@
 """What a model is shown of the drafts: shuffled, trimmed to fit, fenced."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -46,9 +47,10 @@ def read_drafts(run: Run, reader: Reader, drafts: Sequence[Draft], conversation:
     ending = reader.after(marker, order) if reader.after else ""
     card = run.models.card(seat.provider, seat.model)
     room = None
-    if card.window is not None:
+    window = _window(run, seat, card.window)
+    if window is not None:
         output = calls.max_tokens(seat, card, reader.role)
-        room = _room(card.window, output, conversation, drafts, instructions + ending)
+        room = _room(window, output, conversation, drafts, instructions + ending)
     if reader.share < 1:
         size = int(reader.share * sum(estimate_tokens(draft.text) for draft in drafts))
         room = size if room is None else min(room, size)
@@ -65,6 +67,15 @@ def read_drafts(run: Run, reader: Reader, drafts: Sequence[Draft], conversation:
         for place, text in zip(order, texts, strict=True)
     ]
     return Reading(prompts.with_drafts(conversation, instructions, texts, marker, ending), tuple(order))
+
+
+def _window(run: Run, seat: calls.Seat, window: int | None) -> int | None:
+    """Return the tokens a call of `seat` has at most: its window, or less where a rate limit is smaller."""
+    account = run.account(seat.provider, seat.model)
+    if account is None or account.open or not account.known:
+        return window
+    limits = [bucket.window.limit for name, bucket in account.buckets.items() if name in ("tpm", "tpd")]
+    return int(min([*limits, window or math.inf], default=0)) if limits else window
 
 
 def _room(

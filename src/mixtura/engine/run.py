@@ -55,21 +55,20 @@ async def drive(
         NoAnswerError: no draft survived and the aggregator could not answer alone.
         DeadlineError: the deadline passed first.
     """
-    began = asyncio.get_running_loop().time()
     limiter = _check_seats(recipe, models)
+    asked = Asked(recipe, conversation, models, options, limiter, asyncio.get_running_loop().time())
     if limiter is None and options.max_cost is None and options.budget is None and not recipe.policy.latency_target:
         plan = admit.Plan(recipe)
     else:
-        plan = await _planned(Asked(recipe, conversation, models, options, limiter, began))
-    recipe = plan.recipe
+        plan = await _planned(asked)
     meter = Meter(emit) if options.budget is not None else None
-    run = Run(recipe, conversation, models, emit if meter is None else meter, options)
-    run.hedges = recipe.policy.hedge and plan.may_hedge
-    run.say(RunStarted(run=options.run, recipe=recipe.name, calls=recipe.calls, started_at=options.started_at))
+    run = Run(plan.recipe, conversation, models, emit if meter is None else meter, options)
+    run.hedges = plan.recipe.policy.hedge and plan.may_hedge
+    run.say(RunStarted(run=options.run, recipe=recipe.name, calls=plan.recipe.calls, started_at=options.started_at))
     _say_plan(run, plan)
     try:
-        if plan.needs and limiter is not None:
-            run.hold = await _held(run, plan, limiter)
+        if (plan.needs or plan.owed) and limiter is not None:
+            await _hold(run, plan, limiter, asked)
         outcome = await _answer(run)
     except BaseException as error:
         # Whatever ends a run, listeners hear that it ended; then it goes on to the caller.
@@ -128,8 +127,22 @@ def _say_plan(run: Run, plan: Plan) -> None:
         run.decide("waited", reason, seconds=round(plan.wait, 3))
 
 
+async def _hold(run: Run, plan: Plan, limiter: Limiter, asked: Asked) -> None:
+    """Wait for the room the run needs before it spends anything; where that does not come, run what has room now."""
+    try:
+        run.hold = await _held(run, plan, limiter)
+    except LimitError:
+        if "wait" not in run.recipe.policy.when_limited or run.loop.time() >= run.deadline:
+            raise
+        # The estimate was too good. What the policy allows besides waiting may still be run, for the same money.
+        smaller = admit.choose(asked._replace(now=run.loop.time(), patient=False, most=asked.options.max_cost))
+        run.recipe = smaller.recipe
+        _say_plan(run, smaller)
+        if smaller.needs or smaller.owed:
+            run.hold = await _held(run, smaller, limiter)
+
+
 async def _held(run: Run, plan: Plan, limiter: Limiter) -> Hold:
-    """Wait for the room the run needs before it spends anything."""
     latest = run.deadline - sum(expect.stages(run.models, run.recipe))
     try:
         return await limiter.admit(
@@ -137,6 +150,7 @@ async def _held(run: Run, plan: Plan, limiter: Limiter) -> Hold:
             priority=run.options.priority,
             until=max(latest, run.start),
             lifetime=run.deadline - run.start + 1.0,
+            owed=plan.owed,
         )
     except NoRoomError as error:
         quote = error.quote
@@ -324,12 +338,14 @@ def _check_seats(recipe: Recipe, models: Models) -> Limiter | None:
         seats += recipe.escalate.proposers
     if recipe.aggregator is not None and recipe.aggregator.model:
         seats.append(recipe.aggregator)
+    keeper: Limiter | None = None
     for seat in seats:
         for link in (seat, *seat.fallbacks):
             accounting = models.find(link.provider, link.model).accounting
-            if accounting is not None and limiter is None:
-                keeper = accounting.limiter()
-                account = accounting.account(keeper)
-                if account.known and not account.open:
-                    limiter = keeper
+            if accounting is None or limiter is not None:
+                continue
+            keeper = keeper or accounting.limiter()
+            account = accounting.account(keeper)
+            if account.known and not account.open:
+                limiter = keeper
     return limiter

@@ -22,6 +22,9 @@ from mixtura.limits.window import DIMENSIONS, Bucket, Dimension, Limits, Window
 _SLACK = 0.1
 # Releases smaller than this share of the window prove nothing about whether the provider gives back at all.
 _TELLING = 0.02
+# Prompts of one model differ in how far their estimate is off: so much is added to what was learned. What turns out
+# to be too much is given back when the reply tells the real number.
+_CAUTION = 1.05
 _SIGNS = 2
 _LONGEST_BLOCK = 86_400.0
 _TOKENS: tuple[Dimension, ...] = ("tpm", "tpd")
@@ -116,6 +119,8 @@ class Account:
         open: nothing limits calls: no limits are known, or the provider has answered without telling any.
         in_flight: calls sent and not settled.
         held_requests, held_tokens: promised to runs that were admitted, not sent yet.
+        owed_tokens: what runs that have begun will ask for later without holding it. It delays nobody's call, but
+            whoever plans a whole run has to reckon with it.
         ratio: tokens of real prompts over their estimate, as learned from usage.
         version: counts changes of the limits.
     """
@@ -131,6 +136,7 @@ class Account:
         self.in_flight = 0
         self.held_requests = 0
         self.held_tokens = 0
+        self.owed_tokens = 0
         self.ratio = 1.0
         self.gives_back = False
         self.version = 0
@@ -166,7 +172,7 @@ class Account:
 
     def reserve_for(self, estimate: int, max_tokens: int | None) -> int:
         """Return the tokens a call counts for: its prompt, as estimated and learned, and its most output."""
-        return math.ceil(estimate * self.ratio) + (max_tokens or 0)
+        return math.ceil(estimate * self.ratio * _CAUTION) + (max_tokens or 0)
 
     def quote(
         self, tokens: float, now: float, requests: int = 1, ahead_tokens: float = 0, ahead_requests: int = 0
@@ -204,7 +210,9 @@ class Account:
             marks[name] = Mark(bucket.level(now), bucket.taken, bucket.corrected)
         return Sent(self, now, tokens, marks, self._unused)
 
-    def settle(self, sent: Sent, now: float, *, told: Told | None = None, actual: int | None = None) -> None:
+    def settle(
+        self, sent: Sent, now: float, *, told: Told | None = None, actual: int | None = None, excess: int = 0
+    ) -> None:
         """Close the books of a call that was answered.
 
         Args:
@@ -212,6 +220,7 @@ class Account:
             now: the time.
             told: what the reply's headers say; None when they say nothing of limits.
             actual: tokens it really took, cached ones not counted; None when that is not known.
+            excess: by how many tokens its prompt was estimated too long; less than nothing: too short.
         """
         if sent.settled:
             return
@@ -219,9 +228,13 @@ class Account:
         self.in_flight -= 1
         if told is not None:
             self._learn(sent, told, now)
-        elif not self.known:
+        elif not self.known and not self.open:
             # A provider that counts says so on every reply; this one does not.
             self._set(Limits(), now)
+        if sent.marks and excess:
+            # Headers tell how full the minute is, better than this does; nothing tells of the day.
+            heard = told is not None and told.tokens_left is not None
+            self._uncount(("tpd",) if heard else _TOKENS, excess, now)
         if sent.marks and actual is not None:
             unused = max(0, sent.tokens - actual)
             self._unused += unused
@@ -244,14 +257,10 @@ class Account:
             return
         sent.settled = True
         self.in_flight -= 1
-        # A refused attempt was seen to count against the requests per day.
-        for name in ("tpm", "tpd", "rpm") if sent.marks else ():
-            bucket = self.buckets.get(name)
-            if bucket is not None:
-                before = bucket.level(now)
-                bucket.give_back(1 if name == "rpm" else sent.tokens, now)
-                # It never counted, also not when the calls after it were sent.
-                bucket.corrected += bucket.level(now) - before
+        if sent.marks:
+            # A refused attempt was seen to count against the requests per day.
+            self._uncount(_TOKENS, sent.tokens, now)
+            self._uncount(("rpm",), 1, now)
 
     def lost(self, sent: Sent) -> None:
         """Close the books of a call that broke off: it was counted, and nobody knows what it came to."""
@@ -277,6 +286,15 @@ class Account:
             self.version += 1
         elif wait:
             self._blocked_until = max(self._blocked_until, now + min(wait, _LONGEST_BLOCK))
+
+    def _uncount(self, names: Sequence[Dimension], amount: float, now: float) -> None:
+        """Take back units that never counted, also not when the calls after it were sent."""
+        for name in names:
+            bucket = self.buckets.get(name)
+            if bucket is not None:
+                before = bucket.level(now)
+                bucket.give_back(amount, now)
+                bucket.corrected += bucket.level(now) - before
 
     def _give_back(self, names: Sequence[Dimension], amount: float, now: float) -> None:
         """Return units from now on: for the reply of a call sent earlier that is something taken since, negatively."""

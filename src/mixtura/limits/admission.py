@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import math
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from mixtura.chat import Told
@@ -35,44 +35,69 @@ class NoRoomError(Exception):
 
 
 class Hold:
-    """What an admitted run may still send, by account. Close it when the run ends: the rest is free again."""
+    """What an admitted run may still send, by account. Close it when the run ends: the rest is free again.
 
-    __slots__ = ("_limiter", "id", "lifetime", "needs")
+    `owed` is what it will ask for besides, in tokens by account.
+    """
+
+    __slots__ = ("_limiter", "id", "lifetime", "needs", "owed")
 
     def __init__(self, limiter: "Limiter", number: str, lifetime: float) -> None:
         self._limiter = limiter
         self.id = number
         self.lifetime = lifetime
         self.needs: dict[str, tuple[int, int]] = {}
+        self.owed: dict[str, int] = {}
 
     def tokens(self, account: str) -> int:
         """Return the tokens still held for `account`."""
         return self.needs.get(account, (0, 0))[0]
 
+    def pay(self, account: str, tokens: int) -> None:
+        """Note that `tokens` of what was owed to `account` are asked for now."""
+        if account in self.owed:
+            self._limiter.owe(self, account, -tokens)
+
     async def close(self) -> None:
         """Give back what was not sent."""
+        for account, tokens in list(self.owed.items()):
+            self.pay(account, tokens)
         if self.needs:
             await self._limiter.release(self)
 
 
 class Claim:
-    """One call's part of its run's hold.
+    """One call's part of the room its run was promised.
 
-    `sent` says whether any attempt of it was sent, `since` when the present one was (event-loop time); None while none
-    is out, since it waits for room or for its next attempt.
+    `held` says that the room for it is held, and not only owed. `sent` says whether any attempt of it was sent, `since`
+    when the present one was (event-loop time); None while none is out, since it waits for room or its next attempt.
+    `on_begin` is called whenever one goes out.
     """
 
-    __slots__ = ("hold", "sent", "since")
+    __slots__ = ("_held", "_hold", "on_begin", "sent", "since")
 
-    def __init__(self, hold: Hold | None) -> None:
-        self.hold = hold
+    def __init__(self, hold: Hold | None, *, held: bool = True) -> None:
+        self._hold = hold
+        self._held = held
         self.sent = False
         self.since: float | None = None
+        self.on_begin: Callable[[], None] | None = None
+
+    def draw(self, account: str, tokens: int) -> Hold | None:
+        """Return the hold to send the call out of: for its first attempt only, the rest of it is for other calls."""
+        hold, held = self._hold, self._held
+        self._held = False
+        if hold is None or held:
+            return hold
+        hold.pay(account, tokens)
+        return None
 
     def begin(self, now: float) -> None:
         """Note that an attempt is out."""
         self.sent = True
         self.since = now
+        if self.on_begin is not None:
+            self.on_begin()
 
     def pause(self) -> None:
         """Note that none is out any more."""
@@ -148,17 +173,19 @@ class Limiter:
                 account.held_tokens += used
                 account.held_requests += counted
                 raise NoRoomError(quote)
-            if hold is not None and requests:
+            if hold is not None and (used or counted):
                 hold.needs[account.key] = (held - used, requests - counted)
             return account.take(tokens, now)
 
-    async def settle(self, sent: Sent, *, told: Told | None = None, actual: int | None = None, cached: int = 0) -> None:
+    async def settle(
+        self, sent: Sent, *, told: Told | None = None, actual: int | None = None, cached: int = 0, excess: int = 0
+    ) -> None:
         """Close the books of an answered call, see `Account.settle`; `cached` prompt tokens do not count."""
         account = sent.account
         now = asyncio.get_running_loop().time()
         with self.lock:
             waiting = not account.open
-            account.settle(sent, now, told=told, actual=actual)
+            account.settle(sent, now, told=told, actual=actual, excess=excess)
             if cached:
                 account.credit(cached, now)
             if waiting:
@@ -208,6 +235,13 @@ class Limiter:
                     worst = quote
             return worst
 
+    def owe(self, hold: Hold, account: str, tokens: int) -> None:
+        """Add to what the run of `hold` will ask of `account` without holding it; less than nothing takes it back."""
+        with self.lock:
+            before = hold.owed.get(account, 0)
+            hold.owed[account] = max(0, before + tokens)
+            self.accounts[account].owed_tokens += hold.owed[account] - before
+
     async def admit(
         self,
         needs: Sequence[Need],
@@ -215,16 +249,20 @@ class Limiter:
         priority: Priority = Priority.INTERACTIVE,
         until: float = math.inf,
         lifetime: float = 600.0,
+        owed: Mapping[str, int] | None = None,
     ) -> Hold:
         """Return a hold on `needs`, when they fit and everybody before has had a turn.
 
         Accounts whose limits are a guess are left out: a guess must not keep a run from beginning. `lifetime` is how
         many seconds the run may take at most: where processes share windows, the hold of one that died ends then.
+        `owed` is what the run will ask for besides, tokens by account; it counts for other runs' plans from now on.
 
         Raises:
             NoRoomError: they do not fit before `until` (event-loop time).
         """
         hold = Hold(self, self._number(), lifetime)
+        for account, tokens in (owed or {}).items():
+            self.owe(hold, account, tokens)
         needs = [need for need in needs if self.accounts[need.account].known]
         if not needs:
             return hold
@@ -232,7 +270,11 @@ class Limiter:
         async def book(ticket: Ticket) -> Quote:
             return await self.book(hold, needs, hold.id, ticket.priority)
 
-        await self._wait(needs, priority, until, book)
+        try:
+            await self._wait(needs, priority, until, book)
+        except BaseException:
+            await hold.close()
+            raise
         return hold
 
     async def send(

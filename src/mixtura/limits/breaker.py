@@ -25,6 +25,11 @@ class Breaker:
         self._until: float | None = None
         self._probing: float | None = None
 
+    @property
+    def untroubled(self) -> bool:
+        """Nothing has failed of late: there is nothing to ask and nothing to note."""
+        return self.failures == 0 and self._until is None
+
     def closed_in(self, now: float) -> float:
         """Return the seconds until a call may pass, 0 when one may now. Asking changes nothing."""
         if self._until is None:

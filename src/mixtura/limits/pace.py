@@ -1,6 +1,5 @@
 """How fast a model has been answering: running percentiles of the latest calls."""
 
-import bisect
 from collections import deque
 
 _KEPT = 128
@@ -9,32 +8,33 @@ ENOUGH = 8
 
 
 class Percentiles:
-    """The latest values of one measure; percentiles are read from a sorted copy that is kept up to date."""
+    """The latest values of one measure. Adding one costs next to nothing; they are sorted when somebody asks."""
+
+    __slots__ = ("_latest", "_sorted")
 
     def __init__(self, kept: int = _KEPT) -> None:
-        self._latest: deque[float] = deque()
-        self._sorted: list[float] = []
-        self._kept = kept
+        self._latest: deque[float] = deque(maxlen=kept)
+        self._sorted: list[float] | None = []
 
     def __len__(self) -> int:
         return len(self._latest)
 
     def add(self, value: float) -> None:
         """Take one more value; the oldest goes when there are too many."""
-        if len(self._latest) >= self._kept:
-            oldest = self._latest.popleft()
-            del self._sorted[bisect.bisect_left(self._sorted, oldest)]
         self._latest.append(value)
-        bisect.insort(self._sorted, value)
+        self._sorted = None
 
     def at(self, share: float) -> float | None:
         """Return the value at `share` (0.5 the median, 0.95), None before the first one."""
-        if not self._sorted:
+        values = self._sorted
+        if values is None:
+            values = self._sorted = sorted(self._latest)
+        if not values:
             return None
-        place = share * (len(self._sorted) - 1)
+        place = share * (len(values) - 1)
         low = int(place)
-        high = min(low + 1, len(self._sorted) - 1)
-        return self._sorted[low] + (self._sorted[high] - self._sorted[low]) * (place - low)
+        high = min(low + 1, len(values) - 1)
+        return values[low] + (values[high] - values[low]) * (place - low)
 
 
 class Pace:

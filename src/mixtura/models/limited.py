@@ -7,8 +7,8 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion
 from mixtura.errors import ModelError, OverloadedError, RateLimitedError, TooLargeError, UnreachableError
-from mixtura.limits.account import Quote
-from mixtura.limits.admission import Claim, NoRoomError
+from mixtura.limits.account import Account, Quote, Sent
+from mixtura.limits.admission import Claim, Limiter, NoRoomError
 from mixtura.limits.breaker import Breaker
 from mixtura.limits.policy import TRIPS, UNCOUNTED
 from mixtura.limits.window import DIMENSIONS
@@ -35,19 +35,18 @@ class Limited:
         limiter = self._accounting.limiter()
         account = self._accounting.account(limiter)
         clock = asyncio.get_running_loop().time
-        shared = limiter.breaker(self._accounting.group)
-        self._check(request, (shared, account.breaker), clock())
-        estimate = 0 if account.open else _prompt_tokens(request)
+        shared, own = limiter.breaker(self._accounting.group), account.breaker
+        well = shared.untroubled and own.untroubled
+        if not well:
+            self._check(request, (shared, own), clock())
         claim = request.claim if isinstance(request.claim, Claim) else Claim(None)
-        try:
-            sent = await limiter.send(
-                account,
-                account.reserve_for(estimate, request.max_tokens),
-                hold=claim.hold,
-                until=math.inf if deadline is None else deadline,
-            )
-        except NoRoomError as error:
-            raise self._no_room(request, error.quote, clock(), deadline) from None
+        estimate = tokens = 0
+        if account.open:
+            sent = account.take(0, clock())
+        else:
+            estimate = _prompt_tokens(request)
+            tokens = account.reserve_for(estimate, request.max_tokens)
+            sent = await self._send(limiter, account, request, tokens, deadline)
         claim.begin(clock())
         try:
             completion = await self._model.chat(request, emit=emit, deadline=deadline)
@@ -58,27 +57,36 @@ class Limited:
                 await limiter.refused(sent, exceeded=error.exceeded, wait=wait)
             else:
                 limiter.lost(sent)
-            _judge(error, shared, account.breaker, clock())
+            _judge(error, shared, own, clock())
             raise
         except BaseException:
             limiter.lost(sent)
             shared.gave_up()
-            account.breaker.gave_up()
+            own.gave_up()
             raise
-        shared.succeeded()
-        account.breaker.succeeded()
+        if not well:
+            shared.succeeded()
+            own.succeeded()
         usage, timing = completion.usage, completion.timing
         account.pace.add(timing.total, timing.first_token, usage.completion_tokens)
-        told = completion.told
-        if sent.marks and not usage.estimated:
-            account.learn_estimate(estimate, usage.prompt_tokens)
-        await limiter.settle(
-            sent,
-            told=told,
-            actual=None if usage.estimated else usage.total_tokens - usage.cached_tokens,
-            cached=0 if usage.estimated else usage.cached_tokens,
-        )
+        if account.open and completion.told is None:
+            # Nothing is kept and nothing was told: nobody can be waiting for what this call leaves behind.
+            account.lost(sent)
+        else:
+            await _settle(limiter, sent, completion, estimate, tokens - (request.max_tokens or 0))
         return completion
+
+    async def _send(
+        self, limiter: Limiter, account: Account, request: ChatRequest, tokens: int, deadline: float | None
+    ) -> Sent:
+        """Count the call as sent, out of what its run was promised where that is; wait in line where it is not."""
+        claim = request.claim if isinstance(request.claim, Claim) else Claim(None)
+        until = math.inf if deadline is None else deadline
+        try:
+            return await limiter.send(account, tokens, hold=claim.draw(account.key, tokens), until=until)
+        except NoRoomError as error:
+            now = asyncio.get_running_loop().time()
+            raise self._no_room(request, error.quote, now, deadline) from None
 
     def _check(self, request: ChatRequest, breakers: tuple[Breaker, Breaker], now: float) -> None:
         """Let the call pass both breakers, or raise what they have seen last."""
@@ -118,6 +126,23 @@ class Limited:
             )
         error.sent = False
         return error
+
+
+async def _settle(limiter: Limiter, sent: Sent, completion: Completion, estimate: int, reserved: int) -> None:
+    """Close the books of an answered call: `reserved` tokens for a prompt that was estimated at `estimate`."""
+    usage = completion.usage
+    if usage.estimated:
+        await limiter.settle(sent, told=completion.told)
+        return
+    if sent.marks:
+        sent.account.learn_estimate(estimate, usage.prompt_tokens)
+    await limiter.settle(
+        sent,
+        told=completion.told,
+        actual=usage.total_tokens - usage.cached_tokens,
+        cached=usage.cached_tokens,
+        excess=reserved - usage.prompt_tokens,
+    )
 
 
 def _judge(error: ModelError, shared: Breaker, own: Breaker, now: float) -> None:
