@@ -97,7 +97,8 @@ class Drafting:
         except asyncio.CancelledError:
             late = None if self._stopping else calls.timed_out(self.run, ask, self.until)
             race.stop(self._stopping or "its time was up", late)
-            self._keep_partial(race)
+            if self._stopping != _STOPPED:
+                self._keep_partial(race)
             if late is not None and race.partial is None:
                 self.errors.append(late)
             raise
@@ -106,8 +107,7 @@ class Drafting:
     def _keep_partial(self, race: Race) -> None:
         """Take what a straggler had written; nobody waits for it, so it does not count for the quorum."""
         draft = race.partial
-        # A run that somebody stopped has no use for it.
-        if draft is None or self._stopping == _STOPPED:
+        if draft is None:
             return
         size = len(draft.text.split())
         reason = (

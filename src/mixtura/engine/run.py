@@ -38,6 +38,9 @@ from mixtura.limits.admission import Hold, Limiter, NoRoomError
 from mixtura.models.base import Models
 from mixtura.recipe import Layer, Proposer, Recipe
 
+# So many seconds before the deadline it counts as over: the last stage's timer is set to the same moment.
+_NEARLY = 0.01
+
 __all__ = ["RunOptions", "drive", "run"]
 
 
@@ -294,7 +297,8 @@ async def _without_drafts(run: Run, errors: list[ModelError]) -> Outcome:
 
 
 def _nothing(run: Run, errors: list[ModelError]) -> MixturaError:
-    if errors and all(isinstance(error, TimedOutError) for error in errors):
+    over = run.loop.time() >= run.deadline - _NEARLY
+    if over and errors and all(isinstance(error, TimedOutError) for error in errors):
         seconds = run.deadline - run.start
         return DeadlineError(
             f"no model answered within the deadline of {seconds:g} s; a longer one (deadline, --deadline) may help"

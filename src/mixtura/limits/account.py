@@ -1,8 +1,9 @@
 """What is believed of one key's windows for one model, and what teaches it: headers, refusals, usage.
 
 Belief and provider are kept in step by differences: every call remembers what was believed when it was sent, its reply
-says what was true, and the difference is added to what is believed now. So a reply that comes late, out of order
-or among a hundred others corrects as well as one that comes alone, at the same small cost.
+says what was true, and the difference is added to what is believed now. So a reply that comes late or among a
+hundred others corrects as well as one that comes alone, at the same small cost. One that is overtaken by the reply of
+a call sent after it has nothing to add.
 """
 
 import math
@@ -55,13 +56,14 @@ class Mark(msgspec.Struct):
 class Sent(msgspec.Struct):
     """One call that was counted: what it took, when, and what was believed then. `marks` is empty without windows.
 
-    `unused` is what settled calls before it had reserved and not used, since a reply last told the truth.
+    `number` counts the account's calls. `unused` is what settled calls before it had reserved and not used, since a reply last told the truth.
     """
 
     account: "Account"
     at: float
     tokens: int = 0
     marks: dict[Dimension, Mark] = {}
+    number: int = 0
     unused: float = 0.0
     settled: bool = False
 
@@ -142,6 +144,8 @@ class Account:
         self.version = 0
         self.buckets: dict[Dimension, Believed] = {}
         self.open = True
+        self._calls = 0
+        self._heard = 0
         self._unused = 0.0
         self._signs = 0
         self._blocked_until = -math.inf
@@ -208,7 +212,8 @@ class Account:
         for name, bucket in self.buckets.items():
             bucket.take(tokens if name in _TOKENS else 1, now)
             marks[name] = Mark(bucket.level(now), bucket.taken, bucket.corrected)
-        return Sent(self, now, tokens, marks, self._unused)
+        self._calls += 1
+        return Sent(self, now, tokens, marks, self._calls, self._unused)
 
     def settle(
         self, sent: Sent, now: float, *, told: Told | None = None, actual: int | None = None, excess: int = 0
@@ -318,6 +323,9 @@ class Account:
         if any(name not in self.buckets or self.buckets[name].window.limit != limit for name, limit, _ in sound):
             self._adopt({name: int(limit) for name, limit, _ in sound}, now)
         self.known = True
+        if sent.marks and sent.number < self._heard:
+            return
+        self._heard = sent.number
         for name, limit, left in sound:
             mark = sent.marks.get(name)
             # What is left cannot be more than all of it: a header that says so is not to be trusted.

@@ -295,7 +295,7 @@ class Limiter:
             return account.take(tokens, asyncio.get_running_loop().time())
         number = self._number()
         held = hold is not None and hold.tokens(account.key) >= tokens
-        if held or self.line.ahead(account.key, priority) == (0, 0):
+        if held or self.line.free(account.key, priority, asyncio.get_running_loop().time()):
             try:
                 return await self.take(account, tokens, hold, number, priority)
             except NoRoomError as error:

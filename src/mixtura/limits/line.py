@@ -5,7 +5,7 @@ import enum
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# A batch that has waited this long (seconds) goes before everything but begun runs: nothing may starve.
+# A batch that has waited this long (seconds) counts as interactive, and as the first of them: nothing may starve.
 PATIENCE = 60.0
 
 
@@ -42,7 +42,7 @@ class Ticket:
     def order(self, now: float) -> tuple[int, int]:
         """Return the rank: lower goes first. The same on every account, so that no two wait for each other."""
         aged = self.priority is Priority.BATCH and now - self.since > PATIENCE
-        return (Priority.BEGUN if aged else self.priority, self.number)
+        return (Priority.INTERACTIVE if aged else self.priority, self.number)
 
     async def wait(self, seconds: float) -> None:
         """Return after `seconds`, or as soon as something has changed."""
@@ -127,6 +127,12 @@ class Line:
         if queue is None:
             return 0, 0
         return sum(queue.tokens[: priority + 1]), sum(queue.requests[: priority + 1])
+
+    def free(self, account: str, priority: Priority, now: float) -> bool:
+        """Say whether a newcomer of `priority` would be first."""
+        queue = self._queues.get(account)
+        head = None if queue is None else queue.head(now)
+        return head is None or head.order(now)[0] > priority
 
     def first(self, ticket: Ticket, now: float) -> bool:
         """Say whether `ticket` is first on every account it needs."""
