@@ -22,6 +22,7 @@ from mixtura.events import (
     CallFinished,
     CallStarted,
     Decision,
+    DecisionKind,
     Draft,
     Event,
     Failure,
@@ -215,6 +216,79 @@ def test_an_answer_that_begins_anew_says_so_once_and_is_whole() -> None:
         "! the aggregator was cut off; the text above does not count, this does:",
         "The best draft.",
     ]
+
+
+def waits(seconds: float = 12.0, at: float = 0.0, **detail: str) -> Event:
+    reason = "no room yet in 8,000 tokens per minute of big; the run waits about 12.0 s for it"
+    return Decision(at=at, kind="waited", reason=reason, detail={"seconds": seconds, **detail})
+
+
+def test_a_wait_for_room_counts_down_while_it_lasts_and_says_how_long_it_was() -> None:
+    terminal = Emulator(100)
+    view = show([waits(window="8,000 tokens per minute of big")], terminal)
+    assert terminal.shown == ["waiting about 12 s for room in 8,000 tokens per minute of big"]
+    view.tick(5.2)
+    assert terminal.shown == ["waiting about 7 s for room in 8,000 tokens per minute of big"]
+    view.tick(20.0)
+    assert terminal.shown == ["waiting about 0 s for room in 8,000 tokens per minute of big"]
+    view.add(CallStarted(at=20.4, call=0, role="proposer", model="big", provider="groq"))
+    assert terminal.shown[0] == "- waited 20.4 s for room in 8,000 tokens per minute of big"
+    assert terminal.shown[1].startswith("○ big")
+
+
+def test_a_wait_is_said_at_once_where_the_cursor_cannot_move_and_by_its_reason_without_a_window() -> None:
+    out = io.StringIO()
+    view = TerminalView(out, None, screen=Screen())
+    view.add(waits(window="30 requests per minute of big"))
+    assert out.getvalue() == "- waiting about 12 s for room in 30 requests per minute of big\n"
+    view.add(waits())
+    assert out.getvalue().splitlines()[1].startswith("- no room yet in 8,000 tokens per minute of big; the run waits")
+
+
+def test_a_wait_that_ends_in_an_error_leaves_how_long_it_was() -> None:
+    terminal = Emulator(100)
+    show([waits(window="w"), RunFinished(at=9.0, status="failed", error="no room")], terminal)
+    assert terminal.shown == ["- waited 9.0 s for room in w"]
+
+
+def test_a_stopped_wait_leaves_nothing_half_drawn() -> None:
+    terminal = Emulator(100)
+    show([waits(window="w")], terminal).stop()
+    assert terminal.shown == []
+
+
+@pytest.mark.parametrize("kind", ["reduced", "routed"])
+def test_that_less_is_asked_is_said_before_the_first_call_and_once(kind: DecisionKind) -> None:
+    terminal = Emulator(100)
+    less = Decision(kind=kind, reason="big answers alone", warning=True)
+    show([less, *started(1), finished(0), AnswerFinished(text="Yes."), ended()], terminal)
+    assert [row[:3] for row in terminal.shown] == ["! b", "✓ l", "Yes", "2.0"]
+
+
+def test_a_second_try_has_a_line_of_its_own_that_says_so() -> None:
+    terminal = Emulator(100)
+    hedged = Decision(kind="hedged", reason="slow; asked a second time", detail={"model": "llama-3.1-8b-instant"})
+    lost = Failure(call=0, role="proposer", model="x", provider="groq", kind="abandoned", reason="another was faster")
+    view = show([*started(1), hedged, *started(1, first=1)], terminal)
+    assert [row.split()[2] for row in terminal.shown] == ["0.0s", "(again)"]
+    for event in (CallFailed(at=1.0, failure=lost), finished(1), AnswerFinished(text="Yes."), ended()):
+        view.add(event)
+    assert [row[:3] for row in terminal.shown] == ["- l", "✓ l", "Yes", "- s", "2.0"]
+
+
+def test_an_incomplete_draft_is_marked_as_such() -> None:
+    terminal = Emulator(100)
+    draft = Draft(
+        call=0, role="proposer", model="m", provider="p", text="Half a tho", incomplete="enough drafts were there"
+    )
+    show([*started(1), CallFinished(at=1.0, done=draft), AnswerFinished(text="Yes."), ended()], terminal, drafts=True)
+    assert re.fullmatch(r"◐ llama-3.1-8b-instant +1.0s +0 tok  incomplete: enough drafts were there", terminal.shown[0])
+    assert terminal.shown[1:3] == ["Half a tho", "[incomplete: enough drafts were there]"]
+    plain = io.StringIO()
+    view = TerminalView(plain, None, screen=Screen(symbols=False))
+    for event in [*started(1), CallFinished(at=1.0, done=draft)]:
+        view.add(event)
+    assert plain.getvalue().startswith("~ llama-3.1-8b-instant")
 
 
 def test_a_restart_before_any_text_shows_nothing_twice() -> None:

@@ -16,6 +16,7 @@ from mixtura.errors import MixturaError
 VERBS: dict[str, str] = {
     "ask": "Ask several models and get one answer.",
     "chat": "Talk with a mixture; what was said is kept.",
+    "plan": "Show how many mixtures rate limits allow.",
     "recipes": "List the recipes, or show one.",
     "models": "List the models known, and those a key can use.",
     "doctor": "Check keys, network, clock, limits and models.",

@@ -3,17 +3,19 @@
 import asyncio
 import datetime as dt
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
 
 from mixtura.cli.common import (
     amount,
+    budget_option,
     check_text,
     dollars,
     json_option,
     model_options,
+    plan_option,
     read_question,
     recipe_option,
     sim_options,
@@ -26,11 +28,14 @@ from mixtura.cli.common import (
 from mixtura.cli.models import life
 from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
+from mixtura.engine import admit
+from mixtura.engine.context import RunOptions
 from mixtura.engine.forecast import Forecast
-from mixtura.errors import MixturaError
+from mixtura.errors import BudgetError, MixturaError
 from mixtura.events import Answer, Fold
-from mixtura.mixture import AskOptions, Mixture
-from mixtura.models.catalog import Catalog
+from mixtura.mixture import AskOptions, Mixture, as_conversation
+from mixtura.models.catalog import Catalog, Plan
+from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
 
 
@@ -45,6 +50,9 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     drafts: bool
     deadline: float | None
     max_cost: float | None
+    daily_budget: float | None
+    plan: Plan | None
+    priority: Literal["interactive", "batch"]
     dry_run: bool
     seed: int | None
     quiet: bool
@@ -54,7 +62,12 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def options(self) -> AskOptions:
         return AskOptions(
-            system=self.system, options=None, deadline=self.deadline, max_cost=self.max_cost, seed=self.seed
+            system=self.system,
+            options=None,
+            deadline=self.deadline,
+            max_cost=self.max_cost,
+            seed=self.seed,
+            priority=self.priority,
         )
 
 
@@ -84,8 +97,27 @@ mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
 @click.option("-s", "--system", help="A system prompt.")
 @json_option
 @click.option("--drafts", is_flag=True, help="Show every draft too, on stderr.")
-@click.option("--deadline", metavar="SECONDS", callback=amount, help="Seconds the whole run may take.")
-@click.option("--max-cost", metavar="DOLLARS", callback=amount, help="Dollars it may cost at most.")
+@click.option(
+    "--deadline",
+    metavar="SECONDS",
+    callback=amount,
+    help="Seconds the whole run may take, waiting for rate limits included.",
+)
+@click.option(
+    "--max-cost",
+    metavar="DOLLARS",
+    callback=amount,
+    help="Dollars it may cost at most; smaller runs are tried before it is refused.",
+)
+@budget_option
+@plan_option
+@click.option(
+    "--priority",
+    type=click.Choice(["interactive", "batch"]),
+    default="interactive",
+    show_default=True,
+    help="Who goes first where rate limits make runs wait.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what it would take; send nothing.")
 @click.option("--seed", type=int, help="Fix the order in which drafts are shown to a model.")
 @click.option("-q", "--quiet", is_flag=True, help="The answer alone.")
@@ -114,22 +146,25 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
     recipe = chosen_recipe(asked.recipe, asked.models, asked.provider)
     if asked.sim:
         check_simulated(recipe)
-    simulated = simulation(asked.sim, asked.as_of, quiet=asked.quiet or asked.dry_run)
+    simulated = simulation(asked.sim, asked.as_of, plan=asked.plan, quiet=asked.quiet or asked.dry_run)
     if asked.dry_run:
         for provider, _ in seats_of(recipe):
             Catalog.load().provider(provider)  # unknown ones raise here; a forecast asks nobody and would not
         forecast = Mixture(recipe).forecast(question, **asked.options)
-        return msgspec.structs.replace(forecast, notes=[*forecast.notes, *_notes(recipe, forecast, asked.max_cost)])
+        return msgspec.structs.replace(
+            forecast, notes=[*forecast.notes, *_notes(recipe), *_of_cost(recipe, question, asked)]
+        )
     window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
 
     async def run() -> Answer:
         async with environment(simulated) as env:
-            return await follow(Mixture(recipe, env=env), question, window, fold, asked.options)
+            mixture = Mixture(recipe, env=env, plan=asked.plan, daily_budget=asked.daily_budget)
+            return await follow(mixture, question, window, fold, asked.options)
 
     return asyncio.run(run())
 
 
-def _notes(recipe: Recipe, forecast: Forecast, max_cost: float | None) -> list[str]:
+def _notes(recipe: Recipe) -> list[str]:
     """Return what stands against the run although nothing was asked."""
     notes = []
     for provider, model in seats_of(recipe):
@@ -138,9 +173,22 @@ def _notes(recipe: Recipe, forecast: Forecast, max_cost: float | None) -> list[s
             notes.append(
                 f"{model} is {life(row, today())} by the catalogue: a free or developer key gets no answer of it"
             )
-    if max_cost is not None and (forecast.cost is None or forecast.unpriced or forecast.cost > max_cost):
-        notes.append(f"with --max-cost {max_cost:g} the run would be refused")
     return notes
+
+
+def _of_cost(recipe: Recipe, question: str, asked: _Asked) -> list[str]:
+    """Return what `--max-cost` would make of the run."""
+    if asked.max_cost is None:
+        return []
+    conversation, registry = as_conversation(question, asked.system), ModelRegistry()
+    # Money alone: how long the mixture would take is known only where its models have been asked.
+    recipe = msgspec.structs.replace(recipe, policy=msgspec.structs.replace(recipe.policy, latency_target=None))
+    money = admit.Asked(recipe, conversation, registry, RunOptions(), None, 0.0, asked.max_cost)
+    try:
+        plan = admit.choose(money)
+    except BudgetError:
+        return [f"with --max-cost {asked.max_cost:g} the run would be refused"]
+    return [f"with --max-cost {asked.max_cost:g} less would be asked: {', '.join(plan.steps)}"] * bool(plan.steps)
 
 
 def _write_forecast(forecast: Forecast, *, as_json: bool) -> None:

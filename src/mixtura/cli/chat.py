@@ -13,12 +13,21 @@ import click
 import msgspec
 
 from mixtura.chat import Message
-from mixtura.cli.common import check_text, model_options, recipe_option, sim_options, write_answer
+from mixtura.cli.common import (
+    budget_option,
+    check_text,
+    model_options,
+    plan_option,
+    recipe_option,
+    sim_options,
+    write_answer,
+)
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.columns import one_line, safe
 from mixtura.errors import ConfigError, InputError, MixturaError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture
+from mixtura.models.catalog import Plan
 from mixtura.recipe import Recipe, recipe_names
 
 _COMMANDS = {
@@ -36,6 +45,8 @@ _COMMANDS = {
 @recipe_option
 @model_options
 @click.option("-s", "--system", help="A system prompt.")
+@plan_option
+@budget_option
 @sim_options
 @click.pass_context
 def command(
@@ -44,6 +55,8 @@ def command(
     models: tuple[str, ...],
     provider: str | None,
     system: str | None,
+    plan: Plan | None,
+    daily_budget: float | None,
     sim: bool,
     as_of: dt.date | None,
 ) -> None:
@@ -54,7 +67,8 @@ def command(
     """
     talk = _Talk(check_text("the system prompt", system or ""), simulated=sim)
     talk.take(chosen_recipe(recipe, models, provider))
-    simulated = simulation(sim, as_of)
+    talk.plan, talk.daily_budget = plan, daily_budget
+    simulated = simulation(sim, as_of, plan=plan)
     with asyncio.Runner() as runner:
         opened = AsyncExitStack()
         talk.env = runner.run(opened.enter_async_context(environment(simulated)))
@@ -74,6 +88,8 @@ class _Talk:
     def __init__(self, system: str, *, simulated: bool) -> None:
         self.simulated = simulated
         self.system = system
+        self.plan: Plan | None = None
+        self.daily_budget: float | None = None
         self.env: Mapping[str, str] = {}
         self.history: list[Message] = []
         self.last: Answer | None = None
@@ -107,7 +123,7 @@ class _Talk:
 
     async def _ask(self, question: str) -> None:
         asked = [*self.history, Message(role="user", content=question)]
-        mixture = Mixture(self.recipe, env=self.env)
+        mixture = Mixture(self.recipe, env=self.env, plan=self.plan, daily_budget=self.daily_budget)
         answer = await follow(mixture, asked, Window(), Fold(), AskOptions(system=self.system or None))
         # Only now: a question that failed is not part of what was said.
         self.history = [*asked, Message(role="assistant", content=answer.text)]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from mixtura.errors import InputError
+from mixtura.models.catalog import PLANS
 
 MAX_QUESTION = 1_000_000
 """Characters a question may have: more than any window holds."""
@@ -81,6 +82,26 @@ def model_options(function: _Function) -> _Function:
     )
     provider = click.option("--provider", help="Where the models are served: a provider's name or a base URL.")
     return model(provider(function))
+
+
+def plan_option(function: _Function) -> _Function:
+    """Add `--plan`."""
+    return click.option(
+        "--plan",
+        type=click.Choice(PLANS),
+        help="The plan of the key, whose rate limits are kept from the first call on.  [default: MIXTURA_PLAN, else "
+        "they are learned from replies]",
+    )(function)
+
+
+def budget_option(function: _Function) -> _Function:
+    """Add `--daily-budget`."""
+    return click.option(
+        "--daily-budget",
+        metavar="DOLLARS",
+        callback=amount,
+        help="Dollars that all runs of a day may cost together.  [default: MIXTURA_DAILY_BUDGET, else any]",
+    )(function)
 
 
 def sim_options(function: _Function) -> _Function:

@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TextIO
@@ -16,13 +17,16 @@ from mixtura.cli.recipes import seats_of
 from mixtura.errors import ConfigError, RecipeError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture, Question
-from mixtura.recipe import Layer, Proposer, Recipe
+from mixtura.models.catalog import Plan
+from mixtura.recipe import Layer, Policy, Proposer, Recipe
 from mixtura.sim.options import SimOptions
 from mixtura.sim.server import simulated_cloud
 from mixtura.terminal import TerminalView, screen_of
 
 SIMULATED_KEY = "gsk_simulated"
 _FILLER = 80  # tokens of a simulated reply
+# What real runs are held to, across processes.
+_REAL = ("MIXTURA_DAILY_BUDGET", "MIXTURA_PLAN", "MIXTURA_REDIS_URL")
 
 
 def chosen_recipe(name: str | None, models: Sequence[str] = (), provider: str | None = None) -> Recipe:
@@ -46,9 +50,17 @@ def chosen_recipe(name: str | None, models: Sequence[str] = (), provider: str | 
                 for model in models
             )
         )
-        return msgspec.structs.replace(recipe, layers=(*recipe.layers[:-1], last))
+        layers = (*recipe.layers[:-1], last)
+        return msgspec.structs.replace(recipe, layers=layers, policy=_fitting(recipe.policy, layers))
     except ValueError as error:
         raise RecipeError(f"{recipe.name} with --model", str(error)) from error
+
+
+def _fitting(policy: Policy, layers: Sequence[Layer]) -> Policy:
+    """Return `policy` asking for no more drafts than the smallest of `layers` makes."""
+    smallest = min(layer.size for layer in layers)
+    quorum = None if policy.quorum is None or smallest == 1 else min(policy.quorum, smallest)
+    return msgspec.structs.replace(policy, quorum=quorum, min_drafts=min(policy.min_drafts, smallest))
 
 
 def _served_by(recipe: Recipe, provider: str) -> Recipe:
@@ -71,14 +83,18 @@ async def environment(simulated: SimOptions | None) -> AsyncIterator[Mapping[str
     if simulated is None:
         yield os.environ
         return
-    async with simulated_cloud(simulated) as cloud:
-        direct = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "", "127.0.0.1"]
-        yield {
-            **os.environ,
-            "GROQ_BASE_URL": cloud.url,
-            "GROQ_API_KEY": SIMULATED_KEY,
-            "no_proxy": ",".join(filter(None, direct)),
-        }
+    # What a simulated cloud bills is no money, and its windows are nobody else's: neither is kept with the real ones.
+    with tempfile.TemporaryDirectory(prefix="mixtura-") as home:
+        async with simulated_cloud(simulated) as cloud:
+            kept = {name: value for name, value in os.environ.items() if name not in _REAL}
+            direct = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "", "127.0.0.1"]
+            yield {
+                **kept,
+                "GROQ_BASE_URL": cloud.url,
+                "GROQ_API_KEY": SIMULATED_KEY,
+                "MIXTURA_HOME": home,
+                "no_proxy": ",".join(filter(None, direct)),
+            }
 
 
 def check_simulated(recipe: Recipe) -> None:
@@ -92,8 +108,12 @@ def check_simulated(recipe: Recipe) -> None:
         raise ConfigError(f"--sim simulates groq only, and the recipe also asks {', '.join(map(repr, others))}")
 
 
-def simulation(wanted: bool, as_of: dt.date | None, *, quiet: bool = False) -> SimOptions | None:
+def simulation(
+    wanted: bool, as_of: dt.date | None, *, plan: Plan | None = None, quiet: bool = False
+) -> SimOptions | None:
     """Return the options of the cloud that `--sim` starts, None without it; says on stderr what will answer.
+
+    Its key is of `plan`, by default of the developer plan.
 
     Raises:
         click.UsageError: `--as-of` without `--sim`.
@@ -104,7 +124,7 @@ def simulation(wanted: bool, as_of: dt.date | None, *, quiet: bool = False) -> S
         return None
     if not quiet:
         click.echo("mixtura: a simulated cloud answers: its words are filler, no model is asked", err=True)
-    return SimOptions(as_of=as_of or today(), plan="developer", profile="lpu", tokens=_FILLER)
+    return SimOptions(as_of=as_of or today(), plan=plan or "developer", profile="lpu", tokens=_FILLER)
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):

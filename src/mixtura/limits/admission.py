@@ -335,8 +335,9 @@ class Limiter:
                 now = loop.time()
                 if now >= until or (first and now + quote.wait > until):
                     raise NoRoomError(quote)
-                # Whoever is not first is woken when its turn comes.
-                pause = min(max(quote.wait, _SHORTEST_SLEEP), self.longest_sleep) if first else _A_DAY
+                # Whoever is not first is woken when its turn comes; that its rank rises with age wakes nobody.
+                pause = quote.wait if first else ticket.ages_in(now) or _A_DAY
+                pause = min(max(pause, _SHORTEST_SLEEP), self.longest_sleep if first else _A_DAY)
                 await ticket.wait(min(pause, until - now))
         finally:
             with self.lock:

@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -41,8 +42,11 @@ class Ticket:
 
     def order(self, now: float) -> tuple[int, int]:
         """Return the rank: lower goes first. The same on every account, so that no two wait for each other."""
-        aged = self.priority is Priority.BATCH and now - self.since > PATIENCE
-        return (Priority.INTERACTIVE if aged else self.priority, self.number)
+        return (Priority.INTERACTIVE if self.ages_in(now) == 0 else self.priority, self.number)
+
+    def ages_in(self, now: float) -> float:
+        """Return the seconds until a batch counts as interactive, inf for what is no batch."""
+        return max(0.0, PATIENCE - (now - self.since)) if self.priority is Priority.BATCH else math.inf
 
     async def wait(self, seconds: float) -> None:
         """Return after `seconds`, or as soon as something has changed."""

@@ -2,12 +2,11 @@
 
 While drafts are written, a small region of one line per call is redrawn in place. When the answer begins the
 region freezes into one plain line per call, the answer follows as ordinary text that scrolls, and the run ends
-in one line of times, tokens and dollars. Where the cursor cannot be moved only the finished lines are written.
+in one line of times, tokens and dollars. A run that waits for its rate limits says so while it does. Where the
+cursor cannot be moved only the finished lines are written.
 """
 
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TextIO
 
 from mixtura.columns import cut, cut_front, display_width, one_line, safe
@@ -24,95 +23,16 @@ from mixtura.events import (
     Draft,
     Event,
     Fold,
-    Role,
     RunFinished,
 )
+from mixtura.terminal.row import TAIL, Row
+from mixtura.terminal.screen import Screen, screen_of
+
+__all__ = ["Screen", "TerminalView", "screen_of", "summary"]
 
 _FRAME = 0.06  # seconds between two drawings of the region
-_TAIL = 600  # characters of a draft that are kept for its line
 _MARGIN = 3  # columns left free at the right edge: an echoed ^C must not wrap a line of the region
-_ROLES: dict[Role, str] = {"escalation": "extra", "reviewer": "review", "selector": "select"}
-_COLOURS = {"ok": "32", "failed": "31", "dropped": "33", "dim": "2", "warning": "33"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Screen:
-    """What the place that is written to can do.
-
-    Attributes:
-        live: the cursor can be moved, so that lines can be redrawn.
-        colour: colours may be used.
-        symbols: marks beyond ASCII can be written.
-        size: columns and rows, asked for anew at every drawing.
-    """
-
-    live: bool = False
-    colour: bool = False
-    symbols: bool = True
-    size: Callable[[], os.terminal_size] = field(default=lambda: os.terminal_size((80, 24)))
-
-
-def screen_of(stream: TextIO, env: Mapping[str, str]) -> Screen:
-    """Return what `stream` can do. NO_COLOR beats FORCE_COLOR; TERM=dumb means that nothing is redrawn."""
-    terminal = stream.isatty()
-    smart = terminal and env.get("TERM", "") not in ("", "dumb")
-    forced = env.get("FORCE_COLOR", "") not in ("", "0")
-    encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("_", "-")
-    return Screen(
-        live=smart,
-        colour=not env.get("NO_COLOR") and (forced or smart),
-        symbols=encoding.startswith("utf"),
-        size=lambda: _size(stream, env),
-    )
-
-
-def _size(stream: TextIO, env: Mapping[str, str]) -> os.terminal_size:
-    try:
-        found = os.get_terminal_size(stream.fileno())
-    except (OSError, ValueError):
-        found = os.terminal_size((0, 0))
-    columns, rows = (env.get(name, "") for name in ("COLUMNS", "LINES"))
-    return os.terminal_size(
-        (
-            found.columns or (int(columns) if columns.isdecimal() and int(columns) else 80),
-            found.lines or (int(rows) if rows.isdecimal() and int(rows) else 24),
-        )
-    )
-
-
-@dataclass(kw_only=True)
-class _Row:
-    """One call as the region shows it."""
-
-    role: Role
-    model: str
-    layer: int
-    started: float
-    state: str = "running"
-    seconds: float = 0.0
-    tokens: int = 0
-    estimated: bool = True
-    pieces: int = 0
-    characters: int = 0
-    tail: str = ""
-    thinking: bool = False
-    reason: str = ""
-    draft: Draft | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.model} ({_ROLES[self.role]})" if self.role in _ROLES else self.model
-
-    def write(self, text: str, reasoning: str) -> None:
-        piece = text or reasoning
-        if self.thinking and text:
-            self.tail = ""
-        self.thinking = not text and (self.thinking or not self.tail)
-        self.pieces += 1
-        self.characters += len(text) + len(reasoning)
-        # One piece is one token on Groq; servers that send more at once are read by their letters.
-        self.tokens = max(self.pieces, self.characters // 4)
-        self.tail = (self.tail + piece)[-_TAIL:]
+_COLOURS = {"ok": "32", "failed": "31", "dropped": "33", "cut": "33", "dim": "2", "warning": "33"}
 
 
 class TerminalView:
@@ -131,12 +51,14 @@ class TerminalView:
         self._status, self._answer = status, answer
         self._screen = screen or Screen()
         self._drafts = drafts
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, Row] = {}
         self._drawn: list[int] = []  # the widths of the lines now standing in the region
         self._drawn_at = float("-inf")
         self._written: list[str] = []  # the answer's pieces on the screen
         self._at_margin = True
         self._decisions: list[Decision] = []
+        self._waiting: Decision | None = None
+        self._hedged = ""  # the model that is about to be asked a second time
         self._longest = 0  # columns of the longest name so far
         self._fold = Fold()
 
@@ -156,7 +78,7 @@ class TerminalView:
         elif isinstance(event, CallFailed):
             self._failed(event)
         elif isinstance(event, Decision):
-            self._decisions.append(event)
+            self._decided(event)
         elif isinstance(event, AnswerRestarted):
             self._restarted()
         elif isinstance(event, AnswerFinished):
@@ -166,7 +88,7 @@ class TerminalView:
 
     def tick(self, at: float) -> None:
         """Redraw the region if it is due; `at` is seconds since the run began."""
-        if self._screen.live and self._rows and at - self._drawn_at >= _FRAME:
+        if self._screen.live and (self._rows or self._waiting) and at - self._drawn_at >= _FRAME:
             self._draw(at)
 
     def stop(self) -> None:
@@ -178,11 +100,36 @@ class TerminalView:
             self._freeze(lambda row: True)
         self._end_answer_line()
 
+    def _decided(self, event: Decision) -> None:
+        if event.kind in ("reduced", "routed"):
+            # What is asked is not what the recipe says: a reader of the lines below should know it now.
+            self._say(f"! {one_line(event.reason)}", "warning")
+        elif event.kind != "waited":
+            self._decisions.append(event)
+            if event.kind == "hedged":
+                self._hedged = one_line(str(event.detail.get("model", "")))
+        elif self._screen.live:
+            self._waiting = event
+            self._draw(event.at)
+        else:
+            self._say(f"- {_wait(event, event.at)}", "dim")
+
+    def _waited(self, at: float) -> None:
+        """Say how long the run has waited for room, now that it goes on."""
+        if self._waiting is not None:
+            self._erase()
+            self._say(f"- {_wait(self._waiting, at, over=True)}", "dim")
+            self._waiting = None
+
     def _started(self, event: CallStarted) -> None:
+        self._waited(event.at)
         stage = (event.role, event.layer)
         if all(row.state != "running" and (row.role, row.layer) != stage for row in self._rows.values()):
             self._freeze(lambda row: True)
-        row = _Row(role=event.role, model=one_line(event.model), layer=event.layer, started=event.at)
+        model = one_line(event.model)
+        again = bool(self._hedged) and model == self._hedged
+        self._hedged = "" if again else self._hedged
+        row = Row(role=event.role, model=model, layer=event.layer, started=event.at, again=again)
         self._rows[event.call] = row
         self._longest = max(self._longest, display_width(row.name))
         self._draw(event.at)
@@ -193,8 +140,10 @@ class TerminalView:
             return
         row.state, row.seconds = "ok", event.at - row.started
         row.tokens, row.estimated = event.done.usage.completion_tokens, event.done.usage.estimated
-        row.tail, row.thinking = event.done.text[-_TAIL:], False
+        row.tail, row.thinking = event.done.text[-TAIL:], False
         row.draft = event.done if isinstance(event.done, Draft) else None
+        if row.draft is not None and row.draft.incomplete:
+            row.state, row.reason = "cut", one_line(row.draft.incomplete)
         self._ended(event.at)
 
     def _failed(self, event: CallFailed) -> None:
@@ -210,7 +159,7 @@ class TerminalView:
             self._draw(at)
         elif not self._written:
             # A failure waits: when the run fails with it, the error says the same.
-            self._freeze(lambda row: row.state == "ok")
+            self._freeze(lambda row: row.state in ("ok", "cut"))
 
     def _answer_piece(self, event: AnswerDelta) -> None:
         if event.text and self._answer is not None:
@@ -260,6 +209,7 @@ class TerminalView:
             self._at_margin = True
 
     def _close(self, event: RunFinished) -> None:
+        self._waited(event.at)
         self._end_answer_line()
         answer = self._fold.answer()
         if event.status == "failed" and len({failure.reason for failure in answer.failures}) == 1:
@@ -271,7 +221,7 @@ class TerminalView:
         if answer.n_calls:
             self._say(summary(answer, self._screen.size().columns), "dim")
 
-    def _freeze(self, which: Callable[[_Row], bool]) -> None:
+    def _freeze(self, which: Callable[[Row], bool]) -> None:
         """Write the final lines of the rows that `which` picks; they leave the region."""
         self._erase()
         rows = [(call, row) for call, row in self._rows.items() if which(row)]
@@ -283,7 +233,8 @@ class TerminalView:
             line = self._line(row, names, self._screen.size().columns - 1, final=True)
             self._say(*line)
             if self._drafts and row.draft is not None and not self._written:
-                self._status.write(safe(row.draft.text).rstrip() + "\n\n")
+                end = f"\n[incomplete: {row.reason}]" if row.state == "cut" else ""
+                self._status.write(f"{safe(row.draft.text).rstrip()}{end}\n\n")
         self._status.flush()
 
     def _erase(self) -> None:
@@ -299,7 +250,7 @@ class TerminalView:
         return sum(max(1, -(-width // columns)) for width in self._drawn)
 
     def _draw(self, at: float) -> None:
-        if not self._screen.live or self._written or not self._rows:
+        if not self._screen.live or self._written or not (self._rows or self._waiting):
             return
         self._drawn_at = at
         size = self._screen.size()
@@ -311,6 +262,8 @@ class TerminalView:
         lines = [self._line(row, names, size.columns - _MARGIN, final=False) for row in rows]
         if rest:
             lines.append((cut(rest, size.columns - _MARGIN), "dim"))
+        if self._waiting is not None:
+            lines.append((cut(_wait(self._waiting, at), size.columns - _MARGIN), "dim"))
         up = self._rows_drawn() - 1
         text = "\r" + (f"\x1b[{up}A" if up > 0 else "")
         text += "\n".join(f"{self._paint(line, look)}\x1b[K" for line, look in lines) + "\x1b[J"
@@ -318,7 +271,7 @@ class TerminalView:
         self._status.flush()
         self._drawn = [display_width(line) for line, _ in lines]
 
-    def _visible(self, most: int) -> tuple[list[_Row], str]:
+    def _visible(self, most: int) -> tuple[list[Row], str]:
         """Return the rows that fit and, when some do not, a line about those; running ones go first."""
         rows = list(self._rows.values())
         if len(rows) <= most:
@@ -333,9 +286,11 @@ class TerminalView:
     def _name_width(self) -> int:
         return min(self._longest, max(10, self._screen.size().columns // 3))
 
-    def _line(self, row: _Row, names: int, width: int, *, final: bool) -> tuple[str, str]:
+    def _line(self, row: Row, names: int, width: int, *, final: bool) -> tuple[str, str]:
         """Return a row as one line of at most `width` columns, and its look. A final failure is not cut."""
-        marks = {"running": "○", "ok": "✓", "failed": "✗"} if self._screen.symbols else {"ok": "+", "failed": "x"}
+        marks = {"ok": "+", "failed": "x", "cut": "~"}
+        if self._screen.symbols:
+            marks = {"running": "○", "ok": "✓", "failed": "✗", "cut": "◐"}
         name = row.name
         if display_width(name) > names and "/" in name:
             name = name.rpartition("/")[2]
@@ -348,11 +303,13 @@ class TerminalView:
         room = width - display_width(head)
         if row.state == "running":
             tail = cut_front("thinking: " * row.thinking + one_line(row.tail), room)
+        elif row.state == "cut":
+            tail = cut(f"incomplete: {row.reason}", room)
         elif row.draft is not None and row.draft.choice:
             tail = cut(f"= {one_line(row.draft.choice)}", room)
         else:
             # Behind an answer that has just been written, its own beginning would say nothing.
-            shown = "" if self._written else row.draft.text[:_TAIL] if row.draft else row.tail
+            shown = "" if self._written else row.draft.text[:TAIL] if row.draft else row.tail
             tail = cut(one_line(shown), room)
         return cut(head + tail, width).rstrip(), look
 
@@ -368,6 +325,16 @@ class TerminalView:
         if not self._screen.colour or code is None:
             return line
         return f"\x1b[{code}m{line}\x1b[0m" if look == "dim" else f"\x1b[{code}m{line[:1]}\x1b[0m{line[1:]}"
+
+
+def _wait(said: Decision, at: float, *, over: bool = False) -> str:
+    """Return in words that a run waits for room at `at`, or, when that is over, how long it did."""
+    window, passed = one_line(str(said.detail.get("window", ""))), at - said.at
+    if over:
+        return f"waited {passed:.1f} s for room" + f" in {window}" * bool(window)
+    if not window:
+        return one_line(said.reason)
+    return f"waiting about {max(0.0, float(said.detail.get('seconds', 0.0)) - passed):.0f} s for room in {window}"
 
 
 def summary(answer: Answer, width: int = 80) -> str:
