@@ -63,9 +63,8 @@ def test_a_proposer_that_fails_is_reported_and_loses_no_sibling(
     assert ran.error is None
     assert ran.answer.text == "Take an LSM-tree."
     assert [draft.model for draft in ran.answer.drafts] == [world.LLAMA, world.LLAMA]
-    (failure,) = ran.answer.failures
-    assert failure.model == world.GEMMA
-    assert failure.kind == kind
+    # One that breaks off while it writes is tried once more.
+    assert {(failure.model, failure.kind) for failure in ran.answer.failures} == {(world.GEMMA, kind)}
     assert ran.cloud.ledger.in_flight == 0
     assert sum(isinstance(event, RunFinished) for event in ran.events) == watched
     assert ran.seconds < 60

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mixtura.chat import Completion, Delta, FinishReason, JsonObject, Message
 from mixtura.engine import agree, calls, council, guard, prompts
 from mixtura.engine.context import Run
-from mixtura.engine.race import call_within
+from mixtura.engine.race import Race, call_within
 from mixtura.engine.reading import Reader, read_drafts
 from mixtura.errors import BrokenReplyError, ModelError, TimedOutError, TooLargeError, UnreachableError
 from mixtura.events import AnswerDelta, AnswerRestarted, Draft
@@ -169,7 +169,7 @@ class _Writer:
         ask = calls.Ask("aggregator", aggregator, messages, len(run.recipe.layers), run.options.chat)
         watch = None if self._filter is None else self._watch
         try:
-            number, completion = await call_within(run, ask, run.deadline, watch, exclusive=True)
+            number, completion = await call_within(Race(run, ask, run.deadline, watch, exclusive=True))
         except ModelError as error:
             self.error = error
             return f"failed ({error.reason})"
@@ -214,7 +214,7 @@ async def _select(run: Run, aggregator: Aggregator, drafts: Sequence[Draft]) -> 
     reading = read_drafts(run, reader, drafts, run.conversation)
     ask = calls.Ask("selector", aggregator, reading.messages, len(run.recipe.layers))
     try:
-        number, completion = await call_within(run, ask, run.deadline)
+        number, completion = await call_within(Race(run, ask, run.deadline))
     except ModelError as error:
         return fall_back(run, drafts, f"failed ({error.reason})", restart=False)
     calls.finished(run, number, ask, completion)

@@ -53,8 +53,8 @@ def tally(drafts: Sequence[Draft]) -> Tally:
 
 
 def identical(drafts: Sequence[Draft]) -> bool:
-    """Say whether at least two drafts are there and all say the same."""
-    if len(drafts) < 2:
+    """Say whether at least two drafts are there, all whole, and all say the same."""
+    if len(drafts) < 2 or any(draft.incomplete for draft in drafts):
         return False
     first = drafts[0].text.strip()
     return all(draft.text.strip() == first for draft in drafts[1:])

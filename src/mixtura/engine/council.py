@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mixtura.engine import agree, calls, prompts
 from mixtura.engine.context import Run
-from mixtura.engine.race import call_within
+from mixtura.engine.race import Race, call_within
 from mixtura.engine.reading import Reader, read_drafts
 from mixtura.errors import ModelError
 from mixtura.events import Draft
@@ -37,7 +37,7 @@ async def rank(run: Run, drafts: Sequence[Draft], until: float) -> Ranking:
         reading = read_drafts(run, reader, drafts, run.conversation)
         ask = calls.Ask("reviewer", seat, reading.messages)
         try:
-            number, completion = await call_within(run, ask, until)
+            number, completion = await call_within(Race(run, ask, until))
         except ModelError:
             return
         calls.finished(run, number, ask, completion)

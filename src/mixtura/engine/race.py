@@ -60,6 +60,16 @@ class Race:
         self._news: asyncio.Future[None] | None = None
         self._dirty = False
 
+    @property
+    def protected(self) -> bool:
+        """Whether there is anything to protect: a race costs a task a try."""
+        return self._run.streams or self._run.hedges
+
+    @property
+    def plain(self) -> tuple[Run, Ask, float]:
+        """What is to be done, for who does it without protection."""
+        return self._run, self._ask, self._until
+
     async def run(self) -> Completion:
         """Return the completion of the first try that is whole.
 
@@ -104,7 +114,8 @@ class Race:
         run = self._run
         self._cut.sort(key=lambda cut: sum(map(len, cut[0].progress.text)), reverse=True)
         for lost, error in self._cut:
-            if self.partial is None and self._ask.role in ("proposer", "escalation"):
+            shown = self._leader is None or lost.number == self._leader
+            if self.partial is None and shown and self._ask.role in ("proposer", "escalation"):
                 self.partial = calls.partial(run, lost.number, lost.ask, lost.progress, why)
                 if self.partial is not None:
                     run.say(CallFinished(at=run.now, done=self.partial))
@@ -174,24 +185,37 @@ class Race:
                 self._hedge(group)
             return None
         assert failure is not None
-        # A try that fell silent may be made once more; one that failed has been tried again as often as it may be.
-        if isinstance(failure, TimedOutError) and self._tries < 2 and self._leader is None and now < self._until:
+        if self._leader is None and self._tries < 2 and now < self._until and _broke_off(failure, self._cut[-1][0]):
             self._hedge(group)
             return None
         return failure
 
     async def _stop_open(self) -> None:
         for begun in self._open:
-            if begun.task is not None:
-                begun.task.cancel()
+            self._cancel(begun)
         if self._open:
             await asyncio.wait([begun.task for begun in self._open if begun.task is not None])
 
     async def _give_up(self, begun: _Try) -> None:
+        self._cancel(begun)
         assert begun.task is not None
-        begun.task.cancel()
         await asyncio.wait([begun.task])
         self._open.remove(begun)
+
+    def _cancel(self, begun: _Try) -> None:
+        """Cancel a try; how long it had been silent counts among the waits for a first token.
+
+        Were only those counted that were answered, the percentile beyond which a call is late would be taken of a
+        distribution without its tail, and fall, and more would be called late.
+        """
+        progress = begun.progress
+        account = self._run.account(progress.provider, progress.model)
+        since = progress.claim.since
+        if account is not None and since is not None and not progress.pieces:
+            waits = account.pace.first if self._run.streams else account.pace.total
+            waits.add(self._run.loop.time() - since)
+        if begun.task is not None:
+            begun.task.cancel()
 
     def _silence(self, begun: _Try, now: float) -> TimedOutError | None:
         """Return the error of a try that has been silent for too long, None for one that has not."""
@@ -239,7 +263,8 @@ class Race:
                 self._tries += 1
                 return
         what = f", {instead.model} in its place" if instead else ""
-        run.decide("hedged", f"{seat.model} is slower than usual; asked a second time{what}", model=seat.model)
+        why = "is slower than usual" if self._open else "broke off"
+        run.decide("hedged", f"{seat.model} {why}; asked a second time{what}", model=seat.model)
         self._start(group, ask._replace(instead=instead, again=True))
 
     def _wake(self) -> float:
@@ -269,17 +294,22 @@ class Race:
             self._dirty = True
 
 
-async def call_within(
-    run: Run, ask: Ask, until: float, on_delta: OnDelta | None = None, *, exclusive: bool = False
-) -> tuple[int, Completion]:
-    """Make one call that is stopped at `until`, protected as far as the run is; return its number and completion.
+def _broke_off(failure: ModelError, lost: _Try) -> bool:
+    """Say whether a try that failed may be made once more: it fell silent, or broke off while it wrote.
+
+    Other failures have been tried again as often as they may be; after the first piece nothing is.
+    """
+    return isinstance(failure, TimedOutError) or (failure.action == "retry" and lost.progress.pieces > 0)
+
+
+async def call_within(race: Race) -> tuple[int, Completion]:
+    """Run a race alone, protected as far as its run is; return the number of the call that won, and its completion.
 
     Raises:
         ModelError: it failed for good, `TimedOutError` when stopped; that has been said.
     """
-    if not (run.streams or run.hedges):
-        return await _call_plainly(run, ask, until)
-    race = Race(run, ask, until, on_delta, exclusive=exclusive)
+    if not race.protected:
+        return await _call_plainly(*race.plain)
     try:
         completion = await race.run()
     except asyncio.CancelledError:

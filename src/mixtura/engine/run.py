@@ -11,7 +11,7 @@ from mixtura.engine.aggregate import Outcome, aggregate, answer_alone
 from mixtura.engine.context import Meter, Run, RunOptions
 from mixtura.engine.forecast import forecast
 from mixtura.engine.propose import Drafting
-from mixtura.engine.race import call_within
+from mixtura.engine.race import Race, call_within
 from mixtura.errors import (
     BudgetError,
     DeadlineError,
@@ -318,12 +318,15 @@ async def _single(run: Run, seat: Proposer) -> Outcome:
         said = said or bool(delta.text)
         run.say(AnswerDelta(at=run.now, text=delta.text, reasoning=delta.reasoning))
 
+    race = Race(run, ask, run.deadline, watch if run.options.watched else None, exclusive=True)
     try:
-        number, completion = await call_within(
-            run, ask, run.deadline, watch if run.options.watched else None, exclusive=True
-        )
+        number, completion = await call_within(race)
     except ModelError as error:
-        raise _nothing(run, [error]) from error
+        if race.partial is None:
+            raise _nothing(run, [error]) from error
+        run.fell_back = True
+        run.decide("cut", f"{seat.model} {_how_it_ended(error)}; the answer is what it had written", warning=True)
+        return Outcome(race.partial.text, race.partial.call, race.partial.reasoning, "unknown", said=said)
     draft = calls.draft(number, ask, completion)
     run.say(CallFinished(at=run.now, done=draft))
     if not completion.text.strip() and not completion.tool_calls:
@@ -332,6 +335,10 @@ async def _single(run: Run, seat: Proposer) -> Outcome:
     if completion.finish_reason == "length":
         run.decide("noticed", "the answer is cut off at its output limit", warning=True)
     return Outcome(draft.text, number, draft.reasoning, draft.finish_reason, draft.tool_calls, said)
+
+
+def _how_it_ended(error: ModelError) -> str:
+    return "was stopped at the deadline" if isinstance(error, TimedOutError) else f"broke off ({error.reason})"
 
 
 def _check_seats(recipe: Recipe, models: Models) -> Limiter | None:

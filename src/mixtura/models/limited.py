@@ -86,6 +86,9 @@ class Limited:
             return await limiter.send(account, tokens, hold=claim.draw(account.key, tokens), until=until)
         except NoRoomError as error:
             now = asyncio.get_running_loop().time()
+            if account.guessing:
+                # A guess may delay a call; only what is known may refuse it.
+                return account.take(tokens, now)
             raise self._no_room(request, error.quote, now, deadline) from None
 
     def _check(self, request: ChatRequest, breakers: tuple[Breaker, Breaker], now: float) -> None:
