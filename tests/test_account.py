@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mixtura.chat import Told
 from mixtura.errors import Exceeded
-from mixtura.limits.account import Account
+from mixtura.limits.account import Account, Sent
 from mixtura.limits.window import Limits
 from mixtura.sim.quota import Quota
 
@@ -76,7 +76,7 @@ def test_late_replies_in_any_order_keep_belief_and_provider_in_step(
 ) -> None:
     account, quota = Account("a", FREE, known=True), Quota(FREE)
     now = 0.0
-    waiting = []
+    waiting: list[tuple[float, int, Sent, Told]] = []
     for pause, tokens, off, takes in calls:
         now += pause
         for reply in sorted(entry for entry in waiting if entry[0] <= now):
@@ -167,7 +167,7 @@ def test_a_wait_of_a_century_blocks_for_a_day_at_most() -> None:
 
 def test_a_window_that_nobody_knew_is_learned_from_its_refusal() -> None:
     account = Account("a")
-    assert account.open
+    assert account.limits == Limits()
     account.exceeded(Exceeded("rpm", 20, 20), 3.0, 0.0)
     assert not account.open
     assert account.limits == Limits(rpm=20)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from mixtura.errors import (
         BudgetError,
         ConfigError,
+        DailyBudgetError,
         DeadlineError,
         InputError,
+        LimitError,
         MissingKeyError,
         MixturaError,
         ModelError,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from mixtura.models.base import ChatModel, ModelCard, Models, Price
     from mixtura.models.catalog import Catalog
     from mixtura.models.registry import ModelRegistry
-    from mixtura.recipe import Aggregator, Layer, Policy, Proposer, Recipe, recipe_names
+    from mixtura.recipe import Aggregator, Fallback, Layer, Policy, Proposer, Recipe, recipe_names
 
 _HOME = {
     "mixtura.chat": ("ChatOptions", "ChatRequest", "Completion", "Delta", "Message", "Timing", "Usage"),
@@ -37,8 +39,10 @@ _HOME = {
     "mixtura.errors": (
         "BudgetError",
         "ConfigError",
+        "DailyBudgetError",
         "DeadlineError",
         "InputError",
+        "LimitError",
         "MissingKeyError",
         "MixturaError",
         "ModelError",
@@ -50,7 +54,7 @@ _HOME = {
     "mixtura.models.base": ("ChatModel", "ModelCard", "Models", "Price"),
     "mixtura.models.catalog": ("Catalog",),
     "mixtura.models.registry": ("ModelRegistry",),
-    "mixtura.recipe": ("Aggregator", "Layer", "Policy", "Proposer", "Recipe", "recipe_names"),
+    "mixtura.recipe": ("Aggregator", "Fallback", "Layer", "Policy", "Proposer", "Recipe", "recipe_names"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -64,14 +68,17 @@ __all__ = [
     "ChatRequest",
     "Completion",
     "ConfigError",
+    "DailyBudgetError",
     "DeadlineError",
     "Delta",
     "Draft",
     "Event",
     "EventStream",
+    "Fallback",
     "Forecast",
     "InputError",
     "Layer",
+    "LimitError",
     "Message",
     "MissingKeyError",
     "MixturaError",

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from typing import TypedDict
 
 import aiohttp
@@ -18,8 +19,10 @@ from mixtura.cli.common import complete_recipes, json_option, today, write_json,
 from mixtura.cli.models import life
 from mixtura.cli.recipes import seats_of
 from mixtura.columns import one_line
-from mixtura.errors import MissingKeyError, MixturaError
-from mixtura.models.catalog import Catalog
+from mixtura.errors import ConfigError, MissingKeyError, MixturaError
+from mixtura.limits.budget import RedisBudget, SqliteBudget, budget_file
+from mixtura.limits.window import DIMENSIONS, Dimension
+from mixtura.models.catalog import PLANS, Catalog, CatalogModel
 from mixtura.models.http import Endpoint
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
@@ -32,6 +35,7 @@ _LEFT = (
     ("requests", "x-ratelimit-remaining-requests", "x-ratelimit-limit-requests", "today"),
     ("tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-limit-tokens", "this minute"),
 )
+_TOLD: dict[Dimension, str] = {"rpd": "x-ratelimit-limit-requests", "tpm": "x-ratelimit-limit-tokens"}
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,9 +63,16 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def command(ctx: click.Context, recipe: str, ask: bool, as_json: bool) -> None:
     """Check what an answer needs: the key, the network, the clock, the limits left, each model's life.
 
+    Settings are read from the environment: the plan, the daily budget, the server that limits are shared through.
     Nothing is spent unless --ask is given. Exit code 1: something needed is broken.
     """
-    checks = asyncio.run(_examine(Recipe.named(recipe), ModelRegistry(Catalog.load()), spend=ask))
+    named = Recipe.named(recipe)
+    try:
+        registry, plan = ModelRegistry(Catalog.load()), []
+    except ConfigError as error:
+        # A plan that is none must not keep the rest from being looked at.
+        registry, plan = ModelRegistry(Catalog.load(), env=_without_plan()), [_failed("plan", error)]
+    checks = asyncio.run(_examine(named, registry, plan, spend=ask))
     if as_json:
         write_json(msgspec.json.encode(checks))
     else:
@@ -76,7 +87,7 @@ def _line(check: Check) -> str:
     return f"{mark} {check.name}: {one_line(check.said)}{fix}"
 
 
-async def _examine(recipe: Recipe, registry: ModelRegistry, *, spend: bool) -> list[Check]:
+async def _examine(recipe: Recipe, registry: ModelRegistry, plan: list[Check], *, spend: bool) -> list[Check]:
     version = f"mixtura {__version__}, Python {platform.python_version()}, {sys.platform}"
     checks = [Check(name="version", ok=True, said=version)]
     seats = seats_of(recipe)
@@ -85,6 +96,7 @@ async def _examine(recipe: Recipe, registry: ModelRegistry, *, spend: bool) -> l
         for provider in dict.fromkeys(provider for provider, _ in seats):
             models = [model for of, model in seats if of == provider]
             checks += await _provider(session, registry, provider, models, spend=spend)
+        checks += [*(plan or [_plan(registry)]), *await _budget(os.environ), *await _redis(os.environ)]
     return checks + [task.result() for task in local]
 
 
@@ -116,7 +128,7 @@ async def _provider(
         checks += [
             Check(name=f"{provider} reached", ok=True, said=said),
             await _clock(session, endpoint),
-            await _limits(session, endpoint, row.max_tokens, _cheapest(models, served), spend=spend),
+            *await _limits(session, endpoint, registry, _cheapest(models, served), spend=spend),
         ]
     return [*checks, *_lives(registry.catalog, provider, models, served)]
 
@@ -136,29 +148,133 @@ async def _clock(session: aiohttp.ClientSession, endpoint: Endpoint) -> Check:
 
 
 async def _limits(
-    session: aiohttp.ClientSession, endpoint: Endpoint, field: str, model: str | None, *, spend: bool
-) -> Check:
+    session: aiohttp.ClientSession, endpoint: Endpoint, registry: ModelRegistry, model: str | None, *, spend: bool
+) -> list[Check]:
     """Read what is left from the headers of a call; only chat calls carry them."""
     name = f"{endpoint.provider} limits"
     if not spend or model is None:
         said = "not read, since only a call tells them" if model else "not read: no model of the recipe is served"
-        return Check(name=name, ok=None, said=said, fix="mixtura doctor --ask makes one small call" if model else "")
+        fix = "mixtura doctor --ask makes one small call" if model else ""
+        return [Check(name=name, ok=None, said=said, fix=fix)]
+    field = registry.catalog.provider(endpoint.provider).max_tokens
     body: JsonObject = {"model": model, "messages": [{"role": "user", "content": "Hi"}], field: 16}
     try:
         async with session.post(f"{endpoint.url}/chat/completions", json=body, **_how(endpoint)) as reply:
             status, headers = reply.status, reply.headers
     except (aiohttp.ClientError, TimeoutError) as error:
-        return Check(name=name, ok=False, said=f"the call to {model} failed ({type(error).__name__})")
+        return [Check(name=name, ok=False, said=f"the call to {model} failed ({type(error).__name__})")]
     left = [
         f"{headers[remaining]} of {headers.get(limit, '?')} {what} left {when}"
         for what, remaining, limit, when in _LEFT
         if remaining in headers
     ]
     said = f"{model}: {', '.join(left) or 'the provider tells no limits'}"
+    matched = _matched(registry, registry.catalog.get(endpoint.provider, model), headers)
     if status == 429:
         wait = headers.get("retry-after", "?")
-        return Check(name=name, ok=False, said=f"{said}; the limit is reached", fix=f"wait {wait} s")
-    return Check(name=name, ok=status < 400, said=said if status < 400 else f"{model} answered with HTTP {status}")
+        return [Check(name=name, ok=False, said=f"{said}; the limit is reached", fix=f"wait {wait} s"), *matched]
+    said = said if status < 400 else f"{model} answered with HTTP {status}"
+    return [Check(name=name, ok=status < 400, said=said), *matched]
+
+
+def _matched(registry: ModelRegistry, row: CatalogModel | None, headers: Mapping[str, str]) -> list[Check]:
+    """Say which plan the limits that the provider told are those of; nothing where it told none."""
+    told = {name: headers[header] for name, header in _TOLD.items() if header in headers}
+    if row is None or not told:
+        return []
+    plans = [
+        plan
+        for plan in PLANS
+        if (limits := row.limits(plan)) is not None
+        and all(getattr(limits, name) in (None, int(value)) for name, value in told.items() if value.isdecimal())
+    ]
+    words = ", ".join(f"{value} {DIMENSIONS[name][0]}" for name, value in told.items())
+    set_one = registry.plan
+    if not plans:
+        return [Check(name="plan told", ok=None, said=f"{words} are those of no plan in the catalogue")]
+    fix = f"export MIXTURA_PLAN={plans[0]}" if set_one is not None and set_one not in plans else ""
+    return [
+        Check(name="plan told", ok=None if fix else True, said=f"{words} are those of {' or '.join(plans)}", fix=fix)
+    ]
+
+
+def _plan(registry: ModelRegistry) -> Check:
+    """Say which plan is set."""
+    if registry.plan is None:
+        said = "MIXTURA_PLAN is not set: limits are learned from the first replies"
+    elif registry.plan == "enterprise":
+        said = "MIXTURA_PLAN is enterprise, whose limits are each key's own: they are learned from the first replies"
+    else:
+        said = f"MIXTURA_PLAN is {registry.plan}: its limits are kept from the first call on"
+    return Check(name="plan", ok=None, said=said)
+
+
+async def _budget(env: Mapping[str, str]) -> list[Check]:
+    """Say what is left of the daily budget, when one is set."""
+    named, redis = env.get("MIXTURA_DAILY_BUDGET", "").strip(), env.get("MIXTURA_REDIS_URL", "").strip()
+    if not named:
+        return []
+    try:
+        allowed = float(named)
+    except ValueError:
+        fix = "set it to an amount such as 2.50"
+        said = f"MIXTURA_DAILY_BUDGET: expected dollars, 0 or more, got {named!r}"
+        return [Check(name="daily budget", ok=False, said=said, fix=fix)]
+    try:
+        budget = RedisBudget(redis, allowed, time.time) if redis else SqliteBudget(budget_file(env), allowed, time.time)
+        try:
+            today = await budget.today()
+        finally:
+            await budget.close()
+    except ConfigError as error:
+        return [_failed("daily budget", error)]
+    left = max(0.0, today.allowed - today.spent - today.reserved)
+    reserved = f" and ${today.reserved:.4f} reserved" if today.reserved else ""
+    said = (
+        f"${today.spent:.4f} of ${today.allowed:.2f} spent{reserved} today, ${left:.4f} left until 00:00 UTC "
+        f"(in {today.seconds_left / 3600:.1f} h)"
+    )
+    return [Check(name="daily budget", ok=left > 0, said=said, fix="" if left > 0 else "raise MIXTURA_DAILY_BUDGET")]
+
+
+async def _redis(env: Mapping[str, str]) -> list[Check]:
+    """Say whether the server answers that limits are shared through, when one is set; its password is never shown."""
+    url = env.get("MIXTURA_REDIS_URL", "").strip()
+    if not url:
+        return []
+    try:
+        from redis.asyncio import Redis
+
+        from mixtura.limits import link
+    except ImportError:
+        fix = "pip install 'mixtura[redis]'"
+        return [Check(name="redis", ok=False, said="MIXTURA_REDIS_URL is set, and its package is missing", fix=fix)]
+    clock = asyncio.get_running_loop().time
+    try:
+        link.check(url)
+        client = Redis.from_url(
+            url, protocol=2, socket_timeout=_LOCAL_SECONDS, socket_connect_timeout=_LOCAL_SECONDS, retry=None
+        )
+        begun = clock()
+        try:
+            await client.ping()
+        finally:
+            await client.aclose()
+    except ConfigError as error:
+        return [_failed("redis", error)]
+    except link.FAILURES as error:
+        said = f"{link.shown(url)} cannot be used: {link.reason(error, url)}"
+        fix = "start it, or unset MIXTURA_REDIS_URL; until then each process keeps its own windows"
+        return [Check(name="redis", ok=False, said=said, fix=fix)]
+    return [Check(name="redis", ok=True, said=f"{link.shown(url)} answered in {(clock() - begun) * 1000:.0f} ms")]
+
+
+def _failed(name: str, error: MixturaError) -> Check:
+    return Check(name=name, ok=False, said=error.message)
+
+
+def _without_plan() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "MIXTURA_PLAN"}
 
 
 def _lives(catalog: Catalog, provider: str, models: list[str], served: tuple[str, ...] | None) -> list[Check]:

@@ -127,7 +127,7 @@ def _say_plan(run: Run, plan: Plan) -> None:
         run.decide("reduced", f"{plan.why}: {', '.join(plan.steps)}", warning=True, steps=list(plan.steps))
     if plan.wait > 0:
         reason = f"no room yet in {plan.binding}; the run waits about {plan.wait:.1f} s for it"
-        run.decide("waited", reason, seconds=round(plan.wait, 3))
+        run.decide("waited", reason, seconds=round(plan.wait, 3), window=plan.binding)
 
 
 async def _hold(run: Run, plan: Plan, limiter: Limiter, asked: Asked) -> None:

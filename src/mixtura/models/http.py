@@ -98,7 +98,12 @@ class HttpModel:
                 raise
         except WireError as problem:
             error = self._failures.of_wire(request.model, problem)
-            error.spent = _spent(request, gathered, answered=answered)
+            usage = problem.usage
+            error.spent = (
+                _spent(request, gathered, answered=answered)
+                if usage is None
+                else (usage.prompt_tokens, usage.completion_tokens)
+            )
             raise error from None
         except LineTooLongError as problem:
             error = self._failures.of_wire(request.model, WireError(str(problem)))

@@ -2,7 +2,7 @@
 
 import json
 
-from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing
+from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
 from mixtura.models.sse import ServerEvent
 from mixtura.models.wire import (
     GroqPart,
@@ -92,9 +92,9 @@ class StreamedReply:
             WireError: the stream ended before the reply did.
         """
         if self._finish is None and not self.done:
-            raise WireError("the stream stopped before the answer was whole")
+            raise WireError("the stream stopped before the answer was whole", usage=self._told())
         if not self._chosen:
-            raise WireError("a stream without choices")
+            raise WireError("a stream without choices", usage=self._told())
         message, whole = self._message, self._whole
         message.content = "".join(self._text)
         message.reasoning = "".join(self._reasoning)
@@ -102,6 +102,10 @@ class StreamedReply:
         whole.usage = self._usage
         whole.choices = [WireChoice(message=message, finish_reason=self._finish)]
         return completion_from(whole, self.request, timing)
+
+    def _told(self) -> Usage | None:
+        """Return the usage the stream has told so far."""
+        return None if self._usage is None else self._usage.usage()
 
     def _note(self, chunk: WireReply, groq: GroqPart | None) -> None:
         whole = self._whole

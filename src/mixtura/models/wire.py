@@ -27,10 +27,14 @@ _FINISH: dict[str | None, FinishReason] = {
 
 
 class WireError(ValueError):
-    """A reply that is not a completion; `reported` is the provider's own error object, when it sent one."""
+    """A reply that is not a completion.
 
-    def __init__(self, problem: str, reported: object = None) -> None:
+    `reported` is the provider's own error object and `usage` what it says the reply took, when it sent them.
+    """
+
+    def __init__(self, problem: str, reported: object = None, usage: Usage | None = None) -> None:
         self.reported = reported
+        self.usage = usage
         super().__init__(problem)
 
 
@@ -223,11 +227,11 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
     if reply.error:
         raise WireError("an error in place of a completion", reply.error)
     if not reply.choices:
-        raise WireError("a reply without choices")
+        raise WireError("a reply without choices", usage=usage_of(reply))
     choice = reply.choices[0]
     message = choice.message
     if message is None:
-        raise WireError("a choice without a message")
+        raise WireError("a choice without a message", usage=usage_of(reply))
     content = message.content
     text = content if type(content) is str else text_of(content)
     reasoning = text_of(message.reasoning or message.reasoning_content)

@@ -175,10 +175,13 @@ class _Sending:
             response = await (self._stream() if call.stream else self._whole())
             done = True
             return response
-        except (asyncio.CancelledError, ConnectionResetError):
+        except (asyncio.CancelledError, ConnectionResetError) as gone:
             # The client is gone: aiohttp cancels the handler, or a write finds the connection closed.
             if not self._broken:
                 self._cloud.ledger.aborted += 1
+            if isinstance(gone, ConnectionResetError):
+                # Nobody is there to read it; raised on, it would be logged as a failure of the cloud.
+                return web.Response()
             raise
         finally:
             whole = done and self._kind not in ("truncated", "error_event") and self._call.failed is None
@@ -190,7 +193,11 @@ class _Sending:
             return self._sent_tokens
         times, total = self._call.usage.times, self._call.spoken.tokens
         elapsed = (self._cloud.now() - self._start) * 1e9 - times.queue - times.prompt
-        return total if elapsed >= times.completion else max(0, int(total * elapsed / times.completion))
+        return (
+            total
+            if not times.completion or elapsed >= times.completion
+            else max(0, int(total * elapsed / times.completion))
+        )
 
     def _due(self, tokens: int) -> float:
         """The moment, in the cloud's time, when `tokens` are generated."""
