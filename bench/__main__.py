@@ -11,21 +11,18 @@ from pathlib import Path
 
 import mixtura
 from bench import footprint, measure
+from bench.limits.__main__ import measure as measure_limits
+from bench.limits.table import Figure, Table
 from bench.server import running
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 START, END = "<!-- table: make bench -->", "<!-- end of table -->"
 
 
-def rows(rounds: int) -> list[tuple[str, str, str, str]]:
-    """Return (what, measured, bound, verdict) for every figure."""
-    found: list[tuple[str, str, str, str]] = []
-
-    def add(what: str, value: float, shown: str, bound: float | None = None, unit: str = "") -> None:
-        verdict = "" if bound is None else ("holds" if value <= bound else "MISSED")
-        found.append((what, shown, "" if bound is None else f"<= {bound:g}{unit}", verdict))
-        print(f"{what:<64} {shown:<34} {found[-1][2]:<10} {verdict}", flush=True)
-
+def rows(rounds: int) -> list[Figure]:
+    """Return every figure."""
+    found = Table()
+    add = found.add
     with running() as url:
         cpu = measure.cpu(url, rounds)
     for name, spread in cpu.per_mixture.items():
@@ -53,10 +50,11 @@ def rows(rounds: int) -> list[tuple[str, str, str, str]]:
         ours = name == "mixtura"
         add(f"packages installed by `pip install {name}`", packages, str(packages), 16 if ours else None)
         add(f"megabytes installed by `pip install {name}`", size, f"{size:.1f}", 20 if ours else None)
-    return found
+    measure_limits(found)
+    return found.rows
 
 
-def page(found: list[tuple[str, str, str, str]]) -> str:
+def page(found: list[Figure]) -> str:
     """Return the table as it stands in docs/benchmarks.md."""
     lines = [f"| {what} | {shown} | {bound} | {verdict} |" for what, shown, bound, verdict in found]
     about = f"Mixtura {mixtura.__version__}, Python {platform.python_version()}, {measure.cores()} cores."

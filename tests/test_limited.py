@@ -169,7 +169,7 @@ def test_a_model_that_keeps_failing_is_left_alone_and_tried_with_one_call() -> N
         assert left_alone.value.retry_after == pytest.approx(1.0)
         await asyncio.sleep(1.0)
         assert (await limited.chat(REQUEST)).text == "Because."
-        assert account().breaker.untroubled
+        assert account().breaker.well
 
     virtually(main)
 

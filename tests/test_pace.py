@@ -53,7 +53,7 @@ def test_a_breaker_opens_after_failures_in_a_row_and_lets_one_try_after_a_pause(
     assert breaker.closed_in(1.0) > 0
     breaker.succeeded()
     assert breaker.closed_in(1.0) == 0
-    assert breaker.untroubled
+    assert breaker.well
 
 
 def test_a_breaker_whose_probe_fails_stays_open_twice_as_long_up_to_a_minute() -> None:

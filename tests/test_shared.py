@@ -574,7 +574,7 @@ class Pair:
         """Close the books of one call; a number says what share of all that was not used the headers give back."""
         if self.sent:
             pair = self.sent.pop(number % len(self.sent))
-            mark = pair[0].marks.get("tpm")
+            mark = (pair[0].marks or {}).get("tpm")
             if isinstance(told, float):
                 level = max(0.0, mark.level - told * pair[0].unused) if mark is not None else 0.0
                 told = Told(None, None, 6_000, round(max(0.0, 6_000 - level)))

@@ -52,7 +52,9 @@ class Progress:
     `pieces` counts those with text or reasoning in them; Groq sends one for each token.
     """
 
-    __slots__ = ("began", "claim", "last", "model", "pieces", "provider", "reasoning", "text")
+    # Most calls are neither watched nor stopped: what only those need is made when it is needed.
+    pieces = 0
+    last = 0.0
 
     def __init__(self, run: Run, ask: Ask) -> None:
         first = ask.instead or ask.seat
@@ -61,19 +63,29 @@ class Progress:
         held = ask.role in ("aggregator", "selector") or (ask.role == "proposer" and ask.layer == 0)
         self.claim = Claim(None if ask.again else run.hold, held=held)
         self.began = run.loop.time()
-        self.last = self.began
-        self.pieces = 0
-        self.text: list[str] = []
-        self.reasoning: list[str] = []
+        self._text: list[str] | None = None
+        self._reasoning: list[str] | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer text so far."""
+        return "".join(self._text or ())
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning so far."""
+        return "".join(self._reasoning or ())
 
     def take(self, delta: Delta, now: float) -> None:
         """Take the next piece."""
         self.pieces += 1
         self.last = now
+        if self._text is None or self._reasoning is None:
+            self._text, self._reasoning = [], []
         if delta.text:
-            self.text.append(delta.text)
+            self._text.append(delta.text)
         if delta.reasoning:
-            self.reasoning.append(delta.reasoning)
+            self._reasoning.append(delta.reasoning)
 
 
 def max_tokens(seat: Seat, card: ModelCard, role: Role) -> int | None:
@@ -308,14 +320,14 @@ def unfinished(run: Run, ask: Ask, progress: Progress) -> Usage | None:
 
 def partial(run: Run, number: int, ask: Ask, progress: Progress, why: str) -> Draft | None:
     """Return what a stopped call had written as an incomplete draft; None when that is too little to be of use."""
-    text = "".join(progress.text)
+    text = progress.text
     if len(text.strip()) < _LEAST_PARTIAL:
         return None
     usage = unfinished(run, ask, progress) or Usage(estimated=True)
     completion = Completion(
         model=progress.model,
         text=text,
-        reasoning="".join(progress.reasoning),
+        reasoning=progress.reasoning,
         finish_reason="unknown",
         usage=usage,
         cost=_price(run, progress, usage),

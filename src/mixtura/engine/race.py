@@ -15,6 +15,7 @@ from mixtura.engine.calls import Ask, OnDelta, Progress
 from mixtura.engine.context import Run
 from mixtura.errors import ModelError, TimedOutError
 from mixtura.events import CallFinished, Draft
+from mixtura.limits.line import Priority
 from mixtura.tokens import estimate_messages
 
 _SOONEST_HEDGE = 0.05
@@ -112,7 +113,7 @@ class Race:
     def _use_what_is_left(self, why: str) -> None:
         """Make the longest text of the lost tries an incomplete draft, where the role can use one, and say the rest."""
         run = self._run
-        self._cut.sort(key=lambda cut: sum(map(len, cut[0].progress.text)), reverse=True)
+        self._cut.sort(key=lambda cut: len(cut[0].progress.text), reverse=True)
         for lost, error in self._cut:
             shown = self._leader is None or lost.number == self._leader
             if self.partial is None and shown and self._ask.role in ("proposer", "escalation"):
@@ -211,7 +212,8 @@ class Race:
         progress = begun.progress
         account = self._run.account(progress.provider, progress.model)
         since = progress.claim.since
-        if account is not None and since is not None and not progress.pieces:
+        # A second try that is stopped has had no time to be late.
+        if account is not None and since is not None and not progress.pieces and not begun.ask.again:
             waits = account.pace.first if self._run.streams else account.pace.total
             waits.add(self._run.loop.time() - since)
         if begun.task is not None:
@@ -259,7 +261,9 @@ class Race:
             # A second try may take room that is free, not what others wait for.
             card = run.models.card(asked.provider, asked.model)
             size = account.reserve_for(estimate_messages(ask.messages), calls.max_tokens(seat, card, ask.role))
-            if account.quote(size, run.loop.time()).wait > 0:
+            accounting = run.models.find(asked.provider, asked.model).accounting
+            waiting = accounting is not None and accounting.limiter().line.ahead(account.key, Priority.BATCH) != (0, 0)
+            if waiting or account.quote(size, run.loop.time()).wait > 0:
                 self._tries += 1
                 return
         what = f", {instead.model} in its place" if instead else ""

@@ -59,10 +59,10 @@ async def drive(
         DeadlineError: the deadline passed first.
     """
     limiter = _check_seats(recipe, models)
-    asked = Asked(recipe, conversation, models, options, limiter, asyncio.get_running_loop().time())
     if limiter is None and options.max_cost is None and options.budget is None and not recipe.policy.latency_target:
-        plan = admit.Plan(recipe)
+        asked, plan = None, admit.Plan(recipe)
     else:
+        asked = Asked(recipe, conversation, models, options, limiter, asyncio.get_running_loop().time())
         plan = await _planned(asked)
     meter = Meter(emit) if options.budget is not None else None
     run = Run(plan.recipe, conversation, models, emit if meter is None else meter, options)
@@ -70,7 +70,7 @@ async def drive(
     run.say(RunStarted(run=options.run, recipe=recipe.name, calls=plan.recipe.calls, started_at=options.started_at))
     _say_plan(run, plan)
     try:
-        if (plan.needs or plan.owed) and limiter is not None:
+        if asked is not None and limiter is not None and (plan.needs or plan.owed):
             await _hold(run, plan, limiter, asked)
         outcome = await _answer(run)
     except BaseException as error:
@@ -82,6 +82,9 @@ async def drive(
             await run.hold.close()
         if meter is not None and options.budget is not None:
             await options.budget.settle(options.run, meter.dollars)
+    if limiter is not None and limiter.degraded:
+        reason = "the rate-limit windows that processes share cannot be reached; this one keeps its own for now"
+        run.decide("noticed", reason, warning=True)
     if options.watched and outcome.text and not outcome.said:
         run.say(AnswerDelta(at=run.now, text=outcome.text))
     run.say(
@@ -356,7 +359,8 @@ def _check_seats(recipe: Recipe, models: Models) -> Limiter | None:
             if accounting is None or limiter is not None:
                 continue
             keeper = keeper or accounting.limiter()
-            account = accounting.account(keeper)
-            if account.known and not account.open:
-                limiter = keeper
+            if accounting.known or keeper.keeps:
+                account = accounting.account(keeper)
+                if account.known and not account.open:
+                    limiter = keeper
     return limiter

@@ -54,15 +54,16 @@ class Mark(msgspec.Struct):
 
 
 class Sent(msgspec.Struct):
-    """One call that was counted: what it took, when, and what was believed then. `marks` is empty without windows.
+    """One call that was counted: what it took, when, and what was believed then. `marks` is None without windows.
 
-    `number` counts the account's calls. `unused` is what settled calls before it had reserved and not used, since a reply last told the truth.
+    `number` counts the account's calls. `unused` is what settled calls before it had reserved and not used, since a
+    reply last told the truth.
     """
 
     account: "Account"
     at: float
     tokens: int = 0
-    marks: dict[Dimension, Mark] = {}
+    marks: dict[Dimension, Mark] | None = None
     number: int = 0
     unused: float = 0.0
     settled: bool = False
@@ -160,6 +161,11 @@ class Account:
     def guessing(self) -> bool:
         """The windows are a guess that no reply has confirmed yet."""
         return not self.known and not self.open
+
+    def know(self, limits: Limits, now: float) -> None:
+        """Take over limits that somebody who knows has told."""
+        self._set(limits, now)
+        self.known = True
 
     def _set(self, limits: Limits, now: float = -math.inf) -> None:
         """Keep windows for `limits`; those that are there already keep their level."""
@@ -327,7 +333,7 @@ class Account:
             return
         self._heard = sent.number
         for name, limit, left in sound:
-            mark = sent.marks.get(name)
+            mark = None if sent.marks is None else sent.marks.get(name)
             # What is left cannot be more than all of it: a header that says so is not to be trusted.
             if left is None or not 0 <= left <= limit:
                 continue

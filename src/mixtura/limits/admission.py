@@ -74,14 +74,13 @@ class Claim:
     `on_begin` is called whenever one goes out.
     """
 
-    __slots__ = ("_held", "_hold", "on_begin", "sent", "since")
+    sent = False
+    since: float | None = None
+    on_begin: Callable[[], None] | None = None
 
     def __init__(self, hold: Hold | None, *, held: bool = True) -> None:
         self._hold = hold
         self._held = held
-        self.sent = False
-        self.since: float | None = None
-        self.on_begin: Callable[[], None] | None = None
 
     def draw(self, account: str, tokens: int) -> Hold | None:
         """Return the hold to send the call out of: for its first attempt only, the rest of it is for other calls."""
@@ -109,10 +108,13 @@ class Limiter:
 
     Times are event-loop times. Loops with a clock of their own (see `virtual.py`) have a limiter of their own:
     `current_limiter` finds it. `name` makes the numbers of holds and tickets unique among processes. Whoever is first
-    in line looks again after `longest_sleep` seconds, though nobody woke it.
+    in line looks again after `longest_sleep` seconds, though nobody woke it. `keeps` says whether the limits of any
+    account may be known; `degraded` whether they should be kept elsewhere, and for now are not.
     """
 
     longest_sleep = 30.0
+    keeps = False
+    degraded = False
 
     def __init__(self, name: str = "") -> None:
         self._name = name
@@ -136,8 +138,11 @@ class Limiter:
         """Return the account of `key`; what else is said counts when it is seen for the first time."""
         with self.lock:
             account = self.accounts.get(key)
-            if account is None or (known and account.guessing):
+            if account is None:
                 account = self.accounts[key] = Account(key, limits, known=known, plans=plans)
+            elif known and not account.known:
+                account.know(limits or Limits(), asyncio.get_running_loop().time())
+            self.keeps = self.keeps or known
             return account
 
     # What follows is overridden where the windows are kept outside of this process.
@@ -186,6 +191,7 @@ class Limiter:
         with self.lock:
             waiting = not account.open
             account.settle(sent, now, told=told, actual=actual, excess=excess)
+            self.keeps = self.keeps or account.known
             if cached:
                 account.credit(cached, now)
             if waiting:
@@ -199,6 +205,7 @@ class Limiter:
             account.refused(sent, now)
             if exceeded is not None or wait > 0:
                 account.exceeded(exceeded or Exceeded("", 0.0), wait, now)
+                self.keeps = self.keeps or account.known
             self.line.nudge(account.key)
 
     def lost(self, sent: Sent) -> None:

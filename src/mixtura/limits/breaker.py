@@ -12,23 +12,20 @@ class Breaker:
     """Opens after `failures` failures in a row; each time it opens again the pause is twice as long.
 
     Closed: calls pass. Open: none does until the pause is over. Then one call is let through, and its outcome decides.
-    `failures` counts those in a row, `last` is the class and reason of the latest.
+    `failures` counts those in a row, `last` is the class and reason of the latest. `well`: nothing has failed of late,
+    so there is nothing to ask and nothing to note.
     """
 
-    __slots__ = ("_most", "_pause", "_probing", "_until", "failures", "last")
+    __slots__ = ("_most", "_pause", "_probing", "_until", "failures", "last", "well")
 
     def __init__(self, most: int = _FAILURES) -> None:
         self._most = most
         self.failures = 0
+        self.well = True
         self.last: tuple[type[ModelError], str] | None = None
         self._pause = _FIRST_PAUSE
         self._until: float | None = None
         self._probing: float | None = None
-
-    @property
-    def untroubled(self) -> bool:
-        """Nothing has failed of late: there is nothing to ask and nothing to note."""
-        return self.failures == 0 and self._until is None
 
     def closed_in(self, now: float) -> float:
         """Return the seconds until a call may pass, 0 when one may now. Asking changes nothing."""
@@ -49,6 +46,7 @@ class Breaker:
         """Note a call that was answered, or refused by a provider that is well."""
         if self.failures or self._until is not None:
             self.failures = 0
+            self.well = True
             self._pause = _FIRST_PAUSE
             self._until = self._probing = None
 
@@ -59,6 +57,7 @@ class Breaker:
     def failed(self, now: float) -> None:
         """Note a call that failed for want of a working provider."""
         self.failures += 1
+        self.well = False
         if self._until is not None and self._probing is not None:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             self._until, self._probing = now + self._pause, None

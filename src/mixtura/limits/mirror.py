@@ -67,7 +67,7 @@ class SharedSent(Sent):
 
 def believed(sent: Sent) -> dict[str, Any]:
     """Return what Redis has to know of a call to place its reply."""
-    marks = {name: (mark.level, mark.taken, mark.corrected) for name, mark in sent.marks.items()}
+    marks = {name: (mark.level, mark.taken, mark.corrected) for name, mark in (sent.marks or {}).items()}
     if isinstance(sent, SharedSent):
         return {"life": sent.life, "marks": marks, "at": sent.moment, "number": sent.number}
     # Counted in this process: its marks say nothing of Redis' windows.

@@ -41,26 +41,45 @@ class Pace:
     """What a model's latest calls took, in seconds as their caller saw them, and how long its drafts are in tokens.
 
     `first` are the waits for the first token, known for streamed calls only; `total` whole calls; `tokens` completion
-    tokens; `rate` tokens a second once it writes.
+    tokens; `rate` tokens a second once it writes. Calls are only noted when they end, and sorted in when somebody asks.
     """
 
-    __slots__ = ("first", "rate", "tokens", "total")
+    __slots__ = ("_first", "_new", "_rate", "_tokens", "_total")
 
     def __init__(self) -> None:
-        self.first = Percentiles()
-        self.total = Percentiles()
-        self.tokens = Percentiles()
-        self.rate = Percentiles()
+        self._first = Percentiles()
+        self._total = Percentiles()
+        self._tokens = Percentiles()
+        self._rate = Percentiles()
+        self._new: deque[tuple[float, float | None, int]] = deque(maxlen=_KEPT)
 
     def add(self, total: float, first: float | None, tokens: int) -> None:
         """Take one finished call."""
-        self.total.add(total)
-        if tokens > 0:
-            self.tokens.add(tokens)
-        if first is not None:
-            self.first.add(first)
-            if tokens > 1 and total > first:
-                self.rate.add((tokens - 1) / (total - first))
+        self._new.append((total, first, tokens))
+
+    @property
+    def first(self) -> Percentiles:
+        """Seconds until the first token."""
+        self._sort_in()
+        return self._first
+
+    @property
+    def total(self) -> Percentiles:
+        """Seconds of whole calls."""
+        self._sort_in()
+        return self._total
+
+    @property
+    def tokens(self) -> Percentiles:
+        """Completion tokens."""
+        self._sort_in()
+        return self._tokens
+
+    @property
+    def rate(self) -> Percentiles:
+        """Tokens a second, from the first one on."""
+        self._sort_in()
+        return self._rate
 
     def late_after(self, *, streamed: bool) -> float | None:
         """Return the seconds after which a call is slower than 19 of 20: of silence when streamed, else in all.
@@ -69,3 +88,18 @@ class Pace:
         """
         seen = self.first if streamed else self.total
         return seen.at(0.95) if len(seen) >= ENOUGH else None
+
+    def _sort_in(self) -> None:
+        while True:
+            try:
+                total, first, tokens = self._new.popleft()
+            except IndexError:
+                # Empty, or another thread was faster.
+                return
+            self._total.add(total)
+            if tokens > 0:
+                self._tokens.add(tokens)
+            if first is not None:
+                self._first.add(first)
+                if tokens > 1 and total > first:
+                    self._rate.add((tokens - 1) / (total - first))

@@ -98,7 +98,7 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
         """Return the account in `limiter`, opened if need be."""
         account = limiter.accounts.get(self.key)
         if account is None or (self.known and not account.known):
-            account = limiter.account(self.key, self.limits, known=self.known, plans=self.plans)
+            return limiter.account(self.key, self.limits, known=self.known, plans=self.plans)
         return account
 
 

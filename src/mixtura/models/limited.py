@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import weakref
 
 import msgspec
 
@@ -27,27 +28,27 @@ class Limited:
         self._model = model
         self._provider = provider
         self._accounting = accounting
+        self._kept: tuple[weakref.ref[asyncio.AbstractEventLoop], tuple[Limiter, Account, Breaker]] | None = None
 
     async def chat(
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
         """Answer `request`. See `ChatModel.chat`."""
-        limiter = self._accounting.limiter()
-        account = self._accounting.account(limiter)
-        clock = asyncio.get_running_loop().time
-        shared, own = limiter.breaker(self._accounting.group), account.breaker
-        well = shared.untroubled and own.untroubled
+        loop = asyncio.get_running_loop()
+        limiter, account, shared = self._kept_for(loop)
+        own = account.breaker
+        well = shared.well and own.well
         if not well:
-            self._check(request, (shared, own), clock())
-        claim = request.claim if isinstance(request.claim, Claim) else Claim(None)
+            self._check(request, (shared, own), loop.time())
         estimate = tokens = 0
         if account.open:
-            sent = account.take(0, clock())
+            sent = account.take(0, loop.time())
         else:
             estimate = _prompt_tokens(request)
             tokens = account.reserve_for(estimate, request.max_tokens)
             sent = await self._send(limiter, account, request, tokens, deadline)
-        claim.begin(clock())
+        claim = request.claim if isinstance(request.claim, Claim) else Claim(None)
+        claim.begin(loop.time())
         try:
             completion = await self._model.chat(request, emit=emit, deadline=deadline)
         except ModelError as error:
@@ -57,7 +58,7 @@ class Limited:
                 await limiter.refused(sent, exceeded=error.exceeded, wait=wait)
             else:
                 limiter.lost(sent)
-            _judge(error, shared, own, clock())
+            _judge(error, shared, own, loop.time())
             raise
         except BaseException:
             limiter.lost(sent)
@@ -67,14 +68,25 @@ class Limited:
         if not well:
             shared.succeeded()
             own.succeeded()
-        usage, timing = completion.usage, completion.timing
-        account.pace.add(timing.total, timing.first_token, usage.completion_tokens)
+        timing = completion.timing
+        account.pace.add(timing.total, timing.first_token, completion.usage.completion_tokens)
         if account.open and completion.told is None:
             # Nothing is kept and nothing was told: nobody can be waiting for what this call leaves behind.
             account.lost(sent)
         else:
             await _settle(limiter, sent, completion, estimate, tokens - (request.max_tokens or 0))
         return completion
+
+    def _kept_for(self, loop: asyncio.AbstractEventLoop) -> tuple[Limiter, Account, Breaker]:
+        """Return what is kept about the model for the running loop; found once a loop."""
+        known = self._kept
+        if known is not None and known[0]() is loop:
+            return known[1]
+        limiter = self._accounting.limiter()
+        found = limiter, self._accounting.account(limiter), limiter.breaker(self._accounting.group)
+        # One assignment: another thread reads both or neither.
+        self._kept = weakref.ref(loop), found
+        return found
 
     async def _send(
         self, limiter: Limiter, account: Account, request: ChatRequest, tokens: int, deadline: float | None

@@ -1,0 +1,103 @@
+"""A simulated cloud in a process of its own, for the crowd: fixed times, limits that bind, replies that carry markers.
+
+    python -m bench.limits.cloud '{"tokens": 60, "seconds": 0.3, "limits": {"*": {"rpm": 1400}}}'
+
+It prints its address; when its input ends it prints what it counted, and stops.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from bench.limits.bound import charged
+from mixtura.chat import JsonObject
+from mixtura.limits.window import Limits
+from mixtura.sim import SimOptions, simulated_cloud
+
+MARKER = re.compile(r"marker-\d{6}-[0-9a-f]{8}")
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What the launcher tells the cloud."""
+
+    limits: dict[str, Limits]
+    seconds: float = 0.3
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cloud counted: calls and tokens charged by model, refusals by status."""
+
+    charged: dict[str, tuple[int, int]]
+    refused: dict[str, int]
+    aborted: int
+    max_in_flight: int
+
+
+def reply(request: JsonObject, call: int) -> str:
+    """Answer with every marker that stands in the request: what belongs to two runs would show.
+
+    No two replies are alike, since drafts that are need no aggregator.
+    """
+    text = "\n".join(str(message.get("content")) for message in request["messages"])
+    markers = sorted(set(MARKER.findall(text)))
+    return f"In reply {call} the answer to this question, and to no other one, is {' and '.join(markers)}, no more."
+
+
+async def _serve(told: Told) -> None:
+    options = SimOptions(profile=f"fixed:{told.seconds}", limits=told.limits, reply=reply)
+    async with simulated_cloud(options) as cloud:
+        print(cloud.url, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        ledger = cloud.ledger
+        counted = Counted(
+            charged=charged(cloud),
+            refused={str(status): number for status, number in ledger.refused.items()},
+            aborted=ledger.aborted,
+            max_in_flight=ledger.max_in_flight,
+        )
+        print(msgspec.json.encode(counted).decode(), flush=True)
+
+
+class Running:
+    """A cloud in another process: its address, and, once stopped, what it counted."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        assert process.stdout is not None
+        self.url = process.stdout.readline().strip()
+
+    def stop(self) -> Counted:
+        """End it and return what it counted."""
+        said, _ = self._process.communicate("")
+        return msgspec.json.decode(said, type=Counted)
+
+
+@contextmanager
+def cloud_process(told: Told) -> Iterator[Running]:
+    """Run a cloud in a process of its own for as long as the block runs."""
+    command = [sys.executable, "-m", "bench.limits.cloud", msgspec.json.encode(told).decode()]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    try:
+        yield Running(process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+if __name__ == "__main__":
+    # A client that stops a call while its last byte is written is no error of anybody's.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    asyncio.run(_serve(msgspec.json.decode(sys.argv[1], type=Told)))
