@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mixtura.chat import Completion, Delta, FinishReason, JsonObject, Message
-from mixtura.engine import agree, calls, council, guard, prompts
+from mixtura.engine import agree, calls, council, ended, guard, prompts
 from mixtura.engine.context import Run
 from mixtura.engine.race import Race, call_within
 from mixtura.engine.reading import Reader, read_drafts
@@ -173,7 +173,7 @@ class _Writer:
         except ModelError as error:
             self.error = error
             return f"failed ({error.reason})"
-        calls.finished(run, number, ask, completion)
+        ended.finished(run, number, ask, completion)
         problem = guard.problem(completion, drafts)
         if problem and not self._stands_anyway(completion, drafts):
             return problem
@@ -217,7 +217,7 @@ async def _select(run: Run, aggregator: Aggregator, drafts: Sequence[Draft]) -> 
         number, completion = await call_within(Race(run, ask, run.deadline))
     except ModelError as error:
         return fall_back(run, drafts, f"failed ({error.reason})", restart=False)
-    calls.finished(run, number, ask, completion)
+    ended.finished(run, number, ask, completion)
     place = parse_choice(completion.text, run.marker(()), len(drafts))
     if place is None:
         return fall_back(run, drafts, "named no draft", restart=False)

@@ -1,17 +1,15 @@
 """One call of a run: from a seat in the recipe to a completion, with its events, time limit and substitutes."""
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Timing, Usage
-from mixtura.engine import agree, answers
+from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Usage
 from mixtura.engine.context import Run
-from mixtura.errors import BrokenReplyError, ConfigError, ModelError, ModelGoneError, TimedOutError, TooLargeError
-from mixtura.events import Call, CallFailed, CallFinished, CallStarted, Draft, Failure, Role
+from mixtura.errors import BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
+from mixtura.events import CallStarted, Role
 from mixtura.limits.admission import Claim
 from mixtura.models.base import Emit, ModelCard
 from mixtura.recipe import Aggregator, Fallback, Proposer
@@ -25,8 +23,6 @@ OnDelta = Callable[[int, Delta], None]
 _DRAFT_TOKENS = 1024
 _ANSWER_TOKENS = 2048
 _REASONING_TOKENS = {"none": 1024, "low": 2048, "medium": 4096, "default": 4096, "high": 8192}
-# Characters below which what a stopped call had written says too little to be shown to anybody.
-_LEAST_PARTIAL = 80
 # An estimate this far over the window is no estimate error: the call is not even sent.
 _SURELY_TOO_LARGE = 1.35
 
@@ -259,122 +255,6 @@ def characters(messages: Sequence[Message]) -> int:
 def _size(messages: tuple[Message, ...], window: int) -> int:
     """Return the estimated prompt tokens; 0 when the characters alone say that they fit."""
     return 0 if characters(messages) < window else estimate_messages(messages)
-
-
-def timed_out(run: Run, ask: Ask, until: float) -> TimedOutError:
-    """Return the error of a call that was stopped at `until`."""
-    seconds = until - run.start
-    return TimedOutError(ask.seat.provider, ask.seat.model, f"no whole answer within {seconds:.3g} s of the run")
-
-
-def failed(run: Run, number: int, ask: Ask, error: ModelError, progress: Progress) -> None:
-    """Say that a call failed for good, and what it will be billed for all the same."""
-    if error.spent is None:
-        usage = unfinished(run, ask, progress) if isinstance(error, TimedOutError) else None
-    else:
-        usage = Usage(prompt_tokens=error.spent[0], completion_tokens=error.spent[1], estimated=True)
-    lost = _failure(number, ask, error.kind, error.reason)
-    lost = msgspec.structs.replace(lost, status=error.status, attempts=error.attempts)
-    _say_failed(run, lost, progress, usage)
-
-
-def abandoned(run: Run, number: int, ask: Ask, reason: str, progress: Progress) -> None:
-    """Say that a call was stopped because nobody waits for it any more, and what it took until then."""
-    _say_failed(run, _failure(number, ask, "abandoned", reason), progress, unfinished(run, ask, progress))
-
-
-def _failure(number: int, ask: Ask, kind: str, reason: str) -> Failure:
-    seat = ask.seat
-    return Failure(
-        call=number, role=ask.role, model=seat.model, provider=seat.provider, kind=kind, reason=reason, layer=ask.layer
-    )
-
-
-def _say_failed(run: Run, lost: Failure, progress: Progress, usage: Usage | None) -> None:
-    if usage is not None:
-        lost = msgspec.structs.replace(lost, usage=usage, cost=_price(run, progress, usage))
-    run.say(CallFailed(at=run.now, failure=lost))
-
-
-def _price(run: Run, progress: Progress, usage: Usage) -> float | None:
-    price = run.models.card(progress.provider, progress.model).price
-    return None if price is None else price.cost(usage)
-
-
-def unfinished(run: Run, ask: Ask, progress: Progress) -> Usage | None:
-    """Return what a call that was stopped will be billed for, as far as anybody here can know; None for nothing.
-
-    A streamed call is billed for the pieces it sent, one that was not for the time that it was left to write.
-    """
-    if not progress.claim.sent or (run.streams and not progress.pieces):
-        return None
-    account = run.account(progress.provider, progress.model)
-    prompt, written = estimate_messages(ask.messages), progress.pieces
-    if account is not None:
-        prompt = math.ceil(prompt * account.ratio)
-        first, rate = account.pace.first.at(0.5), account.pace.rate.at(0.5)
-        if not run.streams and rate is not None:
-            written = int(max(0.0, run.loop.time() - progress.began - (first or 0.0)) * rate)
-    return Usage(prompt_tokens=prompt, completion_tokens=written, estimated=True)
-
-
-def partial(run: Run, number: int, ask: Ask, progress: Progress, why: str) -> Draft | None:
-    """Return what a stopped call had written as an incomplete draft; None when that is too little to be of use."""
-    text = progress.text
-    if len(text.strip()) < _LEAST_PARTIAL:
-        return None
-    usage = unfinished(run, ask, progress) or Usage(estimated=True)
-    completion = Completion(
-        model=progress.model,
-        text=text,
-        reasoning=progress.reasoning,
-        finish_reason="unknown",
-        usage=usage,
-        cost=_price(run, progress, usage),
-        timing=Timing(total=run.loop.time() - progress.began),
-    )
-    return Draft(
-        **_common(number, ask, completion),
-        layer=ask.layer,
-        weight=ask.seat.weight if isinstance(ask.seat, Proposer) else 1.0,
-        incomplete=why,
-    )
-
-
-def draft(number: int, ask: Ask, completion: Completion, *, lenient: bool = False) -> Draft:
-    """Return a proposer's completion as a draft, its final answer extracted (see `answers.extract`)."""
-    return Draft(
-        **_common(number, ask, completion),
-        layer=ask.layer,
-        weight=ask.seat.weight if isinstance(ask.seat, Proposer) else 1.0,
-        choice="" if agree.refuses(completion.text) else answers.extract(completion.text, lenient=lenient),
-    )
-
-
-def finished(run: Run, number: int, ask: Ask, completion: Completion) -> None:
-    """Say that a call other than a proposer's is whole."""
-    run.say(CallFinished(at=run.now, done=Call(**_common(number, ask, completion))))
-
-
-def _common(number: int, ask: Ask, completion: Completion) -> dict[str, Any]:
-    return {
-        "call": number,
-        "role": ask.role,
-        "model": ask.seat.model,
-        "provider": ask.seat.provider,
-        "answered_by": completion.model,
-        "text": completion.text,
-        "reasoning": completion.reasoning,
-        "finish_reason": completion.finish_reason,
-        "tool_calls": completion.tool_calls,
-        "usage": completion.usage,
-        "cost": completion.cost,
-        "timing": completion.timing,
-        "attempts": completion.attempts,
-        "service_tier": completion.service_tier,
-        "extra": completion.extra,
-        "wasted": completion.wasted,
-    }
 
 
 def without_tools(options: ChatOptions) -> ChatOptions:

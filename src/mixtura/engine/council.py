@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mixtura.engine import agree, calls, prompts
+from mixtura.engine import agree, calls, ended, prompts
 from mixtura.engine.context import Run
 from mixtura.engine.race import Race, call_within
 from mixtura.engine.reading import Reader, read_drafts
@@ -40,7 +40,7 @@ async def rank(run: Run, drafts: Sequence[Draft], until: float) -> Ranking:
             number, completion = await call_within(Race(run, ask, until))
         except ModelError:
             return
-        calls.finished(run, number, ask, completion)
+        ended.finished(run, number, ask, completion)
         places = parse_ranking(completion.text, run.marker(()), len(drafts))
         if places:
             orders.append((reviewer, [reading.order[place] for place in places]))

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 
 from mixtura.chat import Delta, Message
-from mixtura.engine import answers, calls, prompts
+from mixtura.engine import answers, calls, ended, prompts
 from mixtura.engine.context import Run
 from mixtura.engine.race import Race
 from mixtura.engine.reading import Reader, read_drafts
@@ -72,17 +72,17 @@ class Drafting:
             completion = await calls.call(run, ask, number, self.until, progress)
         except ModelError as error:
             self.errors.append(error)
-            calls.failed(run, number, ask, error, progress)
+            ended.failed(run, number, ask, error, progress)
             return
         except asyncio.CancelledError:
             if self._stopping:
-                calls.abandoned(run, number, ask, self._stopping, progress)
+                ended.abandoned(run, number, ask, self._stopping, progress)
             else:
-                late = calls.timed_out(run, ask, self.until)
+                late = ended.timed_out(run, ask, self.until)
                 self.errors.append(late)
-                calls.failed(run, number, ask, late, progress)
+                ended.failed(run, number, ask, late, progress)
             raise
-        self._keep(calls.draft(number, ask, completion, lenient=self._lenient))
+        self._keep(ended.draft(number, ask, completion, lenient=self._lenient))
 
     async def _race(self, ask: calls.Ask) -> None:
         """Ask one seat, protected against what is slow or silent."""
@@ -95,14 +95,14 @@ class Drafting:
                 self.errors.append(error)
             return
         except asyncio.CancelledError:
-            late = None if self._stopping else calls.timed_out(self.run, ask, self.until)
+            late = None if self._stopping else ended.timed_out(self.run, ask, self.until)
             race.stop(self._stopping or "its time was up", late)
             if self._stopping != _STOPPED:
                 self._keep_partial(race)
             if late is not None and race.partial is None:
                 self.errors.append(late)
             raise
-        self._keep(calls.draft(race.number, ask, completion, lenient=self._lenient))
+        self._keep(ended.draft(race.number, ask, completion, lenient=self._lenient))
 
     def _keep_partial(self, race: Race) -> None:
         """Take what a straggler had written; nobody waits for it, so it does not count for the quorum."""

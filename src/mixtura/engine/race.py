@@ -10,7 +10,7 @@ import asyncio
 import math
 
 from mixtura.chat import Completion, Delta
-from mixtura.engine import calls
+from mixtura.engine import calls, ended
 from mixtura.engine.calls import Ask, OnDelta, Progress
 from mixtura.engine.context import Run
 from mixtura.errors import ModelError, TimedOutError
@@ -82,21 +82,21 @@ class Race:
                 self._start(group, self._ask)
                 while True:
                     await self._wait(self._wake())
-                    ended = await self._look(group)
-                    if ended is not None:
+                    over = await self._look(group)
+                    if over is not None:
                         break
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
         for left in self._open:
-            calls.abandoned(self._run, left.number, left.ask, "another try was faster", left.progress)
+            ended.abandoned(self._run, left.number, left.ask, "another try was faster", left.progress)
         self._open.clear()
-        if isinstance(ended, Completion):
+        if isinstance(over, Completion):
             for lost, error in self._cut:
-                calls.failed(self._run, lost.number, lost.ask, error, lost.progress)
+                ended.failed(self._run, lost.number, lost.ask, error, lost.progress)
             self._cut.clear()
-            return ended
-        self._use_what_is_left(ended.kind.replace("_", " "))
-        raise ended
+            return over
+        self._use_what_is_left(over.kind.replace("_", " "))
+        raise over
 
     def stop(self, why: str, error: ModelError | None = None) -> None:
         """Say what became of the tries that were open when the race was cancelled; the best may become `partial`.
@@ -117,14 +117,14 @@ class Race:
         for lost, error in self._cut:
             shown = self._leader is None or lost.number == self._leader
             if self.partial is None and shown and self._ask.role in ("proposer", "escalation"):
-                self.partial = calls.partial(run, lost.number, lost.ask, lost.progress, why)
+                self.partial = ended.partial(run, lost.number, lost.ask, lost.progress, why)
                 if self.partial is not None:
                     run.say(CallFinished(at=run.now, done=self.partial))
                     continue
             if isinstance(error, _AbandonedError):
-                calls.abandoned(run, lost.number, lost.ask, error.reason, lost.progress)
+                ended.abandoned(run, lost.number, lost.ask, error.reason, lost.progress)
             else:
-                calls.failed(run, lost.number, lost.ask, error, lost.progress)
+                ended.failed(run, lost.number, lost.ask, error, lost.progress)
         self._cut.clear()
 
     def _start(self, group: asyncio.TaskGroup, ask: Ask) -> None:
@@ -171,7 +171,7 @@ class Race:
                 self._cut.append((begun, result))
             elif self._leader is not None and begun.number != self._leader:
                 await self._give_up(begun)
-                calls.abandoned(self._run, begun.number, begun.ask, "another try was faster", begun.progress)
+                ended.abandoned(self._run, begun.number, begun.ask, "another try was faster", begun.progress)
             elif (error := self._silence(begun, now)) is not None:
                 await self._give_up(begun)
                 self._cut.append((begun, error))
@@ -179,7 +179,7 @@ class Race:
         if self._open and now >= self._until:
             for begun in list(self._open):
                 await self._give_up(begun)
-                self._cut.append((begun, calls.timed_out(self._run, begun.ask, self._until)))
+                self._cut.append((begun, ended.timed_out(self._run, begun.ask, self._until)))
             return self._cut[-1][1]
         if self._open:
             if now >= self._late_at():
@@ -329,14 +329,14 @@ async def _call_plainly(run: Run, ask: Ask, until: float) -> tuple[int, Completi
         async with asyncio.timeout_at(until):
             return number, await calls.call(run, ask, number, until, progress)
     except TimeoutError:
-        late = calls.timed_out(run, ask, until)
-        calls.failed(run, number, ask, late, progress)
+        late = ended.timed_out(run, ask, until)
+        ended.failed(run, number, ask, late, progress)
         raise late from None
     except ModelError as error:
-        calls.failed(run, number, ask, error, progress)
+        ended.failed(run, number, ask, error, progress)
         raise
     except asyncio.CancelledError:
-        calls.abandoned(run, number, ask, "the run was stopped", progress)
+        ended.abandoned(run, number, ask, "the run was stopped", progress)
         raise
 
 

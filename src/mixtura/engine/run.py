@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
 from mixtura.chat import Delta, Message
-from mixtura.engine import admit, agree, calls, demand, expect, prompts
+from mixtura.engine import admit, agree, calls, demand, ended, expect, prompts
 from mixtura.engine.admit import Asked, Plan
 from mixtura.engine.aggregate import Outcome, aggregate, answer_alone
 from mixtura.engine.context import Meter, Run, RunOptions
@@ -330,7 +330,7 @@ async def _single(run: Run, seat: Proposer) -> Outcome:
         run.fell_back = True
         run.decide("cut", f"{seat.model} {_how_it_ended(error)}; the answer is what it had written", warning=True)
         return Outcome(race.partial.text, race.partial.call, race.partial.reasoning, "unknown", said=said)
-    draft = calls.draft(number, ask, completion)
+    draft = ended.draft(number, ask, completion)
     run.say(CallFinished(at=run.now, done=draft))
     if not completion.text.strip() and not completion.tool_calls:
         only = " (only reasoning)" if completion.reasoning else ""

@@ -71,10 +71,11 @@ class Claim:
 
     `held` says that the room for it is held, and not only owed. `sent` says whether any attempt of it was sent, `since`
     when the present one was (event-loop time); None while none is out, since it waits for room or its next attempt.
-    `on_begin` is called whenever one goes out.
+    `on_begin` is called whenever one goes out. `wasted` are the prompt and completion tokens of attempts that failed.
     """
 
     sent = False
+    wasted = (0, 0)
     since: float | None = None
     on_begin: Callable[[], None] | None = None
 
@@ -101,6 +102,10 @@ class Claim:
     def pause(self) -> None:
         """Note that none is out any more."""
         self.since = None
+
+    def waste(self, spent: tuple[int, int]) -> None:
+        """Note what an attempt that failed will be billed for."""
+        self.wasted = self.wasted[0] + spent[0], self.wasted[1] + spent[1]
 
 
 class Limiter:

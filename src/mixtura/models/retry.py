@@ -11,6 +11,7 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Timing, Usage
 from mixtura.errors import ModelError
+from mixtura.limits.admission import Claim
 from mixtura.models.base import ChatModel, Emit
 
 
@@ -65,6 +66,9 @@ class Retrying:
             except ModelError as error:
                 error.attempts = attempt
                 wasted = _added(wasted, error)
+                if error.spent is not None and isinstance(request.claim, Claim):
+                    # Whoever stops this call before it ends learns there what it took.
+                    request.claim.waste(error.spent)
                 if shown or left.get(error.action, 0) == 0:
                     error.spent = _as_pair(wasted)
                     raise
