@@ -90,9 +90,11 @@ async def test_the_file_and_its_folders_are_for_their_owner_only(tmp_path: Path)
     file = tmp_path / "state" / "mixtura" / "budget.db"
     async with Place(file).open() as budget:
         await budget.settle("a", 0.1)
-        made = [file.parent.parent, file.parent, *file.parent.iterdir()]
-        assert len(made) == 5  # with the two that SQLite writes beside it
-        assert all(stat.S_IMODE(one.stat().st_mode) & 0o077 == 0 for one in made)
+        with contextlib.closing(sqlite3.connect(file)) as another:
+            another.execute("SELECT * FROM days").fetchall()
+            made = [file.parent.parent, file.parent, *file.parent.iterdir()]
+            assert len(made) == 5  # with the two that SQLite writes beside it while it is open
+            assert all(stat.S_IMODE(one.stat().st_mode) & 0o077 == 0 for one in made)
 
 
 async def test_days_older_than_forty_days_are_deleted(tmp_path: Path) -> None:

@@ -20,15 +20,15 @@ from mixtura.limits.window import DIMENSIONS, Bucket, Dimension, Limits, Window
 
 # Calls are sent at one moment and counted by the provider at another. What is taken drains here a little before it
 # does there, so a call is held back until this many seconds more have drained, and one unit for rounding.
-_SLACK = 0.1
+SLACK = 0.1
 # Releases smaller than this share of the window prove nothing about whether the provider gives back at all.
-_TELLING = 0.02
+TELLING = 0.02
 # Prompts of one model differ in how far their estimate is off: so much is added to what was learned. What turns out
 # to be too much is given back when the reply tells the real number.
 _CAUTION = 1.05
-_SIGNS = 2
-_LONGEST_BLOCK = 86_400.0
-_TOKENS: tuple[Dimension, ...] = ("tpm", "tpd")
+SIGNS = 2
+LONGEST_BLOCK = 86_400.0
+TOKENS: tuple[Dimension, ...] = ("tpm", "tpd")
 _REQUESTS: tuple[Dimension, ...] = ("rpm", "rpd")
 
 
@@ -190,9 +190,9 @@ class Account:
         """Return when `requests` calls of `tokens` together fit, behind what is held and what is `ahead` in line."""
         worst = FITS
         if now < self._blocked_until:
-            worst = Quote(min(self._blocked_until - now, _LONGEST_BLOCK), self.key, "blocked")
+            worst = Quote(min(self._blocked_until - now, LONGEST_BLOCK), self.key, "blocked")
         for name, bucket in self.buckets.items():
-            if name in _TOKENS:
+            if name in TOKENS:
                 amount, before = tokens, self.held_tokens + ahead_tokens
             else:
                 amount, before = float(requests), float(self.held_requests + ahead_requests)
@@ -200,7 +200,7 @@ class Account:
             if amount > window.limit:
                 return Quote(math.inf, self.key, name, window.limit, amount)
             level = bucket.level(now) + before
-            margin = window.rate * _SLACK + (name in _TOKENS)
+            margin = window.rate * SLACK + (name in TOKENS)
             over = level + amount + margin - window.limit
             # An empty window takes a demand of its whole size, for which no margin can ever be left.
             if over > 0 and level > 0:
@@ -216,7 +216,7 @@ class Account:
             return Sent(self, now)
         marks: dict[Dimension, Mark] = {}
         for name, bucket in self.buckets.items():
-            bucket.take(tokens if name in _TOKENS else 1, now)
+            bucket.take(tokens if name in TOKENS else 1, now)
             marks[name] = Mark(bucket.level(now), bucket.taken, bucket.corrected)
         self._calls += 1
         return Sent(self, now, tokens, marks, self._calls, self._unused)
@@ -245,16 +245,16 @@ class Account:
         if sent.marks and excess:
             # Headers tell how full the minute is, better than this does; nothing tells of the day.
             heard = told is not None and told.tokens_left is not None
-            self._uncount(("tpd",) if heard else _TOKENS, excess, now)
+            self._uncount(("tpd",) if heard else TOKENS, excess, now)
         if sent.marks and actual is not None:
             unused = max(0, sent.tokens - actual)
             self._unused += unused
             if self.gives_back:
-                self._give_back(_TOKENS, unused, now)
+                self._give_back(TOKENS, unused, now)
 
     def credit(self, tokens: int, now: float) -> None:
         """Return tokens that do not count after all, because they were cached."""
-        self._give_back(_TOKENS, tokens, now)
+        self._give_back(TOKENS, tokens, now)
 
     def learn_estimate(self, estimate: int, actual: int) -> None:
         """Learn from one reply how far prompt estimates are off, quickly upwards and slowly downwards."""
@@ -270,7 +270,7 @@ class Account:
         self.in_flight -= 1
         if sent.marks:
             # A refused attempt was seen to count against the requests per day.
-            self._uncount(_TOKENS, sent.tokens, now)
+            self._uncount(TOKENS, sent.tokens, now)
             self._uncount(("rpm",), 1, now)
 
     def lost(self, sent: Sent) -> None:
@@ -296,7 +296,7 @@ class Account:
             self.known, self.open = True, False
             self.version += 1
         elif wait:
-            self._blocked_until = max(self._blocked_until, now + min(wait, _LONGEST_BLOCK))
+            self._blocked_until = max(self._blocked_until, now + min(wait, LONGEST_BLOCK))
 
     def _uncount(self, names: Sequence[Dimension], amount: float, now: float) -> None:
         """Take back units that never counted, also not when the calls after it were sent."""
@@ -352,12 +352,12 @@ class Account:
         looks like a little of it.
         """
         unused, sent.unused = sent.unused, 0.0
-        if unused >= _TELLING * limit:
+        if unused >= TELLING * limit:
             if self.gives_back:
                 self.gives_back = surplus > -unused / 2
             else:
                 self._signs = self._signs + 1 if surplus >= 0.8 * unused else 0
-                self.gives_back = self._signs >= _SIGNS
+                self.gives_back = self._signs >= SIGNS
         # The belief is anchored anew: what was released before this call was sent is in it, or is not.
         self._unused = max(0.0, self._unused - unused)
 

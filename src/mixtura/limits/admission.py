@@ -23,7 +23,7 @@ from mixtura.limits.window import Limits
 _SHORTEST_SLEEP = 0.005
 _A_DAY = 86_400.0
 # A call that would put a guess to the test, while another one does, is asked to come again after so many seconds.
-_LATER = 1.0
+LATER = 1.0
 
 
 class NoRoomError(Exception):
@@ -374,7 +374,7 @@ class Limiter:
         if account.in_flight == 0:
             return FITS
         quote = account.quote(tokens, now)
-        return Quote(_LATER, *quote[1:]) if quote.wait == math.inf else quote
+        return Quote(LATER, *quote[1:]) if quote.wait == math.inf else quote
 
 
 _SHARED = Limiter()

@@ -13,13 +13,14 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mixtura.errors import ConfigError
 from mixtura.limits.books import DAY, KEPT_DAYS, Booked, Books, DailyBudget, Spent
+from mixtura.loops import close_with_loop
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -49,12 +50,9 @@ class SqliteBudget(Books):
         super().__init__(allowed, clock)
         self._path = path.absolute()
         self._lock = threading.Lock()
-        self._file: sqlite3.Connection | None = None
-        self._inode: tuple[int, int] | None = None
 
     async def close(self) -> None:
-        """Close the file."""
-        await asyncio.to_thread(self._let_go)
+        """Nothing is left open: each operation opens the file and closes it."""
 
     async def _reserve(self, run: str, day: int, amount: int) -> Booked:
         return await asyncio.to_thread(self._reserve_now, run, day, amount)
@@ -93,15 +91,15 @@ class SqliteBudget(Books):
         """Give the file inside one transaction that no other process or thread can come between."""
         with self._lock:
             try:
-                file = self._opened()
-                file.execute("BEGIN IMMEDIATE")
-                try:
-                    yield file
-                    file.execute("COMMIT")
-                except BaseException:
-                    if file.in_transaction:
-                        file.execute("ROLLBACK")
-                    raise
+                with contextlib.closing(self._opened()) as file:
+                    file.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield file
+                        file.execute("COMMIT")
+                    except BaseException:
+                        if file.in_transaction:
+                            file.execute("ROLLBACK")
+                        raise
             except (sqlite3.Error, OSError) as error:
                 said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 raise ConfigError(
@@ -110,25 +108,11 @@ class SqliteBudget(Books):
                 ) from error
 
     def _opened(self) -> sqlite3.Connection:
-        """Return the file, opened again when another one lies there now: two processes must not keep two books."""
+        """Return the file that lies there now: were one kept open, a new one beside it would be a second book."""
         _make_folders(self._path.parent)
         # SQLite would make the file readable for everybody; its helper files follow this one's permissions.
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        found = os.fstat(descriptor)
-        os.close(descriptor)
-        inode = (found.st_dev, found.st_ino)
-        if self._file is not None and inode == self._inode:
-            return self._file
-        if self._file is not None:
-            self._file.close()
-        self._file, self._inode = _connected(self._path), inode
-        return self._file
-
-    def _let_go(self) -> None:
-        with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        return _connected(self._path)
 
 
 # KEYS: the day, the run. ARGV: the day's number, billionths, what is allowed, seconds to keep. Gives fits, spent,
@@ -178,8 +162,8 @@ _REDIS_KEPT = (KEPT_DAYS + 1) * DAY
 class RedisBudget(Books):
     """A daily budget in the Redis or Valkey server at `url`, for all machines that reach it.
 
-    What the server forgets (a restart without persistence, evicted keys) is forgotten here too. Close it in the
-    event loop that used it.
+    What the server forgets (a restart without persistence, evicted keys) is forgotten here too. Its connections end
+    with their event loop.
     """
 
     def __init__(self, url: str, allowed: float, clock: Callable[[], float]) -> None:
@@ -187,10 +171,18 @@ class RedisBudget(Books):
         self._url = url
         # A connection belongs to the loop it was made in, and a budget may outlive a loop.
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = weakref.WeakKeyDictionary()
+        self._keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = (
+            weakref.WeakKeyDictionary()
+        )
         _redis_client(url)  # a wrong address or a missing package is better said now than at the first run
 
     async def close(self) -> None:
-        """Close this loop's connections."""
+        """Close this loop's connections; they close themselves when it ends."""
+        keeper = self._keepers.pop(asyncio.get_running_loop(), None)
+        if keeper is not None:
+            await keeper.aclose()
+
+    async def _end(self) -> None:
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose(close_connection_pool=True)
@@ -215,6 +207,7 @@ class RedisBudget(Books):
         client = self._clients.get(loop)
         if client is None:
             client = self._clients[loop] = _redis_client(self._url)
+            self._keepers[loop] = close_with_loop(self._end)
         try:
             found: list[int] = await client.eval(script, len(keys), *keys, *args)
         except (RedisError, OSError) as error:

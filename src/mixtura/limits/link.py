@@ -1,10 +1,9 @@
 """The connections of one event loop to Redis or Valkey, and the script that is run there. See `shared.py`."""
 
 import asyncio
-import contextlib
 import functools
 import importlib.resources
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
@@ -16,11 +15,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from mixtura.errors import ConfigError, scrub
-from mixtura.limits.account import _LONGEST_BLOCK, _SIGNS, _SLACK, _TELLING, _TOKENS
-from mixtura.limits.admission import _LATER
+from mixtura.limits.account import LONGEST_BLOCK, SIGNS, SLACK, TELLING, TOKENS
+from mixtura.limits.admission import LATER
 from mixtura.limits.line import PATIENCE, Priority
 from mixtura.limits.mirror import Reply
 from mixtura.limits.window import DIMENSIONS
+from mixtura.loops import close_with_loop
 
 FAILURES = (RedisError, OSError, ValueError, msgspec.MsgspecError)
 """What it looks like when Redis cannot be used: no connection, no answer in time, a refusal, or nonsense."""
@@ -56,20 +56,15 @@ class Link:
         self.meeting = asyncio.Lock()
         self._client = _client(url)
         self._script = self._client.register_script(script())
-        self._keeper = self._keep(links)
-        # The generator's first step awaits nothing, so it can be driven by hand.
-        with contextlib.suppress(StopIteration):
-            self._keeper.__anext__().send(None)
+        self._links = links
+        self._keeper = close_with_loop(self._end)
 
-    async def _keep(self, links: "WeakKeyDictionary[asyncio.AbstractEventLoop, Link]") -> AsyncGenerator[None]:
-        try:
-            yield
-        finally:
-            # Connections refer to their loop, so a link left here would keep a finished loop alive.
-            loop = asyncio.get_running_loop()
-            if links.get(loop) is self:
-                del links[loop]
-            await self._client.aclose(close_connection_pool=True)
+    async def _end(self) -> None:
+        # Connections refer to their loop, so a link left here would keep a finished loop alive.
+        loop = asyncio.get_running_loop()
+        if self._links.get(loop) is self:
+            del self._links[loop]
+        await self._client.aclose(close_connection_pool=True)
 
     async def close(self) -> None:
         """Close every connection, those in use included."""
@@ -124,11 +119,11 @@ def reason(error: BaseException, url: str) -> str:
 def script() -> str:
     """Return the text of the script, which begins with the constants it shares with the code here."""
     constants = {
-        "SLACK": _SLACK,
-        "TELLING": _TELLING,
-        "SIGNS": _SIGNS,
-        "LONGEST_BLOCK": _LONGEST_BLOCK,
-        "LATER": _LATER,
+        "SLACK": SLACK,
+        "TELLING": TELLING,
+        "SIGNS": SIGNS,
+        "LONGEST_BLOCK": LONGEST_BLOCK,
+        "LATER": LATER,
         "PATIENCE": PATIENCE,
         "INTERACTIVE": int(Priority.INTERACTIVE),
         "BATCH": int(Priority.BATCH),
@@ -136,7 +131,7 @@ def script() -> str:
         "KEPT": _KEPT,
         "NAMES": "{" + ", ".join(f"'{name}'" for name in DIMENSIONS) + "}",
         "SECONDS": "{" + ", ".join(f"{name} = {seconds}" for name, (_, seconds) in DIMENSIONS.items()) + "}",
-        "IS_TOKENS": "{" + ", ".join(f"{name} = true" for name in _TOKENS) + "}",
+        "IS_TOKENS": "{" + ", ".join(f"{name} = true" for name in TOKENS) + "}",
     }
     head = "".join(f"local {name} = {value}\n" for name, value in constants.items())
     return head + importlib.resources.files(__package__).joinpath("shared.lua").read_text("utf-8")

@@ -5,11 +5,11 @@ A pool closes itself when its loop shuts down, so that nothing has to be closed 
 """
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+from mixtura.loops import close_with_loop
 
 if TYPE_CHECKING:
     import aiohttp
@@ -24,21 +24,16 @@ class Pool:
     def __init__(self, session: "aiohttp.ClientSession") -> None:
         self.session = session
         self._gates: dict[str, asyncio.Semaphore] = {}
-        self._keeper = self._keep()
+        self._keeper = close_with_loop(self._end)
 
     @classmethod
     def opened(cls) -> "Pool":
-        """Return a new pool for the running loop.
-
-        An event loop closes the asynchronous generators that were begun on it when it shuts down
-        (`shutdown_asyncgens`, called by `asyncio.run` and `Runner`). The pool parks one there, whose end closes
-        the session.
-        """
+        """Return a new pool for the running loop."""
         import aiohttp
 
         from mixtura.models.request import request_class
 
-        pool = cls(
+        return cls(
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -46,20 +41,13 @@ class Pool:
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
             )
         )
-        # The generator's first step awaits nothing, so it can be driven by hand.
-        with contextlib.suppress(StopIteration):
-            pool._keeper.__anext__().send(None)
-        return pool
 
-    async def _keep(self) -> AsyncGenerator[None]:
-        try:
-            yield
-        finally:
-            # A session refers to its loop, so a pool left here would keep a finished loop alive.
-            loop = asyncio.get_running_loop()
-            if _POOLS.get(loop) is self:
-                del _POOLS[loop]
-            await self.session.close()
+    async def _end(self) -> None:
+        # A session refers to its loop, so a pool left here would keep a finished loop alive.
+        loop = asyncio.get_running_loop()
+        if _POOLS.get(loop) is self:
+            del _POOLS[loop]
+        await self.session.close()
 
     async def close(self) -> None:
         """Close every connection, those in use included."""
