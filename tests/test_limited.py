@@ -140,7 +140,7 @@ def test_the_header_has_the_last_word() -> None:
     ("error", "kept"),
     [
         (RejectedError("groq", "m", "no"), False),
-        (OverloadedError("groq", "m", "busy"), True),
+        (OverloadedError("groq", "m", "busy"), False),
         (BrokenReplyError("groq", "m", "what?"), True),
         (asyncio.CancelledError, True),
     ],

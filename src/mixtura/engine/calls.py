@@ -148,11 +148,14 @@ async def call(
                 on_delta(number, delta)
 
     spent: tuple[int, int] | None = None
+    lost = 0.0
     chain = (ask.instead or seat, *seat.fallbacks)
     for place, link in enumerate(chain):
         try:
-            return await _with_substitutes(run, ask, link, until, progress, emit)
+            completion = await _with_substitutes(run, ask, link, until, progress, emit)
+            return completion if spent is None else _with_spent(completion, spent, lost)
         except ModelError as error:
+            lost += _dollars(run, progress, error)
             # What was begun cannot be begun anew by another model: a reader has seen it.
             last = place == len(chain) - 1 or progress.pieces > 0 or run.loop.time() >= until
             spent = error.spent = _sum(spent, error.spent)
@@ -163,6 +166,23 @@ async def call(
             reason = f"{link.model} failed ({why}), {following.model} was asked instead"
             run.decide("substituted", reason, warning=True, failed=link.model, by=following.model)
     raise AssertionError("a chain has at least one link")
+
+
+def _dollars(run: Run, progress: Progress, error: ModelError) -> float:
+    price = run.models.card(progress.provider, progress.model).price
+    if price is None or error.spent is None:
+        return 0.0
+    return price.cost(Usage(prompt_tokens=error.spent[0], completion_tokens=error.spent[1]))
+
+
+def _with_spent(completion: Completion, spent: tuple[int, int], dollars: float) -> Completion:
+    """Return `completion` with what the models before it in the chain took."""
+    before = Usage(prompt_tokens=spent[0], completion_tokens=spent[1], estimated=True)
+    return msgspec.structs.replace(
+        completion,
+        wasted=before if completion.wasted is None else completion.wasted + before,
+        cost=None if completion.cost is None else completion.cost + dollars,
+    )
 
 
 def _sum(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ fall-backs and the rest from here (`engine/calls.py`). docs/limits.md shows the 
 
     failure        again                      another model   breaker    counted in the windows
     unreachable    after a pause              fall-back       provider   unknown: stays counted
-    overloaded     after a pause              fall-back       model      unknown: stays counted
+    overloaded     after a pause              fall-back       model      no: nothing was begun
     broken_reply   after a pause              fall-back       model      yes
     bad_generation after a pause              fall-back       -          yes
     rate_limited   when its limit allows      fall-back       -          no, but one request a day
@@ -33,10 +33,11 @@ TRIPS: tuple[type[ModelError], ...] = (UnreachableError, OverloadedError, Broken
 """Failures that say that a model or its provider is not well."""
 
 UNCOUNTED: tuple[type[ModelError], ...] = (
+    OverloadedError,
     RateLimitedError,
     ModelGoneError,
     TooLargeError,
     RejectedError,
     UnauthorizedError,
 )
-"""Refusals: the provider counts no tokens for them."""
+"""Refusals: the provider counts no tokens for them. (498 and 5xx are not billed; headers correct what is counted.)"""

@@ -53,7 +53,7 @@ class Limited:
             completion = await self._model.chat(request, emit=emit, deadline=deadline)
         except ModelError as error:
             claim.pause()
-            if isinstance(error, UNCOUNTED):
+            if isinstance(error, UNCOUNTED) and error.spent is None:
                 wait = error.retry_after or 0.0 if error.action == "wait" else 0.0
                 await limiter.refused(sent, exceeded=error.exceeded, wait=wait)
             else:

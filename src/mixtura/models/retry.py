@@ -58,6 +58,7 @@ class Retrying:
 
         attempt, waited = 1, 0.0
         wasted: Usage | None = None
+        cause: ModelError | None = None
         left = {"retry": self._policy.attempts - 1, "wait": self._policy.waits}
         while True:
             tried = clock()
@@ -77,7 +78,13 @@ class Retrying:
                 refused = self._refusal(pause, waited, None if deadline is None else deadline - clock())
                 if refused:
                     error.spent = _as_pair(wasted)
-                    raise _too_long(error, pause, refused) from error
+                    if error.sent:
+                        raise _too_long(error, pause, refused) from error
+                    # One that was not even sent says itself why.
+                    if cause is None:
+                        raise
+                    raise _after(error, cause) from error
+                cause = error if error.sent else cause
             else:
                 if attempt == 1:
                     return completion
@@ -115,6 +122,14 @@ def _too_long(error: ModelError, pause: float, refused: str) -> ModelError:
         attempts=error.attempts,
     )
     late.exceeded, late.spent, late.sent = error.exceeded, error.spent, error.sent
+    return late
+
+
+def _after(error: ModelError, cause: ModelError) -> ModelError:
+    """Return an error that kept a call from being sent again, with the failure that made it necessary."""
+    reason = f"{error.reason}; the attempt before failed: {cause.reason}"
+    late = type(error)(error.provider, error.model, reason, retry_after=error.retry_after, attempts=error.attempts)
+    late.spent, late.sent = error.spent, error.sent
     return late
 
 
