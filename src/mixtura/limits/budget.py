@@ -16,9 +16,9 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from mixtura.errors import ConfigError
+from mixtura.limits.address import reason, shown
 from mixtura.limits.books import DAY, KEPT_DAYS, Booked, Books, DailyBudget, Spent
 from mixtura.loops import close_with_loop
 
@@ -212,7 +212,7 @@ class RedisBudget(Books):
             found: list[int] = await client.eval(script, len(keys), *keys, *args)
         except (RedisError, OSError) as error:
             raise ConfigError(
-                f"the daily budget cannot be kept in Redis at {_shown(self._url)}: {str(error).rstrip('.')}: check "
+                f"the daily budget cannot be kept in Redis at {shown(self._url)}: {reason(error, self._url)}: check "
                 "the address, and that the server runs and may be written"
             ) from error
         return found
@@ -288,15 +288,5 @@ def _redis_client(url: str) -> "Redis":
     except ValueError:
         # Not said from the cause: its text may hold the password.
         raise ConfigError(
-            f"daily budget: {_shown(url)} is no address of a Redis server: write redis://HOST:PORT/0"
+            f"daily budget: {shown(url)} is no address of a Redis server: write redis://HOST:PORT/0"
         ) from None
-
-
-def _shown(url: str) -> str:
-    """Return an address without the user and password it may hold."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port is not None else ""
-    except ValueError:
-        return "the given address"
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"

@@ -5,7 +5,6 @@ import functools
 import importlib.resources
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -14,8 +13,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from mixtura.errors import ConfigError, scrub
+from mixtura.errors import ConfigError
 from mixtura.limits.account import LONGEST_BLOCK, SIGNS, SLACK, TELLING, TOKENS
+from mixtura.limits.address import shown
 from mixtura.limits.admission import LATER
 from mixtura.limits.line import PATIENCE, Priority
 from mixtura.limits.mirror import Reply
@@ -94,25 +94,6 @@ class Link:
 def check(url: str) -> None:
     """Raise a ConfigError if `url` cannot be the address of a server."""
     _client(url)
-
-
-def shown(url: str) -> str:
-    """Return an address without the user and password it may hold."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port is not None else ""
-    except ValueError:
-        return "the given address"
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
-
-
-def reason(error: BaseException, url: str) -> str:
-    """Return what a failure says, without the password of `url`."""
-    said = scrub(str(error)).strip().rstrip(".") or type(error).__name__
-    password = urlsplit(url).password
-    for secret in {password, unquote(password)} if password else ():
-        said = said.replace(secret, "***")
-    return said
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from mixtura.chat import Told
 from mixtura.errors import ConfigError, Exceeded
 from mixtura.limits.account import Account, Quote, Sent
+from mixtura.limits.address import reason, shown
 from mixtura.limits.admission import Hold, Limiter, NoRoomError
 from mixtura.limits.line import Need, Priority, Ticket
 from mixtura.limits.mirror import Kept, MirroredAccount, Reply, believed, place
@@ -42,8 +43,9 @@ class SharedLimiter(Limiter):
         ConfigError: the address cannot be one, or the package for Redis is missing.
     """
 
-    # Nobody tells this process when another one gives room back.
+    # Nobody tells this process when another one gives room back, or learns the limits of a key.
     longest_sleep = 1.0
+    keeps = True
 
     def __init__(self, url: str, name: str = "") -> None:
         try:
@@ -53,7 +55,6 @@ class SharedLimiter(Limiter):
         super().__init__(name or f"{uuid.uuid4().hex[:12]}.")
         # A wrong address is better said now than at the first call.
         link.check(url)
-        self.degraded = False
         self._url = url
         self._redis = link
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = WeakKeyDictionary()
@@ -356,8 +357,7 @@ class SharedLimiter(Limiter):
     def _go_alone(self, error: BaseException, now: float) -> None:
         with self.lock:
             self._try_at = now + _RETRY
-            for key in self.accounts:
-                account = self._mine(key)
+            for account in map(self._mine, self.accounts):
                 account.met = False
                 if not self.degraded:
                     account.stale = frozenset(self._holds)
@@ -369,15 +369,15 @@ class SharedLimiter(Limiter):
                 self.line.nudge(key)
         _LOG.warning(
             "Redis at %s cannot be used (%s): rate-limit windows are kept in this process until it is back",
-            self._redis.shown(self._url),
-            self._redis.reason(error, self._url),
+            shown(self._url),
+            reason(error, self._url),
         )
 
     def _come_back(self) -> None:
         with self.lock:
             was, self.degraded = self.degraded, False
         if was:
-            _LOG.info("Redis at %s is back: rate-limit windows are kept there again", self._redis.shown(self._url))
+            _LOG.info("Redis at %s is back: rate-limit windows are kept there again", shown(self._url))
 
 
 _SHARED: dict[str, SharedLimiter] = {}
