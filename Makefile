@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test check demo bench format clean
+.PHONY: test check demo bench chaos format clean
 
 test: $(STAMP) check
 	$(BIN)/python -m pytest
@@ -19,6 +19,9 @@ demo: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench
+
+chaos: $(STAMP)
+	$(BIN)/python -m bench.chaos
 
 format: $(STAMP)
 	$(BIN)/ruff format .

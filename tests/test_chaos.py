@@ -1,106 +1,91 @@
-"""Any recipe, any mixture of faults: the promises of a run hold all the same."""
+"""Any recipe, any fault, at any stage: what has to hold of a run holds all the same (see bench/chaos)."""
 
+import random
+import re
+from typing import get_args
+
+import msgspec
 import pytest
+from bench.chaos.checks import broken
+from bench.chaos.recipes import recipes, stages
+from bench.chaos.scenarios import STAGES, Aim, Reach, Scenario, asked, circumstances, kinds, scenario
+from bench.chaos.world import Played, play
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import Ran, World
-from mixtura import MixturaError, Recipe, recipe_names
-from mixtura.chat import JsonObject
-from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted, CallStarted, RunFinished
-from mixtura.sim import Reply, SimOptions
+from mixtura import Recipe, recipe_names
+from mixtura.sim.faults import Broken, Odd, Refusal
 
-KINDS = (
-    *("400", "401", "403", "404", "409", "413", "422", "429=0.5", "429=61", "429=420", "429=none", "498", "500"),
-    *("502", "503", "context", "decommissioned", "json_validate", "reset", "reset_headers", "silent", "drip"),
-    *("stall", "cut=2", "truncated=2", "error_event=1", "flood=9", "slow=20", "empty_choices", "not_json"),
-    *("not_completion", "null_content", "empty_text", "only_reasoning", "surrogate", "usage_last"),
-)
-MODELS = ("openai/gpt-oss-20b", "openai/gpt-oss-120b", "qwen/qwen3.8-27b", "llama-3.1-8b-instant", "gemma2-9b-it")
-SECRET = "gsk_test_secret"
+SEED = 5
+PARTS, SIZE = 12, 50
 
 
-def reply(request: JsonObject, call: int) -> Reply:
-    """A model that sometimes agrees, sometimes thinks aloud, and always says who it is."""
-    answer = 18 if call % 3 else call
-    return Reply(text=f"<think>thought {call}</think>From call {call}: the answer is {answer}.", reasoning="hm")
+def check(told: Scenario) -> None:
+    """Play a scenario; every invariant that broke is told together with the line that repeats it."""
+    found = broken(play(told))
+    assert not found, "\n".join([told.words, *found, f"python -m bench.chaos --one {told.id}", repr(told)])
 
 
-def check(ran: Ran, recipe: Recipe) -> None:
-    """What holds whatever went wrong."""
-    assert isinstance(ran.error, MixturaError | None)
-    finished = [event for event in ran.events if isinstance(event, RunFinished)]
-    assert len(finished) == 1
-    assert ran.events[-1] is finished[0]
-    assert (finished[0].status == "failed") == (ran.error is not None)
-    assert ran.cloud.ledger.in_flight == 0
-    assert ran.seconds <= recipe.policy.deadline + 0.05
-    answer = ran.answer
-    started = [event.call for event in ran.events if isinstance(event, CallStarted)]
-    assert sorted(started) == list(range(len(started)))
-    ended = [done.call for done in (*answer.drafts, *answer.calls)] + [failure.call for failure in answer.failures]
-    assert sorted(ended) == sorted(started)
-    assert SECRET not in str(ran.events)
-    assert "org_" not in str(ran.events)
-    if ran.error is None:
-        assert answer.text.strip()
-        assert "<think>" not in answer.text
-        assert "thought" not in answer.text
-        pieces = ""
-        for event in ran.events:
-            if isinstance(event, AnswerDelta):
-                pieces += event.text
-            elif isinstance(event, AnswerRestarted):
-                pieces = ""
-            elif isinstance(event, AnswerFinished):
-                assert event.text == answer.text
-        assert pieces.strip() == answer.text.strip()
-    for body in ran.cloud.requests:
-        prompt = str(body["messages"])
-        assert "thought" not in prompt
-        assert "hm" not in prompt.split()
-    once = all(done.attempts == 1 for done in (*answer.drafts, *answer.calls))
-    if once and ran.cloud.ledger.aborted == 0 and not answer.failures and not answer.usage.estimated:
-        assert answer.usage.total_tokens == ran.cloud.ledger.total_tokens
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_sample_of_the_fault_matrix_keeps_every_invariant(part: int) -> None:
+    for number in range(part * SIZE, (part + 1) * SIZE):
+        check(scenario(SEED, number))
 
 
-def run(world: World, name: str, faults: str, watched: bool) -> None:
-    """Ask a recipe in a cloud with `faults` and check what came of it."""
-    sim = SimOptions(unlimited=True, reply=reply, plan="enterprise", faults=faults, profile="fixed:0.2", seed=3)
-    ran = world(name, "How many eggs are left?", sim=sim, watched=watched)
-    if watched:
-        check(ran, Recipe.named(name))
-    else:
-        assert ran.cloud.ledger.in_flight == 0
-        assert (ran.error is None) == bool(ran.answer.text.strip())
+@st.composite
+def scenarios(draw: st.DrawFn) -> Scenario:
+    """Any one to four faults at any stages of any recipe."""
+    name = draw(st.sampled_from(sorted(recipes())))
+    recipe = recipes()[name]
+
+    def aim(stage: str, kind: str, reach: Reach) -> Aim:
+        return Aim(stage, kind, reach, draw(st.sampled_from(sorted(asked(recipe, stage)))) if reach == "one" else "")
+
+    places = st.sampled_from(stages(recipe))
+    wrong = st.sampled_from([kind for kind in kinds() if kind != "flood"])
+    aims = draw(st.lists(st.builds(aim, places, wrong, st.sampled_from(get_args(Reach))), min_size=1, max_size=4))
+    number = draw(st.integers(0, 2**31))
+    return circumstances(random.Random(number), SEED, number, name, tuple(aims), mixed=True)
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_keeps_its_promises_under_every_fault_of_one_model(world: World, name: str) -> None:
-    models = {seat.model for layer in Recipe.named(name).layers for seat in layer.seats}
-    for place, kind in enumerate(KINDS):
-        victim = sorted(models)[place % len(models)]
-        run(world, name, f"{kind}:{victim}", watched=place % 4 != 3)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(told=scenarios())
+def test_any_mixture_of_faults_keeps_every_invariant(told: Scenario) -> None:
+    check(told)
 
 
-faults = st.lists(
-    st.builds(
-        lambda kind, model, share, first: (
-            f"{kind}{f'@{first}-' if first > 1 else ''}{f':{model}' if model else ''}%{share}"
-        ),
-        st.sampled_from(KINDS),
-        st.sampled_from(("", *MODELS)),
-        st.sampled_from((20, 50, 100)),
-        st.integers(1, 3),
-    ),
-    min_size=1,
-    max_size=4,
-).map(",".join)
+def test_every_fault_of_the_cloud_meets_every_stage_of_every_recipe() -> None:
+    every = {str(kind) for part in (Refusal, Broken, Odd) for kind in get_args(part)}
+    wanted = {(name, stage, kind) for name in recipe_names() for stage in stages(Recipe.named(name)) for kind in every}
+    told = [scenario(1, number) for number in range(10_000)]
+    met = {(one.recipe, one.aims[0].stage, one.aims[0].kind) for one in told if not one.mixed}
+    assert wanted <= met
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(name=st.sampled_from(recipe_names()), faults=faults, watched=st.booleans())
-def test_every_recipe_keeps_its_promises_under_any_mixture_of_faults(
-    world: World, name: str, faults: str, watched: bool
-) -> None:
-    run(world, name, faults, watched)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_fault_befalls_the_stage_it_is_aimed_at_and_no_other(stage: str) -> None:
+    befallen = 0
+    for name, recipe in recipes().items():
+        if stage in stages(recipe):
+            quiet = circumstances(random.Random(0), SEED, 0, name, (Aim(stage, "400"),), mixed=False)
+            told = msgspec.structs.replace(
+                quiet, limited=False, deadline=None, profile="fixed:0.3", runs=1, leaves=None, quality=0.4
+            )
+            played = play(told)
+            roles = {failure.role for failure in played.runs[0].answer.failures}
+            # Without a draft the aggregator answers alone, to a prompt like a proposer's.
+            assert roles <= {stage, "aggregator" if stage == "proposer" else stage}
+            befallen += played.cloud.ledger.faults["400"]
+    assert befallen
+
+
+def said(played: Played) -> list[str]:
+    """The events of a run, less what no seed fixes: the clock on the wall and the cloud's port."""
+    return [re.sub(r"(?<=127.0.0.1:)\d+", "", f"{event}") for event in played.runs[0].events[1:]]
+
+
+def test_a_scenario_is_the_same_each_time_it_is_played() -> None:
+    told = scenario(SEED, 7)
+    first, again = play(told), play(told)
+    assert said(first) == said(again)
+    assert first.bill.rows == again.bill.rows

@@ -1,0 +1,89 @@
+"""`make chaos`: ten thousand seeded scenarios, the matrix, and for each broken invariant the line that repeats it."""
+
+import argparse
+import multiprocessing
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+
+from bench.chaos.checks import broken
+from bench.chaos.judge import judged_at
+from bench.chaos.matrix import Matrix
+from bench.chaos.recipes import recipes
+from bench.chaos.scenarios import Scenario, scenario
+from bench.chaos.world import play
+from mixtura.events import AnswerDelta, CallDelta
+
+_TOLD = 40  # broken scenarios that are told one by one
+
+
+def chosen(seed: int, count: int, only: str) -> Iterator[tuple[int, int]]:
+    """Yield (seed, number) of the first `count` scenarios, of one recipe where one is named."""
+    number = 0
+    while count:
+        if not only or scenario(seed, number).recipe == only:
+            count -= 1
+            yield seed, number
+        number += 1
+
+
+def many(seed: int, count: int, only: str, processes: int) -> int:
+    """Play many scenarios in several processes and print what came of them; 1 when an invariant broke."""
+    begun = time.perf_counter()
+    matrix = Matrix()
+    work = list(chosen(seed, count, only))
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for done, verdict in enumerate(pool.imap_unordered(judged_at, work, chunksize=10), start=1):
+            matrix.add(verdict)
+            if sys.stderr.isatty() and done % 100 == 0:
+                print(f"\r{done:,} of {count:,}, {len(matrix.broken)} broken", end="", file=sys.stderr, flush=True)
+    seconds = time.perf_counter() - begun
+    print("\n".join(matrix.lines()))
+    print(f"\n{count:,} scenarios in {seconds:.0f} s on {processes} processes: {count / seconds:.0f} a second")
+    for verdict in sorted(matrix.broken, key=lambda one: one.broken)[:_TOLD]:
+        print(f"\n{verdict.words}")
+        print("".join(f"    {problem}\n" for problem in verdict.broken), end="")
+        print(f"    python -m bench.chaos --one {verdict.id}")
+    if len(matrix.broken) > _TOLD:
+        print(f"\n... and {len(matrix.broken) - _TOLD} more.")
+    print("\nEvery invariant holds." if not matrix.broken else f"\nBROKEN in {len(matrix.broken)} scenarios.")
+    return bool(matrix.broken)
+
+
+def one(told: Scenario) -> int:
+    """Play one scenario and tell all of it; 1 when an invariant broke."""
+    played = play(told)
+    print(told.words)
+    for ran in played.runs:
+        print()
+        for event in ran.events:
+            if not isinstance(event, AnswerDelta | CallDelta):
+                print(f"{event.at:9.3f}  {str(event)[:300]}")
+        print(f"{ran.seconds:9.3f}  {ran.error!r}")
+    print("\nbilled:", *played.bill.rows, sep="\n    ")
+    problems = broken(played)
+    print("\nbroken:" if problems else "\nEvery invariant holds.", *problems, sep="\n    ")
+    return bool(problems)
+
+
+def main() -> int:
+    """Read the options and do what they say."""
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
+    parser.add_argument("--scenarios", type=int, default=10_000, metavar="N", help="how many are played")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="where they come from")
+    parser.add_argument("--only", default="", choices=("", *sorted(recipes())), metavar="RECIPE", help="of one recipe")
+    parser.add_argument("--one", default="", metavar="SEED-NUMBER", help="one scenario, told in full")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at once")
+    told = parser.parse_args()
+    if not told.one:
+        return many(told.seed, told.scenarios, told.only, told.processes)
+    found = re.fullmatch(r"(\d+)-(\d+)", told.one)
+    if found is None:
+        parser.error(f"--one: expected SEED-NUMBER as in 1-4711, not {told.one!r}")
+    return one(scenario(int(found[1]), int(found[2])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""What has to hold whatever goes wrong: each check yields, in words, what is broken."""
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from bench.chaos import bills, gold
+from bench.chaos.scenarios import KEY
+from bench.chaos.speech import THOUGHT
+from bench.chaos.world import Played, Ran
+from mixtura import Event, MixturaError, fold
+from mixtura.errors import BudgetError, DeadlineError, LimitError, NoAnswerError, RateLimitedError
+from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted, CallDelta, CallStarted, RunFinished, RunStarted
+from mixtura.models.retry import RetryPolicy
+from mixtura.sim.bodies import organisation_id
+
+_GRACE = 0.05
+_WAITS = RetryPolicy().waits
+# Said by the cloud's faults: what a failure says must never be shown to a model.
+_FAILURE_WORDS = ("simulated fault", "Internal Server Error", "Bad Gateway", "rate_limit_exceeded", "over capacity")
+_WAIT = re.compile(r"would have to wait ([\d.e+-]+) s.*?only ([\d.e+-]+) s are left", re.DOTALL)
+_DECODER = msgspec.json.Decoder(Event)
+
+
+def broken(played: Played) -> list[str]:
+    """Return everything that does not hold of a scenario that was played, each as `invariant: what`."""
+    told = played.scenario
+    found: list[str] = []
+
+    def add(name: str, problems: Iterator[str]) -> None:
+        found.extend(f"{name}: {problem}" for problem in problems)
+
+    for ran in played.runs:
+        add("one end", _one_end(ran))
+        add("deadline", _in_time(played, ran))
+        add("calls", _calls_end_once(ran))
+        add("replay", _replays(ran))
+        add("pieces", _pieces(ran, watched=told.watched))
+        add("answer", gold.check(played, ran))
+        add("429", _no_limit_comes_back(played, ran))
+        add("secret", _no_secret(ran))
+    add("secret", _prompts_are_clean(played))
+    add("in flight", _nothing_is_left(played))
+    room = max((body.get("max_completion_tokens") or 0 for body in played.cloud.requests), default=0)
+    add("usage", bills.check(played.bill, [ran.answer for ran in played.runs], room, thinks=told.thinks))
+    return found
+
+
+def _one_end(ran: Ran) -> Iterator[str]:
+    error = ran.error
+    if error is not None and not isinstance(error, MixturaError) and not ran.left:
+        yield f"{type(error).__name__} came out: {error}"
+    if not ran.events:
+        # Refused before anything was sent.
+        if not ran.left and not isinstance(error, BudgetError | LimitError):
+            yield f"no event at all, and {error!r}"
+        return
+    ends = [event for event in ran.events if isinstance(event, RunFinished)]
+    starts = sum(isinstance(event, RunStarted) for event in ran.events)
+    if len(ends) != 1 or starts != 1:
+        yield f"{starts} RunStarted and {len(ends)} RunFinished"
+        return
+    if ran.events[-1] is not ends[0] or not isinstance(ran.events[0], RunStarted):
+        yield "RunStarted is not the first event, or RunFinished not the last"
+    if (ends[0].status == "failed") != (error is not None):
+        yield f"the status is {ends[0].status} and the error {error!r}"
+    answers = sum(isinstance(event, AnswerFinished) for event in ran.events)
+    if answers != (error is None):
+        yield f"{answers} AnswerFinished"
+    if any(one.at > other.at for one, other in zip(ran.events, ran.events[1:], strict=False)):
+        yield "events are not in the order of their times"
+
+
+def _in_time(played: Played, ran: Ran) -> Iterator[str]:
+    deadline = played.scenario.deadline or played.recipe.policy.deadline
+    if ran.seconds > deadline + _GRACE:
+        yield f"{ran.seconds:.3f} s of {deadline:g} s"
+    if isinstance(ran.error, DeadlineError) and ran.seconds < deadline - _GRACE:
+        yield f"DeadlineError after {ran.seconds:.3f} s of {deadline:g} s"
+
+
+def _calls_end_once(ran: Ran) -> Iterator[str]:
+    answer = ran.answer
+    started = [event.call for event in ran.events if isinstance(event, CallStarted)]
+    ended = [done.call for done in (*answer.drafts, *answer.calls)] + [failure.call for failure in answer.failures]
+    if sorted(started) != list(range(len(started))):
+        yield f"started were {started}"
+    if sorted(ended) != sorted(started):
+        yield f"started were {sorted(started)}, ended {sorted(ended)}"
+    if any(not failure.reason for failure in answer.failures):
+        yield "a failure without a reason"
+
+
+def _replays(ran: Ran) -> Iterator[str]:
+    stored = [msgspec.json.encode(event) for event in ran.events]
+    again = fold(_DECODER.decode(line) for line in stored)
+    if again.to_json() != ran.answer.to_json():
+        yield "the stored events give another answer"
+
+
+def _pieces(ran: Ran, *, watched: bool) -> Iterator[str]:
+    pieces: list[str] = []
+    for event in ran.events:
+        if isinstance(event, AnswerDelta):
+            pieces.append(event.text)
+        elif isinstance(event, AnswerRestarted):
+            pieces.clear()
+    if not watched and pieces:
+        yield "nobody watched, and pieces were said"
+    if watched and ran.error is None and "".join(pieces).strip() != ran.answer.text.strip():
+        yield f"the pieces are {''.join(pieces)[:80]!r}, the answer {ran.answer.text[:80]!r}"
+
+
+def _no_limit_comes_back(played: Played, ran: Ran) -> Iterator[str]:
+    """A limit that refills is waited for as long as the deadline leaves time, when the plan is known."""
+    told, error = played.scenario, ran.error
+    if not told.plan_told:
+        return
+    left = (told.deadline or played.recipe.policy.deadline) - ran.seconds
+    if isinstance(error, LimitError) and error.retry_after is not None and error.retry_after < left / 2:
+        yield f"{left:.1f} s were left and the limit refills in {error.retry_after:.1f} s: {error}"
+    # Where proposers are made to fail again and again, having waited would not have helped.
+    planned = any(aim.reach != "first" and (aim.stage == "proposer" or "429" in aim.kind) for aim in told.aims)
+    limits = isinstance(error, NoAnswerError) and [isinstance(one, RateLimitedError) for one in error.failures]
+    if limits and all(limits) and isinstance(error, NoAnswerError) and not planned:
+        waits = [one.retry_after or 0.0 for one in error.failures]
+        if min(waits) < left / 2:
+            yield f"{left:.1f} s were left and the shortest wait was {min(waits):.1f} s: {error}"
+    for failure in ran.answer.failures:
+        if failure.kind == "rate_limited" and failure.attempts <= _WAITS:
+            said = _WAIT.search(failure.reason)
+            if said is None and "not asked again" not in failure.reason:
+                yield f"a call failed for a limit that nobody waited for: {failure.reason}"
+            elif said is not None and float(said[1]) < float(said[2]) * (1 - 1e-3):
+                yield f"there was time to wait: {failure.reason}"
+
+
+def _no_secret(ran: Ran) -> Iterator[str]:
+    said = msgspec.json.encode(ran.events).decode() + str(ran.error)
+    for secret in (KEY, organisation_id(KEY), "org_01"):
+        if secret in said:
+            at = said.index(secret)
+            yield f"{secret[:9]}... in {said[max(0, at - 60) : at + 10]!r}"
+    if isinstance(ran.error, NoAnswerError) and any(KEY in f"{one!r}" for one in ran.error.failures):
+        yield "the key stands in the repr of an error"
+    texts = [ran.answer.text, *(draft.text for draft in ran.answer.drafts), *(done.text for done in ran.answer.calls)]
+    texts += [event.text for event in ran.events if isinstance(event, AnswerDelta | CallDelta)]
+    for text in texts:
+        if "<think" in text or THOUGHT in text:
+            yield f"thinking in {text[:80]!r}"
+            break
+
+
+def _prompts_are_clean(played: Played) -> Iterator[str]:
+    for body in played.cloud.requests:
+        prompt = f"{body['messages']}"
+        for word in (THOUGHT, KEY, "org_01", *_FAILURE_WORDS):
+            if word in prompt:
+                yield f"{word!r} was shown to {body['model']}"
+
+
+def _nothing_is_left(played: Played) -> Iterator[str]:
+    ledger = played.cloud.ledger
+    if ledger.in_flight:
+        yield f"{ledger.in_flight} calls are still in flight"
+    if played.still:
+        yield f"tasks are left: {played.still[:3]}"
+    if played.open_books:
+        yield f"the limiter still counts {played.open_books[:3]}"
+    if played.complaints:
+        yield f"the event loop complains: {played.complaints[0][:300]}"
+    if ledger.arrived and not any(ran.events for ran in played.runs):
+        yield f"nothing was to be sent, and {ledger.arrived} calls arrived"

@@ -1,0 +1,77 @@
+"""The table: for every fault and stage, how many runs there were, how many were answered, how much broke."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from bench.chaos.scenarios import STAGES, Scenario
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What came of one scenario. `answered` counts its runs that gave an answer."""
+
+    id: str
+    words: str
+    recipe: str
+    stage: str
+    kind: str
+    runs: int
+    answered: int
+    broken: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, told: Scenario, answered: int, broken: Iterable[str]) -> "Verdict":
+        """Return the verdict on a scenario; a mixture of faults has no stage."""
+        aim = told.aims[0]
+        stage, kind = ("", "") if told.mixed else (aim.stage, aim.kind)
+        return cls(told.id, told.words, told.recipe, stage, kind, told.runs, answered, tuple(broken))
+
+
+class Cell:
+    """Three counts."""
+
+    def __init__(self) -> None:
+        self.runs = self.answered = self.broken = 0
+
+    def add(self, verdict: Verdict) -> None:
+        """Count one scenario."""
+        self.runs += verdict.runs
+        self.answered += verdict.answered
+        self.broken += len(verdict.broken)
+
+    def __str__(self) -> str:
+        return f"{self.runs}/{self.answered}/{self.broken}" if self.runs else "-"
+
+
+class Matrix:
+    """All verdicts, counted by fault and stage, by recipe, and in all."""
+
+    def __init__(self) -> None:
+        self.total = Cell()
+        self.mixtures = Cell()
+        self.broken: list[Verdict] = []
+        self._cells: dict[tuple[str, str], Cell] = {}
+        self._recipes: dict[str, Cell] = {}
+
+    def add(self, verdict: Verdict) -> None:
+        """Count one scenario."""
+        self.total.add(verdict)
+        self._recipes.setdefault(verdict.recipe, Cell()).add(verdict)
+        if verdict.stage:
+            self._cells.setdefault((verdict.kind, verdict.stage), Cell()).add(verdict)
+        else:
+            self.mixtures.add(verdict)
+        if verdict.broken:
+            self.broken.append(verdict)
+
+    def lines(self) -> list[str]:
+        """Return the table, line by line."""
+        wide = 14
+        said = ["runs / answered / broken invariants", ""]
+        said.append(f"{'fault':<16}" + "".join(f"{stage:>{wide}}" for stage in STAGES))
+        for kind in sorted({kind for kind, _ in self._cells}):
+            cells = (self._cells.get((kind, stage), Cell()) for stage in STAGES)
+            said.append(f"{kind:<16}" + "".join(f"{cell!s:>{wide}}" for cell in cells))
+        said += ["", *(f"{name:<16}{cell!s:>{wide}}" for name, cell in sorted(self._recipes.items()))]
+        said += ["", f"{'random mixtures':<16}{self.mixtures!s:>{wide}}", f"{'all':<16}{self.total!s:>{wide}}"]
+        return said

@@ -1,0 +1,204 @@
+"""What goes wrong: a seed and a number become a recipe, faults aimed at its stages, and circumstances."""
+
+import functools
+import random
+from typing import Literal, get_args
+
+import msgspec
+
+from bench.chaos.recipes import recipes, stages
+from mixtura.recipe import Recipe
+from mixtura.sim.faults import Broken, Fault, Odd, Refusal
+
+STAGES = ("proposer", "escalation", "reviewer", "selector", "aggregator")
+Reach = Literal["all", "first", "some", "one"]
+"""Which calls of a stage fail: all, the first, a share thrown with dice, or all of one model."""
+
+KEY = "gsk_chaosChaosChaosChaosChaos0123456789"
+LEAKED = f"the key {KEY} of organization org_01chaoschaoschaoschaos was used"
+FENCED, CHOICE, RANKING = "Drafts, each between lines that begin with <", " choice>A</", " ranking>B > A</"
+"""What stands in the prompts of those who read drafts, of selectors and of reviewers (see engine/prompts.py)."""
+
+_WITH_WORDS = frozenset(get_args(Refusal)) - {"429", "404", "decommissioned"}
+_USUAL = {"slow": "20", "drip": "0.25", "flood": "9", "cut": "12", "stall": "25", "truncated": "12"}
+_MIXTURES = 4  # one scenario in so many is a random mixture of faults
+
+
+def kinds() -> tuple[str, ...]:
+    """Return every fault of the cloud's list, `kind` or `kind=value`; limits in all ways they are said."""
+    plain = [str(kind) for kind in (*get_args(Refusal), *get_args(Broken), *get_args(Odd))]
+    spelled = ("429=0.5", "429=61", "429=none", "429=date+30", "cut=1", "error_event=40", "stall=1")
+    return tuple(sorted({*plain, *spelled}))
+
+
+class Aim(msgspec.Struct, frozen=True):
+    """A fault (`kind` or `kind=value`) aimed at a stage; `model`: of a reach of one."""
+
+    stage: str
+    kind: str
+    reach: Reach = "all"
+    model: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is, in short."""
+        reach = "" if self.reach == "all" else f" ({self.model or self.reach})"
+        return f"{self.kind} at {self.stage}{reach}"
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """One run under faults; all of it follows from `seed` and `number`.
+
+    Attributes:
+        limited: the free plan's limits hold; `plan_told`: and the caller said so.
+        runs: so many runs of the recipe at once.
+        leaves: seconds after which the caller walks away.
+        thinks: models that are not asked for their thinking write it into the text.
+        leaks: refusals quote a key and an organisation.
+        quality: the share of drafts that is right.
+        known: the models' pace is known from earlier calls: there are hedges by it, and estimates of stopped calls.
+    """
+
+    seed: int
+    number: int
+    recipe: str
+    aims: tuple[Aim, ...]
+    mixed: bool
+    watched: bool
+    limited: bool
+    plan_told: bool
+    deadline: float | None
+    profile: str
+    question: int
+    thinks: bool
+    leaks: bool
+    runs: int
+    leaves: float | None
+    quality: float
+    known: bool
+
+    @property
+    def id(self) -> str:
+        """What `--one` takes."""
+        return f"{self.seed}-{self.number}"
+
+    @property
+    def words(self) -> str:
+        """The scenario on one line."""
+        said = [self.recipe, " + ".join(aim.name for aim in self.aims), self.profile]
+        said += ["watched"] * self.watched + ["thinking aloud"] * self.thinks + ["known pace"] * self.known
+        said += ["free plan" + ("" if self.plan_told else ", not told")] * self.limited
+        said += [f"deadline {self.deadline:g} s"] if self.deadline else []
+        said += [f"{self.runs} runs at once"] if self.runs > 1 else []
+        said += [f"left after {self.leaves:.2f} s"] if self.leaves else []
+        return ", ".join(said)
+
+
+@functools.cache
+def cells(seed: int) -> tuple[tuple[str, str, str], ...]:
+    """Return every (recipe, stage, kind of fault) there is, shuffled, so that any part of them is a sample."""
+    found = [(name, stage, kind) for name, recipe in recipes().items() for stage in stages(recipe) for kind in kinds()]
+    random.Random(f"chaos/{seed}/cells").shuffle(found)
+    return tuple(found)
+
+
+def scenario(seed: int, number: int) -> Scenario:
+    """Return the scenario `number` of a seed: three of four go through the cells in turn, the fourth is a mixture."""
+    rng = random.Random(f"chaos/{seed}/{number}")
+    mixed = number % _MIXTURES == _MIXTURES - 1
+    if mixed:
+        name = rng.choice(sorted(recipes()))
+        aims = mixture(rng, recipes()[name])
+    else:
+        table = cells(seed)
+        name, stage, kind = table[(number - number // _MIXTURES) % len(table)]
+        aims = (_aim(rng, recipes()[name], stage, kind),)
+    return circumstances(rng, seed, number, name, aims, mixed=mixed)
+
+
+def circumstances(
+    rng: random.Random, seed: int, number: int, name: str, aims: tuple[Aim, ...], *, mixed: bool
+) -> Scenario:
+    """Return a scenario of these faults, the rest of it drawn."""
+    limited = rng.random() < 0.3
+    return Scenario(
+        seed=seed,
+        number=number,
+        recipe=name,
+        aims=aims,
+        mixed=mixed,
+        watched=rng.random() < 0.6,
+        limited=limited,
+        plan_told=limited and rng.random() < 0.75,
+        deadline=rng.choice((2.0, 8.0)) if rng.random() < 0.3 else None,
+        profile=rng.choice(("fixed:0.3", "fixed:0.3", "lpu", "heavy")),
+        question=rng.randrange(1_000_000),
+        thinks=rng.random() < 0.3,
+        leaks=rng.random() < 0.5,
+        runs=2 if limited and rng.random() < 0.3 else 1,
+        leaves=round(rng.uniform(0.01, 3.0), 3) if rng.random() < 0.05 else None,
+        quality=rng.choice((0.4, 0.7, 0.9)),
+        known=rng.random() < 0.3,
+    )
+
+
+def mixture(rng: random.Random, recipe: Recipe) -> tuple[Aim, ...]:
+    """Return one to four faults at any stages."""
+    there = stages(recipe)
+    return tuple(_aim(rng, recipe, rng.choice(there), rng.choice(kinds())) for _ in range(rng.randint(1, 4)))
+
+
+def _aim(rng: random.Random, recipe: Recipe, stage: str, kind: str) -> Aim:
+    # Eight megabytes a call take half a second of real time.
+    reach: Reach = "first" if kind == "flood" else rng.choice(("all", "all", "first", "some", "one"))
+    models = sorted(asked(recipe, stage))
+    return Aim(stage, kind, reach, rng.choice(models) if reach == "one" else "")
+
+
+def asked(recipe: Recipe, stage: str) -> set[str]:
+    """Return the models that a stage of a recipe asks first; reviewers are the proposers."""
+    if stage == "escalation" and recipe.escalate is not None:
+        return {seat.model for seat in recipe.escalate.proposers}
+    if stage in ("selector", "aggregator") and recipe.aggregator is not None:
+        return {recipe.aggregator.model}
+    return {seat.model for layer in recipe.layers for seat in layer.proposers}
+
+
+def faults(aims: tuple[Aim, ...], recipe: Recipe, *, leaks: bool) -> tuple[Fault, ...]:
+    """Return the faults as the cloud takes them: by model and by what stands in the prompt.
+
+    A proposer's prompt has no mark of its own, so the faults of the other stages come first, and behind them a fault
+    that does nothing (`ignore_n`) takes their calls out of the proposers' way: the first that fits wins.
+    """
+    writer = recipe.aggregator.model if recipe.aggregator is not None else ""
+    alone = len(recipe.layers) == 1
+    found: list[Fault] = []
+    for stage, marks, models in (
+        ("selector", CHOICE, ("",)),
+        ("reviewer", RANKING, ("",)),
+        ("aggregator", FENCED, ("" if alone else writer,)),
+        ("escalation", "", tuple(asked(recipe, "escalation")) if recipe.escalate is not None else ()),
+        ("proposer", "", ("",)),
+    ):
+        for aim in aims:
+            if aim.stage == stage:
+                found += [_fault(aim, marks, aim.model or model, leaks=leaks) for model in models]
+        if stage != "proposer":
+            found += [Fault(kind="ignore_n", contains=marks, model=model) for model in models]
+    return tuple(found)
+
+
+def _fault(aim: Aim, contains: str, model: str, *, leaks: bool) -> Fault:
+    kind, _, value = aim.kind.partition("=")
+    if leaks and kind in _WITH_WORDS:
+        value = LEAKED
+    row = {
+        "kind": kind,
+        "value": value or _USUAL.get(kind, ""),
+        "model": model,
+        "contains": contains,
+        "share": 0.5 if aim.reach == "some" else 1.0,
+    }
+    if aim.reach == "first":
+        row |= {"first": 1, "last": 1}
+    return msgspec.convert(row, Fault)

@@ -1,0 +1,146 @@
+"""One scenario played: a cloud, the run in virtual time, and everything that is left of it."""
+
+import asyncio
+import datetime as dt
+import random
+from typing import Any, NamedTuple
+
+from bench.chaos.bills import Bill
+from bench.chaos.recipes import MODELS, MOST_DOLLARS, recipes, stages
+from bench.chaos.scenarios import KEY, Scenario, asked, faults
+from bench.chaos.speech import Question, Speaker, questions
+from mixtura import Answer, Event, MixturaError, Mixture, Recipe, fold
+from mixtura.chat import Message
+from mixtura.engine.run import RunOptions, drive
+from mixtura.limits.admission import current_limiter
+from mixtura.limits.line import Priority
+from mixtura.limits.pace import ENOUGH
+from mixtura.models.registry import ModelRegistry
+from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
+from mixtura.virtual import run_virtual
+
+_TODAY = dt.date(2026, 11, 21)
+# What was cancelled needs a moment until the server has noticed.
+_SETTLING = 0.2
+
+
+class Ran(NamedTuple):
+    """One run: its events, the answer or error its caller got, and when that was. `left`: the caller walked away."""
+
+    events: list[Event]
+    answer: Answer
+    error: BaseException | None
+    seconds: float
+    left: bool
+
+
+class Played(NamedTuple):
+    """A scenario that is over.
+
+    `still` are the run's tasks that were left when it ended, `open_books` what its limiter still counts as under way,
+    `complaints` what the event loop had to report.
+    """
+
+    scenario: Scenario
+    recipe: Recipe
+    question: Question
+    runs: list[Ran]
+    cloud: SimulatedCloud
+    bill: Bill
+    still: list[str]
+    open_books: list[str]
+    complaints: list[str]
+
+
+def play(told: Scenario) -> Played:
+    """Play a scenario on a fresh virtual clock: limits, pace and breakers of a loop are its own."""
+    return run_virtual(_play(told))
+
+
+async def _play(told: Scenario) -> Played:
+    loop = asyncio.get_running_loop()
+    complaints: list[str] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(f"{context}"))
+    recipe, question = recipes()[told.recipe], questions()[told.question % len(questions())]
+    speaker = Speaker(question, told.quality, told.thinks, random.Random(f"chaos/{told.id}/speech"))
+    options = SimOptions(
+        plan="free" if told.limited else "enterprise",
+        unlimited=not told.limited,
+        extra_models=MODELS,
+        reply=speaker.reply,
+        profile=told.profile,
+        faults=faults(told.aims, recipe, leaks=told.leaks),
+        seed=told.number,
+    )
+    async with simulated_cloud(options) as cloud:
+        bill = Bill(cloud)
+        models = ModelRegistry(
+            env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url},
+            rng=random.Random(f"chaos/{told.id}/pauses"),
+            plan="free" if told.plan_told else None,
+            today=lambda: _TODAY,
+        )
+        if told.known:
+            _teach_pace(recipe, models)
+        runs = await asyncio.gather(*(_run(told, recipe, question, models, place) for place in range(told.runs)))
+        # At once: whoever got an answer may close the loop.
+        still = [f"{task.get_coro()!r}" for task in asyncio.all_tasks() if _is_ours(task)]
+        await asyncio.sleep(_SETTLING)
+        return Played(told, recipe, question, runs, cloud, bill, still, _open_books(), complaints)
+
+
+async def _run(told: Scenario, recipe: Recipe, question: Question, models: ModelRegistry, place: int) -> Ran:
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    events: list[Event] = []
+    error: BaseException | None = None
+    most, seed = MOST_DOLLARS.get(told.recipe), told.number + place
+    run = None
+    try:
+        if told.watched and told.leaves is None:
+            mixture = Mixture(recipe, models=models)
+            async for event in mixture.stream(question.text, deadline=told.deadline, max_cost=most, seed=seed):
+                events.append(event)  # noqa: PERF401  # what came before an error has to be kept
+        else:
+            # What `Mixture.ask` does, and with the events of a run that nobody watches.
+            options = RunOptions(deadline=told.deadline, max_cost=most, seed=seed, watched=told.watched)
+            said = (Message(role="user", content=question.text),)
+            run = asyncio.create_task(drive(recipe, said, models, events.append, options))
+            if told.leaves is not None:
+                loop.call_later(told.leaves, run.cancel)
+            await run
+    except MixturaError as problem:
+        error = problem
+    except asyncio.CancelledError as problem:
+        if run is None or not run.cancelled():
+            raise
+        error = problem
+    seconds = loop.time() - begun
+    return Ran(events, fold(events), error, seconds, isinstance(error, asyncio.CancelledError))
+
+
+def _teach_pace(recipe: Recipe, models: ModelRegistry) -> None:
+    """Let the limiter know calls of about a third of a second, as if they had been made before."""
+    for model in {model for stage in stages(recipe) for model in asked(recipe, stage)}:
+        accounting = models.find("groq", model).accounting
+        assert accounting is not None
+        for call in range(ENOUGH + 2):
+            accounting.account(current_limiter()).pace.add(0.3 + call / 50, 0.05 + call / 100, 80)
+
+
+def _is_ours(task: asyncio.Task[Any]) -> bool:
+    """Tell tasks of the library, and of its connections, from those of the cloud and of this scenario."""
+    name = f"{task.get_coro()!r}"
+    return not any(part in name for part in ("RequestHandler.", "_play"))
+
+
+def _open_books() -> list[str]:
+    limiter = current_limiter()
+    found = []
+    for key, account in limiter.accounts.items():
+        counts = account.in_flight, account.held_tokens, account.held_requests
+        if any(counts):
+            found.append(f"{key}: in flight, held tokens, held requests {counts}")
+        if any(limiter.line.ahead(key, priority) != (0, 0) for priority in Priority):
+            found.append(f"{key}: somebody still stands in line")
+    return found
