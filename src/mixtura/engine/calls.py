@@ -42,8 +42,8 @@ class Ask(NamedTuple):
     again: bool = False
 
 
-class Progress:
-    """How far one call has come: what it wrote, when it last did, and whom it asks at present.
+class Progress(Claim):
+    """How far one call has come: whether it is sent, what it wrote, when it last did, and whom it asks at present.
 
     `pieces` counts those with text or reasoning in them; Groq sends one for each token.
     """
@@ -57,8 +57,7 @@ class Progress:
         self.provider, self.model = first.provider, first.model
         # Held are the calls that every run makes; a second try has to find room of its own.
         held = ask.role in ("aggregator", "selector") or (ask.role == "proposer" and ask.layer == 0)
-        self.claim = Claim(None if ask.again else run.hold, held=held)
-        self.began = run.loop.time()
+        super().__init__(None if ask.again else run.hold, held=held)
         self._text: list[str] | None = None
         self._reasoning: list[str] | None = None
 
@@ -229,10 +228,10 @@ def _substitute(run: Run, provider: str, model: str, error: ModelGoneError) -> s
 async def _once(run: Run, ask: Ask, until: float, progress: Progress, emit: Emit | None) -> Completion:
     provider, model = progress.provider, progress.model
     served = run.models.find(provider, model)
-    asked = request(ask.seat, served.card, ask, progress.claim)
+    asked = request(ask.seat, served.card, ask, progress)
     if served.accounting is None:
         # Nobody says when such a call is sent: at once, as far as anybody can tell.
-        progress.claim.begin(run.loop.time())
+        progress.begin(run.loop.time())
     window = served.card.window
     if window is not None and (size := _size(asked.messages, window)) > window * _SURELY_TOO_LARGE:
         raise TooLargeError(

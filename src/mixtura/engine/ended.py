@@ -65,9 +65,8 @@ def unfinished(run: Run, ask: Ask, progress: Progress) -> Usage | None:
     A streamed call is billed for the pieces it sent, one that was not for the time that it was left to write; both for
     what attempts before took.
     """
-    claim = progress.claim
-    prompt, written = claim.wasted
-    if claim.since is not None and (progress.pieces or not run.streams):
+    prompt, written = progress.wasted
+    if progress.since is not None and (progress.pieces or not run.streams):
         account = run.account(progress.provider, progress.model)
         prompt += math.ceil(estimate_messages(ask.messages) * (1.0 if account is None else account.ratio))
         written += progress.pieces or _written(run, ask, progress, account)
@@ -77,7 +76,7 @@ def unfinished(run: Run, ask: Ask, progress: Progress) -> Usage | None:
 def _written(run: Run, ask: Ask, progress: Progress, account: Account | None) -> int:
     """Return the tokens that a call which is not streamed may have written since it was sent, by its model's pace."""
     rate = None if account is None else account.pace.rate.at(0.5)
-    since = progress.claim.since
+    since = progress.since
     if account is None or rate is None or since is None:
         return 0
     writing = run.loop.time() - since - (account.pace.first.at(0.5) or 0.0)
@@ -100,7 +99,7 @@ def partial(run: Run, number: int, ask: Ask, progress: Progress, why: str) -> Dr
         finish_reason="unknown",
         usage=usage,
         cost=_price(run, progress, usage),
-        timing=Timing(total=run.loop.time() - progress.began),
+        timing=Timing(total=run.loop.time() - (progress.since or progress.last)),
     )
     return Draft(
         **_common(number, ask, completion),

@@ -132,7 +132,7 @@ class Race:
         self._tries += 1
         self._open.append(begun)
         # From when it is sent, and not from now on, it can be late or silent.
-        begun.progress.claim.on_begin = self._tell
+        begun.progress.on_begin = self._tell
         begun.task = group.create_task(self._call(begun))
         begun.task.add_done_callback(self._tell)
 
@@ -211,7 +211,7 @@ class Race:
         """
         progress = begun.progress
         account = self._run.account(progress.provider, progress.model)
-        since = progress.claim.since
+        since = progress.since
         # A second try that is stopped has had no time to be late.
         if account is not None and since is not None and not progress.pieces and not begun.ask.again:
             waits = account.pace.first if self._run.streams else account.pace.total
@@ -231,7 +231,7 @@ class Race:
     def _silent_at(self, begun: _Try) -> float:
         """Return the moment at which a try has been silent for too long; inf when it cannot be."""
         progress, policy = begun.progress, self._run.recipe.policy
-        since = progress.claim.since
+        since = progress.since
         patience = policy.between_tokens if progress.pieces else policy.first_token
         if patience is None or since is None or not self._run.streams:
             return math.inf
@@ -243,7 +243,7 @@ class Race:
         if not self._run.hedges or self._tries > 1 or len(self._open) != 1:
             return math.inf
         progress = self._open[0].progress
-        since = progress.claim.since
+        since = progress.since
         if progress.pieces or since is None:
             return math.inf
         account = self._run.account(progress.provider, progress.model)

@@ -41,14 +41,16 @@ class Limited:
         if not well:
             self._check(request, (shared, own), loop.time())
         estimate = tokens = 0
+        now = loop.time()
         if account.open:
-            sent = account.take(0, loop.time())
+            sent = account.take(0, now)
         else:
             estimate = _prompt_tokens(request)
             tokens = account.reserve_for(estimate, request.max_tokens)
             sent = await self._send(limiter, account, request, tokens, deadline)
+            now = loop.time()
         claim = request.claim if isinstance(request.claim, Claim) else Claim(None)
-        claim.begin(loop.time())
+        claim.begin(now)
         try:
             completion = await self._model.chat(request, emit=emit, deadline=deadline)
         except ModelError as error:
