@@ -107,14 +107,14 @@ def test_proposers_of_a_crowded_model_move_to_one_with_room() -> None:
     assert {draft.answered_by for draft in known.drafts} == {GEMMA}
 
 
-def ask_twice(recipe: Recipe, limits: Mapping[str, Limits]) -> Answer:
+def ask_twice(recipe: Recipe, limits: Mapping[str, Limits], **asked: Any) -> Answer:
     """The second answer of two, one after the other: the first has learned the limits from the replies' headers."""
 
     async def main() -> Answer:
         async with simulated_cloud(SimOptions(as_of=ERA, limits=dict(limits), tokens=200)) as cloud:
             mixture = Mixture(recipe, env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url})
             await mixture.ask("First?")
-            return await mixture.ask("Second?")
+            return await mixture.ask("Second?", **asked)
 
     return run_virtual(main())
 
@@ -230,6 +230,16 @@ def test_a_daily_budget_is_shared_by_runs_and_settled_to_what_they_cost(tmp_path
     assert isinstance(third, DailyBudgetError)
     assert "left of today's" in third.message
     assert cloud.requests == []
+
+
+def test_a_run_that_fits_neither_its_budget_nor_its_limits_names_the_limit_of_what_it_could_pay() -> None:
+    recipe = with_policy(when_limited=("fewer",), min_drafts=2)
+    whole = Mixture(recipe, env={"GROQ_API_KEY": KEY}).forecast("Second?").cost
+    assert whole is not None
+    small = {SEVENTY: Limits(tpm=3000)}
+    with pytest.raises(LimitError, match=r"no room in 3,000 tokens per minute of llama-3.3-70b-versatile") as refused:
+        ask_twice(recipe, small, max_cost=whole * 0.95)
+    assert refused.value.retry_after is not None
 
 
 @pytest.mark.parametrize("odd", ["-1", "much", "nan", "inf"])

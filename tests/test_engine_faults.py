@@ -194,6 +194,17 @@ def test_a_wrong_key_is_one_sentence_and_no_aggregator_call(world: World) -> Non
     assert ran.answer.error == ran.error.message
 
 
+def test_where_the_key_is_refused_no_later_layer_or_stronger_model_is_asked(world: World) -> None:
+    layer = Layer(proposers=(Proposer(model=world.LLAMA), Proposer(model=world.GEMMA)))
+    for recipe in (
+        Recipe(layers=(layer, layer), aggregator=Aggregator(model=world.SEVENTY)),
+        Recipe(layers=(layer,), escalate=layer, aggregator=Aggregator(kind="vote")),
+    ):
+        ran = world(recipe, faults="401")
+        assert ran.error is not None
+        assert len(ran.cloud.requests) == 2
+
+
 def test_the_most_telling_failure_speaks_for_all(world: World) -> None:
     ran = world("classic", faults="500:llama-3.1-8b-instant,decommissioned:gemma2-9b-it,500:llama-3.3-70b-versatile")
     assert ran.error is not None

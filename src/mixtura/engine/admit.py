@@ -121,7 +121,8 @@ class _Ladder:
         if plan is not None:
             return plan._replace(routed=self._routed, why=self._tight if plan.steps else "")
         if self._soonest.wait < math.inf or self._cheapest is None:
-            raise self._no_room(whole)
+            # A whole run that is too dear was never held against its limits.
+            raise self._no_room(whole if whole.account else self._soonest)
         raise BudgetError(
             None if self._cheapest.unpriced else self._cheapest.cost,
             asked.most or 0.0,

@@ -29,7 +29,6 @@ class _Try:
         self.number = run.next_call()
         self.progress = Progress(run, ask)
         self.task: asyncio.Task[Completion | ModelError] | None = None
-        self.silent: TimedOutError | None = None
 
 
 class Race:

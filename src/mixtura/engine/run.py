@@ -220,7 +220,7 @@ async def _answer(run: Run) -> Outcome:
             run.decide("agreed", f"all {len(drafts)} drafts end in {counted.winner!r}", winner=counted.winner)
             chosen = drafts[agree.best(drafts)[0]]
             return Outcome(chosen.text, chosen.call, chosen.reasoning, chosen.finish_reason)
-    if recipe.escalate is not None:
+    if recipe.escalate is not None and (drafts or not _hopeless(errors, recipe.escalate.proposers)):
         drafts, errors = await _escalate(run, recipe.escalate, drafts, errors)
     if drafts:
         return await aggregate(run, drafts)
@@ -234,6 +234,8 @@ async def _layers(run: Run) -> tuple[list[Draft], list[ModelError]]:
     layers = run.recipe.layers
     stages = _stages(run)
     for index, layer in enumerate(layers):
+        if not drafts and _hopeless(errors, layer.proposers):
+            break
         drafting = Drafting(run, "proposer", index, run.until(stages[index:]))
         await drafting.ask_all(layer, drafts)
         errors += drafting.errors
@@ -284,19 +286,23 @@ async def _escalate(
 
 async def _without_drafts(run: Run, errors: list[ModelError]) -> Outcome:
     aggregator = run.recipe.aggregator
-    # Where the aggregator's own provider refuses the key or cannot be reached, asking it would only repeat that.
-    hopeless = errors and all(
-        isinstance(error, UnauthorizedError | UnreachableError)
-        and aggregator is not None
-        and error.provider == aggregator.provider
-        for error in errors
-    )
-    if aggregator is not None and aggregator.model and not hopeless and run.loop.time() < run.deadline:
+    alone = aggregator is not None and aggregator.model and not _hopeless(errors, (aggregator,))
+    if aggregator is not None and alone and run.loop.time() < run.deadline:
         try:
             return await answer_alone(run, aggregator)
         except ModelError as error:
             errors.append(error)
     raise _nothing(run, errors)
+
+
+def _hopeless(errors: Sequence[ModelError], seats: Sequence[calls.Seat]) -> bool:
+    """Say whether the providers of `seats` refused the key or could not be reached: asking them would repeat that."""
+    lost = {error.provider for error in errors}
+    return (
+        bool(errors)
+        and all(isinstance(error, UnauthorizedError | UnreachableError) for error in errors)
+        and all(link.provider in lost for seat in seats for link in (seat, *seat.fallbacks))
+    )
 
 
 def _nothing(run: Run, errors: list[ModelError]) -> MixturaError:
