@@ -1,1 +1,0 @@
-timeout: failed to run command ‘mixtura’: No such file or directory
