@@ -49,8 +49,8 @@ def test_calls_that_do_not_fit_wait_and_leave_in_the_order_they_came() -> None:
 
     left = virtually(main)
     assert [number for number, _ in left] == list(range(6))
-    # Two fit at once, then one every 30 seconds: 4,000 of 8,000 a minute.
-    assert [round(at) for _, at in left] == [0, 30, 60, 90, 120, 150] or [round(at) for _, at in left[:2]] == [0, 0]
+    # Two fit nearly at once (what is kept free drains first), then one every 30 seconds: 4,000 of 8,000 a minute.
+    assert [at for _, at in left] == pytest.approx([0, 0, 30, 60, 90, 120], abs=0.2)
 
 
 @settings(max_examples=60, deadline=None)
@@ -251,22 +251,23 @@ def test_what_a_run_owes_is_forgotten_when_it_ends_or_never_begins() -> None:
 
 
 def test_threads_share_the_windows_of_a_process() -> None:
-    keeper = limiter(a=Limits(rpm=100_000, tpm=60_000))
+    limits = Limits(tpm=600_000)
+    keeper = limiter(a=limits)
     account = keeper.accounts["a"]
-    left: list[tuple[float, int]] = []
+    # 590,000 of 600,000 are in use: of the 20,000 that four threads ask for, half has to wait for about a second.
+    begun = threading_time()
+    account.take(590_000, begun)
+    left: list[float] = []
     lock = threading.Lock()
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
         for _ in range(10):
-            sent = await keeper.send(account, 1000)
+            sent = await keeper.send(account, 500)
             with lock:
-                left.append((loop.time(), 1000))
+                left.append(loop.time())
             await keeper.settle(sent)
 
-    # 58,000 are in use: the 80,000 that four threads ask for have to wait in one line.
-    account.take(58_000, threading_time())
-    account.buckets["tpm"].rescale(6_000_000, threading_time())
     threads = [threading.Thread(target=lambda: asyncio.run(work())) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -274,6 +275,12 @@ def test_threads_share_the_windows_of_a_process() -> None:
         thread.join(30)
     assert len(left) == 40
     assert account.in_flight == 1
+    window = Bucket(Window(600_000, 60))
+    window.take(590_000, begun)
+    for at in sorted(left):
+        assert window.wait(500, at) == 0
+        window.take(500, at)
+    assert max(left) - begun > 0.9
 
 
 def threading_time() -> float:

@@ -11,8 +11,12 @@ import pytest
 
 from conftest import GEMMA, LLAMA, SEVENTY
 from mixtura import Answer, MixturaError, Mixture, Policy, Recipe
+from mixtura.chat import Message
+from mixtura.engine.run import RunOptions, drive
 from mixtura.errors import BudgetError, ConfigError, DailyBudgetError, InputError, LimitError
+from mixtura.limits.books import Spent
 from mixtura.limits.window import Limits
+from mixtura.models.registry import ModelRegistry
 from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
 from mixtura.virtual import run_virtual
 
@@ -240,6 +244,57 @@ def test_a_run_that_fits_neither_its_budget_nor_its_limits_names_the_limit_of_wh
     with pytest.raises(LimitError, match=r"no room in 3,000 tokens per minute of llama-3.3-70b-versatile") as refused:
         ask_twice(recipe, small, max_cost=whole * 0.95)
     assert refused.value.retry_after is not None
+
+
+class Books:
+    """A daily budget of which more is left when it is asked a second time."""
+
+    def __init__(self, left: list[float]) -> None:
+        self.allowed = 10.0
+        self.left = left
+        self.booked: dict[str, float] = {}
+
+    async def today(self) -> Spent:
+        left = self.left.pop(0) if len(self.left) > 1 else self.left[0]
+        return Spent(day="2026-11-22", spent=10.0 - left, reserved=0.0, allowed=10.0, seconds_left=60.0)
+
+    async def reserve(self, run: str, dollars: float) -> None:
+        self.booked[run] = dollars
+
+    async def settle(self, run: str, dollars: float) -> None:
+        self.booked[run] = dollars
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def driven(books: Books, recipe: Recipe) -> MixturaError | None:
+    async with simulated_cloud(SimOptions(as_of=ERA, unlimited=True, tokens=50)) as cloud:
+        models = ModelRegistry(env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url})
+        options = RunOptions(budget=books, run="r")
+        try:
+            await drive(recipe, (Message(role="user", content="Why?"),), models, lambda event: None, options)
+        except MixturaError as error:
+            return error
+    return None
+
+
+def test_a_run_that_is_refused_leaves_nothing_booked_even_if_room_came_meanwhile() -> None:
+    books = Books([0.0])
+    assert isinstance(run_virtual(driven(books, with_policy(when_limited=()))), BudgetError)
+    assert books.booked == {"r": 0.0}
+
+
+def test_second_tries_are_reserved_where_they_may_be_made() -> None:
+    reserved: list[float] = []
+
+    class Watched(Books):
+        async def reserve(self, run: str, dollars: float) -> None:
+            reserved.append(dollars)
+
+    for hedge in (False, True):
+        assert run_virtual(driven(Watched([10.0]), with_policy(hedge=hedge))) is None
+    assert reserved[1] == pytest.approx(2 * reserved[0])
 
 
 @pytest.mark.parametrize("odd", ["-1", "much", "nan", "inf"])

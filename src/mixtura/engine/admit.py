@@ -37,7 +37,8 @@ class Plan(NamedTuple):
     """What will be run: `recipe`, reduced by `steps` (in words, `why` is their reason).
 
     `needs` are held first, after about `wait` seconds for the window `binding`; `owed` is what is asked besides, tokens
-    by account. `routed` is why one model answers. `may_hedge`: there is money for second tries.
+    by account. `routed` is why one model answers. `may_hedge`: there is money for second tries. `most` is what the plan
+    costs at most in dollars, where anybody asked.
     """
 
     recipe: Recipe
@@ -49,6 +50,7 @@ class Plan(NamedTuple):
     routed: str = ""
     why: str = ""
     may_hedge: bool = True
+    most: float | None = None
 
 
 class Asked(NamedTuple):

@@ -114,13 +114,17 @@ async def _planned(asked: Asked) -> Plan:
         if budget is not None and error.worst is not None and most != options.max_cost:
             # The day's books say it better: how much is left, and when there is more.
             await budget.reserve(options.run, error.worst)
+            # Room came meanwhile; the run was refused all the same, and must leave nothing booked.
+            await budget.settle(options.run, 0.0)
         raise
     if most is None:
         return plan
     cost = forecast(plan.recipe, asked.conversation, asked.models).cost or 0.0
+    may_hedge = plan.recipe.policy.hedge and 2 * cost <= most
+    worst = 2 * cost if may_hedge else cost
     if budget is not None:
-        await budget.reserve(options.run, cost)
-    return plan._replace(may_hedge=2 * cost <= most)
+        await budget.reserve(options.run, worst)
+    return plan._replace(may_hedge=may_hedge, most=cost)
 
 
 def _say_plan(run: Run, plan: Plan) -> None:
@@ -140,8 +144,9 @@ async def _hold(run: Run, plan: Plan, limiter: Limiter, asked: Asked) -> None:
     except LimitError:
         if "wait" not in run.recipe.policy.when_limited or run.loop.time() >= run.deadline:
             raise
-        # The estimate was too good. What the policy allows besides waiting may still be run, for the same money.
-        smaller = admit.choose(asked._replace(now=run.loop.time(), patient=False, most=asked.options.max_cost))
+        # The estimate was too good. What the policy allows besides waiting may still be run, for what is reserved.
+        most = asked.options.max_cost if asked.options.budget is None else plan.most
+        smaller = admit.choose(asked._replace(now=run.loop.time(), patient=False, most=most))
         run.recipe = smaller.recipe
         _say_plan(run, smaller)
         if smaller.needs or smaller.owed:
@@ -149,12 +154,12 @@ async def _hold(run: Run, plan: Plan, limiter: Limiter, asked: Asked) -> None:
 
 
 async def _held(run: Run, plan: Plan, limiter: Limiter) -> Hold:
-    latest = run.deadline - sum(expect.stages(run.models, run.recipe))
+    latest = max(run.start, run.deadline - sum(expect.stages(run.models, run.recipe)))
     try:
         return await limiter.admit(
             plan.needs,
             priority=run.options.priority,
-            until=max(latest, run.start),
+            until=latest,
             lifetime=run.deadline - run.start + 1.0,
             owed=plan.owed,
         )
