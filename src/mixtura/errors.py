@@ -18,6 +18,7 @@ MixturaError
 │   ├── ModelGoneError      substitute  shut down or unknown; names the replacement and the nearest live ids
 │   ├── TimedOutError       drop        nothing, or not enough, within the time it had
 │   ├── TooLargeError       drop        413 or context_length_exceeded: can never fit as it is
+│   ├── UnloadableError     drop        a model file that cannot be loaded into this process
 │   ├── RejectedError       drop        400, 422: the request itself is wrong for this model
 │   └── UnauthorizedError   drop        401, 403: the key is wrong or not allowed
 └── NoAnswerError           a run ended without one usable draft; `.failures` says why for each call
@@ -265,6 +266,13 @@ class TooLargeError(ModelError):
     kind = "too_large"
 
 
+class UnloadableError(ModelError):
+    """A model file cannot be loaded into this process; asking again would not change that."""
+
+    exit_code = 3
+    kind = "unloadable"
+
+
 class RejectedError(ModelError):
     """The provider says that the request itself is wrong for this model."""
 
@@ -281,6 +289,7 @@ class UnauthorizedError(ModelError):
 _URGENCY: tuple[type[ModelError], ...] = (
     UnauthorizedError,
     ModelGoneError,
+    UnloadableError,
     TooLargeError,
     RejectedError,
     RateLimitedError,

@@ -21,6 +21,7 @@ from mixtura.errors import ConfigError
 from mixtura.limits.address import reason, shown
 from mixtura.limits.books import DAY, KEPT_DAYS, Booked, Books, DailyBudget, Spent
 from mixtura.loops import close_with_loop
+from mixtura.places import make_folders, state_folder
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -109,7 +110,7 @@ class SqliteBudget(Books):
 
     def _opened(self) -> sqlite3.Connection:
         """Return the file that lies there now: were one kept open, a new one beside it would be a second book."""
-        _make_folders(self._path.parent)
+        make_folders(self._path.parent)
         # SQLite would make the file readable for everybody; its helper files follow this one's permissions.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         return _connected(self._path)
@@ -220,19 +221,7 @@ class RedisBudget(Books):
 
 def budget_file(env: Mapping[str, str]) -> Path:
     """Return where a machine's budget is kept: in MIXTURA_HOME, else where the user's state belongs."""
-    if env.get("MIXTURA_HOME"):
-        return Path(env["MIXTURA_HOME"]) / "budget.db"
-    state = Path(env.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # the XDG rules: a relative one is to be ignored
-        state = (Path(env["HOME"]) if env.get("HOME") else Path.home()) / ".local" / "state"
-    return state / "mixtura" / "budget.db"
-
-
-def _make_folders(folder: Path) -> None:
-    """Make a folder and those above it that are missing, for their owner only."""
-    if not folder.exists():
-        _make_folders(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
+    return state_folder(env) / "budget.db"
 
 
 def _connected(path: Path) -> sqlite3.Connection:

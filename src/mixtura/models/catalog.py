@@ -25,10 +25,15 @@ PLANS: tuple[Plan, ...] = get_args(Plan)
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Where models are served and how its dialect of the OpenAI wire differs. See data/providers.toml."""
+    """Where models are served and how its dialect of the OpenAI wire differs. See data/providers.toml.
+
+    A provider that is `in_process` has no address: its models run here, and the module `mixtura.models.<name>.finding`
+    finds them.
+    """
 
     title: str
-    base_url: str
+    base_url: str = ""
+    in_process: bool = False
     base_url_env: str = ""
     base_url_suffix: str = ""
     key_env: str = ""

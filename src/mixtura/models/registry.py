@@ -6,10 +6,12 @@ registry is made with.
 
 import datetime as dt
 import hashlib
+import importlib
 import os
 import random
 import urllib.parse
 from collections.abc import Callable, Mapping
+from typing import Protocol, cast
 
 import msgspec
 
@@ -42,6 +44,23 @@ class Priced:
         if completion.wasted is not None:
             cost += self._price.cost(completion.wasted)
         return msgspec.structs.replace(completion, cost=cost)
+
+
+class Finding(Protocol):
+    """What the module `mixtura.models.<provider>.finding` of a provider in this process offers."""
+
+    def find(self, model: str, env: Mapping[str, str]) -> Served:
+        """Return the model and its card; wrappers are the registry's part.
+
+        Raises:
+            ConfigError: it cannot be used here; the text says what to do.
+        """
+
+    def card(self, model: str, env: Mapping[str, str]) -> ModelCard:
+        """Return what is known about the model; never fails."""
+
+    def names(self, env: Mapping[str, str]) -> list[str]:
+        """Return the models there are, by name."""
 
 
 class ModelRegistry:
@@ -100,6 +119,8 @@ class ModelRegistry:
         if card is None:
             row = self.catalog.get(provider, model)
             card = row.card if row is not None else ModelCard(id=model, provider=provider)
+            if provider in self.catalog.providers and self.catalog.provider(provider).in_process:
+                card = _finding(provider).card(model, self._env)
             self._cards[provider, model] = card
         return card
 
@@ -114,16 +135,20 @@ class ModelRegistry:
             ConfigError: as `find`.
             ModelError: the list could not be had.
         """
+        if self.catalog.provider(provider).in_process:
+            return [{"id": name} for name in _finding(provider).names(self._env)]
         return await list_models(self.endpoint(provider), self._failures(provider))
 
     def endpoint(self, provider: str) -> Endpoint:
         """Return where `provider` is reached and with which key.
 
         Raises:
-            ConfigError: the provider is unknown, or its base URL or key cannot be used.
+            ConfigError: the provider is unknown or in this process, or its base URL or key cannot be used.
             MissingKeyError: it needs a key and none is set.
         """
         row = self.catalog.provider(provider)
+        if row.in_process:
+            raise ConfigError(f"{provider!r} has no address: its models run in this process")
         url = _base_url(row, self._env)
         return Endpoint(
             provider=provider,
@@ -137,6 +162,8 @@ class ModelRegistry:
         return Failures(provider, self.catalog, self._today)
 
     def _compose(self, provider: str, model: str) -> Served:
+        if self.catalog.provider(provider).in_process:
+            return self._in_process(provider, model)
         row = self.catalog.get(provider, model)
         dialect = Dialect.of(self.catalog.provider(provider), row)
         chat: ChatModel
@@ -155,6 +182,14 @@ class ModelRegistry:
             chat = Priced(chat, card.price)
         return Served(chat, card, accounting)
 
+    def _in_process(self, provider: str, model: str) -> Served:
+        # No limits, and no second tries: what fails in this process fails again.
+        found = _finding(provider).find(model, self._env)
+        chat: ChatModel = ThinkingApart(found.chat)
+        if found.card.price is not None:
+            chat = Priced(chat, found.card.price)
+        return Served(chat, found.card)
+
     def _accounting(self, provider: str, model: str, whose: str, row: CatalogModel | None) -> Accounting:
         # Limits are an organisation's, and a key is all that is known of one. A hash tells keys apart and no more.
         group = f"{provider}/{hashlib.sha256(whose.encode()).hexdigest()[:16]}"
@@ -168,6 +203,10 @@ class ModelRegistry:
             plans=plans,
             redis=self._env.get("MIXTURA_REDIS_URL", "").strip(),
         )
+
+
+def _finding(provider: str) -> Finding:
+    return cast("Finding", importlib.import_module(f"mixtura.models.{provider}.finding"))
 
 
 def _plan(given: str | None, env: Mapping[str, str]) -> Plan | None:

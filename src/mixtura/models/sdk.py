@@ -11,8 +11,7 @@ import json
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Executor, Future
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -21,10 +20,9 @@ from mixtura.errors import ConfigError, ModelError, UnreachableError
 from mixtura.models.base import Emit
 from mixtura.models.failures import Failures
 from mixtura.models.streamed import StreamedReply
+from mixtura.models.threads import DaemonThreads
 from mixtura.models.wire import Dialect, WireError, WireReply, completion_from, reply_from, request_body
 
-_P = ParamSpec("_P")
-_Result = TypeVar("_Result")
 # What every `create` takes by name; anything else travels in `extra_body` unless its signature has it.
 _COMMON = frozenset(
     ("messages", "model", "stream", "temperature", "top_p", "max_tokens", "seed", "stop", "user", "tools")
@@ -155,28 +153,7 @@ async def _close(stream: object) -> None:
             return
 
 
-class _Threads(Executor):
-    """Runs each job in a daemon thread of its own.
-
-    The loop's default executor has too few threads on small machines for the drafts of one mixture, and its
-    threads keep the process from ending until the last call, which nobody may be waiting for any more, is over.
-    """
-
-    def submit(self, fn: Callable[_P, _Result], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_Result]:
-        outcome: Future[_Result] = Future()
-
-        def run() -> None:
-            try:
-                outcome.set_result(fn(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001  # carried to the task that waits, which raises it
-                outcome.set_exception(error)
-
-        outcome.set_running_or_notify_cancel()
-        threading.Thread(target=run, name="mixtura-sdk", daemon=True).start()
-        return outcome
-
-
-_THREADS = _Threads()
+_THREADS = DaemonThreads("mixtura-sdk")
 
 
 async def _stream_in_thread(create: Callable[[], Any], take: Callable[[object], None]) -> None:

@@ -91,7 +91,11 @@ _ENCODER = msgspec.json.Encoder()
 
 def encode_request(request: ChatRequest, dialect: Dialect, *, stream: bool) -> bytes:
     """Return the JSON of a request. Text that no UTF-8 can hold (lone surrogates) becomes U+FFFD."""
-    body = request_body(request, dialect, stream=stream)
+    return encode_body(request_body(request, dialect, stream=stream))
+
+
+def encode_body(body: JsonObject) -> bytes:
+    """Return the JSON of a request's body, as `encode_request` does."""
     try:
         return _ENCODER.encode(body)
     except UnicodeEncodeError:

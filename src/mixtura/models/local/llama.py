@@ -1,0 +1,268 @@
+"""llama.cpp in this process: one server object a file, shared by everybody who found that file.
+
+What must hold, whoever calls from wherever:
+
+- A server is taken down only when no call is inside it: llama.cpp ends the process otherwise.
+- At the end of the interpreter calls are stopped, waited for and the server taken down, while threads can still run.
+- A forked process has the memory of a server and none of its threads: it forgets the server, and loads it anew.
+"""
+
+import asyncio
+import ctypes
+import importlib
+import os
+import subprocess
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from mixtura.chat import Message
+from mixtura.models.local import trial
+from mixtura.models.local.door import Door
+from mixtura.models.local.header import Header
+from mixtura.models.local.line import Line
+from mixtura.models.local.settings import Settings
+from mixtura.models.threads import DaemonThreads
+
+THREADS = DaemonThreads("mixtura-local")
+# How long the end of the interpreter waits for calls that were told to stop: they do between two batches.
+_LAST_SECONDS = 60.0
+
+
+class LoadError(Exception):
+    """The file could not be loaded; the text says why, as the end of a sentence about it."""
+
+
+class _Engine:
+    """The server object and who is inside it; apart from `Llama`, so that it outlives it until it is taken down."""
+
+    def __init__(self, header: Header, settings: Settings, package: Callable[[], ModuleType], *, tried: bool) -> None:
+        self.closing = False
+        self._header = header
+        self._settings = settings
+        self._package = package
+        self._tried = tried
+        self._server: Any = None
+        self._door: Door | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._failed: LoadError | None = None
+        self._inside = 0
+        # Guards loading, taking down and `_inside`; held while a file is loaded, never while one is asked.
+        self._changed = threading.Condition()
+
+    def enter(self) -> tuple[Any, Door]:
+        """Return the server, loaded if need be, and count the caller as inside until `leave`.
+
+        Raises:
+            LoadError: it cannot be loaded.
+        """
+        with self._changed:
+            if self.closing:
+                raise LoadError("this process is about to end")
+            if self._server is None:
+                self._load()
+            self._inside += 1
+            assert self._door is not None
+            return self._server, self._door
+
+    def leave(self) -> None:
+        """Count a caller out."""
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+    def _load(self) -> None:
+        if self._failed is not None:
+            raise LoadError(*self._failed.args)
+        header, settings = self._header, self._settings
+        door = Door()
+        told = {
+            "path": header.path,
+            "threads": settings.threads,
+            "slots": settings.slots,
+            "context": settings.context,
+            "host": door.host,
+            "key": door.key,
+        }
+        try:
+            if not self._tried:
+                problem = trial.attempt(told, self._begun)
+                self._child = None
+                if self.closing:
+                    raise LoadError("this process is about to end")
+                if problem:
+                    self._failed = LoadError(problem)
+                    raise self._failed
+                self._tried = True
+                door.forget()
+            package = self._package()
+            self._server = package.Server(trial.parameters(package, told))
+        except RuntimeError:
+            raise LoadError(
+                f"llama.cpp could not load it; is there memory for {settings.memory / 1e9:.1f} GB?"
+            ) from None
+        finally:
+            if self._server is None:
+                door.close()
+        door.opened(self._server.listening_address)
+        self._door = door
+
+    def _begun(self, child: "subprocess.Popen[bytes]") -> None:
+        self._child = child
+        if self.closing:
+            child.kill()
+
+    def close(self) -> None:
+        """Stop every call and take the server down; it cannot be entered again."""
+        self.closing = True
+        if (child := self._child) is not None:
+            child.kill()
+        with self._changed:
+            left = self._changed.wait_for(lambda: not self._inside, _LAST_SECONDS)
+            server, self._server = self._server, None
+            door, self._door = self._door, None
+            if not left and server is not None:
+                _keep_for_ever(server)
+            del server
+            if door is not None:
+                door.close()
+
+    def forget(self) -> None:
+        """Let go of a server whose threads a fork has left behind; it is never taken down here."""
+        server, self._server = self._server, None
+        if server is not None:
+            _keep_for_ever(server)
+        self._door = self._child = None
+        self._inside = 0
+        self._changed = threading.Condition()
+
+
+class Llama:
+    """One model file, loaded when it is first asked and freed when nobody holds this object any more.
+
+    Get one from `shared`. `header` and `settings` say what it is and how it is run.
+    """
+
+    def __init__(self, header: Header, settings: Settings, package: Callable[[], ModuleType], *, tried: bool) -> None:
+        self.header = header
+        self.settings = settings
+        self.line = Line(settings.slots)
+        self._engine = _Engine(header, settings, package, tried=tried)
+        weakref.finalize(self, self._engine.close)
+
+    @property
+    def closing(self) -> bool:
+        """Whether calls have to end because the process does."""
+        return self._engine.closing
+
+    def generate(self, body: bytes, take: Callable[[bytes], bool]) -> None:
+        """Run one streamed chat completion to its end; it blocks, so call it in a thread that holds a slot of `line`.
+
+        Args:
+            body: the request as JSON, with `"stream": true`.
+            take: gets each chunk (or the error in place of one) as JSON; True stops the generation.
+
+        Raises:
+            LoadError: the file cannot be loaded.
+            ValueError: the request is refused; RuntimeError: the server failed.
+        """
+        server, _ = self._engine.enter()
+        try:
+            server.handle_chat_completions(body, take)
+        finally:
+            del server
+            self._engine.leave()
+
+    async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Return the ids of the tokens of `text`; `special` reads the names of control tokens as those tokens.
+
+        Raises:
+            LoadError: the file cannot be loaded.
+            DoorError: llama.cpp refused.
+        """
+        found = await self._ask("/tokenize", {"content": text, "add_special": False, "parse_special": special})
+        return [int(token) for token in found["tokens"]]
+
+    async def apply_template(self, messages: Sequence[Message]) -> str:
+        """Return the prompt that the file's chat template makes of `messages`.
+
+        Raises:
+            LoadError: the file cannot be loaded.
+            DoorError: the template refuses the messages.
+        """
+        found = await self._ask("/apply-template", {"messages": msgspec.to_builtins(messages)})
+        return str(found["prompt"])
+
+    async def slots(self) -> list[dict[str, Any]]:
+        """Return what llama.cpp says of each slot; `is_processing` tells whether a call is in it."""
+        return list(await self._ask("/slots", None))
+
+    async def _ask(self, path: str, body: dict[str, Any] | None) -> Any:
+        def ask() -> Any:
+            _, door = self._engine.enter()
+            try:
+                return door.ask(path, body)
+            finally:
+                self._engine.leave()
+
+        return await asyncio.get_running_loop().run_in_executor(THREADS, ask)
+
+    def forget(self) -> None:
+        """Begin anew in a forked process."""
+        self._engine.forget()
+        self.line = Line(self.settings.slots)
+
+
+class _Shelf:
+    """The files that are in use in this process, by path, state and settings."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._llamas: weakref.WeakValueDictionary[tuple[object, ...], Llama] = weakref.WeakValueDictionary()
+
+    def get(self, header: Header, settings: Settings, package: Callable[[], ModuleType], *, trusted: bool) -> Llama:
+        key = (header.path, header.stamp, settings.threads, settings.slots, settings.context)
+        with self._lock:
+            found = self._llamas.get(key)
+            if found is None:
+                found = self._llamas[key] = Llama(header, settings, package, tried=trusted)
+            return found
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        for llama in list(self._llamas.values()):
+            llama.forget()
+
+
+_SHELF = _Shelf()
+shared = _SHELF.get
+"""Return the `Llama` of a file and its settings: the one in use, if there is one. A file that is not `trusted` is
+loaded in another process first (see `trial.py`)."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_SHELF.after_fork)
+
+
+def load_package(env: Mapping[str, str]) -> ModuleType:
+    """Import the package of the extra; `env` is where the user may have set how its threads wait.
+
+    The threads of OpenMP wait for each other by spinning, unless told otherwise before the library is loaded. On a
+    machine whose cores are busy that made two threads ten times slower than one (`python -m bench.local`).
+    """
+    spins = "OMP_WAIT_POLICY" not in env and "GOMP_SPINCOUNT" not in env
+    if spins:
+        os.putenv("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        return importlib.import_module("xllamacpp")
+    finally:
+        if spins:
+            os.unsetenv("OMP_WAIT_POLICY")
+
+
+def _keep_for_ever(server: object) -> None:
+    """Hold one more reference than anybody will ever give back, so that the object is never taken down."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))

@@ -1,0 +1,95 @@
+"""What this machine can run: its processor, cores and memory, as far as the system tells."""
+
+import importlib.util
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+import msgspec
+
+INSTALL = "pip install 'mixtura[local]'"
+# What the package's code for x86-64 was built with: a processor without them would end the process.
+_NEEDED = ("avx2", "fma", "f16c")
+_UNTOLD = 8 * 1024**3
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine: `cores` this process may use, `memory` bytes in all, `free` bytes that may be taken now.
+
+    `flags` are the processor's abilities as Linux names them, None where the system does not tell; `musl` says whether
+    the C library is musl, for which no package of llama.cpp is built.
+    """
+
+    cores: int
+    memory: int
+    free: int
+    flags: frozenset[str] | None = None
+    musl: bool = False
+    arch: str = ""
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """Return this machine as it is now."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        memory, free = _memory()
+        flags = _flags(_read("/proc/cpuinfo"))
+        return cls(
+            cores=cores,
+            memory=memory,
+            free=free,
+            flags=flags,
+            musl=sys.platform == "linux" and not platform.libc_ver()[0] and bool(list(Path("/lib").glob("ld-musl-*"))),
+            arch=platform.machine().lower(),
+        )
+
+    def unfit(self) -> str:
+        """Return why the extra's package cannot run here, "" when it can as far as can be seen."""
+        if self.musl:
+            return "this system's C library is musl, and the package is built for glibc; use a glibc image of Python"
+        if self.arch in ("x86_64", "amd64") and self.flags is not None:
+            missing = [name.upper() for name in _NEEDED if name not in self.flags]
+            if missing:
+                return (
+                    f"this processor has no {', '.join(missing)}, which the package was built with; "
+                    "run the model in Ollama or a llama.cpp server instead"
+                )
+        return ""
+
+
+def installed() -> bool:
+    """Say whether the package that the extra brings is there; it is not imported."""
+    return importlib.util.find_spec("xllamacpp") is not None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _flags(cpuinfo: str) -> frozenset[str] | None:
+    found = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
+    return None if found is None else frozenset(found[1].split())
+
+
+def _memory() -> tuple[int, int]:
+    """Return bytes of memory in all and free, the smaller of the machine's and of the container's."""
+    found = re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    told = {name: int(size) * 1024 for name, size in found}
+    memory = told.get("MemTotal") or _physical()
+    free = told.get("MemAvailable", memory // 2)
+    most, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
+    if most.isdecimal():
+        memory = min(memory, int(most))
+        free = min(free, max(0, int(most) - int(used or 0)))
+    return memory, free
+
+
+def _physical() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return _UNTOLD

@@ -1,0 +1,214 @@
+"""`LocalModel`: a model file of this process as a `ChatModel`."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from mixtura.chat import ChatRequest, Completion, Delta, Timing
+from mixtura.errors import (
+    BrokenReplyError,
+    ModelError,
+    RejectedError,
+    TimedOutError,
+    TooLargeError,
+    UnloadableError,
+)
+from mixtura.models.base import Emit
+from mixtura.models.local.llama import THREADS, Llama, LoadError
+from mixtura.models.local.request import body_of
+from mixtura.models.streamed import StreamedReply
+from mixtura.models.wire import WireError, decode_reply
+
+
+class _Timings(msgspec.Struct):
+    """What llama.cpp measured of one call, in milliseconds and tokens."""
+
+    prompt_ms: float = 0.0
+    predicted_ms: float = 0.0
+
+
+class _Last(msgspec.Struct):
+    """The chunk of a stream that carries timings, or a problem in place of one."""
+
+    timings: _Timings | None = None
+
+
+class _Problem(msgspec.Struct):
+    """An error as llama.cpp words it; tokens where a prompt was too long."""
+
+    message: str = ""
+    type: str = ""
+    code: int | str | None = None
+    n_prompt_tokens: int | None = None
+    n_ctx: int | None = None
+
+
+class LocalModel:
+    """A model file as a `ChatModel`. One attempt; calls above the number of slots wait in line.
+
+    Args:
+        llama: the file, shared by all models made of it.
+        name: how the model is called in errors and completions.
+        provider: likewise.
+    """
+
+    def __init__(self, llama: Llama, name: str, provider: str = "local") -> None:
+        self.llama = llama
+        self.name = name
+        self.provider = provider
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        """Answer `request`. See `ChatModel.chat`.
+
+        A caller that is cancelled stops the generation between two tokens; so does the deadline.
+
+        Raises:
+            UnloadableError: the file cannot be loaded.
+            TooLargeError: the prompt does not fit the context of a slot.
+            RejectedError: llama.cpp or the chat template refuses the request.
+            TimedOutError: the deadline passed.
+            BrokenReplyError: the generation broke off.
+        """
+        begun = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self.llama.line.enter()
+                return await self._answer(request, emit, begun)
+        except TimeoutError:
+            raise TimedOutError(self.provider, self.name, "the deadline passed before the answer was whole") from None
+
+    async def _answer(self, request: ChatRequest, emit: Emit | None, begun: float) -> Completion:
+        """Answer in a thread, which gives the slot back whatever becomes of the caller."""
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[Delta | None] = asyncio.Queue()
+
+        def post(delta: Delta) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, delta)
+
+        line = self.llama.line
+        call = _Call(self, request, None if emit is None else post, loop.time, begun)
+
+        def work() -> Completion:
+            try:
+                return call.run()
+            finally:
+                line.leave()
+
+        try:
+            working = loop.run_in_executor(THREADS, work)
+        except RuntimeError:
+            line.leave()
+            raise UnloadableError(self.provider, self.name, "no thread could be started for the call") from None
+        try:
+            if emit is not None:
+                # Runs after every piece: the thread's result comes to the loop by the same queue of callbacks.
+                working.add_done_callback(lambda _: pieces.put_nowait(None))
+                while (delta := await pieces.get()) is not None:
+                    emit(delta)
+            return await working
+        finally:
+            call.stopped.set()
+
+
+class _Call:
+    """One call in its thread."""
+
+    def __init__(
+        self,
+        model: LocalModel,
+        request: ChatRequest,
+        post: Callable[[Delta], None] | None,
+        clock: Callable[[], float],
+        begun: float,
+    ) -> None:
+        self.stopped = threading.Event()
+        self._model = model
+        self._request = request
+        self._post = post
+        self._clock = clock
+        self._begun = begun
+        self._gathered = StreamedReply(request)
+        self._first: float | None = None
+        self._times = _Timings()
+        self._problem: WireError | None = None
+
+    def run(self) -> Completion:
+        """Return the whole reply; it blocks."""
+        queued = self._clock() - self._begun
+        provider, name = self._model.provider, self._model.name
+        try:
+            self._model.llama.generate(body_of(self._request), self._take)
+            if self._problem is not None:
+                raise self._problem
+            if self.stopped.is_set() or self._model.llama.closing:
+                raise WireError("the call was stopped")
+            timing = Timing(
+                total=self._clock() - self._begun,
+                queue=queued,
+                first_token=self._first if self._post is not None else None,
+            )
+            completion = self._gathered.completion(timing)
+        except LoadError as error:
+            raise UnloadableError(provider, name, str(error)) from None
+        except WireError as problem:
+            raise self._meaning(problem) from None
+        except ValueError as error:
+            raise RejectedError(provider, name, _plain(str(error))) from None
+        except RuntimeError as error:
+            raise BrokenReplyError(provider, name, f"llama.cpp failed: {_plain(str(error))}") from None
+        usage = msgspec.structs.replace(
+            completion.usage,
+            queue_time=queued,
+            prompt_time=self._times.prompt_ms / 1000,
+            completion_time=self._times.predicted_ms / 1000,
+        )
+        return msgspec.structs.replace(completion, usage=usage, timing=timing, seed=self._request.seed)
+
+    def _take(self, chunk: bytes) -> bool:
+        """Take one chunk; True stops the generation."""
+        if self.stopped.is_set() or self._model.llama.closing:
+            return True
+        try:
+            reply = decode_reply(chunk)
+            reply.model = reply.system_fingerprint = None
+            if reply.usage is not None and b'"timings"' in chunk:
+                self._times = msgspec.json.decode(chunk, type=_Last).timings or self._times
+            delta = self._gathered.add(reply)
+        except (WireError, msgspec.DecodeError) as problem:
+            self._problem = problem if isinstance(problem, WireError) else WireError(str(problem))
+            return True
+        if delta is not None:
+            if self._first is None:
+                self._first = self._clock() - self._begun
+            if self._post is not None:
+                try:
+                    self._post(delta)
+                except RuntimeError:
+                    return True  # the loop is closed: nobody waits any more
+        return False
+
+    def _meaning(self, problem: WireError) -> ModelError:
+        provider, name = self._model.provider, self._model.name
+        try:
+            said = msgspec.convert(problem.reported, _Problem, strict=False)
+        except msgspec.ValidationError:
+            return BrokenReplyError(provider, name, str(problem))
+        if said.type == "exceed_context_size_error":
+            text = (
+                f"the prompt has {said.n_prompt_tokens} tokens and a slot holds {said.n_ctx}: shorten it, or give the "
+                "file more context (MIXTURA_LOCAL_CONTEXT)"
+            )
+            return TooLargeError(provider, name, text, status=400, code=said.type)
+        if said.code in (400, 422) or said.type == "invalid_request_error":
+            return RejectedError(provider, name, _plain(said.message), status=400, code=said.type)
+        return BrokenReplyError(provider, name, f"llama.cpp failed: {_plain(said.message)}", code=said.type)
+
+
+def _plain(text: str) -> str:
+    """Return llama.cpp's words on one line and short."""
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else line[:299] + "…"

@@ -1,0 +1,93 @@
+"""Names for model files, kept in `models.toml` of the state folder: written by `mixtura models add`, read by all.
+
+[models.tiny]
+path = "/home/me/models/tiny-Q4_K_M.gguf"
+slots = 8
+"""
+
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import tomli_w
+
+from mixtura.errors import ConfigError
+from mixtura.models.local.settings import Wish
+from mixtura.places import make_folders, state_folder
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One named file, and how it is to be run. `tried` is the state of the file in which it was loaded once."""
+
+    path: str
+    threads: int | None = None
+    slots: int | None = None
+    context: int | None = None
+    tried: str = ""
+
+    @property
+    def wish(self) -> Wish:
+        """What the entry asks for."""
+        return Wish(threads=self.threads, slots=self.slots, context=self.context)
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    models: dict[str, Entry] = {}
+
+
+def names_file(env: Mapping[str, str]) -> Path:
+    """Return where the names are kept."""
+    return state_folder(env) / "models.toml"
+
+
+def read_names(env: Mapping[str, str]) -> dict[str, Entry]:
+    """Return the named files; none where nothing was added yet.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not what it should be.
+    """
+    path = names_file(env)
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File).models
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}; mend it, or delete it and add the models again") from None
+
+
+def write_names(env: Mapping[str, str], entries: Mapping[str, Entry]) -> None:
+    """Replace the named files by `entries`, all or nothing.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    path = names_file(env)
+    text = tomli_w.dumps({"models": {name: msgspec.to_builtins(entry) for name, entry in sorted(entries.items())}})
+    try:
+        make_folders(path.parent)
+        handle, written = tempfile.mkstemp(dir=path.parent, prefix=".models-")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(written).replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def check_name(name: str) -> str:
+    """Return `name` if a file may be called so.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    if not _NAME.fullmatch(name) or name.lower().endswith(".gguf"):
+        raise ConfigError(
+            f"{name!r} is no name for a model: up to 64 letters, digits, dots, hyphens and underscores, "
+            "beginning with a letter or digit and not ending in .gguf"
+        )
+    return name

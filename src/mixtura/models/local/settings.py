@@ -1,0 +1,94 @@
+"""How a model file is run: threads, slots and context, asked for or chosen by what was measured.
+
+The defaults come from `python -m bench.local` on 2 cores. A small model is faster on one thread, since handing its
+work to a second takes longer than the work. A larger one gains from all cores. Four slots hold the drafts of most
+mixtures, and a slot that is not used costs its caches only.
+"""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from mixtura.errors import ConfigError
+from mixtura.models.local.header import Header
+from mixtura.models.local.machine import Machine
+
+SLOTS = 4
+CONTEXT = 4096
+_SMALLEST_CONTEXT = 512
+# Files smaller than this are run by one thread (bytes).
+_SMALL = 32_000_000
+# What llama.cpp takes besides weights and caches, roughly (bytes).
+_WORK = 128_000_000
+_BOUNDS = {"threads": (1, 512), "slots": (1, 64), "context": (64, 1 << 24)}
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What somebody asks for; None leaves it to the default.
+
+    `threads` work at one file, `slots` are the calls it answers at the same time, `context` is tokens a slot.
+    """
+
+    threads: int | None = None
+    slots: int | None = None
+    context: int | None = None
+
+    def over(self, other: "Wish") -> "Wish":
+        """Return this, and what `other` asks for where this asks for nothing."""
+        mine = msgspec.structs.asdict(self)
+        return Wish(**{name: getattr(other, name) if value is None else value for name, value in mine.items()})
+
+    @classmethod
+    def of(cls, env: Mapping[str, str]) -> "Wish":
+        """Read MIXTURA_LOCAL_THREADS, MIXTURA_LOCAL_SLOTS and MIXTURA_LOCAL_CONTEXT.
+
+        Raises:
+            ConfigError: one is no whole number.
+        """
+        found: dict[str, int] = {}
+        for name in _BOUNDS:
+            variable = f"MIXTURA_LOCAL_{name.upper()}"
+            said = env.get(variable, "").strip()
+            if said and not re.fullmatch(r"\d{1,9}", said):
+                raise ConfigError(f"{variable}: expected a whole number, got {said!r}")
+            if said:
+                found[name] = int(said)
+        return cls(**found)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How one file is run; see `Wish`. `memory` is an estimate of the bytes that it takes, weights included."""
+
+    threads: int
+    slots: int
+    context: int
+    memory: int
+
+
+def choose(header: Header, wish: Wish, machine: Machine) -> Settings:
+    """Return how a file is run on `machine`.
+
+    Raises:
+        ConfigError: the wish is out of bounds, or the file does not fit into memory.
+    """
+    for name, (least, most) in _BOUNDS.items():
+        value = getattr(wish, name)
+        if value is not None and not least <= value <= most:
+            raise ConfigError(f"local model, {name}: expected {least} to {most}, got {value}")
+    slots = wish.slots or SLOTS
+    threads = wish.threads or (1 if header.size < _SMALL else machine.cores)
+    most = header.context or CONTEXT
+    context = min(most, wish.context or CONTEXT)
+    if wish.context is None:
+        # Half of what is free stays free; a context below the smallest is of no use to a mixture.
+        room = max(0, machine.free // 2 - _WORK - header.size)
+        fits = room // (slots * header.kv_bytes) if header.kv_bytes else context
+        context = max(min(context, _SMALLEST_CONTEXT), min(context, fits // 256 * 256))
+    memory = header.size + slots * context * header.kv_bytes + _WORK
+    if memory > machine.memory:
+        raise ConfigError(
+            f"{header.path} would take about {memory / 1e9:.1f} GB ({header.size / 1e9:.1f} GB of it weights) and this "
+            f"machine has {machine.memory / 1e9:.1f}: take a smaller model or quantisation, fewer slots or less context"
+        )
+    return Settings(threads=threads, slots=slots, context=context, memory=memory)
