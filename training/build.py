@@ -1,0 +1,151 @@
+"""The steps of a build: train each member, draft, teach the aggregator, export. What a folder already has is kept."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from training.drafts import lessons, written
+from training.export import Kept, export
+from training.learn import Learner, Progress, Text
+from training.model import Shape, ToyModel
+from training.plan import Member, Plan, Teaching
+from training.problems import lesson
+from training.vocabulary import vocabulary
+
+_PART = 5_000  # problems whose drafts are sampled and kept together
+Say = Callable[[str], None]
+
+
+class Build(NamedTuple):
+    """A plan and the folder it is built in."""
+
+    plan: Plan
+    folder: Path
+
+    def weights(self, name: str) -> Path:
+        """Where a trained model is kept."""
+        return self.folder / f"{name}.pt"
+
+    def load(self, name: str) -> ToyModel:
+        """Return a trained model."""
+        kept = torch.load(self.weights(name), weights_only=True)
+        model = ToyModel(Shape(**kept["shape"]))
+        model.load_state_dict(kept["weights"])
+        return model.eval()
+
+
+def train(build: Build, member: Member) -> None:
+    """Train one member on its own problems."""
+    if build.weights(member.name).is_file():
+        return
+    words = vocabulary()
+    problems = [lesson(member.seed + place, member.mix) for place in range(member.problems)]
+    texts = [Text(words.prompt(problem.question), words.target(problem)) for problem in problems]
+    torch.manual_seed(member.seed)
+    model = ToyModel(dataclasses.replace(member.shape, vocabulary=len(words)))
+    progress = Learner(model).train(texts, size=build.plan.size, seed=member.seed, note=_note(member.name))
+    _keep(build, member.name, model, progress, len(texts))
+
+
+def draft(build: Build, member: Member) -> None:
+    """Let one proposer draft all problems that the aggregator is taught with."""
+    teaching, words, model = build.plan.aggregator, vocabulary(), build.load(member.name)
+    for start in range(0, teaching.problems, _PART):
+        path = _drafts(build, member, start)
+        if path.is_file():
+            continue
+        problems = [lesson(teaching.seed + place) for place in range(start, min(start + _PART, teaching.problems))]
+        texts = written(model, words, problems, temperature=teaching.temperature, seed=member.seed + start)
+        path.write_text(json.dumps(texts), "utf-8")
+        _say(f"{member.name}: drafts of {start + len(texts):,} problems")
+
+
+def teach(build: Build) -> None:
+    """Train the aggregator on the proposers' drafts."""
+    teaching = build.plan.aggregator
+    if build.weights(teaching.name).is_file():
+        return
+    words = vocabulary()
+    problems = [lesson(teaching.seed + place) for place in range(teaching.problems)]
+    drafts: list[list[str]] = []
+    for member in build.plan.proposers:
+        parts = [_drafts(build, member, start) for start in range(0, teaching.problems, _PART)]
+        drafts.append([text for part in parts for text in json.loads(part.read_text("utf-8"))])
+    texts = lessons(words, problems, drafts, seed=teaching.seed)
+    model = build.load(teaching.base).train()
+    torch.manual_seed(teaching.seed)
+    learner = Learner(model, rate=0.5)
+    progress = learner.train(texts, size=2 * build.plan.size, seed=teaching.seed, note=_note(teaching.name))
+    _keep(build, teaching.name, model, progress, len(texts))
+
+
+def write_files(build: Build, folder: Path) -> list[Path]:
+    """Write every model of the plan as a GGUF file into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plan, paths = build.plan, []
+    every: Sequence[Member | Teaching] = (*plan.proposers, plan.aggregator, plan.single)
+    for member in every:
+        path = folder / f"{member.name}.gguf"
+        kept: Kept = member.kept
+        export(build.load(member.name), vocabulary(), path, title=member.title, kept=kept)
+        paths.append(path)
+    return paths
+
+
+def run(build: Build, jobs: int) -> None:
+    """Do all steps, those that can be done at the same time in `jobs` processes of one thread each."""
+    build.folder.mkdir(parents=True, exist_ok=True)
+    plan = build.plan
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        proposers = [pool.submit(train, build, member) for member in plan.proposers]
+        single = pool.submit(train, build, plan.single)
+        for future in proposers:
+            future.result()
+        for future in [pool.submit(draft, build, member) for member in plan.proposers]:
+            future.result()
+        pool.submit(teach, build).result()
+        single.result()
+
+
+def report(build: Build, name: str) -> dict[str, Any]:
+    """Return what training a model took: problems, tokens, operations, seconds, the loss at the end."""
+    found: dict[str, Any] = json.loads((build.folder / f"{name}.json").read_text("utf-8"))
+    return found
+
+
+def _keep(build: Build, name: str, model: ToyModel, progress: Progress, problems: int) -> None:
+    took = {**progress._asdict(), "problems": problems, "weights": model.shape.weights, "active": model.shape.active}
+    (build.folder / f"{name}.json").write_text(json.dumps(took, indent=1) + "\n", "utf-8")
+    kept = {"shape": dataclasses.asdict(model.shape), "weights": model.state_dict()}
+    # Written whole or not at all: a build that is stopped goes on where it was.
+    draft_path = build.weights(name).with_suffix(".part")
+    torch.save(kept, draft_path)
+    draft_path.replace(build.weights(name))
+    _say(f"{name}: {progress.tokens:,} tokens in {progress.seconds:.0f} s, loss {progress.loss:.4f}")
+
+
+def _drafts(build: Build, member: Member, start: int) -> Path:
+    return build.folder / f"drafts-{member.name}-{start}.json"
+
+
+def _note(name: str) -> Callable[[Progress], None]:
+    said = time.monotonic()
+
+    def note(progress: Progress) -> None:
+        nonlocal said
+        if time.monotonic() - said > 30:
+            said = time.monotonic()
+            _say(f"{name}: {progress.share:.0%}, {progress.tokens / progress.seconds:,.0f} tokens a second, loss {progress.loss:.4f}")
+
+    return note
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

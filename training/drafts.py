@@ -1,0 +1,39 @@
+"""What an aggregator is trained on: questions with drafts that the proposers really wrote."""
+
+import random
+from collections.abc import Sequence
+
+from training.learn import Text
+from training.model import ToyModel
+from training.problems import Problem
+from training.sample import sample
+from training.vocabulary import Vocabulary
+
+_ALONE = 0.15  # share of questions without drafts, so that the aggregator can answer alone as well
+
+
+def written(
+    model: ToyModel, vocabulary: Vocabulary, problems: Sequence[Problem], *, temperature: float, seed: int
+) -> list[str]:
+    """Return what `model` drafts for each problem."""
+    prompts = [vocabulary.prompt(problem.question) for problem in problems]
+    return [vocabulary.decode(tokens) for tokens in sample(model, prompts, temperature=temperature, seed=seed)]
+
+
+def lessons(
+    vocabulary: Vocabulary, problems: Sequence[Problem], drafts: Sequence[Sequence[str]], *, seed: int
+) -> list[Text]:
+    """Return one lesson a problem: its question, its drafts in random order, its solution.
+
+    Args:
+        vocabulary: turns text into tokens.
+        problems: what was asked.
+        drafts: for each proposer, its draft of each problem.
+        seed: of the order and of which questions get no drafts.
+    """
+    rng = random.Random(seed)
+    found = []
+    for problem, theirs in zip(problems, zip(*drafts, strict=True), strict=True):
+        shown = rng.sample(theirs, len(theirs)) if rng.random() >= _ALONE else []
+        found.append(Text(vocabulary.prompt(problem.question, shown), vocabulary.target(problem)))
+    return found

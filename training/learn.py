@@ -1,0 +1,128 @@
+"""Training: batches of equal length, Muon for matrices and AdamW for the rest, a rate that falls to nothing."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.model import ToyModel
+from training.vocabulary import PAD
+
+_LENGTHS = 16  # batches are padded to a multiple of this many tokens
+_BALANCE = 0.01  # weight of the experts' unevenness in the loss
+
+
+class Text(NamedTuple):
+    """A prompt and what is to be written behind it, as tokens."""
+
+    prompt: Sequence[int]
+    target: Sequence[int]
+
+
+class Progress(NamedTuple):
+    """Where a training stands: tokens and forward-and-backward operations so far, the loss of late, seconds."""
+
+    share: float
+    tokens: int
+    operations: float
+    loss: float
+    seconds: float
+
+
+def batches(texts: Sequence[Text], size: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give the texts in random order as batches of about `size` tokens: tokens, and those of them to be learned.
+
+    Texts of like length stand together, so that little is padding. What is not to be learned is -100.
+    """
+    order = sorted(range(len(texts)), key=lambda place: (len(texts[place][0]) + len(texts[place][1]), rng.random()))
+    groups: list[list[int]] = []
+    at = 0
+    while at < len(order):
+        # The longest text of the group decides; lengths differ little from one to the next.
+        longest = _padded(texts[order[min(at + size // 64, len(order) - 1)]])
+        count = max(1, size // longest)
+        groups.append(order[at : at + count])
+        at += count
+    rng.shuffle(groups)
+    for group in groups:
+        longest = max(_padded(texts[place]) for place in group)
+        tokens = torch.full((len(group), longest), PAD)
+        wanted = torch.full((len(group), longest), -100)
+        for row, place in enumerate(group):
+            prompt, target = texts[place]
+            whole = torch.tensor([*prompt, *target])
+            tokens[row, : len(whole)] = whole
+            # The token at i is to tell the one at i + 1.
+            wanted[row, len(prompt) - 1 : len(whole) - 1] = whole[len(prompt) :]
+        yield tokens, wanted
+
+
+def _padded(text: Text) -> int:
+    return math.ceil((len(text[0]) + len(text[1])) / _LENGTHS) * _LENGTHS
+
+
+class Learner:
+    """A model being trained. `rate` scales both optimisers' learning rates."""
+
+    def __init__(self, model: ToyModel, *, rate: float = 1.0) -> None:
+        self.model = model
+        matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embedding" not in name]
+        experts = [weight for weight in model.parameters() if weight.ndim == 3]
+        taken = {id(weight) for weight in matrices}
+        others = [weight for weight in model.parameters() if id(weight) not in taken and weight.ndim < 3]
+        self._optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(matrices, lr=0.015 * rate, momentum=0.95, weight_decay=0.01),
+            torch.optim.AdamW(others, lr=0.003 * rate, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        if experts:
+            self._optimisers.append(torch.optim.AdamW(experts, lr=0.003 * rate, betas=(0.9, 0.98), weight_decay=0.01))
+        self._rates = [group["lr"] for optimiser in self._optimisers for group in optimiser.param_groups]
+
+    def train(
+        self, texts: Sequence[Text], *, size: int, seed: int, note: Callable[[Progress], None] | None = None
+    ) -> Progress:
+        """Go once through `texts` in batches of `size` tokens. Returns what it took."""
+        begun = time.perf_counter()
+        total = sum(len(text[0]) + len(text[1]) for text in texts)
+        seen, operations, late, steps = 0, 0.0, math.nan, 0
+        progress = Progress(0.0, 0, 0.0, math.nan, 0.0)
+        for tokens, wanted in batches(texts, size, random.Random(seed)):
+            self._set_rate(seen / total)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss, unevenness = _loss(self.model, tokens, wanted)
+            (loss + _BALANCE * unevenness).backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            for optimiser in self._optimisers:
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+            count = int((tokens != PAD).sum())
+            seen += count
+            operations += 3 * count * self.model.shape.operations(tokens.shape[1])
+            value = float(loss.detach())
+            late = value if math.isnan(late) else 0.98 * late + 0.02 * value
+            steps += 1
+            progress = Progress(seen / total, seen, operations, late, time.perf_counter() - begun)
+            if note is not None and steps % 100 == 0:
+                note(progress)
+        return progress
+
+    def _set_rate(self, share: float) -> None:
+        """Rise over the first 2 %, then fall in a straight line to nothing."""
+        factor = min(1.0, share / 0.02 + 0.01) * (1.0 - share)
+        rates = iter(self._rates)
+        for optimiser in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = next(rates) * factor
+
+
+def _loss(model: ToyModel, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    hidden, unevenness = model.hidden(tokens)
+    kept = wanted.flatten() >= 0
+    # Only what is to be learned goes through the output layer.
+    logits = F.linear(hidden.flatten(0, 1)[kept], model.embedding.weight)
+    return F.cross_entropy(logits.float(), wanted.flatten()[kept]), unevenness

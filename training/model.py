@@ -1,0 +1,221 @@
+"""The toy models in PyTorch: the architecture that llama.cpp calls `qwen3` (dense) or `qwen3moe` (mixture of experts).
+
+RMSNorm before attention and feed-forward, rotary positions on half-split heads, queries and keys normalised per head,
+SwiGLU, tied embeddings, no biases. A router takes the softmax over all experts, keeps the best k and makes their
+weights sum to one.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Sizes of a model. `width` is the embedding's, `inner` the feed-forward's (of one expert, where there are any)."""
+
+    layers: int
+    width: int
+    heads: int
+    inner: int
+    experts: int = 0
+    used: int = 0
+    vocabulary: int = 0
+    context: int = 1024
+    base: float = 10_000.0
+    epsilon: float = 1e-6
+
+    @property
+    def head(self) -> int:
+        """Numbers per head."""
+        return self.width // self.heads
+
+    @property
+    def weights(self) -> int:
+        """Weights in all, the embedding counted once."""
+        return self._count(max(self.experts, 1))
+
+    @property
+    def active(self) -> int:
+        """Weights that one token is multiplied with, the embedding counted once (as output)."""
+        return self._count(max(self.used, 1))
+
+    def _count(self, experts: int) -> int:
+        attention = 4 * self.width * self.width
+        feed = 3 * self.width * self.inner * experts + self.width * self.experts
+        return self.layers * (attention + feed) + self.vocabulary * self.width
+
+    def operations(self, length: int) -> float:
+        """Multiply-adds times two of a forward pass, per token, in a text of `length` tokens (causal attention)."""
+        return 2.0 * self.active + 2.0 * self.layers * self.width * length
+
+
+class Experts(nn.Module):
+    """A feed-forward layer of which every token takes the `used` best experts."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.router = nn.Linear(shape.width, shape.experts, bias=False)
+        spread = shape.width**-0.5
+        self.gate = nn.Parameter(torch.randn(shape.experts, shape.inner, shape.width) * spread)
+        self.up = nn.Parameter(torch.randn(shape.experts, shape.inner, shape.width) * spread)
+        self.down = nn.Parameter(torch.zeros(shape.experts, shape.width, shape.inner))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the layer's output for `x` [tokens, width], and how unevenly the experts were used (1: evenly)."""
+        with torch.autocast("cpu", enabled=False):
+            chances = self.router(x.float()).softmax(-1)
+        best, chosen = chances.topk(self.shape.used, -1)
+        best = best / best.sum(-1, keepdim=True)
+        share = torch.zeros_like(chances).scatter(-1, chosen, 1.0).mean(0)
+        uneven = self.shape.experts / self.shape.used * (share * chances.mean(0)).sum()
+        return self._mixed(x, best, chosen), uneven
+
+    def _mixed(self, x: Tensor, best: Tensor, chosen: Tensor) -> Tensor:
+        # Tokens sorted by expert, so that each expert is one product of matrices.
+        half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        used, width = self.shape.used, self.shape.width
+        flat = chosen.flatten()
+        order = flat.argsort(stable=True)
+        back = torch.empty_like(order).scatter(0, order, torch.arange(len(order)))
+        counts = torch.bincount(flat, minlength=self.shape.experts).tolist()
+        copies = x.to(half).unsqueeze(1).expand(-1, used, -1).reshape(-1, width)
+        gate, up, down = self.gate.to(half), self.up.to(half), self.down.to(half)
+        parts = []
+        for place, part in enumerate(_Reordered.apply(copies, order, back).split(counts)):
+            inner = F.silu(part @ gate[place].T) * (part @ up[place].T)
+            parts.append(inner @ down[place].T)
+        each = _Reordered.apply(torch.cat(parts), back, order).view(-1, used, width)
+        return (each * best.unsqueeze(-1).to(half)).sum(1)
+
+
+class _Reordered(torch.autograd.Function):
+    """Rows in another order; going back is the inverse order, which is cheaper than adding up."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor, back: Tensor) -> Tensor:
+        """Return `rows[order]`; `back` is the inverse of `order`."""
+        ctx.save_for_backward(back)
+        return rows.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient in the order that the rows had."""
+        (back,) = ctx.saved_tensors
+        return gradient.index_select(0, back), None, None
+
+
+class Feed(nn.Module):
+    """A dense SwiGLU layer."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.gate = nn.Linear(shape.width, shape.inner, bias=False)
+        self.up = nn.Linear(shape.width, shape.inner, bias=False)
+        self.down = nn.Linear(shape.inner, shape.width, bias=False)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output for `x` [..., width]."""
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+Cache = list[tuple[Tensor, Tensor]]
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward or experts, each behind its norm and added to what came in."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        width = shape.width
+        self.before = nn.RMSNorm(width, shape.epsilon)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.query_norm = nn.RMSNorm(shape.head, shape.epsilon)
+        self.key_norm = nn.RMSNorm(shape.head, shape.epsilon)
+        self.between = nn.RMSNorm(width, shape.epsilon)
+        self.feed = Experts(shape) if shape.experts else Feed(shape)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(
+        self, x: Tensor, turns: tuple[Tensor, Tensor], past: tuple[Tensor, Tensor] | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+        """Return the output for `x` [texts, tokens, width], keys and values for later, and the experts' unevenness."""
+        texts, tokens, width = x.shape
+        split = (texts, tokens, self.shape.heads, self.shape.head)
+        normed = self.before(x)
+        query = _turned(self.query_norm(self.query(normed).view(split)), turns).transpose(1, 2)
+        key = _turned(self.key_norm(self.key(normed).view(split)), turns).transpose(1, 2)
+        value = self.value(normed).view(split).transpose(1, 2)
+        if past is not None:
+            key, value = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
+        with torch.autocast("cpu", enabled=False):
+            # On CPUs the backward pass of attention is three times slower in bfloat16 than in float32.
+            seen = F.scaled_dot_product_attention(
+                query.float(), key.float(), value.float(), attn_mask=mask, is_causal=mask is None
+            )
+        x = x + self.out(seen.transpose(1, 2).reshape(texts, tokens, width))
+        normed = self.between(x)
+        if isinstance(self.feed, Experts):
+            fed, uneven = self.feed(normed.reshape(texts * tokens, width))
+            return x + fed.view(x.shape), (key, value), uneven
+        return x + self.feed(normed), (key, value), x.new_zeros(())
+
+
+def _turned(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate each head's halves by position: rotary embedding in the half-split form."""
+    cosine, sine = turns
+    first, second = x.chunk(2, -1)
+    return x * cosine + torch.cat((-second, first), -1) * sine
+
+
+class ToyModel(nn.Module):
+    """The whole model: token numbers in, logits of the next token out."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocabulary, shape.width)
+        nn.init.normal_(self.embedding.weight, std=shape.width**-0.5)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.last = nn.RMSNorm(shape.width, shape.epsilon)
+        angle = shape.base ** (-torch.arange(0, shape.head, 2).float() / shape.head)
+        angles = torch.outer(torch.arange(shape.context).float(), angle).repeat(1, 2)
+        self.register_buffer("cosine", angles.cos(), persistent=False)
+        self.register_buffer("sine", angles.sin(), persistent=False)
+
+    def hidden(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what stands before the output layer for `tokens` [texts, tokens], and the mean unevenness."""
+        count = tokens.shape[1]
+        turns = (self.cosine[:count, None], self.sine[:count, None])
+        x = self.embedding(tokens)
+        unevenness = x.new_zeros(())
+        for block in self.blocks:
+            x, _, uneven = block(x, turns)
+            unevenness = unevenness + uneven / len(self.blocks)
+        return self.last(x), unevenness
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits [texts, tokens, vocabulary]."""
+        return F.linear(self.hidden(tokens)[0], self.embedding.weight)
+
+    def step(self, tokens: Tensor, places: Tensor, past: Cache | None, mask: Tensor) -> tuple[Tensor, Cache]:
+        """Return the logits of the last of `tokens` [texts, n] at `places` [texts, n], and the keys and values so far.
+
+        `mask` [texts, 1, n, seen] is true where a token may look.
+        """
+        turns = (self.cosine[places][:, :, None], self.sine[places][:, :, None])
+        x = self.embedding(tokens)
+        kept: Cache = []
+        for place, block in enumerate(self.blocks):
+            x, seen, _ = block(x, turns, past[place] if past else None, mask)
+            kept.append(seen)
+        return F.linear(self.last(x[:, -1]), self.embedding.weight), kept

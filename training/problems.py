@@ -1,0 +1,363 @@
+"""Word problems of arithmetic from a seed: a question, the steps that solve it, the answer.
+
+Every problem is a pure function of its seed. Six families: a stock that changes, money, time and length, comparisons,
+questions asked backwards, equal shares. Between four and eight steps, numbers to 999 (results to 9,999), sentences
+that have nothing to do with the matter, dozens, hours, weeks, cents and centimeters.
+
+What is held out is held out twice. *Numbers*: a sixteenth of all combinations of numbers, told by a checksum, is never
+trained on. *Wordings*: of every kind of sentence an eighth of the ways to say it (`wordings.py`).
+"""
+
+import random
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from training import wordings
+from training.wordings import Wordings
+
+_RESERVED = 16
+_LARGEST = 9999
+_NUMBERS = re.compile(r"\d+")
+
+
+class Problem(NamedTuple):
+    """A question, its solution line by line ("12*7=84"), and the answer."""
+
+    question: str
+    steps: tuple[str, ...]
+    answer: int
+    family: str
+
+    @property
+    def solution(self) -> str:
+        """What a model is taught to write."""
+        return "\n".join([*self.steps, f"Answer: {self.answer}"])
+
+
+# Names of whom "she" is said, then of whom "he" is.
+_SHE = ("Ada", "Bea", "Clara", "Dana", "Emma", "Fay", "Gina", "Hanna", "Iris", "Jane", "Kim", "Lena")
+_HE = ("Adam", "Ben", "Carl", "Dan", "Emil", "Finn", "Gus", "Hugo", "Ivan", "Jack", "Karl", "Leo")
+_ITEMS = ("apples", "books", "cards", "coins", "eggs", "marbles", "nuts", "pears", "pens", "plums", "shells", "stamps")
+_ITEMS += ("beads", "bolts", "buttons", "cups", "flowers", "lemons", "nails", "oranges", "pins", "stones", "tiles")
+_BOXES = ("bags", "baskets", "boxes", "crates", "jars", "packs", "trays", "sacks")
+_MACHINES = ("machine", "robot", "press", "printer", "mill", "oven")
+_THINGS = ("rope", "wire", "ribbon", "cloth", "pipe", "tape")
+
+
+class Story:
+    """One problem in the making: who and what it is about, its sentences so far, its steps so far."""
+
+    def __init__(self, rng: random.Random, *, new_wordings: bool, short: bool) -> None:
+        self.rng = rng
+        self.new_wordings = new_wordings
+        self.short = short
+        self.sentences: list[str] = []
+        self.steps: list[str] = []
+        she = rng.random() < 0.5
+        mine = _SHE if she else _HE
+        self.names = {"N": rng.choice(mine), "p": "she" if she else "he", "P": "She" if she else "He"}
+        self.names["M"] = rng.choice([name for name in _SHE + _HE if name != self.names["N"]])
+        self.names["items"], self.names["others"] = rng.sample(_ITEMS, 2)
+
+    def word(self, said: Wordings, **numbers: object) -> str:
+        """Return one of the wordings with its gaps filled."""
+        chosen = self.rng.choice(said.held_out if self.new_wordings else said.trained)
+        return chosen.format(**self.names, **numbers)
+
+    def say(self, said: Wordings, **numbers: object) -> None:
+        """Add a sentence."""
+        self.sentences.append(self.word(said, boxes=self.rng.choice(_BOXES), **numbers))
+
+    def step(self, left: int, sign: str, right: int) -> int:
+        """Add a step and return its result.
+
+        Raises:
+            Unfit: the result is below one, above 9,999, or no whole number.
+        """
+        if sign == "/":
+            result, rest = divmod(left, right)
+        else:
+            result, rest = {"+": left + right, "-": left - right, "*": left * right}[sign], 0
+        if rest or not 0 < result <= _LARGEST:
+            raise Unfit
+        self.steps.append(f"{left}{sign}{right}={result}")
+        return result
+
+    def factors(self) -> tuple[int, int]:
+        """Return a small number and a larger one to multiply."""
+        kind = self.rng.random()
+        if kind < 0.35:
+            return self.rng.randint(2, 9), self.rng.randint(11, 99)
+        if kind < 0.75:
+            return self.rng.randint(2, 9), self.rng.randint(101, 499)
+        return self.rng.randint(11, 39), self.rng.randint(11, 99)
+
+
+class Unfit(Exception):
+    """The numbers drawn make no problem; the next ones are drawn."""
+
+
+def _event(story: Story, total: int) -> int:
+    """Let something happen to the stock; return what it is then."""
+    rng = story.rng
+    kind = rng.random()
+    if kind < 0.17:
+        x = rng.randint(12, 999)
+        story.say(wordings.ADD, x=x)
+        return story.step(total, "+", x)
+    if kind < 0.36:
+        x = rng.randint(5, max(6, min(999, total - 1)))
+        story.say(wordings.SUB, x=x)
+        return story.step(total, "-", x)
+    if kind < 0.58:
+        k, m = story.factors()
+        story.say(wordings.ADD_BOXES, k=k, m=m)
+        return story.step(total, "+", story.step(k, "*", m))
+    if kind < 0.76:
+        k, m = story.factors()
+        story.say(wordings.SUB_BOXES, k=k, m=m)
+        return story.step(total, "-", story.step(k, "*", m))
+    if kind < 0.84:
+        k = rng.randint(2, 40)
+        story.say(wordings.DOZENS, k=k)
+        return story.step(total, "+", story.step(k, "*", 12))
+    if kind < 0.90:
+        story.say(wordings.DOUBLE)
+        return story.step(total, "*", 2)
+    if kind < 0.94:
+        story.say(wordings.TRIPLE, k=3)
+        return story.step(total, "*", 3)
+    story.say(wordings.HALF)
+    return story.step(total, "/", 2)
+
+
+def _begin(story: Story) -> int:
+    if story.rng.random() < 0.5:
+        total = story.rng.randint(50, 999)
+        story.say(wordings.START, a=total)
+        return total
+    k, m = story.factors()
+    story.say(wordings.START_BOXES, k=k, m=m)
+    return story.step(k, "*", m)
+
+
+def _stock(story: Story) -> tuple[int, str]:
+    total = _begin(story)
+    wanted = story.rng.randint(1, 3) if story.short else story.rng.randint(4, 7)
+    while len(story.steps) < wanted:
+        total = _event(story, total)
+    return total, story.word(wordings.NOW)
+
+
+def _money(story: Story) -> tuple[int, str]:
+    rng = story.rng
+    cents = rng.random() < 0.5
+    unit = "cents" if cents else "dollars"
+    names = {"small": unit}
+    first, price = story.factors()
+    second, other = story.factors()
+    purse = rng.randint(11, 99) if cents else rng.randint(200, 9000)
+    lines = [
+        story.word(wordings.BUYS, k=first, q=price, unit=unit),
+        story.word(wordings.BUYS_OTHERS, k=second, q=other, unit=unit),
+    ]
+    held = story.word(wordings.PURSE, b=purse, unit="dollars")
+    story.sentences += [*lines, held] if rng.random() < 0.5 or "{N}" in held else [*lines[:1], held, *lines[1:]]
+    spent = story.step(story.step(first, "*", price), "+", story.step(second, "*", other))
+    has = story.step(purse, "*", 100) if cents else purse
+    if rng.random() < 0.6:
+        x = rng.randint(11, 999)
+        story.sentences.append(story.word(wordings.GIFT, x=x, **names))
+        has = story.step(has, "+", x)
+    left = story.step(has, "-", spent)
+    return left, story.word(wordings.CHANGE, **names)
+
+
+def _units(story: Story) -> tuple[int, str]:
+    return story.rng.choice((_machine, _length, _working))(story)
+
+
+def _machine(story: Story) -> tuple[int, str]:
+    rng = story.rng
+    r, h, w, d = rng.randint(3, 29), rng.randint(2, 12), rng.randint(2, 6), rng.randint(2, 6)
+    story.say(wordings.RATE, r=r, machine=rng.choice(_MACHINES))
+    story.say(wordings.RUNS, h=h, w=w, d=d)
+    a_day = story.step(r, "*", h)
+    days = story.step(story.step(w, "*", 7), "+", d)
+    x = rng.randint(5, 999)
+    story.say(wordings.BROKEN, x=x)
+    return story.step(story.step(a_day, "*", days), "-", x), story.word(wordings.MADE)
+
+
+def _length(story: Story) -> tuple[int, str]:
+    rng = story.rng
+    thing = rng.choice(_THINGS)
+    a, b = rng.randint(11, 89), rng.randint(2, 99)
+    story.say(wordings.LENGTH, a=a, b=b, thing=thing)
+    total = story.step(story.step(a, "*", 100), "+", b)
+    for _ in range(rng.randint(1, 2)):
+        k, m = story.factors()
+        story.say(wordings.PIECES, k=k, m=m)
+        total = story.step(total, "-", story.step(k, "*", m))
+    if rng.random() < 0.5:
+        more = rng.randint(2, 30)
+        story.say(wordings.MORE_LENGTH, a=more)
+        total = story.step(total, "+", story.step(more, "*", 100))
+    return total, story.word(wordings.LEFT_LENGTH, thing=thing)
+
+
+def _working(story: Story) -> tuple[int, str]:
+    rng = story.rng
+    h, m, w, d = rng.randint(2, 9), rng.randint(5, 59), rng.randint(2, 5), rng.randint(2, 6)
+    story.say(wordings.WORK, h=h, m=m)
+    story.say(wordings.DAYS, w=w, d=d)
+    a_day = story.step(story.step(h, "*", 60), "+", m)
+    days = story.step(story.step(w, "*", 7), "+", d)
+    x = rng.randint(5, 999)
+    story.say(wordings.REST, x=x)
+    return story.step(story.step(a_day, "*", days), "-", x), story.word(wordings.MINUTES)
+
+
+def _compare(story: Story) -> tuple[int, str]:
+    mine = _side(story, wordings.START, wordings.START_BOXES, wordings.OWN_ADD, wordings.OWN_SUB)
+    theirs = _side(story, wordings.OTHER_START, wordings.OTHER_BOXES, wordings.OTHER_ADD, wordings.OTHER_SUB)
+    a, b = story.names["N"], story.names["M"]
+    if story.rng.random() < 0.3:
+        return story.step(mine, "+", theirs), story.word(wordings.TOGETHER, A=a, B=b)
+    if mine < theirs:
+        a, b, mine, theirs = b, a, theirs, mine
+    return story.step(mine, "-", theirs), story.word(wordings.DIFFERENCE, A=a, B=b)
+
+
+def _side(story: Story, start: Wordings, boxes: Wordings, add: Wordings, sub: Wordings) -> int:
+    rng = story.rng
+    if rng.random() < 0.7:
+        k, m = story.factors()
+        story.say(boxes, k=k, m=m)
+        total = story.step(k, "*", m)
+    else:
+        total = rng.randint(50, 999)
+        story.say(start, a=total)
+    for _ in range(rng.randint(1, 2)):
+        x = rng.randint(5, 999)
+        if rng.random() < 0.5 and x < total:
+            story.say(sub, x=x)
+            total = story.step(total, "-", x)
+        else:
+            story.say(add, x=x)
+            total = story.step(total, "+", x)
+    return total
+
+
+def _reverse(story: Story) -> tuple[int, str]:
+    """Draw what happens forwards, solve it backwards."""
+    rng = story.rng
+    story.say(wordings.SOME)
+    start = total = rng.randint(50, 999)
+    undo: list[tuple[str, int, tuple[int, int] | None]] = []
+    for _ in range(rng.randint(2, 4)):
+        kind = rng.random()
+        if kind < 0.2:
+            x = rng.randint(12, 999)
+            story.say(wordings.ADD, x=x)
+            total += x
+            undo.append(("-", x, None))
+        elif kind < 0.4 and total > 10:
+            x = rng.randint(5, total - 1) if total < 1000 else rng.randint(5, 999)
+            story.say(wordings.SUB, x=x)
+            total -= x
+            undo.append(("+", x, None))
+        elif kind < 0.9:
+            k, m = story.factors()
+            more = rng.random() < 0.5 or k * m >= total
+            story.say(wordings.ADD_BOXES if more else wordings.SUB_BOXES, k=k, m=m)
+            total += k * m if more else -k * m
+            undo.append(("-" if more else "+", k * m, (k, m)))
+        else:
+            story.say(wordings.DOUBLE)
+            total *= 2
+            undo.append(("/", 2, None))
+        if not 0 < total <= _LARGEST:
+            raise Unfit
+    story.say(wordings.ENDS, r=total)
+    for sign, x, boxed in reversed(undo):
+        if boxed:
+            story.step(boxed[0], "*", boxed[1])
+        total = story.step(total, sign, x)
+    assert total == start
+    return total, story.word(wordings.AT_FIRST)
+
+
+def _share(story: Story) -> tuple[int, str]:
+    rng = story.rng
+    total = _begin(story)
+    for _ in range(rng.randint(1, 2)):
+        total = _event(story, total)
+    k = rng.randint(3, 12)
+    # What is missing to an equal share is given or taken last.
+    target = k * rng.randint(11, max(12, min(499, 2 * total // k)))
+    if target == total or abs(target - total) > 999 or target > _LARGEST:
+        raise Unfit
+    story.say(wordings.ADD if target > total else wordings.SUB, x=abs(target - total))
+    total = story.step(total, "+" if target > total else "-", abs(target - total))
+    story.say(wordings.SHARED, k=k)
+    return story.step(total, "/", k), story.word(wordings.EACH)
+
+
+FAMILIES: dict[str, Callable[[Story], tuple[int, str]]] = {
+    "stock": _stock,
+    "money": _money,
+    "units": _units,
+    "compare": _compare,
+    "reverse": _reverse,
+    "share": _share,
+}
+
+
+def reserved(question: str) -> bool:
+    """Say whether the numbers of a question, in their order, belong to those that are held out."""
+    return zlib.crc32(" ".join(_NUMBERS.findall(question)).encode()) % _RESERVED == 0
+
+
+def make(
+    seed: int,
+    *,
+    held_out: bool = False,
+    new_wordings: bool = False,
+    short: bool = False,
+    mix: Mapping[str, float] | None = None,
+) -> Problem:
+    """Return the problem of `seed`.
+
+    Args:
+        seed: any whole number; problems of different seeds are independent.
+        held_out: numbers that are never trained on; else only others.
+        new_wordings: wordings that are never trained on; else only others.
+        short: a stock that changes once to three times, in place of four to eight steps of any family.
+        mix: how often each family is drawn, as weights; None for all alike.
+    """
+    rng = random.Random(f"{seed} {held_out} {new_wordings} {short}")
+    names = list(FAMILIES)
+    weights = [1.0 if mix is None else mix.get(name, 0.0) for name in names]
+    while True:
+        family = "stock" if short else rng.choices(names, weights)[0]
+        story = Story(rng, new_wordings=new_wordings, short=short)
+        try:
+            answer, question = FAMILIES[family](story)
+        except Unfit:
+            continue
+        if not (1 <= len(story.steps) <= 4 if short else 4 <= len(story.steps) <= 8):
+            continue
+        if rng.random() < 0.4:
+            aside = story.word(wordings.ASIDE, n=rng.randint(2, 99))
+            story.sentences.insert(rng.randint(1, len(story.sentences)), aside)
+        asked = " ".join([*story.sentences, question])
+        if reserved(asked) == held_out:
+            return Problem(asked, tuple(story.steps), answer, family)
+
+
+def lesson(seed: int, mix: Mapping[str, float] | None = None) -> Problem:
+    """Return the problem of `seed` to train on; every tenth is a short one."""
+    return make(seed, short=seed % 10 == 0, mix=mix)
