@@ -14,6 +14,17 @@ TEMPLATE = (
     "{%- for message in messages -%}<|{{ message.role }}|>{{ message.content }}<|end|>{%- endfor -%}"
     "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
 )
+TOOL_TEMPLATE = (
+    "{%- if tools -%}<|system|>You may call <tools>{%- for tool in tools -%}{{ tool | tojson }}{%- endfor -%}</tools>"
+    "<|end|>{%- endif -%}"
+    "{%- for message in messages -%}<|{{ message.role }}|>"
+    "{%- if message.content -%}{{ message.content }}{%- endif -%}"
+    "{%- if message.tool_calls -%}{%- for call in message.tool_calls -%}"
+    '<tool_call>\n{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n'
+    "</tool_call>{%- endfor -%}{%- endif -%}<|end|>{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
+)
+"""A template that knows tools, in the manner of Hermes and Qwen."""
 CONTROL = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|pad|>")
 
 

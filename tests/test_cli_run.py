@@ -283,8 +283,9 @@ async def test_doctor_without_a_key_says_where_to_get_one_and_finds_local_server
         done = await run(environment(OLLAMA_BASE_URL=url, VLLM_BASE_URL=other.base_url), "doctor")
         assert done.code == 1
         assert "✗ groq key: GROQ_API_KEY is not set; next: make one at https://console.groq.com/keys" in done.out
-        assert f"✓ ollama: 2 models at {url}: tiny, small\n" in done.out
-        assert f"- vllm: something at {other.base_url}, but it lists no models\n" in done.out
+        asked = "next: mixtura ask --provider ollama -m tiny 'Hello'"
+        assert f"✓ ollama: 2 models at {url}: tiny, small; {asked}\n" in done.out
+        assert f"- vllm: a server at {other.base_url} wants a key; next: export VLLM_API_KEY=...\n" in done.out
 
 
 async def _first_line(process: asyncio.subprocess.Process) -> str:

@@ -15,8 +15,10 @@ import msgspec
 
 from mixtura._version import __version__
 from mixtura.chat import JsonObject
+from mixtura.cli.checks import Check
 from mixtura.cli.common import complete_recipes, json_option, today, write_json, write_text
 from mixtura.cli.models import life
+from mixtura.cli.nearby import nearby
 from mixtura.cli.recipes import seats_of
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError, MissingKeyError, MixturaError
@@ -27,8 +29,7 @@ from mixtura.models.http import Endpoint
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
 
-_LOCAL = ("ollama", "lmstudio", "vllm", "llamacpp")
-_LOCAL_SECONDS = 0.7
+_REDIS_SECONDS = 0.7
 _REMOTE_SECONDS = 10.0
 _SKEW = 60.0  # seconds a clock may be off before signed requests and certificates begin to fail
 _LEFT = (
@@ -36,15 +37,6 @@ _LEFT = (
     ("tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-limit-tokens", "this minute"),
 )
 _TOLD: dict[Dimension, str] = {"rpd": "x-ratelimit-limit-requests", "tpm": "x-ratelimit-limit-tokens"}
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One finding. `ok` is None for what is merely told; `fix` is the next step."""
-
-    name: str
-    ok: bool | None
-    said: str
-    fix: str = ""
 
 
 @click.command("doctor", short_help="Check keys, network, clock, limits and models.")
@@ -92,17 +84,19 @@ async def _examine(recipe: Recipe, registry: ModelRegistry, plan: list[Check], *
     checks = [Check(name="version", ok=True, said=version)]
     seats = seats_of(recipe)
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
-        local = [group.create_task(_local(session, name, registry.catalog)) for name in _LOCAL]
+        local = group.create_task(nearby(session, registry, os.environ))
         for provider in dict.fromkeys(provider for provider, _ in seats):
             models = [model for of, model in seats if of == provider]
             checks += await _provider(session, registry, provider, models, spend=spend)
         checks += [*(plan or [_plan(registry)]), *await _budget(os.environ), *await _redis(os.environ)]
-    return checks + [task.result() for task in local]
+    return checks + local.result()
 
 
 async def _provider(
     session: aiohttp.ClientSession, registry: ModelRegistry, provider: str, models: list[str], *, spend: bool
 ) -> list[Check]:
+    if provider in registry.catalog.providers and registry.catalog.provider(provider).in_process:
+        return [_in_process(registry, provider, model) for model in dict.fromkeys(models)]
     try:
         row = registry.catalog.provider(provider)
         endpoint = registry.endpoint(provider)
@@ -131,6 +125,14 @@ async def _provider(
             *await _limits(session, endpoint, registry, _cheapest(models, served), spend=spend),
         ]
     return [*checks, *_lives(registry.catalog, provider, models, served)]
+
+
+def _in_process(registry: ModelRegistry, provider: str, model: str) -> Check:
+    try:
+        card = registry.find(provider, model).card
+    except ConfigError as error:
+        return Check(name=model, ok=False, said=error.message)
+    return Check(name=model, ok=True, said=f"runs in this process, {card.window} tokens of context")
 
 
 async def _clock(session: aiohttp.ClientSession, endpoint: Endpoint) -> Check:
@@ -254,7 +256,7 @@ async def _redis(env: Mapping[str, str]) -> list[Check]:
     try:
         link.check(url)
         client = Redis.from_url(
-            url, protocol=2, socket_timeout=_LOCAL_SECONDS, socket_connect_timeout=_LOCAL_SECONDS, retry=None
+            url, protocol=2, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, retry=None
         )
         begun = clock()
         try:
@@ -295,25 +297,6 @@ def _lives(catalog: Catalog, provider: str, models: list[str], served: tuple[str
             fix = f"use {instead or ' or '.join(near) or 'another model'} instead"
         checks.append(Check(name=model, ok=alive, said=said, fix=fix))
     return checks
-
-
-async def _local(session: aiohttp.ClientSession, name: str, catalog: Catalog) -> Check:
-    row = catalog.provider(name)
-    url = os.environ.get(row.base_url_env, "") or row.base_url
-    limit = aiohttp.ClientTimeout(total=_LOCAL_SECONDS)
-    try:
-        async with session.get(f"{url.rstrip('/')}/models", timeout=limit) as reply:
-            listed = msgspec.json.decode(await reply.read(), type=_Listed) if reply.status == 200 else None
-    except (aiohttp.ClientError, TimeoutError, ValueError, OSError):
-        return Check(name=name, ok=None, said=f"nothing at {url}")
-    if listed is None:
-        return Check(name=name, ok=None, said=f"something at {url}, but it lists no models")
-    names = ", ".join(str(found.get("id")) for found in listed.data[:5])
-    return Check(name=name, ok=True, said=f"{len(listed.data)} models at {url}: {names}")
-
-
-class _Listed(msgspec.Struct):
-    data: list[JsonObject]
 
 
 def _cheapest(models: list[str], served: tuple[str, ...]) -> str | None:

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from mixtura.cli.common import json_option, table, today, write_json, write_text
+from mixtura.cli.files import add, list_files, remove
 from mixtura.columns import one_line
 from mixtura.errors import MissingKeyError, MixturaError
 from mixtura.limits.window import Limits
@@ -26,19 +27,26 @@ class _Key(msgspec.Struct, frozen=True, kw_only=True):
     error: MixturaError | None = None
 
 
-@click.command("models", short_help="List the models known, and those a key can use.")
+@click.group("models", invoke_without_command=True, short_help="List the models known, and those a key can use.")
 @click.option("--provider", default="groq", show_default=True, help="A provider's name or a base URL.")
 @click.option("--all", "everything", is_flag=True, help="Those that are gone, too.")
 @click.option("--offline", is_flag=True, help="The catalogue alone; ask nobody.")
 @json_option
-def command(provider: str, everything: bool, offline: bool, as_json: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, provider: str, everything: bool, offline: bool, as_json: bool) -> None:
     """List the models the catalogue knows and, when a key is set, which of them it can really use.
 
     Prices are dollars per million tokens; limits are those of the free plan, requests and tokens per minute
     (rpm, tpm) and per day (rpd, tpd). A figure that is not known is left blank.
+
+    With --provider local: the model files of this machine that were given names.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     catalog, day = Catalog.load(), today()
-    catalog.provider(provider)
+    if catalog.provider(provider).in_process:
+        list_files(provider, as_json=as_json)
+        return
     key = _Key(said="not asked (--offline)") if offline else asyncio.run(_ask(ModelRegistry(catalog), provider))
     rows = [row for row in catalog.models(provider) if everything or row.served(day) or row.id in (key.ids or ())]
     known = {row.id for row in catalog.models(provider)}
@@ -53,6 +61,10 @@ def command(provider: str, everything: bool, offline: bool, as_json: bool) -> No
         click.echo(f"mixtura: {key.said}", err=True)
     if key.error is not None and not isinstance(key.error, MissingKeyError):
         raise key.error
+
+
+command.add_command(add)
+command.add_command(remove)
 
 
 async def _ask(registry: ModelRegistry, provider: str) -> _Key:

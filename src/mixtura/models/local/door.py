@@ -79,11 +79,6 @@ class Door:
             raise DoorError(str(said.get("message", said)) if isinstance(said, dict) else f"status {reply.status}")
         return found
 
-    def forget(self) -> None:
-        """Make room for another server at the same place: a killed one leaves its socket behind."""
-        if self._folder is not None:
-            Path(self.host).unlink(missing_ok=True)
-
     def close(self) -> None:
         """Remove the folder; nothing listens there any more."""
         if self._folder is not None:

@@ -78,33 +78,21 @@ class _Engine:
     def _load(self) -> None:
         if self._failed is not None:
             raise LoadError(*self._failed.args)
-        header, settings = self._header, self._settings
-        door = Door()
-        told = {
-            "path": header.path,
-            "threads": settings.threads,
-            "slots": settings.slots,
-            "context": settings.context,
-            "host": door.host,
-            "key": door.key,
-        }
+        if not self._tried:
+            problem = try_file(self._header, self._settings, self._begun)
+            self._child = None
+            if self.closing:
+                raise LoadError("this process is about to end")
+            if problem:
+                self._failed = LoadError(problem)
+                raise self._failed
+            self._tried = True
+        package, door = self._package(), Door()
         try:
-            if not self._tried:
-                problem = trial.attempt(told, self._begun)
-                self._child = None
-                if self.closing:
-                    raise LoadError("this process is about to end")
-                if problem:
-                    self._failed = LoadError(problem)
-                    raise self._failed
-                self._tried = True
-                door.forget()
-            package = self._package()
-            self._server = package.Server(trial.parameters(package, told))
+            self._server = package.Server(trial.parameters(package, _told(self._header, self._settings, door)))
         except RuntimeError:
-            raise LoadError(
-                f"llama.cpp could not load it; is there memory for {settings.memory / 1e9:.1f} GB?"
-            ) from None
+            memory = self._settings.memory / 1e9
+            raise LoadError(f"llama.cpp could not load it; are {memory:.1f} GB of memory free?") from None
         finally:
             if self._server is None:
                 door.close()
@@ -261,6 +249,34 @@ def load_package(env: Mapping[str, str]) -> ModuleType:
     finally:
         if spins:
             os.unsetenv("OMP_WAIT_POLICY")
+
+
+def try_file(
+    header: Header, settings: Settings, begun: Callable[["subprocess.Popen[bytes]"], None] = lambda child: None
+) -> str:
+    """Load a file in another process, and return why it cannot be used, "" when it can; it blocks.
+
+    Args:
+        header: the file.
+        settings: how it would be run; one slot is tried.
+        begun: is given the process, to kill it where nobody waits any more.
+    """
+    door = Door()
+    try:
+        return trial.attempt(_told(header, settings, door), begun)
+    finally:
+        door.close()
+
+
+def _told(header: Header, settings: Settings, door: Door) -> dict[str, Any]:
+    return {
+        "path": header.path,
+        "threads": settings.threads,
+        "slots": settings.slots,
+        "context": settings.context,
+        "host": door.host,
+        "key": door.key,
+    }
 
 
 def _keep_for_ever(server: object) -> None:
