@@ -74,7 +74,7 @@ async def test_a_file_answers_with_usage_times_and_no_price(file: Path) -> None:
 
 
 async def test_a_mixture_of_three_drafts_from_one_file_is_answered(file: Path) -> None:
-    at = {"provider": "local", "model": str(file), "max_tokens": 12}
+    at: dict[str, Any] = {"provider": "local", "model": str(file), "max_tokens": 12}
     recipe = Recipe(
         name="here",
         layers=(Layer(proposers=tuple(Proposer(**at) for _ in range(3))),),

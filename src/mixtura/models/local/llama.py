@@ -4,7 +4,8 @@ What must hold, whoever calls from wherever:
 
 - A server is taken down only when no call is inside it: llama.cpp ends the process otherwise.
 - At the end of the interpreter calls are stopped, waited for and the server taken down, while threads can still run.
-- A forked process has the memory of a server and none of its threads: it forgets the server, and loads it anew.
+- A forked process has the memory of a server and none of its threads: it forgets the server, and loads it anew. What it
+  loads it never takes down, and it ends without the library's own farewell, which would wait for those threads.
 """
 
 import asyncio
@@ -40,7 +41,12 @@ class LoadError(Exception):
 class _Engine:
     """The server object and who is inside it; apart from `Llama`, so that it outlives it until it is taken down."""
 
-    def __init__(self, header: Header, settings: Settings, package: Callable[[], ModuleType], *, tried: bool) -> None:
+    inherited = False
+    """Whether this process was forked from one that had a server running."""
+
+    def __init__(
+        self, header: Header, settings: Settings, package: Callable[[], ModuleType], tried: set[object]
+    ) -> None:
         self.closing = False
         self._header = header
         self._settings = settings
@@ -78,7 +84,7 @@ class _Engine:
     def _load(self) -> None:
         if self._failed is not None:
             raise LoadError(*self._failed.args)
-        if not self._tried:
+        if _state(self._header) not in self._tried:
             problem = try_file(self._header, self._settings, self._begun)
             self._child = None
             if self.closing:
@@ -86,7 +92,7 @@ class _Engine:
             if problem:
                 self._failed = LoadError(problem)
                 raise self._failed
-            self._tried = True
+            self._tried.add(_state(self._header))
         package, door = self._package(), Door()
         try:
             self._server = package.Server(trial.parameters(package, _told(self._header, self._settings, door)))
@@ -113,7 +119,7 @@ class _Engine:
             left = self._changed.wait_for(lambda: not self._inside, _LAST_SECONDS)
             server, self._server = self._server, None
             door, self._door = self._door, None
-            if not left and server is not None:
+            if server is not None and (self.inherited or not left):
                 _keep_for_ever(server)
             del server
             if door is not None:
@@ -124,6 +130,8 @@ class _Engine:
         server, self._server = self._server, None
         if server is not None:
             _keep_for_ever(server)
+            _end_at_once()
+            _Engine.inherited = True
         self._door = self._child = None
         self._inside = 0
         self._changed = threading.Condition()
@@ -135,11 +143,13 @@ class Llama:
     Get one from `shared`. `header` and `settings` say what it is and how it is run.
     """
 
-    def __init__(self, header: Header, settings: Settings, package: Callable[[], ModuleType], *, tried: bool) -> None:
+    def __init__(
+        self, header: Header, settings: Settings, package: Callable[[], ModuleType], tried: set[object]
+    ) -> None:
         self.header = header
         self.settings = settings
         self.line = Line(settings.slots)
-        self._engine = _Engine(header, settings, package, tried=tried)
+        self._engine = _Engine(header, settings, package, tried)
         weakref.finalize(self, self._engine.close)
 
     @property
@@ -211,13 +221,18 @@ class _Shelf:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._llamas: weakref.WeakValueDictionary[tuple[object, ...], Llama] = weakref.WeakValueDictionary()
+        # Files, in the state they were in, that are known to load.
+        self._tried: set[object] = set()
 
     def get(self, header: Header, settings: Settings, package: Callable[[], ModuleType], *, trusted: bool) -> Llama:
-        key = (header.path, header.stamp, settings.threads, settings.slots, settings.context)
+        state = _state(header)
+        key = (*state, settings.threads, settings.slots, settings.context)
         with self._lock:
+            if trusted:
+                self._tried.add(state)
             found = self._llamas.get(key)
             if found is None:
-                found = self._llamas[key] = Llama(header, settings, package, tried=trusted)
+                found = self._llamas[key] = Llama(header, settings, package, self._tried)
             return found
 
     def after_fork(self) -> None:
@@ -268,6 +283,11 @@ def try_file(
         door.close()
 
 
+def _state(header: Header) -> tuple[object, ...]:
+    """Return what stands for a file in the state in which its header was read."""
+    return header.path, header.stamp, header.size
+
+
 def _told(header: Header, settings: Settings, door: Door) -> dict[str, Any]:
     return {
         "path": header.path,
@@ -282,3 +302,13 @@ def _told(header: Header, settings: Settings, door: Door) -> dict[str, Any]:
 def _keep_for_ever(server: object) -> None:
     """Hold one more reference than anybody will ever give back, so that the object is never taken down."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
+
+
+def _end_at_once() -> None:
+    """Let this forked process end with `_exit` and its own status, once Python has ended in order.
+
+    The library's destructors join threads that only the parent has. What glibc's `on_exit` was given last runs first.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):
+        libc.on_exit(ctypes.cast(libc["_exit"], ctypes.c_void_p), None)

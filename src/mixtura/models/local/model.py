@@ -97,6 +97,9 @@ class LocalModel:
                 return call.run()
             finally:
                 line.leave()
+                if self.llama.closing:
+                    # The process ends. Whoever waits for this call would only complain of how it ended.
+                    threading.Event().wait()
 
         try:
             working = loop.run_in_executor(THREADS, work)
