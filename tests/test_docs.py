@@ -94,6 +94,7 @@ def place(cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GROQ_BASE_URL", cloud)
     monkeypatch.setenv("OPENAI_BASE_URL", f"{cloud}/openai/v1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("MIXTURA_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     return tmp_path
 
