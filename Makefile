@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test check demo bench chaos format clean
+.PHONY: test check demo bench chaos smoke models format clean
 
 test: $(STAMP) check
 	$(BIN)/python -m pytest
@@ -23,9 +23,22 @@ bench: $(STAMP)
 chaos: $(STAMP)
 	$(BIN)/python -m bench.chaos
 
+# The training code, run small; `models` makes the toy models in the package anew: hours.
+smoke: $(VENV)-training/.installed
+	$(VENV)-training/bin/mypy training
+	$(VENV)-training/bin/python -m pytest training/tests --timeout=600
+
+models: $(VENV)-training/.installed
+	$(VENV)-training/bin/python -m training full
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+$(VENV)-training/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-training
+	$(VENV)-training/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,training]'
+	touch $@
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Mixtura needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -34,4 +47,4 @@ $(STAMP): pyproject.toml
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-training .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from training.drafts import lessons, written
-from training.export import Kept, export
+from training.export import export
 from training.learn import Learner, Progress, Text
 from training.model import Shape, ToyModel
 from training.plan import Member, Plan, Teaching
@@ -86,15 +86,18 @@ def teach(build: Build) -> None:
     _keep(build, teaching.name, model, progress, len(texts))
 
 
+def members(plan: Plan) -> Sequence[Member | Teaching]:
+    """Return every model of a plan."""
+    return (*plan.proposers, plan.aggregator, plan.single)
+
+
 def write_files(build: Build, folder: Path) -> list[Path]:
     """Write every model of the plan as a GGUF file into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    plan, paths = build.plan, []
-    every: Sequence[Member | Teaching] = (*plan.proposers, plan.aggregator, plan.single)
-    for member in every:
+    paths = []
+    for member in members(build.plan):
         path = folder / f"{member.name}.gguf"
-        kept: Kept = member.kept
-        export(build.load(member.name), vocabulary(), path, title=member.title, kept=kept)
+        export(build.load(member.name), vocabulary(), path, title=member.title, kept=member.kept)
         paths.append(path)
     return paths
 
@@ -103,7 +106,9 @@ def run(build: Build, jobs: int) -> None:
     """Do all steps, those that can be done at the same time in `jobs` processes of one thread each."""
     build.folder.mkdir(parents=True, exist_ok=True)
     plan = build.plan
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         proposers = [pool.submit(train, build, member) for member in plan.proposers]
         single = pool.submit(train, build, plan.single)
         for future in proposers:
@@ -114,10 +119,25 @@ def run(build: Build, jobs: int) -> None:
         single.result()
 
 
-def report(build: Build, name: str) -> dict[str, Any]:
-    """Return what training a model took: problems, tokens, operations, seconds, the loss at the end."""
-    found: dict[str, Any] = json.loads((build.folder / f"{name}.json").read_text("utf-8"))
-    return found
+def write_cards(build: Build, path: Path) -> None:
+    """Write how each model was made: its shape, what it saw, what that took."""
+    cards = {}
+    for member in members(build.plan):
+        took: dict[str, Any] = json.loads((build.folder / f"{member.name}.json").read_text("utf-8"))
+        shape = build.load(member.name).shape
+        cards[member.name] = {
+            "title": member.title,
+            "layers": shape.layers,
+            "width": shape.width,
+            "experts": shape.experts,
+            "used": shape.used,
+            "seed": member.seed,
+            "kept": member.kept,
+            **{name: took[name] for name in ("weights", "active", "problems", "tokens", "operations")},
+            "seconds": round(took["seconds"]),
+            "loss": round(took["loss"], 4),
+        }
+    path.write_text(json.dumps(cards, indent=1) + "\n", "utf-8")
 
 
 def _keep(build: Build, name: str, model: ToyModel, progress: Progress, problems: int) -> None:
@@ -142,7 +162,8 @@ def _note(name: str) -> Callable[[Progress], None]:
         nonlocal said
         if time.monotonic() - said > 30:
             said = time.monotonic()
-            _say(f"{name}: {progress.share:.0%}, {progress.tokens / progress.seconds:,.0f} tokens a second, loss {progress.loss:.4f}")
+            pace = progress.tokens / progress.seconds
+            _say(f"{name}: {progress.share:.0%}, {pace:,.0f} tokens a second, loss {progress.loss:.4f}")
 
     return note
 

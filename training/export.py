@@ -7,12 +7,12 @@ import gguf
 import numpy as np
 import torch
 
-from training.model import Experts, ToyModel
+from training.model import Block, Experts, Feed, ToyModel
 from training.vocabulary import CONTROL, END, PAD, Vocabulary
 
 Kept = Literal["f16", "q8_0"]
 TEMPLATE = Path(__file__).with_name("template.jinja")
-_TYPES = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
+TYPES = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
 _FILE_TYPES = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
 
 
@@ -69,18 +69,20 @@ def _tensors(model: ToyModel) -> list[tuple[str, torch.Tensor]]:
     """Return the weights by llama.cpp's names."""
     found = [("token_embd.weight", model.embedding.weight), ("output_norm.weight", model.last.weight)]
     for place, block in enumerate(model.blocks):
+        assert isinstance(block, Block)
         named = {
-            "attn_norm": block.before,
-            "attn_q": block.query,
-            "attn_k": block.key,
-            "attn_v": block.value,
-            "attn_output": block.out,
-            "attn_q_norm": block.query_norm,
-            "attn_k_norm": block.key_norm,
-            "ffn_norm": block.between,
+            "attn_norm": block.before.weight,
+            "attn_q": block.query.weight,
+            "attn_k": block.key.weight,
+            "attn_v": block.value.weight,
+            "attn_output": block.out.weight,
+            "attn_q_norm": block.query_norm.weight,
+            "attn_k_norm": block.key_norm.weight,
+            "ffn_norm": block.between.weight,
         }
-        found += [(f"blk.{place}.{name}.weight", part.weight) for name, part in named.items()]
-        feed = block.feed
+        found += [(f"blk.{place}.{name}.weight", weight) for name, weight in named.items()]
+        feed: Experts | Feed = block.feed
+        parts: tuple[tuple[str, torch.Tensor], ...]
         if isinstance(feed, Experts):
             found.append((f"blk.{place}.ffn_gate_inp.weight", feed.router.weight))
             parts = (("gate_exps", feed.gate), ("up_exps", feed.up), ("down_exps", feed.down))
@@ -95,5 +97,5 @@ def _add(writer: gguf.GGUFWriter, name: str, weight: torch.Tensor, kept: Kept) -
     if numbers.ndim == 1 or "ffn_gate_inp" in name:
         writer.add_tensor(name, numbers)
         return
-    kind = _TYPES[kept]
+    kind = TYPES[kept]
     writer.add_tensor(name, gguf.quants.quantize(numbers, kind), raw_dtype=kind)

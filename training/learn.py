@@ -89,13 +89,13 @@ class Learner:
         """Go once through `texts` in batches of `size` tokens. Returns what it took."""
         begun = time.perf_counter()
         total = sum(len(text[0]) + len(text[1]) for text in texts)
-        seen, operations, late, steps = 0, 0.0, math.nan, 0
+        seen, operations, late = 0, 0.0, math.nan
         progress = Progress(0.0, 0, 0.0, math.nan, 0.0)
-        for tokens, wanted in batches(texts, size, random.Random(seed)):
+        for step, (tokens, wanted) in enumerate(batches(texts, size, random.Random(seed)), start=1):
             self._set_rate(seen / total)
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 loss, unevenness = _loss(self.model, tokens, wanted)
-            (loss + _BALANCE * unevenness).backward()
+            torch.autograd.backward(loss + _BALANCE * unevenness)
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             for optimiser in self._optimisers:
                 optimiser.step()
@@ -105,9 +105,8 @@ class Learner:
             operations += 3 * count * self.model.shape.operations(tokens.shape[1])
             value = float(loss.detach())
             late = value if math.isnan(late) else 0.98 * late + 0.02 * value
-            steps += 1
             progress = Progress(seen / total, seen, operations, late, time.perf_counter() - begun)
-            if note is not None and steps % 100 == 0:
+            if note is not None and step % 100 == 0:
                 note(progress)
         return progress
 

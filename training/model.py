@@ -86,11 +86,17 @@ class Experts(nn.Module):
         copies = x.to(half).unsqueeze(1).expand(-1, used, -1).reshape(-1, width)
         gate, up, down = self.gate.to(half), self.up.to(half), self.down.to(half)
         parts = []
-        for place, part in enumerate(_Reordered.apply(copies, order, back).split(counts)):
+        for place, part in enumerate(torch.split(_reordered(copies, order, back), counts)):
             inner = F.silu(part @ gate[place].T) * (part @ up[place].T)
             parts.append(inner @ down[place].T)
-        each = _Reordered.apply(torch.cat(parts), back, order).view(-1, used, width)
-        return (each * best.unsqueeze(-1).to(half)).sum(1)
+        each = _reordered(torch.cat(parts), back, order).view(-1, used, width)
+        mixed: Tensor = (each * best.unsqueeze(-1).to(half)).sum(1)
+        return mixed
+
+
+def _reordered(rows: Tensor, order: Tensor, back: Tensor) -> Tensor:
+    found: Tensor = _Reordered.apply(rows, order, back)  # type: ignore[no-untyped-call]
+    return found
 
 
 class _Reordered(torch.autograd.Function):
@@ -121,7 +127,8 @@ class Feed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for `x` [..., width]."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        fed: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        return fed
 
 
 Cache = list[tuple[Tensor, Tensor]]
@@ -146,7 +153,11 @@ class Block(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(
-        self, x: Tensor, turns: tuple[Tensor, Tensor], past: tuple[Tensor, Tensor] | None = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        turns: tuple[Tensor, Tensor],
+        past: tuple[Tensor, Tensor] | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
         """Return the output for `x` [texts, tokens, width], keys and values for later, and the experts' unevenness."""
         texts, tokens, width = x.shape
@@ -189,6 +200,8 @@ class ToyModel(nn.Module):
         self.last = nn.RMSNorm(shape.width, shape.epsilon)
         angle = shape.base ** (-torch.arange(0, shape.head, 2).float() / shape.head)
         angles = torch.outer(torch.arange(shape.context).float(), angle).repeat(1, 2)
+        self.cosine: Tensor
+        self.sine: Tensor
         self.register_buffer("cosine", angles.cos(), persistent=False)
         self.register_buffer("sine", angles.sin(), persistent=False)
 

@@ -39,8 +39,10 @@ class Problem(NamedTuple):
 # Names of whom "she" is said, then of whom "he" is.
 _SHE = ("Ada", "Bea", "Clara", "Dana", "Emma", "Fay", "Gina", "Hanna", "Iris", "Jane", "Kim", "Lena")
 _HE = ("Adam", "Ben", "Carl", "Dan", "Emil", "Finn", "Gus", "Hugo", "Ivan", "Jack", "Karl", "Leo")
-_ITEMS = ("apples", "books", "cards", "coins", "eggs", "marbles", "nuts", "pears", "pens", "plums", "shells", "stamps")
-_ITEMS += ("beads", "bolts", "buttons", "cups", "flowers", "lemons", "nails", "oranges", "pins", "stones", "tiles")
+_ITEMS = (
+    *("apples", "books", "cards", "coins", "eggs", "marbles", "nuts", "pears", "pens", "plums", "shells", "stamps"),
+    *("beads", "bolts", "buttons", "cups", "flowers", "lemons", "nails", "oranges", "pins", "stones", "tiles"),
+)
 _BOXES = ("bags", "baskets", "boxes", "crates", "jars", "packs", "trays", "sacks")
 _MACHINES = ("machine", "robot", "press", "printer", "mill", "oven")
 _THINGS = ("rope", "wire", "ribbon", "cloth", "pipe", "tape")
@@ -74,14 +76,14 @@ class Story:
         """Add a step and return its result.
 
         Raises:
-            Unfit: the result is below one, above 9,999, or no whole number.
+            UnfitError: the result is below one, above 9,999, or no whole number.
         """
         if sign == "/":
             result, rest = divmod(left, right)
         else:
             result, rest = {"+": left + right, "-": left - right, "*": left * right}[sign], 0
         if rest or not 0 < result <= _LARGEST:
-            raise Unfit
+            raise UnfitError
         self.steps.append(f"{left}{sign}{right}={result}")
         return result
 
@@ -95,7 +97,7 @@ class Story:
         return self.rng.randint(11, 39), self.rng.randint(11, 99)
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """The numbers drawn make no problem; the next ones are drawn."""
 
 
@@ -280,7 +282,7 @@ def _reverse(story: Story) -> tuple[int, str]:
             total *= 2
             undo.append(("/", 2, None))
         if not 0 < total <= _LARGEST:
-            raise Unfit
+            raise UnfitError
     story.say(wordings.ENDS, r=total)
     for sign, x, boxed in reversed(undo):
         if boxed:
@@ -299,7 +301,7 @@ def _share(story: Story) -> tuple[int, str]:
     # What is missing to an equal share is given or taken last.
     target = k * rng.randint(11, max(12, min(499, 2 * total // k)))
     if target == total or abs(target - total) > 999 or target > _LARGEST:
-        raise Unfit
+        raise UnfitError
     story.say(wordings.ADD if target > total else wordings.SUB, x=abs(target - total))
     total = story.step(total, "+" if target > total else "-", abs(target - total))
     story.say(wordings.SHARED, k=k)
@@ -346,7 +348,7 @@ def make(
         story = Story(rng, new_wordings=new_wordings, short=short)
         try:
             answer, question = FAMILIES[family](story)
-        except Unfit:
+        except UnfitError:
             continue
         if not (1 <= len(story.steps) <= 4 if short else 4 <= len(story.steps) <= 8):
             continue

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from training.model import Cache, ToyModel
+from training.model import ToyModel
 from training.vocabulary import END, PAD
 
 _AT_ONCE = 384
@@ -29,7 +29,9 @@ def sample(
     written: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), _AT_ONCE):
         places = order[start : start + _AT_ONCE]
-        for place, tokens in zip(places, _together(model, [prompts[at] for at in places], temperature, chance, longest)):
+        for place, tokens in zip(
+            places, _together(model, [prompts[at] for at in places], temperature, chance, longest), strict=True
+        ):
             written[place] = tokens
     return written
 
@@ -48,12 +50,13 @@ def _together(
     mask = real[:, None, None, :] & torch.ones(widest, widest, dtype=torch.bool).tril()
     mask |= torch.eye(widest, dtype=torch.bool)  # padding looks at itself, since somewhere it has to look
     logits, cache = model.step(tokens, places, None, mask)
-    seen, written = real, [[] for _ in prompts]
+    seen = real
+    written: list[list[int]] = [[] for _ in prompts]
     rows = torch.arange(len(prompts))
     for count in range(longest):
         chosen = _chosen(logits, temperature, chance)
         going = chosen != END
-        for row, token in zip(rows[going].tolist(), chosen[going].tolist()):
+        for row, token in zip(rows[going].tolist(), chosen[going].tolist(), strict=True):
             written[row].append(token)
         if not going.any():
             break
@@ -69,6 +72,3 @@ def _chosen(logits: Tensor, temperature: float, chance: torch.Generator) -> Tens
     if temperature == 0:
         return logits.argmax(-1)
     return torch.multinomial((logits.float() / temperature).softmax(-1), 1, generator=chance).squeeze(-1)
-
-
-__all__ = ["Cache", "sample"]

@@ -19,7 +19,8 @@ CONTROL = ("<|pad|>", "<|end|>", "<|user|>", "<|drafts|>", "<|next|>", "<|assist
 PAD, END, USER, DRAFTS, NEXT, ASSISTANT = range(len(CONTROL))
 
 _PIECES = regex.compile(
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _SAMPLED = 30_000  # problems whose words are the vocabulary
 
@@ -98,6 +99,9 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(sorted(words))
 
 
-def write(path: Path) -> None:
-    """Write the words as JSON, one a line."""
-    path.write_text(json.dumps(vocabulary().words, ensure_ascii=False, indent=0) + "\n", "utf-8")
+def write_words(path: Path) -> None:
+    """Write the words of the vocabulary as a reader sees them, as JSON: what is in the models' domain."""
+    letters = {letter: byte for byte, letter in BYTES.items()}
+    plain = {bytes(letters[letter] for letter in word).decode().strip() for word in vocabulary().words}
+    plain.add("A")  # a word of one letter is the token of its byte
+    path.write_text(json.dumps(sorted(word for word in plain if word.isalpha()), indent=0) + "\n", "utf-8")
