@@ -34,6 +34,7 @@ FLOORS: dict[str, set[str]] = {
     "sim": {"chat", "errors", "limits", "models.base", "models.catalog", "models.recorded", "models.sse"},
     "terminal": {"chat", "columns", "events"},
     "mixture": {"chat", "engine", "errors", "events", "limits", "models.base", "models.registry", "recipe"},
+    "lab": {"chat", "engine", "events", "mixture", "models", "recipe"},
     "__init__": set(),
     "__main__": {"cli"},
     "cli": {"*"},

@@ -1,0 +1,1 @@
+"""Does a mixture help? Tasks, paired statistics and what came of them."""

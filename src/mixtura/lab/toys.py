@@ -1,0 +1,284 @@
+"""The toy models measured: proposers, vote, aggregator, its controls, and one larger model, on the same problems."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from mixtura.chat import ChatRequest, Message, Usage
+from mixtura.engine import agree, prompts
+from mixtura.engine.answers import extract
+from mixtura.events import Answer, Draft
+from mixtura.lab.paired import Paired, mcnemar, p_in_words
+from mixtura.mixture import Mixture
+from mixtura.models.base import Models
+from mixtura.models.registry import ModelRegistry
+from mixtura.models.toy.finding import AGGREGATOR, PROPOSERS, SINGLE, folder
+from mixtura.recipe import Layer, Recipe
+
+TEMPERATURE = 0.7
+MAJORITY = "majority of the drafts"
+MIXTURE = "the mixture"
+ALONE = "aggregator, no drafts"
+SHUFFLED = "another problem's drafts"
+_LONGEST = 160  # tokens; the longest solution has 112
+_AT_ONCE = 24
+_MARKER = "control"
+_SURE = 0.05  # chances below this are no chance
+
+_Found = TypeVar("_Found")
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """A held-out problem. Its numbers were never trained on; where `new_wordings`, its sentences neither."""
+
+    question: str
+    answer: int
+    family: str
+    new_wordings: bool
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """How a toy model was made: sizes, what it saw, what that took.
+
+    `weights` counts all, `active` those that one token is multiplied with; `operations` are multiply-adds times two
+    of its whole training, forward and backward.
+    """
+
+    title: str
+    layers: int
+    width: int
+    experts: int
+    used: int
+    weights: int
+    active: int
+    problems: int
+    tokens: int
+    operations: float
+    seconds: float
+    loss: float
+    seed: int
+    kept: str
+
+    def forward(self, usage: Usage) -> float:
+        """Return the operations of answering: a forward pass over every token read or written."""
+        length = usage.prompt_tokens + usage.completion_tokens
+        return length * (2.0 * self.active + 2.0 * self.layers * self.width * length)
+
+
+class Said(NamedTuple):
+    """One answer: its text, and the operations it took."""
+
+    text: str
+    operations: float
+
+
+class Row(NamedTuple):
+    """One answerer: its name, whether it was right problem by problem, operations an answer.
+
+    `against` is the test against the mixture, which it counts first.
+    """
+
+    name: str
+    right: tuple[bool, ...]
+    operations: float
+    against: Paired | None = None
+
+
+class Study(NamedTuple):
+    """What came of a study: the problems asked, a row for each answerer, tokens written in all."""
+
+    problems: tuple[Problem, ...]
+    rows: tuple[Row, ...]
+    tokens: int
+
+    def row(self, name: str) -> Row:
+        """Return the row of that name."""
+        return next(row for row in self.rows if row.name == name)
+
+    @property
+    def rival(self) -> Row:
+        """The larger model at its best: sampled or greedy, whichever was right more often."""
+        rows = [row for row in self.rows if row.name.startswith(SINGLE)]
+        return max(rows, key=lambda row: sum(row.right))
+
+    @property
+    def verdict(self) -> str:
+        """What the study says of the mixture, in one sentence."""
+        mixture, rival = self.row(MIXTURE), self.rival
+        assert rival.against is not None, "every row but the mixture's is tested against it"
+        shares = f"{_share(mixture)} against {_share(rival)} right, {p_in_words(rival.against.p)}"
+        against = f"one larger model of equal training and like cost an answer ({rival.name})"
+        if rival.against.p >= _SURE:
+            return f"The mixture does not win against {against}: {shares}, which chance explains."
+        if sum(mixture.right) < sum(rival.right):
+            return f"The mixture loses against {against}: {shares}."
+        return f"The mixture wins against {against}: {shares}."
+
+
+def cards() -> dict[str, Card]:
+    """Return how each toy model was made, by name."""
+    return msgspec.json.decode((folder() / "cards.json").read_bytes(), type=dict[str, Card])
+
+
+def problems() -> tuple[Problem, ...]:
+    """Return the held-out problems in the package, known and new wordings by turns."""
+    lines = (folder() / "problems.jsonl").read_bytes().splitlines()
+    return tuple(msgspec.json.decode(line, type=Problem) for line in lines)
+
+
+def is_right(text: str, problem: Problem) -> bool:
+    """Say whether a solution ends in the right answer."""
+    return extract(text, lenient=True) == str(problem.answer)
+
+
+def at_temperature(model: str) -> str:
+    """Return the name of the row of a model that samples."""
+    return f"{model}, T = {TEMPERATURE:g}"
+
+
+def greedy(model: str) -> str:
+    """Return the name of the row of a model that takes the likeliest token each time."""
+    return f"{model}, greedy"
+
+
+async def study(
+    asked: Sequence[Problem],
+    env: Mapping[str, str],
+    *,
+    seed: int = 0,
+    note: Callable[[int, int], None] | None = None,
+) -> Study:
+    """Ask everybody all problems.
+
+    Args:
+        asked: the problems.
+        env: as of `Mixture`.
+        seed: of the drafts' and the larger model's sampling.
+        note: called now and then with the number of calls done and of all.
+    """
+    return await _Asking(asked, env, seed, note).all()
+
+
+class _Asking:
+    """One study under way."""
+
+    def __init__(
+        self, asked: Sequence[Problem], env: Mapping[str, str], seed: int, note: Callable[[int, int], None] | None
+    ) -> None:
+        self._asked = asked
+        self._env = env
+        self._seed = seed
+        self._note = note
+        self._models: Models = ModelRegistry(env=env)
+        self._recipe = Recipe.named("toy")
+        self._cards = cards()
+        self._tokens = 0
+        self._done = 0
+        # One for the mixture, which counts as four calls would, and one for every other row but the majority's.
+        self._all = len(asked) * (1 + len(PROPOSERS) + 4)
+
+    async def all(self) -> Study:
+        """Ask, and put the rows together."""
+        runs = await self._each(self._run)
+        drafts = [sorted(run.drafts, key=lambda draft: draft.model) for run in runs]
+        said: dict[str, list[Said]] = {}
+        for name in PROPOSERS:
+            said[at_temperature(name)] = [self._drafted(name, row) for row in drafts]
+            said[greedy(name)] = await self._each(self._alone(name, 0.0))
+        said[MAJORITY] = [
+            Said(row[agree.best(row)[0]].text, sum(self._drafted(name, row).operations for name in PROPOSERS))
+            for row in drafts
+        ]
+        said[ALONE] = await self._each(self._alone(AGGREGATOR, 0.0))
+        said[MIXTURE] = [Said(run.text, self._of_run(run)) for run in runs]
+        said[SHUFFLED] = await self._each(self._shuffled([[draft.text for draft in row] for row in drafts]))
+        said[at_temperature(SINGLE)] = await self._each(self._alone(SINGLE, TEMPERATURE))
+        said[greedy(SINGLE)] = await self._each(self._alone(SINGLE, 0.0))
+        return Study(tuple(self._asked), tuple(self._rows(said)), self._tokens)
+
+    def _rows(self, said: Mapping[str, Sequence[Said]]) -> list[Row]:
+        right = {
+            name: tuple(is_right(one.text, problem) for one, problem in zip(answers, self._asked, strict=True))
+            for name, answers in said.items()
+        }
+        return [
+            Row(
+                name,
+                marks,
+                sum(one.operations for one in said[name]) / len(marks),
+                None if name == MIXTURE else mcnemar(right[MIXTURE], marks),
+            )
+            for name, marks in right.items()
+        ]
+
+    def _drafted(self, name: str, drafts: Sequence[Draft]) -> Said:
+        for draft in drafts:
+            if draft.model == name:
+                return Said(draft.text, self._cards[name].forward(draft.usage))
+        return Said("", 0.0)
+
+    def _of_run(self, run: Answer) -> float:
+        calls = [*run.drafts, *run.calls]
+        return sum(self._cards[call.model].forward(call.usage) for call in calls)
+
+    async def _each(self, ask: Callable[[int], Awaitable[_Found]]) -> list[_Found]:
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(place: int) -> _Found:
+            async with gate:
+                found = await ask(place)
+            self._done += 1
+            if self._note is not None and self._done % 25 == 0:
+                self._note(self._done, self._all)
+            return found
+
+        return await asyncio.gather(*(one(place) for place in range(len(self._asked))))
+
+    async def _run(self, place: int) -> Answer:
+        """Ask the mixture itself."""
+        layer = self._recipe.layers[0]
+        seeded = Layer(
+            proposers=tuple(
+                msgspec.structs.replace(proposer, seed=self._seed + 10 * place + number)
+                for number, proposer in enumerate(layer.proposers)
+            )
+        )
+        recipe = msgspec.structs.replace(self._recipe, layers=(seeded,))
+        answer = await Mixture(recipe, models=self._models).ask(self._asked[place].question, seed=self._seed + place)
+        self._tokens += answer.usage.completion_tokens
+        return answer
+
+    def _alone(self, model: str, temperature: float) -> Callable[[int], Awaitable[Said]]:
+        async def ask(place: int) -> Said:
+            return await self._call(model, place, (_user(self._asked[place].question),), temperature)
+
+        return ask
+
+    def _shuffled(self, drafts: Sequence[Sequence[str]]) -> Callable[[int], Awaitable[Said]]:
+        """Ask the aggregator with the drafts of the next problem but the question of this one."""
+
+        async def ask(place: int) -> Said:
+            conversation = (_user(self._asked[place].question),)
+            others = drafts[(place + 1) % len(drafts)]
+            messages = prompts.with_drafts(conversation, prompts.SYNTHESIZE, others, _MARKER)
+            return await self._call(AGGREGATOR, place, messages, 0.0)
+
+        return ask
+
+    async def _call(self, model: str, place: int, messages: tuple[Message, ...], temperature: float) -> Said:
+        request = ChatRequest(
+            model=model, messages=messages, temperature=temperature, max_tokens=_LONGEST, seed=self._seed + place
+        )
+        completion = await self._models.find("toy", model).chat.chat(request)
+        self._tokens += completion.usage.completion_tokens
+        return Said(completion.text, self._cards[model].forward(completion.usage))
+
+
+def _user(text: str) -> Message:
+    return Message(role="user", content=text)
+
+
+def _share(row: Row) -> str:
+    return f"{sum(row.right)} of {len(row.right)}"
