@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mixtura.cli import VERBS, group, main
-from mixtura.cli.demo import is_right, wilson
+from mixtura.cli.demo.recorded import is_right
+from mixtura.lab.paired import wilson
 from mixtura.cli.session import chosen_recipe
 from mixtura.errors import RecipeError
 from mixtura.models.recorded import Recordings
@@ -205,7 +206,7 @@ def test_wilsons_interval_is_the_published_one() -> None:
 
 
 def test_the_demos_own_questions_are_graded_as_their_file_says() -> None:
-    rows = Recordings.load(Path(__file__).parent.parent / "src" / "mixtura" / "cli" / "demo_questions.jsonl").rows
+    rows = Recordings.load(Path(__file__).parent.parent / "src" / "mixtura" / "cli" / "demo" / "questions.jsonl").rows
     assert len(rows) == 12
     for row in rows:
         graded = {model: is_right(text, row.answer) for model, text in row.outputs.items()}

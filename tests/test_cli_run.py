@@ -332,7 +332,7 @@ def _scores(shown: str) -> dict[str, list[int]]:
 
 
 async def test_the_demo_counts_right_and_wrong_of_every_member_and_the_mixture(tmp_path: Path) -> None:
-    done = await run(environment(), "demo", "--show", "1", cwd=tmp_path)
+    done = await run(environment(), "demo", "--recorded", "--show", "1", cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     assert "scripted drafts" in done.out
     assert _scores(done.out) == {
@@ -355,7 +355,7 @@ async def test_the_demo_takes_the_shared_recordings_or_those_it_is_given(tmp_pat
     shared.write_bytes(gzip.compress(json.dumps(row).encode()))
     project = tmp_path / "project"
     project.mkdir()
-    done = await run(environment(), "demo", "--show", "0", cwd=project)
+    done = await run(environment(), "demo", "--recorded", "--show", "0", cwd=project)
     assert done.out.startswith("Recordings: ../shared/data/recordings/gsm8k-dev.jsonl.gz")
     assert _scores(done.out)["mixture"] == [1, 0]
     given = await run(environment(), "demo", "--all", "--recordings", str(shared), cwd=tmp_path)

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -31,10 +32,11 @@ from mixtura.cli.session import Window, check_simulated, chosen_recipe, environm
 from mixtura.engine import admit
 from mixtura.engine.context import RunOptions
 from mixtura.engine.forecast import Forecast
-from mixtura.errors import BudgetError, MixturaError
+from mixtura.errors import BudgetError, MissingKeyError, MixturaError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture, as_conversation
 from mixtura.models.catalog import Catalog, Plan
+from mixtura.models.local.machine import Machine, installed
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
 
@@ -147,6 +149,8 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
     if asked.sim:
         check_simulated(recipe)
     simulated = simulation(asked.sim, asked.as_of, plan=asked.plan, quiet=asked.quiet or asked.dry_run)
+    if not (asked.recipe or asked.models or asked.provider or asked.sim or asked.dry_run):
+        recipe = _answerable(recipe)
     if asked.dry_run:
         for provider, _ in seats_of(recipe):
             Catalog.load().provider(provider)  # unknown ones raise here; a forecast asks nobody and would not
@@ -162,6 +166,26 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
             return await follow(mixture, question, window, fold, asked.options)
 
     return asyncio.run(run())
+
+
+def _answerable(recipe: Recipe) -> Recipe:
+    """Return `recipe`; on a terminal and without a key the toy in its place, which says so.
+
+    Raises:
+        MissingKeyError: there is no key, and nobody sees what answers, or the toy cannot run here.
+    """
+    try:
+        for provider, _ in seats_of(recipe):
+            ModelRegistry().endpoint(provider)
+    except MissingKeyError as error:
+        if not sys.stdout.isatty() or not installed() or Machine.here().unfit():
+            raise
+        click.echo(
+            f"mixtura: {error.env} is not set, so the toy in this process answers: arithmetic word problems only",
+            err=True,
+        )
+        return Recipe.named("toy")
+    return recipe
 
 
 def _notes(recipe: Recipe) -> list[str]:

@@ -1,13 +1,11 @@
-"""`mixtura demo`: recorded answers of real models, asked over HTTP; the mixture against each of its members."""
+"""Recorded answers of large models, asked over HTTP: the mixture against each of its members."""
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.resources import as_file, files
 from pathlib import Path
 
-import click
 import msgspec
 
 from mixtura.cli.common import dollars, table, write_text
@@ -16,6 +14,7 @@ from mixtura.columns import one_line
 from mixtura.engine.answers import extract, normal
 from mixtura.errors import ConfigError
 from mixtura.events import Answer, Draft, Fold
+from mixtura.lab.paired import wilson
 from mixtura.mixture import AskOptions, Mixture
 from mixtura.models.recorded import Recording, Recordings
 from mixtura.recipe import Recipe
@@ -54,21 +53,18 @@ class Score(msgspec.Struct, kw_only=True):
         self.priced = self.priced and priced and cost is not None
 
 
-@click.command("demo", short_help="Watch a mixture against its members, without a key.")
-@click.option("--recordings", type=click.Path(path_type=Path), metavar="FILE", help="Recorded questions and answers.")
-@click.option("--questions", type=click.IntRange(1), default=100, show_default=True, help="How many are asked.")
-@click.option("--all", "everything", is_flag=True, help="Ask all of them.")
-@click.option("--show", type=click.IntRange(0), default=3, show_default=True, help="How many are shown as they go.")
-def command(recordings: Path | None, questions: int, everything: bool, show: int) -> None:
+def show_recorded(recordings: Path | None, questions: int | None, show: int) -> None:
     """Ask recorded questions of a mixture and of its members, and compare with the right answers.
 
-    Real models answered these questions once; a simulated cloud in this process replays what they wrote, over
-    HTTP. Without a file of recordings a dozen questions with scripted answers are asked.
+    Args:
+        recordings: the file; None takes the shared one, else a dozen questions with scripted answers.
+        questions: how many are asked; None for all.
+        show: how many are shown as they go.
     """
     with ExitStack() as opened:
         source = _source(recordings, opened)
-        rows = source.rows if everything else source.rows[:questions]
-        recipe = Recipe.from_toml((files("mixtura.cli") / "demo.toml").read_text("utf-8"), "demo.toml")
+        rows = source.rows[:questions]
+        recipe = Recipe.from_toml((files("mixtura.cli.demo") / "recorded.toml").read_text("utf-8"), "recorded.toml")
         write_text(f"{source.said}\n\n")
         asyncio.run(_Demo(recipe, source).run(rows, show))
 
@@ -80,7 +76,7 @@ def _source(given: Path | None, opened: ExitStack) -> _Source:
     elif _SHARED.is_file():
         path, said = _SHARED, f"Recordings: {_SHARED}: what real models once wrote to these questions."
     else:
-        path = opened.enter_context(as_file(files("mixtura.cli") / "demo_questions.jsonl"))
+        path = opened.enter_context(as_file(files("mixtura.cli.demo") / "questions.jsonl"))
         said = (
             "No recordings at hand: a dozen questions of our own with scripted drafts. "
             "They show how a mixture works, not how well."
@@ -96,7 +92,7 @@ class _Demo:
     """The questions on their way through the mixture and through the large model alone."""
 
     def __init__(self, recipe: Recipe, source: _Source) -> None:
-        assert recipe.escalate is not None, "demo.toml has a large model"
+        assert recipe.escalate is not None, "recorded.toml has a large model"
         self.recipe = recipe
         self.source = source
         self.small = [proposer.model for proposer in recipe.layers[0].proposers]
@@ -209,14 +205,3 @@ def _figures(score: Score) -> list[str]:
         f"{score.tokens:,}",
         dollars(score.cost) + "+" * (not score.priced) if score.cost else "?",
     ]
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval for a share; (0, 1) when nothing was asked."""
-    if total == 0:
-        return 0.0, 1.0
-    z = 1.959964
-    share, scale = right / total, 1 + z * z / total
-    middle = (share + z * z / (2 * total)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,109 @@
+"""The toy models at work: some held-out problems as they go, then everybody on all of them, with controls."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from statistics import median
+
+from mixtura.cli.common import table, write_text
+from mixtura.cli.session import Window, follow
+from mixtura.columns import one_line
+from mixtura.engine.agree import best
+from mixtura.events import Answer, Fold
+from mixtura.lab import toys
+from mixtura.lab.paired import p_in_words, wilson
+from mixtura.mixture import AskOptions, Mixture
+
+HELD_OUT = 500
+
+_INTRODUCTION = """\
+Four toy models in this process, half a million weights at work in each: three draft, one reads the drafts.
+They solve arithmetic word problems and nothing else. None of them has seen these problems.
+
+"""
+
+
+def show_toys(count: int | None, show: int) -> None:
+    """Show the first `show` problems as they go, ask everybody `count` of them (None: all), print what came of it."""
+    problems = toys.problems()[:count]
+    write_text(_INTRODUCTION)
+    asyncio.run(_show(problems[:show]))
+    begun = time.monotonic()
+    found = asyncio.run(toys.study(problems, os.environ, note=_progress if sys.stderr.isatty() else None))
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    write_text(report(found))
+    seconds = time.monotonic() - begun
+    write_text(f"{found.tokens:,} tokens written in {seconds:.0f} s. How the models were made: docs/lab-models.md.\n")
+
+
+async def _show(problems: Sequence[toys.Problem]) -> None:
+    mixture, answers = Mixture("toy"), []
+    for number, problem in enumerate(problems, start=1):
+        write_text(f"Problem {number}: {one_line(problem.question)}\n")
+        answer = await follow(mixture, problem.question, Window(one_stream=True), Fold(), AskOptions(seed=number))
+        answers.append(answer)
+        verdict = "right" if toys.is_right(answer.text, problem) else "WRONG"
+        counted = answer.drafts[best(answer.drafts)[0]]
+        vote = "right" if toys.is_right(counted.text, problem) else "wrong"
+        write_text(f"=> {verdict}: the right answer is {problem.answer} (a vote of the drafts is {vote})\n\n")
+    if answers:
+        write_text(_speed(answers))
+
+
+def _speed(answers: Sequence[Answer]) -> str:
+    firsts = [min(draft.timing.first_token or draft.timing.total for draft in answer.drafts) for answer in answers]
+    whole = median(answer.seconds for answer in answers)
+    return f"First token of a draft after {1000 * median(firsts):.0f} ms, a whole mixture in {1000 * whole:.0f} ms.\n\n"
+
+
+def _progress(done: int, every: int) -> None:
+    sys.stderr.write(f"\rasking everybody: {done / every:.0%}")
+    sys.stderr.flush()
+
+
+def report(found: toys.Study) -> str:
+    """Return a study as its verdict and a table."""
+    heading = ["", "right", "95 %", "new", "MFLOP", "won:lost", "McNemar"]
+    rows = [heading, *(_figures(row, found) for row in found.rows)]
+    new = sum(problem.new_wordings for problem in found.problems)
+    return (
+        f"{found.verdict}\n\n"
+        + table(rows, right=range(1, len(heading)))
+        + f"""
+{len(found.problems)} held-out problems; {new} of them, the column "new", in sentences that were never trained on.
+Greedy takes the likeliest token each time; the aggregator does. "No drafts" and "another problem's drafts" are
+controls: it is to need its drafts, and to read them. MFLOP: multiply-adds times two of an answer, in millions.
+won:lost are problems that the mixture had right and the other not, and the reverse; McNemar's exact test asks
+whether that is chance.
+"""
+        + _training()
+    )
+
+
+def _figures(row: toys.Row, found: toys.Study) -> list[str]:
+    right, total = sum(row.right), len(row.right)
+    low, high = wilson(right, total)
+    new = [mark for mark, problem in zip(row.right, found.problems, strict=True) if problem.new_wordings]
+    test = row.against
+    return [
+        row.name,
+        f"{right / total:.1%}",
+        f"{100 * low:.0f}-{100 * high:.0f}",
+        f"{sum(new) / len(new):.1%}" if new else "",
+        f"{row.operations / 1e6:,.0f}",
+        f"{test.only_first}:{test.only_second}" if test else "",
+        p_in_words(test.p) if test else "",
+    ]
+
+
+def _training() -> str:
+    cards = toys.cards()
+    single = cards[toys.SINGLE].operations
+    family = sum(card.operations for name, card in cards.items() if name != toys.SINGLE)
+    return (
+        f"Training took {family / 1e12:,.0f} TFLOP for the four models of the mixture together, "
+        f"{single / 1e12:,.0f} for {toys.SINGLE}.\n"
+    )

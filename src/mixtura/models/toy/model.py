@@ -1,0 +1,34 @@
+"""A toy model behind its domain: what is outside is answered with a sentence that says so, and no model is run."""
+
+import asyncio
+from collections.abc import Collection
+
+from mixtura.chat import ChatRequest, Completion, Delta, Timing
+from mixtura.models.base import ChatModel, Emit
+from mixtura.models.toy import domain
+
+
+class InDomain:
+    """A model asked only what it was made for.
+
+    Args:
+        model: who answers inside the domain.
+        words: the words it knows.
+    """
+
+    def __init__(self, model: ChatModel, words: Collection[str]) -> None:
+        self._model = model
+        self._words = words
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        """Answer `request`. See `ChatModel.chat`."""
+        why = domain.outside(domain.question_of(request.messages), self._words)
+        if not why:
+            return await self._model.chat(request, emit=emit, deadline=deadline)
+        await asyncio.sleep(0)  # one that never waits could not be cancelled
+        text = domain.refusal(why)
+        if emit is not None:
+            emit(Delta(text=text))
+        return Completion(model=request.model, text=text, timing=Timing(first_token=None if emit is None else 0.0))
