@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import mixtura
-from bench import footprint, measure
+from bench import footprint, local, measure
 from bench.limits.__main__ import measure as measure_limits
 from bench.limits.table import Figure, Table
 from bench.server import running
@@ -51,6 +51,7 @@ def rows(rounds: int) -> list[Figure]:
         add(f"packages installed by `pip install {name}`", packages, str(packages), 16 if ours else None)
         add(f"megabytes installed by `pip install {name}`", size, f"{size:.1f}", 20 if ours else None)
     measure_limits(found)
+    local.measure(found, 5)
     return found.rows
 
 

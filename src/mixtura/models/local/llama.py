@@ -32,6 +32,7 @@ from mixtura.models.threads import DaemonThreads
 THREADS = DaemonThreads("mixtura-local")
 # How long the end of the interpreter waits for calls that were told to stop: they do between two batches.
 _LAST_SECONDS = 60.0
+_SPINS = "300"
 
 
 class LoadError(Exception):
@@ -45,9 +46,15 @@ class _Engine:
     """Whether this process was forked from one that had a server running."""
 
     def __init__(
-        self, header: Header, settings: Settings, package: Callable[[], ModuleType], tried: set[object]
+        self,
+        header: Header,
+        settings: Settings,
+        package: Callable[[], ModuleType],
+        tried: set[object],
+        trying: threading.Lock,
     ) -> None:
         self.closing = False
+        self._trying = trying
         self._header = header
         self._settings = settings
         self._package = package
@@ -84,15 +91,9 @@ class _Engine:
     def _load(self) -> None:
         if self._failed is not None:
             raise LoadError(*self._failed.args)
-        if _state(self._header) not in self._tried:
-            problem = try_file(self._header, self._settings, self._begun)
-            self._child = None
-            if self.closing:
-                raise LoadError("this process is about to end")
-            if problem:
-                self._failed = LoadError(problem)
-                raise self._failed
-            self._tried.add(_state(self._header))
+        with self._trying:
+            if _state(self._header) not in self._tried:
+                self._try()
         package, door = self._package(), Door()
         try:
             self._server = package.Server(trial.parameters(package, _told(self._header, self._settings, door)))
@@ -104,6 +105,16 @@ class _Engine:
                 door.close()
         door.opened(self._server.listening_address)
         self._door = door
+
+    def _try(self) -> None:
+        problem = try_file(self._header, self._settings, self._begun)
+        self._child = None
+        if self.closing:
+            raise LoadError("this process is about to end")
+        if problem:
+            self._failed = LoadError(problem)
+            raise self._failed
+        self._tried.add(_state(self._header))
 
     def _begun(self, child: "subprocess.Popen[bytes]") -> None:
         self._child = child
@@ -135,12 +146,14 @@ class _Engine:
         self._door = self._child = None
         self._inside = 0
         self._changed = threading.Condition()
+        self._trying = threading.Lock()
 
 
 class Llama:
     """One model file, loaded when it is first asked and freed when nobody holds this object any more.
 
-    Get one from `shared`. `header` and `settings` say what it is and how it is run.
+    Get one from `shared`. `header` and `settings` say what it is and how it is run. Where the settings say so there are
+    several servers of it; each call goes to the one with the fewest, and none is loaded before it is needed.
     """
 
     def __init__(
@@ -149,13 +162,16 @@ class Llama:
         self.header = header
         self.settings = settings
         self.line = Line(settings.slots)
-        self._engine = _Engine(header, settings, package, tried)
-        weakref.finalize(self, self._engine.close)
+        trying = threading.Lock()
+        self._engines = tuple(_Engine(header, settings, package, tried, trying) for _ in range(settings.copies))
+        self._calls = dict.fromkeys(self._engines, 0)
+        self._lock = threading.Lock()  # guards `_calls`
+        weakref.finalize(self, _close, self._engines)
 
     @property
     def closing(self) -> bool:
         """Whether calls have to end because the process does."""
-        return self._engine.closing
+        return self._engines[0].closing
 
     def generate(self, body: bytes, take: Callable[[bytes], bool]) -> None:
         """Run one streamed chat completion to its end; it blocks, so call it in a thread that holds a slot of `line`.
@@ -168,12 +184,19 @@ class Llama:
             LoadError: the file cannot be loaded.
             ValueError: the request is refused; RuntimeError: the server failed.
         """
-        server, _ = self._engine.enter()
+        with self._lock:
+            engine = min(self._engines, key=self._calls.__getitem__)
+            self._calls[engine] += 1
         try:
-            server.handle_chat_completions(body, take)
+            server, _ = engine.enter()
+            try:
+                server.handle_chat_completions(body, take)
+            finally:
+                del server
+                engine.leave()
         finally:
-            del server
-            self._engine.leave()
+            with self._lock:
+                self._calls[engine] -= 1
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Return the ids of the tokens of `text`; `special` reads the names of control tokens as those tokens.
@@ -197,22 +220,36 @@ class Llama:
 
     async def slots(self) -> list[dict[str, Any]]:
         """Return what llama.cpp says of each slot; `is_processing` tells whether a call is in it."""
-        return list(await self._ask("/slots", None))
+        found = [await self._ask("/slots", None, engine) for engine in self._engines]
+        return [slot for slots in found for slot in slots]
 
-    async def _ask(self, path: str, body: dict[str, Any] | None) -> Any:
+    async def _ask(self, path: str, body: dict[str, Any] | None, engine: _Engine | None = None) -> Any:
+        asked = engine or self._engines[0]
+
         def ask() -> Any:
-            _, door = self._engine.enter()
+            _, door = asked.enter()
             try:
                 return door.ask(path, body)
             finally:
-                self._engine.leave()
+                asked.leave()
 
         return await asyncio.get_running_loop().run_in_executor(THREADS, ask)
 
     def forget(self) -> None:
         """Begin anew in a forked process."""
-        self._engine.forget()
+        for engine in self._engines:
+            engine.forget()
+        self._calls = dict.fromkeys(self._engines, 0)
+        self._lock = threading.Lock()
         self.line = Line(self.settings.slots)
+
+
+def _close(engines: Sequence[_Engine]) -> None:
+    """Stop the calls of all servers of a file, then take them down."""
+    for engine in engines:
+        engine.closing = True
+    for engine in engines:
+        engine.close()
 
 
 class _Shelf:
@@ -226,7 +263,7 @@ class _Shelf:
 
     def get(self, header: Header, settings: Settings, package: Callable[[], ModuleType], *, trusted: bool) -> Llama:
         state = _state(header)
-        key = (*state, settings.threads, settings.slots, settings.context)
+        key = (*state, settings.threads, settings.slots, settings.context, settings.copies)
         with self._lock:
             if trusted:
                 self._tried.add(state)
@@ -253,17 +290,18 @@ if hasattr(os, "register_at_fork"):
 def load_package(env: Mapping[str, str]) -> ModuleType:
     """Import the package of the extra; `env` is where the user may have set how its threads wait.
 
-    The threads of OpenMP wait for each other by spinning, unless told otherwise before the library is loaded. On a
-    machine whose cores are busy that made two threads ten times slower than one (`python -m bench.local`).
+    The threads of OpenMP wait for each other by spinning, for long unless told otherwise before the library is loaded.
+    Beside a busy core that made two threads ten times slower than one. Waiting in the system at once halves their speed
+    on a machine at rest. A few hundred turns cost nothing in either case (`python -m bench.local`).
     """
-    spins = "OMP_WAIT_POLICY" not in env and "GOMP_SPINCOUNT" not in env
-    if spins:
-        os.putenv("OMP_WAIT_POLICY", "PASSIVE")
+    told = "OMP_WAIT_POLICY" in env or "GOMP_SPINCOUNT" in env
+    if not told:
+        os.putenv("GOMP_SPINCOUNT", _SPINS)
     try:
         return importlib.import_module("xllamacpp")
     finally:
-        if spins:
-            os.unsetenv("OMP_WAIT_POLICY")
+        if not told:
+            os.unsetenv("GOMP_SPINCOUNT")
 
 
 def try_file(
@@ -292,7 +330,7 @@ def _told(header: Header, settings: Settings, door: Door) -> dict[str, Any]:
     return {
         "path": header.path,
         "threads": settings.threads,
-        "slots": settings.slots,
+        "slots": -(-settings.slots // settings.copies),
         "context": settings.context,
         "host": door.host,
         "key": door.key,
