@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import json
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -305,13 +306,11 @@ async def test_a_file_that_was_replaced_is_loaded_anew(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], set[Path]]:
+def folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], set[Path]]]:
     """Return the private folders of the sockets that there are now."""
-    import tempfile
-
-    place = Path(tempfile.mkdtemp(prefix="mx"))
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    return lambda: set(place.glob("mixtura-local-*"))
+    with tempfile.TemporaryDirectory(prefix="mx", dir="/tmp") as place:
+        monkeypatch.setattr(tempfile, "tempdir", place)
+        yield lambda: set(Path(place).glob("mixtura-local-*"))
 
 
 @pytest.mark.parametrize(
