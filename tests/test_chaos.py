@@ -7,13 +7,13 @@ from typing import get_args
 import msgspec
 import pytest
 from bench.chaos.checks import broken
-from bench.chaos.recipes import recipes, stages
+from bench.chaos.recipes import recipes, served, stages
 from bench.chaos.scenarios import STAGES, Aim, Reach, Scenario, asked, circumstances, kinds, scenario
 from bench.chaos.world import Played, play
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mixtura import Recipe, recipe_names
+from mixtura import Recipe
 from mixtura.sim.faults import Broken, Odd, Refusal
 
 SEED = 5
@@ -56,7 +56,7 @@ def test_any_mixture_of_faults_keeps_every_invariant(told: Scenario) -> None:
 
 def test_every_fault_of_the_cloud_meets_every_stage_of_every_recipe() -> None:
     every = {str(kind) for part in (Refusal, Broken, Odd) for kind in get_args(part)}
-    wanted = {(name, stage, kind) for name in recipe_names() for stage in stages(Recipe.named(name)) for kind in every}
+    wanted = {(name, stage, kind) for name in served() for stage in stages(Recipe.named(name)) for kind in every}
     told = [scenario(1, number) for number in range(10_000)]
     met = {(one.recipe, one.aims[0].stage, one.aims[0].kind) for one in told if not one.mixed}
     assert wanted <= met

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 
 from mixtura.cli import VERBS, group, main
 from mixtura.cli.demo.recorded import is_right
-from mixtura.lab.paired import wilson
 from mixtura.cli.session import chosen_recipe
 from mixtura.errors import RecipeError
+from mixtura.lab.paired import wilson
 from mixtura.models.recorded import Recordings
 
 _COMMANDS = Path(__file__).parent.parent / "docs" / "commands.md"

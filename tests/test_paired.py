@@ -25,7 +25,7 @@ def test_only_questions_where_the_two_differ_count() -> None:
     assert (found.only_first, found.only_second) == (3, 1)
     assert found.p == pytest.approx(0.625)
     assert mcnemar(first, first).p == 1.0
-    with pytest.raises(ValueError, match="longer|shorter"):
+    with pytest.raises(ValueError, match="shorter"):
         mcnemar(first, second[:-1])
 
 

@@ -72,6 +72,11 @@ def _own() -> tuple[Recipe, ...]:
 
 
 @functools.cache
+def served() -> tuple[str, ...]:
+    """Return the names of the built-in recipes that a cloud serves: all but the toy, which runs in this process."""
+    return tuple(name for name in recipe_names() if name != "toy")
+
+
 def recipes() -> dict[str, Recipe]:
     """Return every recipe by name.
 
@@ -79,7 +84,7 @@ def recipes() -> dict[str, Recipe]:
     gets another here, so that a fault can be aimed at either.
     """
     found: dict[str, Recipe] = {}
-    for recipe in (*map(Recipe.named, recipe_names()), *_own()):
+    for recipe in (*map(Recipe.named, served()), *_own()):
         writer = recipe.aggregator
         drafting = {seat.model for layer in recipe.layers for seat in layer.proposers}
         if len(recipe.layers) > 1 and writer is not None and writer.model in drafting:

@@ -157,6 +157,9 @@ async def study(
         env: as of `Mixture`.
         seed: of the drafts' and the larger model's sampling.
         note: called now and then with the number of calls done and of all.
+
+    Raises:
+        MixturaError: somebody could not be asked.
     """
     return await _Asking(asked, env, seed, note).all()
 
@@ -176,27 +179,42 @@ class _Asking:
         self._cards = cards()
         self._tokens = 0
         self._done = 0
-        # One for the mixture, which counts as four calls would, and one for every other row but the majority's.
-        self._all = len(asked) * (1 + len(PROPOSERS) + 4)
+        # The mixture, its control, and every row that is asked alone.
+        self._all = len(asked) * (2 + len(PROPOSERS) + 3)
 
     async def all(self) -> Study:
         """Ask, and put the rows together."""
+        asked: dict[str, Callable[[int], Awaitable[Said]]] = {
+            **{greedy(name): self._alone(name, 0.0) for name in PROPOSERS},
+            ALONE: self._alone(AGGREGATOR, 0.0),
+            at_temperature(SINGLE): self._alone(SINGLE, TEMPERATURE),
+            greedy(SINGLE): self._alone(SINGLE, 0.0),
+        }
+        # All at the same time: every file has threads of its own.
+        try:
+            async with asyncio.TaskGroup() as group:
+                mixtures = group.create_task(self._mixtures())
+                others = {name: group.create_task(self._each(ask)) for name, ask in asked.items()}
+        except ExceptionGroup as failed:
+            # One sentence is what a command tells; the first failure cancelled all others.
+            raise failed.exceptions[0] from failed
+        said = mixtures.result() | {name: task.result() for name, task in others.items()}
+        order = [how(name) for name in PROPOSERS for how in (at_temperature, greedy)]
+        order += [MAJORITY, ALONE, MIXTURE, SHUFFLED, at_temperature(SINGLE), greedy(SINGLE)]
+        return Study(tuple(self._asked), tuple(self._rows({name: said[name] for name in order})), self._tokens)
+
+    async def _mixtures(self) -> dict[str, list[Said]]:
+        """Ask the mixture, then its aggregator with drafts that do not belong to the question."""
         runs = await self._each(self._run)
         drafts = [sorted(run.drafts, key=lambda draft: draft.model) for run in runs]
-        said: dict[str, list[Said]] = {}
-        for name in PROPOSERS:
-            said[at_temperature(name)] = [self._drafted(name, row) for row in drafts]
-            said[greedy(name)] = await self._each(self._alone(name, 0.0))
+        said = {at_temperature(name): [self._drafted(name, row) for row in drafts] for name in PROPOSERS}
         said[MAJORITY] = [
             Said(row[agree.best(row)[0]].text, sum(self._drafted(name, row).operations for name in PROPOSERS))
             for row in drafts
         ]
-        said[ALONE] = await self._each(self._alone(AGGREGATOR, 0.0))
         said[MIXTURE] = [Said(run.text, self._of_run(run)) for run in runs]
         said[SHUFFLED] = await self._each(self._shuffled([[draft.text for draft in row] for row in drafts]))
-        said[at_temperature(SINGLE)] = await self._each(self._alone(SINGLE, TEMPERATURE))
-        said[greedy(SINGLE)] = await self._each(self._alone(SINGLE, 0.0))
-        return Study(tuple(self._asked), tuple(self._rows(said)), self._tokens)
+        return said
 
     def _rows(self, said: Mapping[str, Sequence[Said]]) -> list[Row]:
         right = {

@@ -12,6 +12,7 @@ fall-backs and the rest from here (`engine/calls.py`). docs/limits.md shows the 
     model_gone     never                      replacement     -          no
     timed_out      a hedge, when one is left  fall-back       model      yes
     too_large      never                      fall-back       -          no
+    unloadable     never                      fall-back       -          no: a model file has no windows
     rejected       never                      fall-back       -          no
     unauthorized   never                      fall-back       -          no; nothing else of its key is begun
 """
@@ -26,6 +27,7 @@ from mixtura.errors import (
     TimedOutError,
     TooLargeError,
     UnauthorizedError,
+    UnloadableError,
     UnreachableError,
 )
 
@@ -39,5 +41,6 @@ UNCOUNTED: tuple[type[ModelError], ...] = (
     TooLargeError,
     RejectedError,
     UnauthorizedError,
+    UnloadableError,
 )
 """Refusals: the provider counts no tokens for them. (498 and 5xx are not billed; headers correct what is counted.)"""

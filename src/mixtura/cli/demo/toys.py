@@ -15,6 +15,7 @@ from mixtura.events import Answer, Fold
 from mixtura.lab import toys
 from mixtura.lab.paired import p_in_words, wilson
 from mixtura.mixture import AskOptions, Mixture
+from mixtura.models.toy.finding import SINGLE
 
 HELD_OUT = 500
 
@@ -101,9 +102,9 @@ def _figures(row: toys.Row, found: toys.Study) -> list[str]:
 
 def _training() -> str:
     cards = toys.cards()
-    single = cards[toys.SINGLE].operations
-    family = sum(card.operations for name, card in cards.items() if name != toys.SINGLE)
+    single = cards[SINGLE].operations
+    family = sum(card.operations for name, card in cards.items() if name != SINGLE)
     return (
         f"Training took {family / 1e12:,.0f} TFLOP for the four models of the mixture together, "
-        f"{single / 1e12:,.0f} for {toys.SINGLE}.\n"
+        f"{single / 1e12:,.0f} for {SINGLE}.\n"
     )

@@ -59,4 +59,5 @@ def outside(question: str, words: Collection[str]) -> str:
 
 def refusal(why: str) -> str:
     """Return the sentence that answers a question outside the domain."""
-    return f"The toy models solve arithmetic word problems and nothing else, and this is none for them: {why}. {REAL_ANSWERS}"
+    made_for = "The toy models solve arithmetic word problems and nothing else, and this is none for them"
+    return f"{made_for}: {why}. {REAL_ANSWERS}"
