@@ -135,6 +135,7 @@ class _Call:
         self._clock = clock
         self._begun = begun
         self._gathered = StreamedReply(request)
+        self._unread: list[bytes] = []
         self._first: float | None = None
         self._times = _Timings()
         self._problem: WireError | None = None
@@ -145,6 +146,9 @@ class _Call:
         provider, name = self._model.provider, self._model.name
         try:
             self._model.llama.generate(body_of(self._request), self._take)
+            for chunk in self._unread:
+                if self._read(chunk):
+                    break
             if self._problem is not None:
                 raise self._problem
             if self.stopped.is_set() or self._model.llama.closing:
@@ -175,6 +179,13 @@ class _Call:
         """Take one chunk; True stops the generation."""
         if self.stopped.is_set() or self._model.llama.closing:
             return True
+        if self._post is None:
+            # Nobody watches: read at the end, since the interpreter's lock is held here once a token.
+            self._unread.append(chunk)
+            return False
+        return self._read(chunk)
+
+    def _read(self, chunk: bytes) -> bool:
         try:
             reply = decode_reply(chunk)
             reply.model = reply.system_fingerprint = None
