@@ -14,6 +14,7 @@ from mixtura.models.local.llama import try_file
 from mixtura.models.local.machine import Machine
 from mixtura.models.local.names import Entry, check_name, names_file, read_names, write_names
 from mixtura.models.local.settings import Wish, choose
+from mixtura.models.toy import finding as toy
 
 
 @click.command("add", short_help="Give a model file a name.")
@@ -78,12 +79,13 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_files(provider: str, *, as_json: bool) -> None:
-    """Write the named files with what their headers say.
+    """Write the named files, or the toys in the package, with what their headers say.
 
     Raises:
         ConfigError: the file of names cannot be read.
     """
-    rows = [_row(name, entry) for name, entry in sorted(read_names(os.environ).items())]
+    named = toy.entries() if provider == toy.PROVIDER else read_names(os.environ)
+    rows = [_row(name, entry) for name, entry in named.items()]
     if as_json:
         write_json(msgspec.json.encode({"provider": provider, "models": rows}))
         return
@@ -106,7 +108,10 @@ def list_files(provider: str, *, as_json: bool) -> None:
         for row in rows
     ]
     write_text(table([heading, *lines], right=(2, 4, 5, 6, 7)))
-    click.echo(f"mixtura: the names are kept in {names_file(os.environ)}", err=True)
+    if provider == toy.PROVIDER:
+        click.echo("mixtura: they solve arithmetic word problems and nothing else; try mixtura demo", err=True)
+    else:
+        click.echo(f"mixtura: the names are kept in {names_file(os.environ)}", err=True)
 
 
 def _row(name: str, entry: Entry) -> _Row:

@@ -10,6 +10,7 @@ from pathlib import Path
 from mixtura.errors import ConfigError
 from mixtura.models.base import ModelCard, Price, Served
 from mixtura.models.local.finding import local_model
+from mixtura.models.local.names import Entry
 from mixtura.models.local.settings import Wish
 from mixtura.models.toy.model import InDomain
 
@@ -30,10 +31,12 @@ def find(model: str, env: Mapping[str, str]) -> Served:
         ConfigError: no toy model is called so, or the extra `local` is missing or cannot run here.
     """
     if model not in NAMES:
-        near = difflib.get_close_matches(model, NAMES, n=1, cutoff=0.0)
-        raise ConfigError(f"no toy model is called {model!r}; did you mean {near[0]!r}?")
-    wish = Wish.of(env).over(Wish(threads=1, context=_CONTEXT))
-    running = local_model(folder() / f"{model}.gguf", env, name=model, provider=PROVIDER, wish=wish, trusted=True)
+        near = difflib.get_close_matches(model, NAMES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
+        raise ConfigError(f"no toy model is called {model!r}: {hint}")
+    entry = entries()[model]
+    wish = Wish.of(env).over(entry.wish)
+    running = local_model(Path(entry.path), env, name=model, provider=PROVIDER, wish=wish, trusted=True)
     return Served(InDomain(running, words()), card(model, env))
 
 
@@ -45,6 +48,11 @@ def card(model: str, env: Mapping[str, str]) -> ModelCard:
 def names(env: Mapping[str, str]) -> list[str]:
     """Return the names of the toy models."""
     return list(NAMES)
+
+
+def entries() -> dict[str, Entry]:
+    """Return the files by the names of the models, and how they are run."""
+    return {name: Entry(path=str(folder() / f"{name}.gguf"), threads=1, context=_CONTEXT) for name in NAMES}
 
 
 def folder() -> Path:
