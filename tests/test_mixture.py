@@ -213,7 +213,7 @@ def test_a_forecast_needs_no_key_and_adds_up() -> None:
     assert [row.role for row in forecast.rows] == ["proposer"] * 3 + ["reviewer"] * 3 + ["aggregator"]
 
 
-@pytest.mark.parametrize("name", mixtura.recipe_names())
+@pytest.mark.parametrize("name", [name for name in mixtura.recipe_names() if name != "toy"])
 def test_a_forecast_is_never_below_what_the_run_takes(world: World, name: str) -> None:
     def reply(_request: object, call: int) -> str:
         return f"Number {call} " * 200

@@ -9,6 +9,7 @@ from training.problems import Problem
 from training.sample import sample
 from training.vocabulary import Vocabulary
 
+_PASSES = 2  # times that a problem is shown whose drafts come to different answers
 _ALONE = 0.15  # share of questions without drafts, so that the aggregator can answer alone as well
 
 
@@ -23,7 +24,9 @@ def written(
 def lessons(
     vocabulary: Vocabulary, problems: Sequence[Problem], drafts: Sequence[Sequence[str]], *, seed: int
 ) -> list[Text]:
-    """Return one lesson a problem: its question, its drafts in random order, its solution.
+    """Return lessons: a question, its drafts in random order, its solution.
+
+    Where all drafts come to the same answer there is little to learn: such a problem is shown once.
 
     Args:
         vocabulary: turns text into tokens.
@@ -33,7 +36,10 @@ def lessons(
     """
     rng = random.Random(seed)
     found = []
-    for problem, theirs in zip(problems, zip(*drafts, strict=True), strict=True):
-        shown = rng.sample(theirs, len(theirs)) if rng.random() >= _ALONE else []
-        found.append(Text(vocabulary.prompt(problem.question, shown), vocabulary.target(problem)))
+    for number in range(_PASSES):
+        for problem, theirs in zip(problems, zip(*drafts, strict=True), strict=True):
+            if number and len({text.rpartition("\n")[2] for text in theirs}) == 1:
+                continue
+            shown = rng.sample(theirs, len(theirs)) if rng.random() >= _ALONE else []
+            found.append(Text(vocabulary.prompt(problem.question, shown), vocabulary.target(problem)))
     return found

@@ -55,7 +55,7 @@ FULL = Plan(
         Member("toy-moe-a", "Toy, 8 experts", Shape(4, 96, 3, 128, 8, 2), 150_000, 20_000_000, "q8_0", _BUYING),
         Member("toy-moe-b", "Toy, 4 experts", Shape(5, 96, 3, 96, 4, 2), 150_000, 30_000_000, "f16", _KEEPING),
     ),
-    aggregator=Teaching("toy-aggregator", "Toy, aggregator", "toy-dense", 60_000, 40_000_000, "f16"),
+    aggregator=Teaching("toy-aggregator", "Toy, aggregator", "toy-dense", 40_000, 40_000_000, "f16"),
     single=Member("toy-single", "Toy, one larger model", Shape(5, 192, 6, 512), 135_000, 50_000_000, "q8_0"),
     size=4096,
     held_out=1000,

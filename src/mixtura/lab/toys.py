@@ -109,7 +109,7 @@ class Study(NamedTuple):
         mixture, rival = self.row(MIXTURE), self.rival
         assert rival.against is not None, "every row but the mixture's is tested against it"
         shares = f"{_share(mixture)} against {_share(rival)} right, {p_in_words(rival.against.p)}"
-        against = f"one larger model of equal training and like cost an answer ({rival.name})"
+        against = f"one larger model of about equal cost ({rival.name})"
         if rival.against.p >= _SURE:
             return f"The mixture does not win against {against}: {shares}, which chance explains."
         if sum(mixture.right) < sum(rival.right):

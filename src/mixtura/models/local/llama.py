@@ -9,6 +9,7 @@ What must hold, whoever calls from wherever:
 """
 
 import asyncio
+import atexit
 import ctypes
 import importlib
 import os
@@ -244,12 +245,43 @@ class Llama:
         self.line = Line(self.settings.slots)
 
 
+class _Closing:
+    """Counts files that are being taken down: the last reference may go in a thread, which the end would cut off."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, as a forked process has to: it has none of the threads."""
+        self._changed = threading.Condition()
+        self._count = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until none is."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._count, _LAST_SECONDS)
+
+
+_CLOSING = _Closing()
+atexit.register(_CLOSING.wait)
+
+
 def _close(engines: Sequence[_Engine]) -> None:
     """Stop the calls of all servers of a file, then take them down."""
-    for engine in engines:
-        engine.closing = True
-    for engine in engines:
-        engine.close()
+    with _CLOSING:
+        for engine in engines:
+            engine.closing = True
+        for engine in engines:
+            engine.close()
 
 
 class _Shelf:
@@ -274,6 +306,7 @@ class _Shelf:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
+        _CLOSING.forget()
         for llama in list(self._llamas.values()):
             llama.forget()
 
