@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from bench.toys import cards_table
 from training import held_out
 from training.check import differences
 from training.problems import lesson, reserved
@@ -198,6 +199,11 @@ async def test_without_a_key_the_toy_answers_on_a_terminal_and_nobody_does_in_a_
     piped = await run(environment(), "ask", EASY)
     assert (piped.code, piped.out) == (3, "")
     assert "set GROQ_API_KEY" in piped.err
+
+
+def test_the_page_shows_the_cards_as_they_are() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "lab-models.md").read_text("utf-8")
+    assert cards_table() in page
 
 
 def test_cards_say_what_training_took() -> None:
