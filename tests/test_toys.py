@@ -12,7 +12,7 @@ from training import held_out
 from training.check import differences
 from training.problems import lesson, reserved
 
-from mixtura import Mixture
+from mixtura import Mixture, Recipe
 from mixtura.chat import JsonObject, Message
 from mixtura.errors import ConfigError
 from mixtura.events import AnswerDelta
@@ -31,6 +31,19 @@ EASY = "Ada has 125 apples. Then she buys 317 more. How many apples does Ada hav
 
 async def test_llama_cpp_writes_what_the_training_code_writes() -> None:
     assert await differences(FILES, Path(__file__).parent / "data" / "toy_golden.json") == []
+
+
+async def test_the_comparison_notices_other_tokens_texts_and_chances(tmp_path: Path) -> None:
+    told = json.loads((Path(__file__).parent / "data" / "toy_golden.json").read_text("utf-8"))
+    told["models"] = {"toy-dense": told["models"]["toy-dense"]}
+    told["tokens"][0]["tokens"][0] += 1
+    told["prompts"][0]["drafted"].append(7)
+    first, second = told["models"]["toy-dense"][:2]
+    first["text"] += "!"
+    second["likeliest"][3] = {token: chance - 0.2 for token, chance in second["likeliest"][3].items()}
+    (tmp_path / "golden.json").write_text(json.dumps(told), "utf-8")
+    found = " | ".join(await differences(FILES, tmp_path / "golden.json"))
+    assert all(what in found for what in ("toy-dense: 'Ada has", "the template makes", "greedy text", " at 3 has "))
 
 
 def test_the_models_take_less_than_eight_megabytes() -> None:
@@ -106,6 +119,10 @@ async def test_only_the_last_question_of_a_conversation_counts() -> None:
     ]
     answer = await Mixture("toy").ask(said, system="Be brief.")
     assert answer.text.startswith("125+317=")
+
+
+def test_drafts_are_sampled_at_the_temperature_that_the_study_names() -> None:
+    assert {seat.temperature for seat in Recipe.named("toy").layers[0].proposers} == {toys.TEMPERATURE}
 
 
 def test_an_unknown_toy_is_named() -> None:

@@ -74,7 +74,7 @@ def _texts(model: LocalModel, question: str, expected: dict[str, Any], tolerance
         return False
 
     model.llama.generate(json.dumps(body).encode(), take)
-    found = []
+    found = [] if steps else ["no log-probabilities came"]
     if tolerance <= _TOLERANCE["f16"] and text != expected["text"]:
         found.append(f"greedy text {text!r}, not {expected['text']!r}")
     for place, (step, likeliest) in enumerate(zip(steps, expected["likeliest"], strict=False)):

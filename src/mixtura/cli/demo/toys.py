@@ -32,9 +32,11 @@ def show_toys(count: int | None, show: int) -> None:
     write_text(_INTRODUCTION)
     asyncio.run(_show(problems[:show]))
     begun = time.monotonic()
-    found = asyncio.run(toys.study(problems, os.environ, note=_progress if sys.stderr.isatty() else None))
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+    try:
+        found = asyncio.run(toys.study(problems, os.environ, note=_progress if sys.stderr.isatty() else None))
+    finally:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
     write_text(report(found))
     seconds = time.monotonic() - begun
     write_text(f"{found.tokens:,} tokens written in {seconds:.0f} s. How the models were made: docs/lab-models.md.\n")
@@ -45,11 +47,13 @@ async def _show(problems: Sequence[toys.Problem]) -> None:
     for number, problem in enumerate(problems, start=1):
         write_text(f"Problem {number}: {one_line(problem.question)}\n")
         answer = await follow(mixture, problem.question, Window(one_stream=True), Fold(), AskOptions(seed=number))
-        answers.append(answer)
         verdict = "right" if toys.is_right(answer.text, problem) else "WRONG"
-        counted = answer.drafts[best(answer.drafts)[0]]
-        vote = "right" if toys.is_right(counted.text, problem) else "wrong"
-        write_text(f"=> {verdict}: the right answer is {problem.answer} (a vote of the drafts is {vote})\n\n")
+        said = f"=> {verdict}: the right answer is {problem.answer}"
+        if answer.drafts:
+            answers.append(answer)
+            counted = answer.drafts[best(answer.drafts)[0]]
+            said += f" (a vote of the drafts is {'right' if toys.is_right(counted.text, problem) else 'wrong'})"
+        write_text(f"{said}\n\n")
     if answers:
         write_text(_speed(answers))
 

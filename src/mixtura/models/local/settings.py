@@ -1,9 +1,9 @@
 """How a model file is run: threads, slots and context, asked for or chosen by what was measured.
 
 The defaults come from `python -m bench.local` on 2 cores. A small model is faster on one thread, since handing its
-work to a second takes longer than the work; its drafts gain from a server a slot instead (2.4 times the tokens of one
-alone, against 1.4 for slots of one server). A larger one gains from all cores at one server. Four slots hold the drafts
-of most mixtures, and a slot that is not used costs its caches only.
+work to a second takes longer than the work; its drafts gain from a server a slot instead (twice the tokens of one
+alone, against 1.4 times for slots of one server). A larger one gains from all cores at one server. Four slots hold the
+drafts of most mixtures, and a slot that is not used costs its caches only.
 """
 
 import re
