@@ -33,6 +33,7 @@ FLOORS: dict[str, set[str]] = {
     "engine": {"chat", "errors", "events", "limits", "models.base", "recipe", "tokens"},
     "sim": {"chat", "errors", "limits", "models.base", "models.catalog", "models.recorded", "models.sse"},
     "terminal": {"chat", "columns", "events"},
+    "hardware": {"errors"},
     "mixture": {"chat", "engine", "errors", "events", "limits", "models.base", "models.registry", "recipe"},
     "lab": {"chat", "engine", "events", "mixture", "models", "recipe"},
     "__init__": set(),

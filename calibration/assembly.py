@@ -1,0 +1,360 @@
+"""Fits the latency of a layer on LPUs and on wafers, and writes `lpu.json` and `wafer.json`.
+
+    python -m calibration.assembly [../shared/data/hardware]
+
+Which speeds are fitted is decided by rule, one for each model:
+
+- LPU: seconds of decoding as the server itself reports them with a reply (`completion_time`), the median over replies
+  of 40 tokens or more. Where two sources have such a median, that of more replies is taken. Speeds that a client
+  measures over a network, or that a page of documentation promises, are other quantities: they are predicted, not
+  fitted. So are replies decoded speculatively.
+- Wafer: no server's own figures are public. Speeds measured by a third party, the geometric mean where a model has
+  several; what the vendor alone claims is predicted, not fitted.
+
+The model has few points, so it has two coefficients: the time of a layer, and what experts add to it. Errors are those
+of models left out of the fit, and of models left out together with all that have the same shape.
+"""
+
+import math
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from scipy.optimize import least_squares
+
+from calibration.speeds import Speed, published, recorded
+from mixtura.errors import ConfigError
+from mixtura.hardware import lpu, wafer
+from mixtura.hardware.chip import Chip, chip
+from mixtura.hardware.shape import Shape
+from mixtura.hardware.step import Array
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "../shared/data/hardware"
+TARGET = ROOT / "src/mixtura/hardware/data"
+CONTEXT = 1024  # tokens: that of the recorded replies is of this order, and its part in the time is small
+_MICRO = 1e-6
+_HUBER = 1.345  # standard deviations: 95 % as efficient as least squares were errors normal (Huber, 1981)
+_MAD = 1.4826  # standard deviations in a median absolute deviation of normal errors
+_TINY = 1e-4
+
+Term = Callable[[Shape, float], float]
+
+# What a coefficient is multiplied with, by name: of a shape and the chips it needs. The first two are the model.
+TERMS: dict[str, Term] = {
+    "layers": lambda model, _: model.layers,
+    "layers with experts": lambda model, _: model.moe_layers,
+    "token": lambda _, __: 1.0,
+    "layers x sqrt(chips a layer)": lambda model, chips: model.layers * math.sqrt(chips / model.layers),
+    "layers x log2(1 + chips a layer)": lambda model, chips: model.layers * math.log2(1 + chips / model.layers),
+    "layers with experts x log2(1 + chips a layer)": lambda model, chips: (
+        model.moe_layers * math.log2(1 + chips / model.layers)
+    ),
+    "chips": lambda _, chips: chips,
+    "layers x hidden / 4096": lambda model, _: model.layers * model.hidden / 4096,
+    "layers x heads / 32": lambda model, _: model.layers * model.heads / 32,
+    "vocabulary / 100,000": lambda model, _: model.vocabulary / 1e5,
+    "layers with experts x experts a token": lambda model, _: model.moe_layers * model.used,
+}
+MODEL = ("layers", "layers with experts")
+TRIED: tuple[tuple[str, ...], ...] = (
+    ("layers",),
+    MODEL,
+    *(("layers", name) for name in TERMS if name not in MODEL),
+    (*MODEL, "token"),
+    (*MODEL, "layers x sqrt(chips a layer)"),
+)
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """A speed beside its predictions, tokens a second; the latter two are None for what was not fitted.
+
+    Attributes:
+        predicted: by the fit of all models.
+        left_out: by the fit without this model.
+        twins_out: by the fit without all models of this shape.
+    """
+
+    speed: Speed
+    predicted: float
+    left_out: float | None = None
+    twins_out: float | None = None
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a set of terms makes of the fitted speeds: mean relative errors of tokens a second, and microseconds."""
+
+    terms: tuple[str, ...]
+    microseconds: tuple[float, ...]
+    in_sample: float
+    left_out: float
+    twins_out: float
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """The fit of one machine: the coefficients kept, every speed beside its predictions, and what else was tried."""
+
+    coefficients: lpu.Coefficients | wafer.Coefficients
+    points: tuple[Point, ...]
+    candidates: tuple[Candidate, ...]
+
+
+class Fits(msgspec.Struct, frozen=True, kw_only=True):
+    """The fits of both machines."""
+
+    lpu: Fit
+    wafer: Fit
+
+
+class _Table(msgspec.Struct, frozen=True):
+    """What is fitted: seconds a token, seconds that are counted and not fitted, the terms, and each row's shape."""
+
+    seconds: Array
+    counted: Array
+    terms: Array
+    twins: tuple[str, ...]
+
+
+def fit(folder: Path = SOURCE, keep: Path | None = TARGET) -> Fits:
+    """Fit both machines and keep the coefficients where the step models read them.
+
+    Args:
+        folder: holds `published_speeds.csv`; `timings/groq_usage_dev.csv` stands beside it.
+        keep: where to write `lpu.json` and `wafer.json`; None: nowhere.
+
+    Raises:
+        ConfigError: one of the two files is missing.
+    """
+    pages, replies = folder / "published_speeds.csv", folder.parent / "timings" / "groq_usage_dev.csv"
+    for path in (pages, replies):
+        if not path.is_file():
+            raise ConfigError(
+                f"no file {path}: name the folder hardware/ of the measured data, with timings/ beside it"
+            )
+    told = published(pages)
+    groq = [speed for name, speed in told if name.startswith("Groq LPU")]
+    cerebras = [speed for name, speed in told if name.startswith("Cerebras")]
+    fits = Fits(lpu=_fit_lpu([*groq, *recorded(replies)]), wafer=_fit_wafer(cerebras))
+    if keep is not None:
+        write(fits, keep)
+    return fits
+
+
+def write(fits: Fits, folder: Path = TARGET) -> None:
+    """Write the coefficients where the step models read them."""
+    for name, found in (("lpu", fits.lpu), ("wafer", fits.wafer)):
+        text = msgspec.json.format(msgspec.json.encode(found.coefficients), indent=2).decode("utf-8")
+        (folder / f"{name}.json").write_text(f"{text}\n", "utf-8")
+
+
+def _fit_lpu(speeds: list[Speed]) -> Fit:
+    device = chip("lpu_v1")
+    taken = _most_replies([one for one in speeds if one.kind == "API usage" and not one.speculative])
+    nothing = lpu.Coefficients(
+        chip=device.name, layer=0, experts=0, spread=0, left_out=0, models=0, date="", sources=()
+    )
+
+    def counted(model: Shape) -> tuple[float, float]:
+        step = lpu.step(model, device, 1, CONTEXT, fitted=nothing)
+        return float(step.seconds), float(lpu.chips_needed(model, device, 1, CONTEXT))
+
+    candidates = tuple(_candidate(_table(taken, names, counted), names) for names in TRIED)
+    table = _table(taken, MODEL, counted)
+    layer, experts = _solve(table)
+    left, twins = _predicted_without(table, alike=False), _predicted_without(table, alike=True)
+    found = lpu.Coefficients(
+        chip=device.name,
+        layer=_kept(layer),
+        experts=_kept(experts),
+        spread=_kept(_spread(table, left)),
+        left_out=_kept(_error(table, left)),
+        models=len(taken),
+        date=max(one.date for one in taken),
+        sources=tuple(sorted({one.source for one in taken})),
+    )
+    rest = [msgspec.structs.replace(one, left=_why_left(one)) for one in speeds if one not in taken]
+    points = _points(taken, _predicted(table, table), left, twins) + tuple(
+        Point(speed=one, predicted=1 / float(lpu.step(one.shape, device, 1, CONTEXT, fitted=found).seconds))
+        for one in rest
+    )
+    return Fit(coefficients=found, points=points, candidates=candidates)
+
+
+def _fit_wafer(speeds: list[Speed]) -> Fit:
+    device = chip("wse3")
+    measured = [one for one in speeds if one.kind == "AA"]
+    taken = _means([one for one in measured if not one.speculative])
+    fast = _means([one for one in measured if one.speculative])
+    nothing = wafer.Coefficients(
+        chip=device.name, layer=0, speculative=0, spread=0, left_out=0, models=0, date="", sources=()
+    )
+
+    def counted(model: Shape) -> tuple[float, float]:
+        step = wafer.step(model, device, 1, CONTEXT, fitted=nothing)
+        return float(step.seconds), float(wafer.wafers_needed(model, device, 1, CONTEXT))
+
+    tried = (("layers",), MODEL)
+    table = _table(taken, tried[0], counted)
+    left, twins = _predicted_without(table, alike=False), _predicted_without(table, alike=True)
+    found = wafer.Coefficients(
+        chip=device.name,
+        layer=_kept(_solve(table)[0]),
+        speculative=_kept(_solve(_table(fast, tried[0], counted))[0]),
+        spread=_kept(_spread(table, left)),
+        left_out=_kept(_error(table, left)),
+        models=len(taken),
+        date=max(one.date for one in taken),
+        sources=tuple(sorted({one.source for one in (*taken, *fast)})),
+    )
+    rest = [
+        msgspec.structs.replace(one, left="speculative" if one.speculative else "the vendor alone says so")
+        for one in speeds
+        if one.speculative or one.kind != "AA"
+    ]
+    points = _points(taken, _predicted(table, table), left, twins) + tuple(
+        Point(speed=one, predicted=1 / _wafer_seconds(one, device, found)) for one in rest
+    )
+    candidates = tuple(_candidate(_table(taken, names, counted), names) for names in tried)
+    return Fit(coefficients=found, points=points, candidates=candidates)
+
+
+def _wafer_seconds(speed: Speed, device: Chip, found: wafer.Coefficients) -> float:
+    step = wafer.step(speed.shape, device, 1, CONTEXT, speculative=speed.speculative, fitted=found)
+    return float(step.seconds)
+
+
+def _table(speeds: Sequence[Speed], names: Sequence[str], counted: Callable[[Shape], tuple[float, float]]) -> _Table:
+    told = [counted(one.shape) for one in speeds]
+    terms = [[TERMS[name](one.shape, chips) for name in names] for one, (_, chips) in zip(speeds, told, strict=True)]
+    return _Table(
+        np.array([1 / one.rate for one in speeds]),
+        np.array([seconds for seconds, _ in told]),
+        np.array(terms),
+        tuple(_sizes(one.shape) for one in speeds),
+    )
+
+
+def _solve(table: _Table, rows: Sequence[int] | None = None) -> Array:
+    """Return the coefficients, seconds, none negative: Huber's estimate of the logarithms of the time.
+
+    Its bend is at 1.345 standard deviations, which the median absolute residual tells, in turn with the coefficients.
+    """
+    chosen = list(range(len(table.seconds)) if rows is None else rows)
+    seconds, counted, terms = table.seconds[chosen], table.counted[chosen], table.terms[chosen]
+
+    def wrong(given: Array) -> Array:
+        return np.asarray(np.log((counted + terms @ given * _MICRO + 1e-12) / seconds))
+
+    guess = float(np.median((seconds - counted) / terms[:, 0])) / _MICRO
+    start = np.array([0.9 * guess, *([0.05 * guess] * (terms.shape[1] - 1))])
+    found = least_squares(wrong, start, bounds=(0, np.inf)).x
+    for _ in range(20):
+        bend = max(_HUBER * _MAD * float(np.median(np.abs(wrong(found)))), _TINY)
+        before = found
+        found = least_squares(wrong, np.maximum(found, 1e-6), bounds=(0, np.inf), loss="huber", f_scale=bend).x
+        if np.allclose(found, before, rtol=_TINY):
+            break
+    return np.asarray(found) * _MICRO
+
+
+def _predicted(fitted: _Table, asked: _Table, rows: Sequence[int] | None = None) -> Array:
+    """Return seconds a token of the rows of `asked` by the fit of some rows of `fitted`."""
+    return np.asarray(asked.counted + asked.terms @ _solve(fitted, rows))
+
+
+def _predicted_without(table: _Table, *, alike: bool) -> Array:
+    """Return seconds a token of each row by the fit of the others, or of those of other shapes."""
+    found = []
+    for row, twin in enumerate(table.twins):
+        others = [i for i, other in enumerate(table.twins) if (other != twin if alike else i != row)]
+        found.append(_predicted(table, table, others)[row])
+    return np.array(found)
+
+
+def _error(table: _Table, predicted: Array) -> float:
+    """Return the mean relative error of tokens a second."""
+    return float(np.mean(np.abs(table.seconds / predicted - 1)))
+
+
+def _spread(table: _Table, predicted: Array) -> float:
+    return float(np.sqrt(np.mean(np.log(table.seconds / predicted) ** 2)))
+
+
+def _candidate(table: _Table, names: tuple[str, ...]) -> Candidate:
+    return Candidate(
+        terms=names,
+        microseconds=tuple(float(value / _MICRO) for value in _solve(table)),
+        in_sample=_error(table, _predicted(table, table)),
+        left_out=_error(table, _predicted_without(table, alike=False)),
+        twins_out=_error(table, _predicted_without(table, alike=True)),
+    )
+
+
+def _points(speeds: Sequence[Speed], every: Array, left: Array, twins: Array) -> tuple[Point, ...]:
+    return tuple(
+        Point(
+            speed=one,
+            predicted=float(1 / a),
+            left_out=float(1 / b),
+            twins_out=float(1 / c),
+        )
+        for one, a, b, c in zip(speeds, every, left, twins, strict=True)
+    )
+
+
+def _why_left(speed: Speed) -> str:
+    if speed.speculative:
+        return "speculative"
+    if speed.kind == "API usage":
+        return "another median of this model is of as many replies or more"
+    return "the vendor's page, no measurement" if speed.kind == "docs" else "measured by a client, over a network"
+
+
+def _most_replies(speeds: Sequence[Speed]) -> list[Speed]:
+    """Return of each model the speed of the most replies."""
+    best: dict[str, Speed] = {}
+    for one in speeds:
+        if one.shape.name not in best or one.replies > best[one.shape.name].replies:
+            best[one.shape.name] = one
+    return [best[name] for name in sorted(best)]
+
+
+def _means(speeds: Sequence[Speed]) -> list[Speed]:
+    """Return of each model one speed, the geometric mean of its speeds."""
+    groups: dict[str, list[Speed]] = defaultdict(list)
+    for one in speeds:
+        groups[one.shape.name].append(one)
+    return [
+        msgspec.structs.replace(
+            group[-1],
+            rate=statistics.geometric_mean([one.rate for one in group]),
+            date=max(one.date for one in group),
+        )
+        for _, group in sorted(groups.items())
+    ]
+
+
+def _sizes(model: Shape) -> str:
+    """Return all that a step model sees of a shape: two models with the same are twins."""
+    told = msgspec.structs.asdict(model)
+    return repr([value for name, value in told.items() if name not in ("name", "published", "vocabulary")])
+
+
+def _kept(value: float) -> float:
+    """Return four digits: the data does not support more."""
+    return float(f"{value:.4g}")
+
+
+def main() -> None:
+    """Fit, write, and say in a line each how well."""
+    fits = fit(Path(sys.argv[1]) if len(sys.argv) > 1 else SOURCE)
+    for name, kept in (("LPU", fits.lpu.coefficients), ("wafer", fits.wafer.coefficients)):
+        print(f"{name}: {kept.models} models, mean error of tokens/s of models left out {kept.left_out:.1%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""The factors of the GPU model, fitted on measured serving points and tried on points left out.
+
+Factors are fitted in a chain, each link drawn towards the one before: all points, an engine on a GPU, a build of it, a
+setup under that build (precision, GPUs, attention ranks). What is left out in each trial:
+
+- *calibrated*: a tenth of the configurations, whole with their repetitions; ten times.
+- *curve*: a tenth of the curves, so that no other batch of the same setup is known.
+- *model*: all points of a model; the others must say how it runs, so engines are pooled strongly.
+- *GPU*: all points of a GPU.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from calibration.robust import Array, Pull, fit, spread
+from calibration.rows import Row
+from mixtura.hardware.fitted import Fitted, Level, Table
+from mixtura.hardware.fitted import keys as measured_keys
+from mixtura.hardware.gpu import Awake, active_awake, all_awake, awake, first_works, mixed_works
+
+FOLDS = 10
+FEWEST = 4  # points that a link of its own takes
+
+# What a factor is before anything is measured, and how far from its neighbour's it may well be: four fifths of the
+# bandwidth, half the peak, tens of microseconds a layer and for the exchange between GPUs.
+TOKEN: dict[str, tuple[float, float]] = {
+    **{"weights": (1.2, 0.3), "experts": (1.3, 0.3), "kv": (1.2, 0.3), "products": (1.0, 0.5), "scores": (2.0, 0.5)},
+    **{"layers": (45.0, 15.0), "moe layers": (8.0, 8.0), "hops": (12.0, 8.0), "ring": (6.0, 4.0)},
+    **{"sequences": (0.0, 5.0), "host": (0.0, 0.4)},
+    **{
+        "prefill": (1.8, 0.5),
+        "prefill experts": (1.8, 0.5),
+        "prefill weights": (0.1, 0.2),
+        "prefill links": (0.8, 0.5),
+    },
+}
+FIRST: dict[str, tuple[float, float]] = {
+    **{"own prefill": (2.0, 0.5), "own prefill experts": (3.0, 0.5)},
+    **{"own prefill weights": (0.5, 0.3), "own prefill links": (1.0, 0.5)},
+    **{"other prefill": (0.1, 0.1), "other prefill experts": (0.1, 0.1)},
+    **{"other prefill weights": (0.02, 0.05), "other prefill links": (0.05, 0.1), "flow": (0.05, 0.5)},
+    **{"step": (3.0, 1.0), "host": (4.0, 2.0), "layers": (0.0, 1.0), "arrivals": (0.3, 1.0)},
+    **{"tokens": (0.3, 1.0), "batch tokens": (0.3, 1.0)},
+}
+# With how many points' weight a link is drawn to the one before: all points to the above, then engine, build, setup.
+# Where a model is new, an engine is drawn to all points with `FAR`.
+BEFOREHAND, STRENGTHS, FAR = 100.0, (0.01, 0.01, 0.03), 10.0
+
+
+class Points(NamedTuple):
+    """Measured points as arrays: `works` seconds [points, works], `measured` seconds, `rows` what they are."""
+
+    rows: Sequence[Row]
+    names: tuple[str, ...]
+    works: Array
+    measured: Array
+    beforehand: Pull
+
+    def where(self, chosen: Array) -> "Points":
+        """Return those points for which `chosen` holds."""
+        rows = [row for row, kept in zip(self.rows, chosen, strict=True) if kept]
+        return self._replace(rows=rows, works=self.works[chosen], measured=self.measured[chosen])
+
+
+class Chain(NamedTuple):
+    """Fitted factors: of all points, and by key for engines, builds and setups; of engines alone where `far`."""
+
+    pooled: Array
+    links: tuple[dict[str, Array], ...]
+    far: bool
+
+    def factors(self, row: Row) -> Array:
+        """Return the factors nearest to a row."""
+        found = [link[key] for key, link in zip(keys(row, far=self.far), self.links, strict=False) if key in link]
+        return found[-1] if found else self.pooled
+
+
+class Trial(NamedTuple):
+    """Points and what was predicted of each when it was left out, seconds."""
+
+    name: str
+    points: Points
+    predicted: Array
+
+    @property
+    def errors(self) -> Array:
+        """Relative errors, positive where the prediction is too long."""
+        return self.predicted / self.points.measured - 1
+
+    @property
+    def median(self) -> float:
+        """The median absolute relative error."""
+        return float(np.median(np.abs(self.errors)))
+
+    @property
+    def mean(self) -> float:
+        """The mean absolute relative error."""
+        return float(np.mean(np.abs(self.errors)))
+
+    @property
+    def spread(self) -> float:
+        """The spread of a `Step` predicted so."""
+        return spread(self.predicted, self.points.measured)
+
+    def among(self, chosen: Callable[[Row], bool]) -> float:
+        """Return the median absolute relative error of some points, nan of none."""
+        errors = np.abs(self.errors)[[chosen(row) for row in self.points.rows]]
+        return float(np.median(errors)) if len(errors) else float("nan")
+
+
+class Fit(NamedTuple):
+    """Everything that a fit found.
+
+    `token` and `first` are the trials by what was left out, `ablations` the calibrated trial with other experts
+    loaded, `all_rows` the same with the rows whose batch is not known; `chains` are of all points, for known and for
+    new models, of token and of first.
+    """
+
+    token: Mapping[str, Trial]
+    first: Mapping[str, Trial]
+    ablations: Mapping[str, Trial]
+    all_rows: Mapping[str, Trial]
+    chains: tuple[Chain, Chain, Chain, Chain]
+    points: tuple[Points, Points]
+
+
+def keys(row: Row, *, far: bool = False) -> tuple[str, ...]:
+    """Return the keys of a row's engine, build and setup, each with those before it.
+
+    For a model that is new to an engine (`far`), engines with and without prefill of their own are one.
+    """
+    return measured_keys(row.engine, row.chip, row.load.apart and not far, row.build, row.setup)
+
+
+def token_points(rows: Sequence[Row], awake: Awake = awake) -> Points:
+    """Return the times per token and their works."""
+    works = [mixed_works(row.shape, row.chip, row.setup, row.load, awake) for row in rows]
+    return _points(rows, works, TOKEN, [row.token for row in rows])
+
+
+def first_points(rows: Sequence[Row], steps: Array) -> Points:
+    """Return the times to the first token and their works; `steps` are predicted times per token, seconds."""
+    works = [first_works(row.shape, row.chip, row.setup, row.load, step) for row, step in zip(rows, steps, strict=True)]
+    return _points(rows, works, FIRST, [row.first for row in rows])
+
+
+def chain(points: Points, *, far: bool = False) -> Chain:
+    """Fit the links, each drawn to the one before; `far`: engines alone, and kept near the rest."""
+    pooled = fit(points.works, points.measured, points.beforehand)
+    before = [pooled] * len(points.rows)
+    links = []
+    for depth, strength in enumerate([FAR] if far else STRENGTHS):
+        mine = [keys(row, far=far)[depth] for row in points.rows]
+        found = _link(points, mine, before, strength)
+        before = [found.get(key, last) for key, last in zip(mine, before, strict=True)]
+        links.append(found)
+    return Chain(pooled, tuple(links), far)
+
+
+def fitted(rows: Sequence[Row]) -> Fit:
+    """Fit both times and try them on what is left out."""
+    sure = [row for row in rows if row.sure]
+    token = token_points(sure)
+    near = leave_out("calibrated", token, _configuration, folds=FOLDS)
+    spoken = [(row, step) for row, step in zip(sure, near.predicted, strict=True) if row.first > 0]
+    first = first_points([row for row, _ in spoken], np.array([step for _, step in spoken]))
+
+    def tried(points: Points) -> dict[str, Trial]:
+        return {
+            "calibrated": leave_out("calibrated", points, _configuration, folds=FOLDS),
+            "curve": leave_out("curve", points, lambda row: row.curve, folds=FOLDS),
+            "model": leave_out("model", points, lambda row: row.kind, far=True),
+            "GPU": leave_out("GPU", points, lambda row: row.chip.name, far=True),
+        }
+
+    def everybody(awake: Awake) -> Trial:
+        return leave_out("all rows", token_points(rows, awake), _configuration, folds=FOLDS)
+
+    ablations = {"all experts": all_awake, "active only": active_awake}
+    return Fit(
+        token=tried(token),
+        first=tried(first),
+        ablations={
+            name: leave_out(name, token_points(sure, awake), _configuration, folds=FOLDS)
+            for name, awake in ablations.items()
+        },
+        all_rows={"distinct experts": everybody(awake)} | {name: everybody(by) for name, by in ablations.items()},
+        chains=(chain(token_points(rows)), chain(token_points(rows), far=True), chain(first), chain(first, far=True)),
+        points=(token, first),
+    )
+
+
+def table(near: Chain, far: Chain, points: Points, trials: Mapping[str, Trial]) -> Table:
+    """Return what is kept of a fit."""
+    engines, builds, setups = near.links
+    spreads: dict[Level, float] = {
+        "setup": trials["calibrated"].spread,
+        "build": trials["curve"].spread,
+        "engine": trials["curve"].spread,
+        "new model": trials["model"].spread,
+        "new chip": trials["GPU"].spread,
+    }
+    return Table(
+        works=list(points.names),
+        pooled=_short(far.pooled),
+        far={key: _short(each) for key, each in far.links[0].items()},
+        near={key: _short(each) for key, each in (engines | builds | setups).items()},
+        spread={level: round(each, 4) for level, each in spreads.items()},
+    )
+
+
+def write(found: Fit, path: Path) -> None:
+    """Write the factors where the package reads them."""
+    near, far, first_near, first_far = found.chains
+    token, first = found.points
+    seen: dict[str, set[str]] = {}
+    for row in token.rows:
+        for key in keys(row):
+            seen.setdefault(key, set()).add(row.kind)
+    kept = Fitted(
+        source="NVIDIA AIConfigurator 0.12, silicon_sample (Apache-2.0): measured serving points",
+        date="2026-11",
+        points=len(token.rows),
+        token=table(near, far, token, found.token),
+        first=table(first_near, first_far, first, found.first),
+        seen={key: sorted(each) for key, each in sorted(seen.items())},
+    )
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
+
+
+def _configuration(row: Row) -> str:
+    return row.configuration
+
+
+def _short(values: Array) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
+
+
+def leave_out(name: str, points: Points, group: Callable[[Row], str], *, folds: int = 0, far: bool = False) -> Trial:
+    """Predict each point by a fit without its group; with `folds` groups are left out in that many lots."""
+    groups = [group(row) for row in points.rows]
+    names = sorted(set(groups))
+    order = np.random.default_rng(0).permutation(len(names))
+    lot = {
+        each: place % folds if folds else number
+        for number, (each, place) in enumerate(zip(names, order.tolist(), strict=True))
+    }
+    lots = np.array([lot[each] for each in groups])
+    predicted = np.zeros(len(groups))
+    for each in sorted(set(lots.tolist())):
+        out = lots == each
+        found = chain(points.where(~out), far=far)
+        predicted[out] = predict(found, points.where(out))
+    return Trial(name, points, predicted)
+
+
+def predict(found: Chain, points: Points) -> Array:
+    """Return the predicted times of points, seconds."""
+    return np.array([works @ found.factors(row) for row, works in zip(points.rows, points.works, strict=True)])
+
+
+def _points(
+    rows: Sequence[Row], works: Sequence[dict[str, Array]], scales: dict[str, tuple[float, float]], times: list[float]
+) -> Points:
+    names = tuple(scales)
+    table = np.array([[float(each[name]) for name in names] for each in works])
+    usual, scale = np.array(list(scales.values())).T
+    return Points(rows, names, table, np.array(times), Pull(usual, BEFOREHAND, scale))
+
+
+def _link(points: Points, mine: Sequence[str], before: Sequence[Array], strength: float) -> dict[str, Array]:
+    found = {}
+    for key in sorted(set(mine)):
+        chosen = np.array([each == key for each in mine])
+        if chosen.sum() >= FEWEST:
+            pull = points.beforehand._replace(towards=before[int(np.argmax(chosen))], strength=strength)
+            found[key] = fit(points.works[chosen], points.measured[chosen], pull)
+    return found

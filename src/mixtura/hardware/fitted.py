@@ -1,0 +1,177 @@
+"""What engines make of the data sheet: the fitted factors of the GPU model, and predictions with them.
+
+`data/gpu.json` is written by `python -m calibration fit`, which also says how well it predicts what it has not seen
+(docs/fit.md). The nearest factors are taken: of a build of an engine on a GPU for models it was measured with, of the
+engine on the GPU, pooled ones for a model or a GPU that was never measured; the spread grows accordingly.
+"""
+
+import functools
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from mixtura.hardware.chip import Chip
+from mixtura.hardware.gpu import Awake, Load, Setup, Works, awake, first_works, mixed_works
+from mixtura.hardware.precision import unknown
+from mixtura.hardware.shape import Shape
+from mixtura.hardware.step import Array, Step
+
+Level = Literal["setup", "build", "engine", "new model", "new chip"]
+"""What the factors were fitted on: this setup under this build, the build, the engine on the GPU (all with this model),
+the engine on the GPU with other models, other GPUs only."""
+
+_USUAL = ("vllm", "trtllm", "sglang")  # the one that most people run first
+
+# The works that a reader sees as one part.
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "weights": ("weights",),
+    "experts": ("experts",),
+    "kv": ("kv",),
+    "compute": ("products", "scores"),
+    "layers": ("layers", "moe layers"),
+    "host": ("host", "sequences"),
+    "links": ("hops", "ring"),
+    "prefill": ("prefill", "prefill experts", "prefill weights", "prefill links"),
+}
+FIRST_PARTS: Mapping[str, tuple[str, ...]] = {
+    "own prompt": ("own prefill", "own prefill experts", "own prefill weights", "own prefill links", "tokens"),
+    "others' prompts": (
+        *("other prefill", "other prefill experts", "other prefill weights", "other prefill links", "flow"),
+        *("arrivals", "batch tokens"),
+    ),
+    "running step": ("step",),
+    "host": ("host", "layers"),
+}
+
+
+class Factors(NamedTuple):
+    """Factors of works for time per token and time to first token, the spread of each (see `Step`), and of what."""
+
+    token: Mapping[str, float]
+    first: Mapping[str, float]
+    token_spread: float
+    first_spread: float
+    level: Level
+    engine: str
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fitted factors of one kind of time, in the order of `works`; `near` by key of engine, build and setup.
+
+    `far` are those of engines drawn strongly to the pooled ones, for models that were not measured there.
+    """
+
+    works: list[str]
+    pooled: list[float]
+    far: dict[str, list[float]]
+    near: dict[str, list[float]]
+    spread: dict[Level, float]
+
+
+class Fitted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file: both tables, and the models each key was measured with."""
+
+    source: str
+    date: str
+    points: int
+    token: Table
+    first: Table
+    seen: dict[str, list[str]]
+
+
+def keys(engine: str, chip: Chip, apart: bool, build: str, setup: Setup) -> tuple[str, str, str]:
+    """Return what factors are kept under: engine on a chip, a build of it, a setup under that build.
+
+    An engine whose prefill runs on machines of its own counts as another one.
+    """
+    first = f"{engine}{' apart' if apart else ''} {chip.name}"
+    layout = (setup.precision, setup.expert_precision, setup.kv_precision, setup.chips, setup.attention_ranks)
+    second = f"{first} {build or '-'}"
+    return first, second, f"{second} {' '.join(str(each or '-') for each in layout)}"
+
+
+def kind(shape: Shape) -> str:
+    """Return what a model computes, in short: models of the same sizes run alike, whatever they are called."""
+    inner = f"{shape.experts}x{shape.expert_inner} {shape.used}" if shape.experts else str(shape.inner)
+    return f"{shape.layers}x{shape.hidden} {shape.heads}/{shape.kv_heads} {inner}"
+
+
+def engines() -> tuple[str, ...]:
+    """Return the engines that were measured."""
+    return tuple(sorted({key.split()[0] for key in fitted().token.far}))
+
+
+def factors(
+    chip: Chip, shape: Shape, setup: Setup, *, engine: str | None = None, build: str | None = None, apart: bool = False
+) -> Factors:
+    """Return the factors nearest to what is asked.
+
+    Args:
+        chip: a GPU.
+        shape: the model; only what it computes counts, not its name.
+        setup: how it is laid out.
+        engine: "trtllm", "vllm" or "sglang"; None takes the first of vllm, trtllm and sglang that was
+            measured with this model on this chip, or on it at all.
+        build: a version of the engine; one that was not measured is as good as None.
+        apart: whether prefill has machines of its own.
+
+    Raises:
+        ConfigError: an engine that was never measured.
+    """
+    found = fitted()
+    if engine is not None and engine not in engines():
+        raise unknown("engine", engine, engines())
+    mine = kind(shape)
+    name = engine or _usual(chip, mine)
+    levels: tuple[Level, ...] = ("engine", "build", "setup")
+    near = [
+        (level, key)
+        for level, key in zip(levels, keys(name, chip, apart, build or "", setup), strict=True)
+        if mine in found.seen.get(key, ()) and (level == "engine" or build is not None)
+    ]
+    far = keys(name, chip, False, "", setup)[0]
+
+    def of(table: Table) -> dict[str, float]:
+        usable = [table.near[key] for _, key in near if key in table.near]
+        kept = usable[-1] if usable else table.far.get(far, table.pooled)
+        return dict(zip(table.works, kept, strict=True))
+
+    level: Level = near[-1][0] if near else "new model" if far in found.token.far else "new chip"
+    spreads = found.token.spread[level], found.first.spread[level]
+    return Factors(of(found.token), of(found.first), *spreads, level, name)
+
+
+def token_step(shape: Shape, chip: Chip, setup: Setup, load: Load, by: Factors, awake: Awake = awake) -> Step:
+    """Return the time per output token (TPOT) under steady load, and its parts, seconds."""
+    return _step(mixed_works(shape, chip, setup, load, awake), by.token, PARTS, by.token_spread)
+
+
+def first_token(shape: Shape, chip: Chip, setup: Setup, load: Load, by: Factors) -> Step:
+    """Return the time to the first token (TTFT) under steady load, and its parts, seconds."""
+    step = token_step(shape, chip, setup, load, by).seconds
+    return _step(first_works(shape, chip, setup, load, step), by.first, FIRST_PARTS, by.first_spread)
+
+
+@functools.cache
+def fitted() -> Fitted:
+    """Return the shipped factors."""
+    return msgspec.json.decode((files("mixtura.hardware") / "data" / "gpu.json").read_bytes(), type=Fitted)
+
+
+def _usual(chip: Chip, mine: str) -> str:
+    """Return the engine whose measurements come nearest: of this model on this chip, on this chip, any."""
+    seen = {name: fitted().seen.get(f"{name} {chip.name}") for name in _USUAL}
+    measured = [name for name in _USUAL if mine in (seen[name] or ())] or [name for name in _USUAL if seen[name]]
+    return measured[0] if measured else _USUAL[0]
+
+
+def _step(works: Works, by: Mapping[str, float], parts: Mapping[str, tuple[str, ...]], spread: float) -> Step:
+    def whole(names: tuple[str, ...]) -> Array:
+        total = by[names[0]] * works[names[0]]
+        for name in names[1:]:
+            total = total + by[name] * works[name]
+        return total
+
+    return Step({part: whole(names) for part, names in parts.items()}, spread)

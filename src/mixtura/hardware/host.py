@@ -1,0 +1,228 @@
+"""A model on machines: one door to the step models of GPUs, LPUs and wafers.
+
+A `Host` is one copy of a model and what it runs on. It says how long a decode step and a prompt take, what a user would
+see under steady load, and what an hour costs; `pace` hands it to the serving simulator.
+"""
+
+import functools
+import tomllib
+from importlib.resources import files
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mixtura.errors import ConfigError
+from mixtura.hardware import lpu, wafer
+from mixtura.hardware.chip import Chip, chip
+from mixtura.hardware.cost import Range, Site, dollars_an_hour
+from mixtura.hardware.fitted import PARTS, Factors, factors, first_token, token_step
+from mixtura.hardware.gpu import Load, Setup, decode_works, memory, prefill_works
+from mixtura.hardware.onchip import Line
+from mixtura.hardware.serving.pace import Pace, sampled, tabulated
+from mixtura.hardware.shape import Shape
+from mixtura.hardware.shapes import shape
+from mixtura.hardware.step import Array, Step, array
+
+_CONTEXTS = (1.0, 1024.0, 4096.0, 16384.0, 131072.0)  # tokens between which decode is taken as straight
+_MOST = 1024  # sequences in one decode step that engines allow by default, or more
+_LEAST_ROOM = 1  # sequences of the usual context that a host must hold beside its weights
+_HALF_PEAK = 0.5  # share of a wafer's peak in prefill; nothing is measured
+_SPARSE = 10.0  # how far its published peak, which counts zeros, is above the dense one
+
+
+class Host(NamedTuple):
+    """One copy of a model on the chips it needs.
+
+    `setup` and `by` are of GPUs (and what is modelled like them), `line` of LPUs and wafers.
+    """
+
+    shape: Shape
+    chip: Chip
+    setup: Setup
+    by: Factors | None = None
+    line: Line | None = None
+    engine: str | None = None
+
+    @property
+    def chips(self) -> int:
+        """Chips of one copy."""
+        if self.line is not None and self.line.chips is not None:
+            return self.line.chips
+        return self.setup.chips
+
+    @property
+    def name(self) -> str:
+        """How a table calls it: "8 x h100_sxm, vllm"."""
+        return f"{self.chips} x {self.chip.name}{f', {self.engine}' if self.engine else ''}"
+
+    def decode(self, batch: ArrayLike, context: ArrayLike) -> Step:
+        """Return a decode step of `batch` sequences that look back at `context` tokens each, prompts not mixed in."""
+        if self.by is None:
+            return self._assembly(batch, context)
+        works, by = decode_works(self.shape, self.chip, self.setup, batch, context), self.by.token
+        parts = {
+            part: array(sum(by[name] * works[name] for name in names))
+            for part, names in PARTS.items()
+            if part != "prefill"
+        }
+        return Step(parts, self.by.token_spread)
+
+    def prefill(self, tokens: ArrayLike) -> Array:
+        """Return the seconds for which a prompt of `tokens` keeps the machine busy."""
+        if self.by is not None:
+            works = prefill_works(self.shape, self.chip, self.setup, tokens)
+            return array(sum(self.by.token[name] * work for name, work in works.items()))
+        if self.chip.kind == "wafer":
+            peak = self.chips * self.chip.peak["bf16"] / _SPARSE * _HALF_PEAK
+            return 2 * self.shape.active * array(tokens) / peak
+        rates = _prefill_rates()
+        return array(tokens) / rates.models.get(self.shape.name, rates.usual)
+
+    def token(self, load: Load) -> Step:
+        """Return the time per output token (TPOT) under steady load, seconds."""
+        if self.by is not None:
+            return token_step(self.shape, self.chip, self.setup, load, self.by)
+        mixed = array(load.batch) / array(load.output) * self.occupied(load.prompt)
+        step = self._assembly(load.batch, load.context)
+        return Step({**step.parts, "prefill": mixed}, step.spread)
+
+    def first(self, load: Load) -> Step:
+        """Return the time to the first token (TTFT) under steady load, seconds."""
+        if self.by is not None:
+            return first_token(self.shape, self.chip, self.setup, load, self.by)
+        step = self._assembly(load.batch, load.context)
+        return Step({"own prompt": self.prefill(load.prompt) + 0 * step.seconds, **step.parts}, step.spread)
+
+    def occupied(self, tokens: ArrayLike) -> Array:
+        """Return the seconds for which a prompt of `tokens` keeps others waiting.
+
+        On an assembly line that is its time in one layer: the next prompt or token follows at once.
+        """
+        return self.prefill(tokens) / (1 if self.by is not None else self.shape.layers)
+
+    def delay(self, tokens: ArrayLike) -> Array:
+        """Return the seconds to a first token in which the machine may serve others, waiting not counted.
+
+        On GPUs tokenizing, scheduling and the network; on an assembly line the prompt's way through the other layers.
+        """
+        if self.by is not None:
+            return 0.01 * self.by.first["host"] + 0 * array(tokens)
+        return self.prefill(tokens) - self.occupied(tokens)
+
+    def room(self, context: float) -> int:
+        """Return how many sequences of `context` tokens one copy holds, 0 where not one fits."""
+        if self.by is not None:
+            return min(_MOST, memory(self.shape, self.chip, self.setup, context).sequences)
+        need = lpu.chips_needed if self.chip.kind == "lpu" else wafer.wafers_needed
+        users = np.geomspace(1, _MOST, 64).round()
+        fits = need(self.shape, self.chip, users, context, self.line) <= self.chips
+        return int(users[fits][-1]) if fits.any() else 0
+
+    def pace(self, context: float, most: int | None = None) -> Pace:
+        """Return the host as the serving simulator wants it.
+
+        Args:
+            context: tokens of a usual sequence at its end: as much KV cache is set aside for each.
+            most: the largest batch; None: as many as fit.
+
+        Raises:
+            ConfigError: not one such sequence fits.
+        """
+        room = self.room(context)
+        if room < _LEAST_ROOM:
+            raise ConfigError(
+                f"{self.name} holds {self.shape.name} and no sequence of {context:,.0f} tokens: give more"
+            )
+        width, capacity = min(room, most or _MOST), float(room) * context
+        if self.by is None:
+            # A layer's latency outweighs reading its KV cache by far, so one context stands for all.
+            base = self.decode(np.arange(1, width + 1), context).seconds
+            return tabulated(base, prefill=self.occupied, capacity=capacity)
+
+        def decode(batch: Array, tokens: Array) -> Array:
+            return self.decode(batch, tokens / batch).seconds
+
+        return sampled(decode, prefill=self.occupied, max_batch=width, contexts=_CONTEXTS, capacity=capacity)
+
+    def hour(self, site: Site | None = None) -> Range:
+        """Return the dollars an hour of one copy; ConfigError where the chip has no known price or power."""
+        return dollars_an_hour(self.chip, self.chips, site)
+
+    def _assembly(self, batch: ArrayLike, context: ArrayLike) -> Step:
+        users = np.maximum(1.0, array(batch))
+        step = lpu.step if self.chip.kind == "lpu" else wafer.step
+        return step(self.shape, self.chip, users, context, self.line)
+
+
+def host(
+    model: str | Shape,
+    on: str | Chip,
+    chips: int | None = None,
+    *,
+    engine: str | None = None,
+    setup: Setup | None = None,
+    context: float = 8192,
+) -> Host:
+    """Return a model on machines.
+
+    Args:
+        model: a name or id of the catalogue, a path of a `config.json`, or a shape.
+        on: a chip or its name.
+        chips: of one copy; None: the least power of two of GPUs that holds the weights and some sequences of
+            `context`, as many LPUs or wafers as hold 64 of them.
+        engine: of GPUs; None: the one measured nearest (see `fitted.factors`).
+        setup: of GPUs, for precision and attention ranks; its `chips` give way to `chips`.
+        context: tokens of a usual sequence.
+
+    Raises:
+        ConfigError: an unknown name, or a model that does not fit.
+    """
+    found = model if isinstance(model, Shape) else shape(model)
+    machine = on if isinstance(on, Chip) else chip(on)
+    if chips is not None and chips < 1:
+        raise ConfigError(f"{chips} chips hold no model: give 1 or more")
+    if machine.kind in ("lpu", "wafer"):
+        return _on_chip(found, machine, chips, context)
+    setup = setup or Setup()
+    if chips is None:
+        chips = _least(found, machine, setup, context)
+    setup = msgspec.structs.replace(setup, chips=chips)
+    memory(found, machine, setup, context)
+    by = factors(machine, found, setup, engine=engine)
+    return Host(found, machine, setup, by, engine=by.engine)
+
+
+def _on_chip(found: Shape, machine: Chip, chips: int | None, context: float) -> Host:
+    need = lpu.chips_needed if machine.kind == "lpu" else wafer.wafers_needed
+    if chips is None:
+        chips = int(need(found, machine, 64, context))
+    elif chips < (least := int(need(found, machine, 1, context))):
+        raise ConfigError(f"{found.name} does not fit {chips} x {machine.name}: give at least {least}")
+    return Host(found, machine, Setup(chips=chips), line=Line(chips=chips))
+
+
+def _least(found: Shape, machine: Chip, setup: Setup, context: float) -> int:
+    """Return the least power of two of GPUs that holds the weights and eight sequences."""
+    for power in range(11):
+        tried = msgspec.structs.replace(setup, chips=2**power)
+        try:
+            if memory(found, machine, tried, context).sequences >= 8:
+                return 2**power
+        except ConfigError:
+            continue
+    raise ConfigError(f"{found.name} with {context:,.0f} tokens of context does not fit 1,024 x {machine.name}")
+
+
+class _Rates(msgspec.Struct, forbid_unknown_fields=True):
+    source: str
+    date: str
+    usual: float
+    models: dict[str, float]
+
+
+@functools.cache
+def _prefill_rates() -> _Rates:
+    text = (files("mixtura.hardware") / "data" / "prefill.toml").read_text("utf-8")
+    return msgspec.convert(tomllib.loads(text), _Rates)

@@ -1,0 +1,208 @@
+"""Queues whose answer is known in closed form: what the simulator is held against, and quick bounds of a fleet.
+
+Rates are requests a second, times are seconds, numbers are requests (means over time). Each queue serves in order of
+arrival unless its name says "ps" (processor sharing: all present are served at the same time, each at its share of
+the speed, as a decode step that takes time proportional to its batch does it).
+"""
+
+import math
+from typing import NamedTuple
+
+from mixtura.errors import ConfigError
+
+
+class Queue(NamedTuple):
+    """The means of a queue in balance.
+
+    Attributes:
+        utilisation: share of the servers' time that is used.
+        waiting: seconds a request waits before it is served, mean.
+        time: seconds from arrival to end, mean.
+        queued: requests that wait, mean over time.
+        number: requests that wait or are served, mean over time.
+    """
+
+    utilisation: float
+    waiting: float
+    time: float
+    queued: float
+    number: float
+
+
+def little(rate: float, seconds: float) -> float:
+    """Return the mean number present when `rate` a second stay `seconds` each.
+
+    Source: Little, "A proof for the queuing formula L = lambda W", Operations Research 9 (1961).
+    """
+    return rate * seconds
+
+
+def mm1(rate: float, service: float) -> Queue:
+    """Return one server, Poisson arrivals, exponential service of mean `service` seconds.
+
+    Source: Kleinrock, Queueing Systems I (1975), section 3.2: time = service / (1 - utilisation).
+
+    Raises:
+        ConfigError: a rate or time that is not more than 0; more work than the server can do.
+    """
+    return mg1(rate, service, 1.0)
+
+
+def md1(rate: float, service: float) -> Queue:
+    """Return one server, Poisson arrivals, always `service` seconds of service.
+
+    Source: as `mg1`, with variation 0: half the waiting of M/M/1.
+
+    Raises:
+        ConfigError: a rate or time that is not more than 0; more work than the server can do.
+    """
+    return mg1(rate, service, 0.0)
+
+
+def mg1(rate: float, service: float, variation: float) -> Queue:
+    """Return one server, Poisson arrivals, service of mean `service` seconds.
+
+    Waiting is utilisation / (1 - utilisation) * service * (1 + variation**2) / 2.
+
+    Source: Pollaczek 1930 and Khinchine 1932; Kleinrock, Queueing Systems I (1975), equation 5.69.
+
+    Args:
+        rate: requests a second.
+        service: mean seconds of service.
+        variation: standard deviation of the service time over its mean (1: exponential, 0: always the same).
+
+    Raises:
+        ConfigError: a rate or time that is not more than 0; more work than the server can do.
+    """
+    load = _load(rate, service)
+    if not 0 <= variation < math.inf:
+        raise ConfigError(f"the variation of the service time must be 0 or more, not {variation:g}")
+    waiting = load / (1 - load) * service * (1 + variation**2) / 2
+    return _queue(rate, service, waiting, load)
+
+
+def mm1_percentile(rate: float, service: float, percent: float) -> float:
+    """Return a percentile of the seconds from arrival to end in M/M/1: they are exponential.
+
+    Source: Kleinrock, Queueing Systems I (1975), section 5.6.
+
+    Raises:
+        ConfigError: as `mm1`; a percentile not from 0 to below 100.
+    """
+    if not 0 <= percent < 100:
+        raise ConfigError(f"the percentile must be from 0 to below 100, not {percent:g}")
+    return -math.log1p(-percent / 100) * mm1(rate, service).time
+
+
+def mg1_ps(rate: float, service: float) -> Queue:
+    """Return one server that all present share, Poisson arrivals, service of any distribution, mean `service` seconds.
+
+    The means depend on the mean service alone (insensitivity). There is no queue: `waiting` is the time lost to
+    others. A request that needs x seconds alone takes x / (1 - utilisation) on average.
+
+    Source: Kleinrock, Queueing Systems II (1976), section 4.4; Sakata, Noguchi and Oizumi 1971.
+
+    Raises:
+        ConfigError: a rate or time that is not more than 0; more work than the server can do.
+    """
+    load = _load(rate, service)
+    time = service / (1 - load)
+    return Queue(load, time - service, time, 0.0, rate * time)
+
+
+def mmc(rate: float, service: float, servers: int) -> Queue:
+    """Return `servers` servers with one queue, Poisson arrivals, exponential service of mean `service` seconds.
+
+    Source: Erlang 1917 (the C formula), computed from the recursion of the B formula, which does not overflow;
+    Kleinrock, Queueing Systems I (1975), section 3.5.
+
+    Raises:
+        ConfigError: a rate, time or number that is not more than 0; more work than the servers can do.
+    """
+    if servers < 1:
+        raise ConfigError(f"the number of servers must be at least 1, not {servers}")
+    load = _load(rate, service, servers)
+    offered = rate * service
+    blocked = 1.0
+    for number in range(1, servers + 1):
+        blocked = offered * blocked / (number + offered * blocked)
+    waits = blocked / (1 - load * (1 - blocked))
+    return _queue(rate, service, waits * service / (servers * (1 - load)), load)
+
+
+def gm1(rate: float, variation: float, service: float) -> Queue:
+    """Return one server, gamma gaps between arrivals, exponential service of mean `service` seconds.
+
+    An arrival finds n requests with chance (1 - s) * s**n, where s solves s = A(1 / service * (1 - s)) and A is the
+    Laplace transform of the gaps.
+
+    Source: Kleinrock, Queueing Systems I (1975), section 6.4.
+
+    Args:
+        rate: requests a second.
+        variation: standard deviation of the gaps over their mean (0: always the same, D/M/1).
+        service: mean seconds of service.
+
+    Raises:
+        ConfigError: a rate or time that is not more than 0; more work than the server can do.
+    """
+    load = _load(rate, service)
+    if not 0 <= variation < math.inf:
+        raise ConfigError(f"the variation of the gaps must be 0 or more, not {variation:g}")
+
+    def found(busy: float) -> float:
+        x = (1 - busy) / load
+        if variation == 0:
+            return math.exp(-x)
+        return math.exp(-math.log1p(x * variation**2) / variation**2)
+
+    # The map is convex and goes through 1 at 1; halving finds its other fixed point, below 1.
+    low, high = 0.0, 1.0 - 1e-12
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if found(middle) > middle else (low, middle)
+    waiting = service * low / (1 - low)
+    return _queue(rate, service, waiting, load)
+
+
+def users(number: int, think: float, service: float) -> Queue:
+    """Return a closed load: `number` users think (exponential, mean `think` s), then wait for one exponential server.
+
+    The throughput is utilisation / service.
+
+    Source: the machine repairman, M/M/1//N: Kleinrock, Queueing Systems I (1975), section 3.8, by mean-value
+    analysis (Reiser and Lavenberg, JACM 27, 1980).
+
+    Raises:
+        ConfigError: no users, a negative thinking time, a service time that is not more than 0.
+    """
+    if number < 1:
+        raise ConfigError(f"the number of users must be at least 1, not {number}")
+    if not 0 <= think < math.inf:
+        raise ConfigError(f"the thinking time must be 0 seconds or more, not {think:g}")
+    if not 0 < service < math.inf:
+        raise ConfigError(f"the service time must be more than 0 seconds, not {service:g}")
+    present = rate = time = 0.0
+    for many in range(1, number + 1):
+        time = service * (1 + present)
+        rate = many / (think + time)
+        present = rate * time
+    return _queue(rate, service, time - service, rate * service)
+
+
+def _queue(rate: float, service: float, waiting: float, load: float) -> Queue:
+    time = waiting + service
+    return Queue(load, waiting, time, little(rate, waiting), little(rate, time))
+
+
+def _load(rate: float, service: float, servers: int = 1) -> float:
+    for what, value in (("the rate of requests", rate), ("the service time", service)):
+        if not 0 < value < math.inf:
+            raise ConfigError(f"{what} must be more than 0, not {value:g}")
+    load = rate * service / servers
+    if load >= 1:
+        raise ConfigError(
+            f"{rate:g} requests a second of {service:g} s each are {100 * load:.0f} % of what "
+            f"{servers} server{'s' * (servers > 1)} can do: the queue would grow for ever; it must be below 100 %"
+        )
+    return load

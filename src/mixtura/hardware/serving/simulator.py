@@ -1,0 +1,300 @@
+"""The serving simulator: discrete events, replicas with continuous batching, routing, prompts read in three ways.
+
+It jumps from event to event (see `replica`); what happens between is summed in closed form. The loop is our own over
+`heapq`: a general event library runs a generator, an event object and a callback for each thing that happens, which
+is more work than the whole event here.
+
+What it leaves out: eviction and recomputation when the KV cache is full (a request is admitted only when all its
+tokens fit), prefix caching, priorities, failures, and the time in which a first token travels to its reader.
+"""
+
+import math
+from array import array
+from collections import deque
+from heapq import heappop, heappush
+from typing import Literal, get_args
+
+import msgspec
+import numpy as np
+
+from mixtura.errors import ConfigError
+from mixtura.hardware.serving.arrivals import Crowd, Traffic
+from mixtura.hardware.serving.pace import Pace
+from mixtura.hardware.serving.replica import NEVER, Actor, Prefilling, Replica, Table, Work
+from mixtura.hardware.serving.served import Served
+
+Routing = Literal["shortest", "turns"]
+
+
+class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
+    """How a fleet serves.
+
+    Attributes:
+        replicas: how many; each has the whole pace.
+        routing: to the replica with the fewest requests ("shortest", the first of equals), or in turns.
+        prefill: prompts in chunks within decode steps ("mixed", as vLLM and SGLang do it by default), whole prompts
+            before any decode step ("first"), or on workers of their own ("apart", disaggregated).
+        chunk: prompt tokens that a mixed step may hold.
+        workers: workers for prompts to each replica, when "apart"; the product with the replicas is rounded up.
+        handover: seconds per prompt token to move its KV cache to the replica, when "apart".
+    """
+
+    replicas: int = 1
+    routing: Routing = "shortest"
+    prefill: Prefilling = "mixed"
+    chunk: int = 2048
+    workers: float = 1.0
+    handover: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a fleet that cannot be."""
+        for what, value in (("replicas", self.replicas), ("prompt tokens in a chunk", self.chunk)):
+            if value < 1:
+                raise ConfigError(f"the number of {what} must be at least 1, not {value}")
+        if not 0 < self.workers < math.inf:
+            raise ConfigError(f"the workers for prompts to each replica must be more than 0, not {self.workers:g}")
+        if not 0 <= self.handover < math.inf:
+            raise ConfigError(f"the handover must take 0 seconds per token or more, not {self.handover:g}")
+        for name, kinds in (("routing", get_args(Routing)), ("prefill", get_args(Prefilling))):
+            if getattr(self, name) not in kinds:
+                raise ConfigError(f"no {name} {getattr(self, name)!r}: there are {', '.join(kinds)}")
+
+    @property
+    def prefill_workers(self) -> int:
+        """Workers for prompts in the whole fleet; 0 unless they are apart."""
+        return math.ceil(self.workers * self.replicas - 1e-9) if self.prefill == "apart" else 0
+
+
+def simulate(load: Traffic | Crowd, pace: Pace, how: Scheduling | None = None) -> Served:
+    """Serve every request of `load` and return what became of each.
+
+    The run begins empty and ends empty. The same load, pace and scheduling give the same result, bit for bit.
+
+    Raises:
+        ConfigError: a request that can never fit into the KV cache of a replica.
+    """
+    return _Run(load, pace, how or Scheduling()).served()
+
+
+class _Open:
+    """Requests that come at given times; `time` is when the next one does."""
+
+    def __init__(self, times: list[float]) -> None:
+        self._times = iter(times)
+        self.time = next(self._times, NEVER)
+
+    def take(self) -> None:
+        self.time = next(self._times, NEVER)
+
+    def ended(self, time: float) -> None:
+        """Nobody waits for an answer before asking again."""
+
+
+class _Closed:
+    """Users who ask again some time after each answer."""
+
+    def __init__(self, users: int, thinks: list[float]) -> None:
+        self._coming = sorted(thinks[:users])
+        self._thinks = iter(thinks[users:])
+        self.time = self._coming[0]
+
+    def take(self) -> None:
+        heappop(self._coming)
+        self.time = self._coming[0] if self._coming else NEVER
+
+    def ended(self, time: float) -> None:
+        think = next(self._thinks, None)
+        if think is not None:
+            heappush(self._coming, time + think)
+            self.time = self._coming[0]
+
+
+class _Reader:
+    """A worker that reads prompts for the replicas, one after the other out of a queue that all workers share."""
+
+    def __init__(self, number: int, run: "_Run", queue: deque[int]) -> None:
+        self.number, self.due, self.busy = number, NEVER, 0.0
+        self._run, self._queue, self._request, self._begun = run, queue, -1, 0.0
+
+    @property
+    def idle(self) -> bool:
+        return self._request < 0
+
+    def settle(self, time: float) -> None:
+        request, self._request = self._request, -1
+        self.busy += time - self._begun
+        self._run.work.first[request] = time
+        self._run.hand_over(request, time)
+
+    def plan(self, time: float) -> None:
+        if not self.idle:
+            return  # one who came at this very time has begun already
+        self.due = NEVER
+        if self._queue:
+            request = self._request = self._queue.popleft()
+            self._run.work.started[request] = self._begun = time
+            self.due = time + self._run.work.seconds[request]
+            heappush(self._run.agenda, (self.due, self.number))
+
+
+class _Belt:
+    """Requests whose KV cache is on its way to a replica."""
+
+    def __init__(self, number: int, run: "_Run") -> None:
+        self.number, self.due = number, NEVER
+        self._run, self._moving = run, list[tuple[float, int]]()
+
+    def put(self, request: int, until: float) -> None:
+        heappush(self._moving, (until, request))
+        self.plan(until)
+
+    def settle(self, time: float) -> None:
+        while self._moving and self._moving[0][0] <= time:
+            self._run.route(heappop(self._moving)[1], time)
+
+    def plan(self, time: float) -> None:
+        del time
+        self.due = self._moving[0][0] if self._moving else NEVER
+        if self._moving:
+            heappush(self._run.agenda, (self.due, self.number))
+
+
+class _Run:
+    """One run: the agenda of what ends when, the source of requests, and the counters."""
+
+    def __init__(self, load: Traffic | Crowd, pace: Pace, how: Scheduling) -> None:
+        self._load, self._how = load, how
+        self._count = count = len(load.prompts)
+        _check(load, pace)
+        self._arrived, self._started, self._first, self._finished = (array("d", bytes(8 * count)) for _ in range(4))
+        self._replica = array("q", bytes(8 * count))
+        self.work = Work(
+            load.prompts.tolist(),
+            load.outputs.tolist(),
+            pace.prompt(load.prompts).tolist(),
+            _read_table(load, pace) if how.prefill == "mixed" else array("d"),
+            Table.of(pace),
+            self._started,
+            self._first,
+            self.finish,
+        )
+        self.agenda: list[tuple[float, int]] = []
+        self._loads = [0] * how.replicas
+        shared = (self.agenda, self._loads)
+        style = (how.prefill, how.chunk)
+        self._replicas = [Replica(number, pace, style, self.work, shared) for number in range(how.replicas)]
+        self._queue: deque[int] = deque()
+        self._readers = [_Reader(how.replicas + place, self, self._queue) for place in range(how.prefill_workers)]
+        self._belt = _Belt(how.replicas + len(self._readers), self)
+        self._source: _Open | _Closed
+        if isinstance(load, Traffic):
+            self._source = _Open(load.times.tolist())
+        else:
+            self._source = _Closed(load.users, load.thinks.tolist())
+        self._turn = self._present = 0
+        self._area = self._changed = 0.0
+
+    def served(self) -> Served:
+        """Walk through all events and return what was noted."""
+        agenda, source = self.agenda, self._source
+        actors: list[Actor] = [*self._replicas, *self._readers, self._belt]
+        coming = 0
+        while True:
+            # At the same time, who comes is before what ends: so that he joins the step that begins then.
+            if not agenda or source.time <= agenda[0][0]:
+                if source.time == NEVER:
+                    break
+                self._arrive(coming, source.time)
+                coming += 1
+                continue
+            time, number = heappop(agenda)
+            actor = actors[number]
+            if actor.due != time:
+                continue  # planned otherwise since
+            actor.settle(time)
+            while source.time <= time:
+                self._arrive(coming, source.time)
+                coming += 1
+            actor.plan(time)
+        return self._noted()
+
+    def _arrive(self, request: int, time: float) -> None:
+        self._source.take()
+        self._arrived[request] = time
+        self._area += self._present * (time - self._changed)
+        self._changed = time
+        self._present += 1
+        if self._readers:
+            self._queue.append(request)
+            reader = next((reader for reader in self._readers if reader.idle), None)
+            if reader is not None:
+                reader.plan(time)
+        else:
+            self.route(request, time)
+
+    def route(self, request: int, time: float) -> None:
+        """Send a request to a replica."""
+        if self._how.routing == "shortest":
+            number = self._loads.index(min(self._loads))
+        else:
+            number = self._turn
+            self._turn = (number + 1) % len(self._loads)
+        self._replica[request] = number
+        self._replicas[number].arrive(request, time)
+
+    def hand_over(self, request: int, time: float) -> None:
+        """Send a request whose prompt was read elsewhere to a replica, unless its first token was its last."""
+        if self.work.outputs[request] == 1:
+            self.finish(request, time)
+        elif self._how.handover:
+            self._belt.put(request, time + self._how.handover * self.work.prompts[request])
+        else:
+            self.route(request, time)
+
+    def finish(self, request: int, time: float) -> None:
+        """Note the end of a request."""
+        self._finished[request] = time
+        self._area += self._present * (time - self._changed)
+        self._changed = time
+        self._present -= 1
+        self._source.ended(time)
+
+    def _noted(self) -> Served:
+        load = self._load
+        return Served(
+            arrived=np.array(self._arrived),
+            started=np.array(self._started),
+            first=np.array(self._first),
+            finished=np.array(self._finished),
+            prompts=load.prompts,
+            outputs=load.outputs,
+            replica=np.array(self._replica),
+            busy=np.array([replica.busy for replica in self._replicas]),
+            prefill_busy=np.array([reader.busy for reader in self._readers]),
+            steps=sum(replica.steps for replica in self._replicas),
+            decoded=sum(replica.decoded for replica in self._replicas),
+            area=self._area,
+        )
+
+
+def _check(load: Traffic | Crowd, pace: Pace) -> None:
+    """Raise ConfigError when a request can never be admitted."""
+    if not len(load.prompts):
+        raise ConfigError("there are no requests to serve: give at least one")
+    tokens = load.prompts + load.outputs
+    if tokens.max() > pace.capacity:
+        place = int(np.argmax(tokens))
+        raise ConfigError(
+            f"request {place + 1} needs {tokens[place]:,} tokens of KV cache ({load.prompts[place]:,} of prompt, "
+            f"{load.outputs[place]:,} of output) and a replica holds {pace.capacity:,.0f}: "
+            "take shorter requests, or a replica with more memory"
+        )
+
+
+def _read_table(load: Traffic | Crowd, pace: Pace) -> "array[float]":
+    """Return the seconds to read the first n tokens of a prompt, by n; no token takes no time."""
+    table = pace.prompt(np.arange(int(load.prompts.max()) + 1))
+    table[0] = 0.0
+    if np.any(np.diff(table) < 0):
+        raise ConfigError("prefill(tokens) of a pace must not fall: a longer prompt never takes less time")
+    return array("d", table.tobytes())

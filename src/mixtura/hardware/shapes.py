@@ -1,0 +1,152 @@
+"""The catalogue of shapes: `data/shapes.toml`, found by the many names that a model goes by.
+
+A user's own models come from a `config.json` each (`mixtura.hardware.config`), or from a TOML file of several in the
+form of the shipped one (`read_shapes`).
+"""
+
+import functools
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+
+import msgspec
+
+from mixtura.errors import ConfigError
+from mixtura.hardware.config import config_file, read_config, read_small
+from mixtura.hardware.precision import BITS, precision_named, unknown
+from mixtura.hardware.shape import Published, Shape
+
+_BILLION = 1e9
+# Endings that say how a model was tuned or stored, not what shape it has.
+_TUNED = re.compile(r"[-_](instruct|chat|it|base|hf|original|dynamic|quantized|\d{4,8})$")
+_STORED = re.compile(r"[-_](fp32|bf16|fp16|fp8|fp8-dynamic|int8|int4|w4a16|w8a8|awq|gptq|fp4|nvfp4|mxfp4)$")
+
+
+def shape(name: str, own: Mapping[str, Shape] | None = None) -> Shape:
+    """Return the shape of a model.
+
+    A name may be that of the catalogue, an id of Hugging Face or of a provider, with the provider before it or
+    without (`groq/openai/gpt-oss-120b`), in any case, and end in how the model is tuned or stored: `-Instruct`,
+    `-FP8`; the latter sets the precision. It may also be the path of a `config.json` or of its folder.
+
+    Args:
+        name: as above.
+        own: a user's own shapes, by lower-case name (`read_shapes`); they come first.
+
+    Raises:
+        ConfigError: no such model (the text names those most like it), or its `config.json` cannot be used.
+    """
+    if name.endswith(".json") or name.startswith((".", "~", "/")):
+        return read_config(name)
+    found = _find(name, own or {}) or _find(name, shipped())
+    if found is not None:
+        return found
+    path = config_file(name) if name.strip() else None
+    if path is not None:
+        return read_config(path)
+    # The tail alone is compared: a provider's name before it says nothing about the shape.
+    tail = name.rstrip("/").rsplit("/", 1)[-1]
+    names = {each.name for each in (*shipped().values(), *(own or {}).values())}
+    raise unknown("model shape", tail, names, hint="; the path of a model's config.json works too")
+
+
+@functools.cache
+def shipped() -> Mapping[str, Shape]:
+    """Return the shapes that ship with Mixtura, by each of their names in lower case."""
+    text = (files("mixtura.hardware") / "data" / "shapes.toml").read_text("utf-8")
+    return MappingProxyType(_parse(tomllib.loads(text), {}))
+
+
+def read_shapes(path: str | Path) -> dict[str, Shape]:
+    """Read a user's own TOML file of shapes, by each of their names in lower case.
+
+    Raises:
+        ConfigError: the file cannot be read or a row is wrong; the text names the file and the row.
+    """
+    try:
+        return _parse(tomllib.loads(read_small(Path(path)).decode("utf-8")), shipped())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from error
+    except ConfigError as error:
+        said = error.message
+        raise ConfigError(said if said.startswith(str(path)) else f"{path}: {said}") from error
+
+
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of the file but for the sizes, which `Shape` itself checks."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    like: str | None = None
+    published: Published | None = None
+
+
+def _parse(file: Mapping[str, object], known: Mapping[str, Shape]) -> dict[str, Shape]:
+    found: dict[str, Shape] = {}
+    rows = file.get("models")
+    if not isinstance(rows, list) or set(file) != {"models"}:
+        raise ConfigError("expected [[models]] tables and nothing else")
+    for number, fields in enumerate(rows, 1):
+        if not isinstance(fields, dict):
+            raise ConfigError(f"model {number}: expected a [[models]] table")
+        where = fields.get("name") or f"model {number}"
+        own = {key: value for key, value in fields.items() if key in _Row.__struct_fields__}
+        sizes = {key: value for key, value in fields.items() if key not in own}
+        try:
+            row = msgspec.convert(own, _Row)
+            made = _made(row, sizes, {**known, **found})
+        except (msgspec.ValidationError, TypeError) as error:
+            raise ConfigError(f"{where}: {error}") from error
+        for name in dict.fromkeys(map(str.casefold, (row.name, *row.aliases))):
+            if name in found:
+                raise ConfigError(f"{where}: the name {name!r} is taken by {found[name].name}")
+            found[name] = made
+    return found
+
+
+def _made(row: _Row, sizes: Mapping[str, object], known: Mapping[str, Shape]) -> Shape:
+    base: dict[str, object] = {}
+    if row.like is not None:
+        like = _find(row.like, known)
+        if like is None:
+            raise unknown("model shape", row.like, {each.name for each in known.values()})
+        base = msgspec.to_builtins(like)
+        del base["published"]
+    published = row.published
+    if published is not None:
+        active = None if published.active is None else published.active * _BILLION
+        published = msgspec.structs.replace(published, total=published.total * _BILLION, active=active)
+    made = msgspec.convert({**base, **sizes, "name": row.name}, Shape)
+    return msgspec.structs.replace(made, published=published)
+
+
+def _find(name: str, known: Mapping[str, Shape]) -> Shape | None:
+    """Return the shape of `name` after what stands before and behind it is taken off, the least first."""
+    for tail in _tails(name.strip().casefold()):
+        precision, rest = None, tail
+        while rest not in known:
+            stored, tuned = _STORED.search(rest), _TUNED.search(rest)
+            if stored is not None:
+                precision = precision or stored[1].removesuffix("-dynamic")
+            elif tuned is None:
+                break
+            rest = _STORED.sub("", rest) if stored is not None else _TUNED.sub("", rest)
+        if rest in known:
+            return known[rest] if precision is None else _stored_in(known[rest], precision)
+    return None
+
+
+def _tails(name: str) -> Iterable[str]:
+    parts = name.split("/")
+    return ("/".join(parts[first:]) for first in range(len(parts)))
+
+
+def _stored_in(found: Shape, precision: str) -> Shape:
+    """Return a shape in the precision that its name ends in; in four bits only the experts of an MoE model are."""
+    stored = precision_named(precision)
+    if found.experts and BITS[stored] < BITS["fp8"]:
+        return msgspec.structs.replace(found, expert_precision=stored)
+    return msgspec.structs.replace(found, precision=stored, expert_precision=None)

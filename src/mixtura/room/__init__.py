@@ -1,0 +1,1 @@
+"""The machine room: the project's own models and mixtures on the hardware models."""

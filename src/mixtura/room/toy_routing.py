@@ -1,0 +1,290 @@
+"""Which experts the package's own small MoE models choose on held-out problems, beside what routing models expect.
+
+The models are run in NumPy from their GGUF files (llama.cpp's `qwen3moe`), far enough to see each router's choices.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.errors import ConfigError
+from mixtura.hardware import routing
+from mixtura.models.toy.finding import folder
+from mixtura.room.weights import Floats, Model, Value, read
+
+Choices = NDArray[np.int64]
+
+MODELS = ("toy-moe-a", "toy-moe-b")
+BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
+_DRAWN = 400  # batches that a measured D(B) is averaged over
+_USER, _ASSISTANT = "<|user|>", "<|assistant|>"
+# llama.cpp's pre-tokenizer `llama-bpe`, with \p{L} and \p{N} as the standard library can say them.
+_PIECES = re.compile(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|(?:[^\r\n\w]|_)?[^\W\d_]+|\d{1,3}| ?(?:[^\s\w]|_)+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class Awake(msgspec.Struct, frozen=True):
+    """Distinct experts in a batch, mean over layers.
+
+    `apart` are tokens of different problems, `together` consecutive tokens of one text. `even` is the uniform D(B),
+    `power_law` that of the fitted alpha of each layer, `popularity` that of the experts' own frequencies.
+    `correlation` is what makes an even router's D(B) that of `together`; see `routing.effective`.
+    """
+
+    tokens: int
+    apart: float
+    together: float
+    even: float
+    power_law: float
+    popularity: float
+    correlation: float
+
+
+class LayerSkew(msgspec.Struct, frozen=True):
+    """How unevenly one layer's router chooses: each expert's share of the choices, and what follows from it."""
+
+    layer: int
+    shares: tuple[float, ...]
+    alpha: float
+    entropy: float
+    gini: float
+
+
+class Routing(msgspec.Struct, frozen=True):
+    """What was seen of one model: experts, how many a token uses, problems and tokens read, skew, D(B)."""
+
+    model: str
+    experts: int
+    used: int
+    problems: int
+    tokens: int
+    layers: tuple[LayerSkew, ...]
+    awake: tuple[Awake, ...]
+
+
+class _Sizes(NamedTuple):
+    layers: int
+    heads: int
+    shared: int
+    head: int
+    experts: int
+    used: int
+    base: float
+    epsilon: float
+
+
+class Tokens:
+    """A model's own vocabulary: a piece of text is one token where it stands in it, and its bytes where not."""
+
+    def __init__(self, model: Model) -> None:
+        listed = model.values.get("tokenizer.ggml.tokens")
+        if not isinstance(listed, list):
+            raise ConfigError("the file holds no vocabulary: give a whole model")
+        self.names = [str(token) for token in listed]
+        self.number = {name: place for place, name in enumerate(self.names)}
+
+    def encode(self, text: str) -> list[int]:
+        """Return the numbers of a text's tokens."""
+        found: list[int] = []
+        for piece in _PIECES.findall(text):
+            word = "".join(_LETTERS[byte] for byte in piece.encode())
+            found += [self.number[word]] if word in self.number else [self.number[letter] for letter in word]
+        return found
+
+    def prompt(self, question: str, solution: str = "") -> list[int]:
+        """Return a question, and a solution behind it, as the models' chat template writes them."""
+        return [self.number[_USER], *self.encode(question), self.number[_ASSISTANT], *self.encode(solution)]
+
+
+def _letters() -> list[str]:
+    """Return the printable letter of each byte in a byte-level vocabulary, as GPT-2's."""
+    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = iter(range(256, 512))
+    return [chr(byte if byte in plain else next(others)) for byte in range(256)]
+
+
+_LETTERS = _letters()
+
+
+class ToyRouter:
+    """A `qwen3moe` model in NumPy: logits, and which experts each layer's router chose."""
+
+    def __init__(self, path: Path) -> None:
+        model = read(path)
+        if model.values.get("general.architecture") != "qwen3moe":
+            raise ConfigError(
+                f"{path.name} is no mixture-of-experts model that can be looked into: give a qwen3moe one"
+            )
+        self.tokens = Tokens(model)
+        self.sizes = _sizes(model.values)
+        self._weights = model.tensors
+
+    def run(self, tokens: Sequence[int]) -> tuple[Floats, Choices]:
+        """Return the logits [tokens, vocabulary] of one text, and the experts chosen [layers, tokens, used]."""
+        weights, sizes = self._weights, self.sizes
+        x = weights["token_embd.weight"][np.asarray(tokens)]
+        chosen = []
+        for layer in range(sizes.layers):
+            x = x + self._attention(layer, x)
+            added, best = self._experts(layer, _normed(x, weights[f"blk.{layer}.ffn_norm.weight"], sizes.epsilon))
+            x = x + added
+            chosen.append(best)
+        last = _normed(x, weights["output_norm.weight"], sizes.epsilon)
+        head = weights.get("output.weight", weights["token_embd.weight"])
+        return last @ head.T, np.stack(chosen)
+
+    def _attention(self, layer: int, x: Floats) -> Floats:
+        sizes, count = self.sizes, len(x)
+
+        def part(name: str) -> Floats:
+            return self._weights[f"blk.{layer}.attn_{name}.weight"]
+
+        normed = _normed(x, part("norm"), sizes.epsilon)
+        query = _normed((normed @ part("q").T).reshape(count, -1, sizes.head), part("q_norm"), sizes.epsilon)
+        key = _normed((normed @ part("k").T).reshape(count, -1, sizes.head), part("k_norm"), sizes.epsilon)
+        value = (normed @ part("v").T).reshape(count, -1, sizes.head)
+        query, key = _turned(query, sizes.base), _turned(key, sizes.base)
+        key, value = (np.repeat(each, sizes.heads // sizes.shared, axis=1) for each in (key, value))
+        scores = np.einsum("qhd,khd->hqk", query, key) / np.float32(np.sqrt(sizes.head))
+        scores = np.where(np.tril(np.ones((count, count), dtype=bool)), scores, -np.inf)
+        seen = np.einsum("hqk,khd->qhd", _softmax(scores), value).reshape(count, -1)
+        return np.asarray(seen @ part("output").T)
+
+    def _experts(self, layer: int, x: Floats) -> tuple[Floats, Choices]:
+        def part(name: str) -> Floats:
+            return self._weights[f"blk.{layer}.ffn_{name}.weight"]
+
+        chances = _softmax(x @ part("gate_inp").T)
+        best = np.argsort(-chances, axis=1, kind="stable")[:, : self.sizes.used]
+        kept = np.take_along_axis(chances, best, axis=1)
+        shares = kept / kept.sum(axis=1, keepdims=True)
+        found = np.zeros_like(x)
+        for expert in range(self.sizes.experts):
+            rows, places = np.nonzero(best == expert)
+            gate = x[rows] @ part("gate_exps")[expert].T
+            inner = gate / (1 + np.exp(-gate)) * (x[rows] @ part("up_exps")[expert].T)
+            found[rows] += inner @ part("down_exps")[expert].T * shares[rows, places, None]
+        return found, best
+
+
+def _sizes(values: dict[str, Value]) -> _Sizes:
+    def figure(name: str) -> float:
+        value = values.get(f"qwen3moe.{name}")
+        if not isinstance(value, int | float):
+            raise ConfigError(f"the file does not say its {name}: give a whole model")
+        return value
+
+    counts = ("block_count", "attention.head_count", "attention.head_count_kv", "attention.key_length")
+    experts = ("expert_count", "expert_used_count")
+    whole = [int(figure(name)) for name in (*counts, *experts)]
+    return _Sizes(*whole, base=figure("rope.freq_base"), epsilon=figure("attention.layer_norm_rms_epsilon"))
+
+
+def _normed(x: Floats, weight: Floats, epsilon: float) -> Floats:
+    return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(epsilon)) * weight)
+
+
+def _turned(x: Floats, base: float) -> Floats:
+    """Rotate the halves of each head by position; `x` is [tokens, heads, head]."""
+    half = x.shape[-1] // 2
+    angles = np.arange(len(x))[:, None] * base ** (-np.arange(half) / half)
+    cosine, sine = (part.astype(np.float32)[:, None] for part in (np.cos(angles), np.sin(angles)))
+    first, second = x[..., :half], x[..., half:]
+    return np.concatenate((first * cosine - second * sine, second * cosine + first * sine), axis=-1)
+
+
+def _softmax(x: Floats) -> Floats:
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def questions(count: int) -> list[str]:
+    """Return the first held-out problems of the package."""
+    lines = (folder() / "problems.jsonl").read_bytes().splitlines()[:count]
+    return [msgspec.json.decode(line)["question"] for line in lines]
+
+
+def observe(model: str = MODELS[0], *, texts: Sequence[str] = (), problems: int = 60, seed: int = 0) -> Routing:
+    """Run a toy MoE model over problems and return what its routers chose.
+
+    Args:
+        model: its name, or the path of another qwen3moe file.
+        texts: what to read; the first held-out problems of the package where none are given.
+        problems: how many of those.
+        seed: of the batches drawn.
+
+    Raises:
+        ConfigError: no such model, or no text.
+    """
+    path = folder() / f"{model}.gguf" if model in MODELS else Path(model)
+    router = ToyRouter(path)
+    read_texts = list(texts) or questions(problems)
+    if not read_texts:
+        raise ConfigError("no text to read: give at least one problem")
+    chosen = [router.run(router.tokens.prompt(text))[1] for text in read_texts]
+    return describe(model, router.sizes.experts, chosen, seed)
+
+
+def describe(model: str, experts: int, chosen: Sequence[Choices], seed: int = 0) -> Routing:
+    """Return what choices [layers, tokens, used] of several texts say: skew by layer, D(B) apart and together."""
+    every = np.concatenate(chosen, axis=1)
+    used = every.shape[2]
+    skews, popular = [], []
+    for layer, choices in enumerate(every):
+        counts = np.bincount(choices.ravel(), minlength=experts)
+        shares = tuple(float(share) for share in counts / counts.sum())
+        skew = routing.fitted_alpha(counts), routing.entropy(counts), routing.gini(counts)
+        skews.append(LayerSkew(layer, shares, *skew))
+        popular.append(np.minimum(1.0, counts / every.shape[1]))
+    rng = np.random.default_rng(seed)
+    awake = [
+        _awake(tokens, experts, used, chosen, (skews, popular), rng)
+        for tokens in BATCHES
+        if tokens <= min(len(chosen), *(each.shape[1] for each in chosen))
+    ]
+    return Routing(model, experts, used, len(chosen), every.shape[1], tuple(skews), tuple(awake))
+
+
+def _awake(
+    tokens: int,
+    experts: int,
+    used: int,
+    chosen: Sequence[Choices],
+    skewed: tuple[Sequence[LayerSkew], Sequence[NDArray[np.float64]]],
+    rng: np.random.Generator,
+) -> Awake:
+    apart, together = [], []
+    for _ in range(_DRAWN):
+        texts = rng.choice(len(chosen), tokens, replace=False)
+        picked = [chosen[text][:, int(rng.integers(chosen[text].shape[1]))] for text in texts]
+        apart.append(_distinct(np.concatenate(picked, axis=1)))
+        one = chosen[int(rng.integers(len(chosen)))]
+        start = int(rng.integers(one.shape[1] - tokens + 1))
+        together.append(_distinct(one[:, start : start + tokens].reshape(len(one), -1)))
+    even = float(routing.distinct(tokens, experts, used))
+    seen = float(np.mean(together))
+    alone = float(routing.independent(min(seen, even), experts, used)) if tokens > 1 else 1.0
+    return Awake(
+        tokens=tokens,
+        apart=float(np.mean(apart)),
+        together=seen,
+        even=even,
+        power_law=_mean(float(routing.distinct_skewed(tokens, experts, used, each.alpha)) for each in skewed[0]),
+        popularity=_mean(float(routing.distinct_given(tokens, each)) for each in skewed[1]),
+        correlation=float(np.clip(1 - (alone - 1) / (tokens - 1), 0, 1)) if np.isfinite(alone) and tokens > 1 else 0.0,
+    )
+
+
+def _distinct(choices: Choices) -> float:
+    """Return distinct experts in `choices` [layers, ...], mean over layers."""
+    return _mean(len(np.unique(row)) for row in choices)
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
