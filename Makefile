@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test check demo bench chaos smoke models format clean
+.PHONY: test check demo bench chaos smoke models fit studies format clean
 
 test: $(STAMP) check
 	$(BIN)/python -m pytest
@@ -22,6 +22,13 @@ bench: $(STAMP)
 
 chaos: $(STAMP)
 	$(BIN)/python -m bench.chaos
+
+# The machine room: factors from measured points and docs/fit.md; then docs/machine-room.md with its plots.
+fit: $(STAMP)
+	$(BIN)/python -m calibration fit
+
+studies: $(STAMP)
+	$(BIN)/python -m bench.studies
 
 # The training code, run small; `models` makes the toy models in the package anew: hours.
 smoke: $(VENV)-training/.installed

@@ -1,6 +1,7 @@
 """`python -m calibration`: from measured points to factors and the report of how well they predict."""
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 from calibration import assembly, kernels, report, serving
@@ -8,6 +9,7 @@ from calibration.rows import read
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / ".." / "shared" / "data" / "hardware"
+POINTS = "gpu_serving_dev.csv.gz"
 KEPT = ROOT / "src" / "mixtura" / "hardware" / "data"
 
 
@@ -19,16 +21,23 @@ def main() -> None:
     fit.add_argument("--data", type=Path, default=DATA, help="folder of the measured points")
     fit.add_argument("--report", type=Path, default=ROOT / "docs" / "fit.md")
     check = does.add_parser("check", help="hold the kept factors against serving points, fitted on or not")
-    check.add_argument("rows", type=Path, help="a file like gpu_serving_dev.csv.gz")
+    check.add_argument("rows", type=Path, help=f"a file like {POINTS}")
+    check.add_argument("--data", type=Path, default=DATA, help="folder of the points that the others are fitted on")
     given = parser.parse_args()
     if given.does == "check":
-        print(report.checked(read(given.rows)))
+        unknown: Counter[str] = Counter()
+        rows = read(given.rows, unknown)
+        print(report.serving_check(given.rows, rows, read(given.data / POINTS)), end="")
+        for name, count in unknown.items():
+            print(f"left aside, not in the catalogue: {name}, {count} points")
         return
-    found = serving.fitted(read(given.data / "gpu_serving_dev.csv.gz"))
+    found = serving.fitted(read(given.data / POINTS))
     serving.write(found, KEPT / "gpu.json")
-    parts = [report.serving(found), report.kernels(kernels.fit(given.data)), report.assembly(assembly.fit(given.data))]
+    layers = kernels.run(given.data / "moe_kernel_latency.csv.gz")
+    kernels.write(layers, KEPT / "kernels.json")
+    parts = [report.serving(found), report.kernels(layers), report.assembly(assembly.fit(given.data, KEPT))]
     given.report.write_text(report.whole(parts), "utf-8")
-    print(given.report.read_text("utf-8"))
+    print(given.report.read_text("utf-8"), end="")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from mixtura.hardware.kernel import Balanced, Correction, Layer, Line, Rates
 from mixtura.hardware.precision import BITS, precision_named
 from mixtura.hardware.shapes import shape
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "../shared/data/hardware/moe_kernel_latency.csv.gz"
 TARGET = ROOT / "src/mixtura/hardware/data/kernels.json"
 
@@ -37,8 +37,7 @@ Array = NDArray[np.float64]
 
 _PRECISIONS = {"w4a16_mxfp4": "mxfp4", "w4a8_mxfp4_mxfp8": "mxfp4"}
 _KNOTS = (1 / 64, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)  # tokens an expert
-_RIDGE = 3.0
-_CLOSE = 0.01
+_RIDGE, _CLOSE = 3.0, 0.01
 _BANDS = ((1, 4), (5, 16), (17, 64), (65, 128), (129, 256), (257, 1024), (1025, 4096))
 _FEW = 128  # tokens: the rows that the reference's 7.7 % is about
 
@@ -148,8 +147,7 @@ def _configuration(row: Mapping[str, str]) -> Configuration:
         groups_used=groups_used,
         ranks=int(row["moe_ep_size"]),
     )
-    engine, source = row["fw"], row["kernel_source"]
-    return Configuration(chip(row["hw"]).name, engine, source, row["model"], precision, layer, {}, {})
+    return Configuration(chip(row["hw"]).name, row["fw"], row["kernel_source"], row["model"], precision, layer, {}, {})
 
 
 def _groups(model: str) -> tuple[int, int]:
@@ -170,7 +168,7 @@ def _points(each: Configuration) -> list[Point]:
     curve, layer = kernel.balanced(each.even), each.layer
     fit = kernel.line(curve, layer, chip(each.gpu).bandwidth)
     slope = uniform_line(curve, layer)
-    found = []
+    found: list[Point] = []
     for (alpha, tokens), measured in each.uneven.items():
         first, tiles = kernel.first_skewed(curve, fit, layer, tokens, alpha)
         even = float(curve.at(tokens))
@@ -194,8 +192,7 @@ def _points(each: Configuration) -> list[Point]:
 
 def uniform_line(curve: Balanced, layer: Layer) -> Line:
     """Return t = a + D b fitted to balanced runs of up to 128 tokens: the baseline, used with the uniform D(B)."""
-    few = curve.tokens <= _FEW
-    few[0] = True
+    few = curve.tokens <= max(_FEW, curve.tokens[0])
     awake = routing.distinct_balanced(curve.tokens[few], layer.experts, layer.used)
     table = np.column_stack([np.ones(len(awake)), awake]) / curve.seconds[few, None]
     (fixed, slope), *_ = np.linalg.lstsq(table, np.ones(len(awake)), rcond=None)
@@ -227,9 +224,9 @@ def predicted_left_out(rows: Sequence[Point]) -> Array:
     """Return the predicted seconds of each row, its correction fitted on the rows of all other models."""
     found = np.array([row.first for row in rows])
     for model in {row.model for row in rows}:
-        fitted = fit_correction([row for row in rows if row.model != model])
         mine = np.array([row.model == model for row in rows])
         here = [row for row in rows if row.model == model]
+        fitted = fit_correction([row for row in rows if row.model != model] or rows)
         found[mine] *= fitted.factor([row.per_expert for row in here], [row.tiles for row in here])
     return found
 
@@ -281,14 +278,13 @@ def _errors(by: str, group: str, rows: Sequence[Point], predicted: Array) -> Err
 def fit_rates(configurations: Sequence[Configuration]) -> Rates:
     """Return fixed time and shares of bandwidth and peak for one GPU and precision, robust, from balanced rows."""
     table = _works(configurations)
-    measured = np.log(table[:, 2])
 
     def off(logs: Array) -> Array:
-        return _log_time(table, logs) - measured
+        return _log_time(table, logs) - np.log(table[:, 2])
 
     found = least_squares(off, np.log([40e-6, 0.7, 0.5]), loss="soft_l1", f_scale=0.1)
     fixed, memory, compute = (float(value) for value in np.exp(found.x))
-    size = spread(np.exp(off(found.x)), np.ones(len(measured)))
+    size = spread(np.exp(off(found.x)), np.ones(len(table)))
     return Rates(float(f"{fixed:.4g}"), round(memory, 4), round(compute, 4), round(size, 4))
 
 
@@ -391,6 +387,7 @@ def main() -> None:
     if given.write:
         write(report)
     print(f"{report.rows:,} rows predicted, {report.left:,} left out: {report.why_left}")
+    print("median absolute errors: predicted, first, uniform, line, balanced; bias; what one of ten exceeds")
     print(f"lines of balanced runs: error {report.line_fit:.1%}, share of the bandwidth {report.memory:.2f}")
     for row in report.errors:
         values = (row.predicted, row.first, row.uniform, row.line, row.balanced, row.bias, row.worst)

@@ -1,4 +1,4 @@
-"""Factors from works and measured times: never negative, robust against rows that are off, pulled towards what is known."""
+"""Factors from works and measured times: never negative, robust against rows that are off, drawn to what is known."""
 
 from typing import NamedTuple
 

@@ -13,10 +13,12 @@ Three things in the file are not what their columns say, and are set right here 
 import csv
 import gzip
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mixtura.errors import ConfigError
 from mixtura.hardware.chip import Chip, chip
 from mixtura.hardware.fitted import kind
 from mixtura.hardware.gpu import Load, Setup
@@ -66,10 +68,28 @@ class Row(NamedTuple):
         return repr(where)
 
 
-def read(path: Path) -> list[Row]:
-    """Read every row with a measured time per token."""
+def read(path: Path, unknown: Counter[str] | None = None) -> list[Row]:
+    """Read every row with a measured time per token.
+
+    Args:
+        path: a gzipped CSV file.
+        unknown: counts rows of models and chips that the catalogue does not have; None: those are an error.
+
+    Raises:
+        ConfigError: a model or chip that nobody knows.
+    """
+    rows = []
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        return [_row(fields) for fields in csv.DictReader(file) if float(fields["silicon_tpot_ms"] or 0) > 0]
+        for fields in csv.DictReader(file):
+            if not float(fields["silicon_tpot_ms"] or 0) > 0:
+                continue
+            try:
+                rows.append(_row(fields))
+            except ConfigError:
+                if unknown is None:
+                    raise
+                unknown[f"{fields['model_path']} on {fields['system']}"] += 1
+    return rows
 
 
 def _row(fields: Mapping[str, str]) -> Row:

@@ -28,23 +28,38 @@ FEWEST = 4  # points that a link of its own takes
 # What a factor is before anything is measured, and how far from its neighbour's it may well be: four fifths of the
 # bandwidth, half the peak, tens of microseconds a layer and for the exchange between GPUs.
 TOKEN: dict[str, tuple[float, float]] = {
-    **{"weights": (1.2, 0.3), "experts": (1.3, 0.3), "kv": (1.2, 0.3), "products": (1.0, 0.5), "scores": (2.0, 0.5)},
-    **{"layers": (45.0, 15.0), "moe layers": (8.0, 8.0), "hops": (12.0, 8.0), "ring": (6.0, 4.0)},
-    **{"sequences": (0.0, 5.0), "host": (0.0, 0.4)},
-    **{
-        "prefill": (1.8, 0.5),
-        "prefill experts": (1.8, 0.5),
-        "prefill weights": (0.1, 0.2),
-        "prefill links": (0.8, 0.5),
-    },
+    "weights": (1.2, 0.3),
+    "experts": (1.3, 0.3),
+    "kv": (1.2, 0.3),
+    "products": (1.0, 0.5),
+    "scores": (2.0, 0.5),
+    "layers": (45.0, 15.0),
+    "moe layers": (8.0, 8.0),
+    "hops": (12.0, 8.0),
+    "ring": (6.0, 4.0),
+    "sequences": (0.0, 5.0),
+    "host": (0.0, 0.4),
+    "prefill": (1.8, 0.5),
+    "prefill experts": (1.8, 0.5),
+    "prefill weights": (0.1, 0.2),
+    "prefill links": (0.8, 0.5),
 }
 FIRST: dict[str, tuple[float, float]] = {
-    **{"own prefill": (2.0, 0.5), "own prefill experts": (3.0, 0.5)},
-    **{"own prefill weights": (0.5, 0.3), "own prefill links": (1.0, 0.5)},
-    **{"other prefill": (0.1, 0.1), "other prefill experts": (0.1, 0.1)},
-    **{"other prefill weights": (0.02, 0.05), "other prefill links": (0.05, 0.1), "flow": (0.05, 0.5)},
-    **{"step": (3.0, 1.0), "host": (4.0, 2.0), "layers": (0.0, 1.0), "arrivals": (0.3, 1.0)},
-    **{"tokens": (0.3, 1.0), "batch tokens": (0.3, 1.0)},
+    "own prefill": (2.0, 0.5),
+    "own prefill experts": (3.0, 0.5),
+    "own prefill weights": (0.5, 0.3),
+    "own prefill links": (1.0, 0.5),
+    "other prefill": (0.1, 0.1),
+    "other prefill experts": (0.1, 0.1),
+    "other prefill weights": (0.02, 0.05),
+    "other prefill links": (0.05, 0.1),
+    "flow": (0.05, 0.5),
+    "step": (3.0, 1.0),
+    "host": (4.0, 2.0),
+    "layers": (0.0, 1.0),
+    "arrivals": (0.3, 1.0),
+    "tokens": (0.3, 1.0),
+    "batch tokens": (0.3, 1.0),
 }
 # With how many points' weight a link is drawn to the one before: all points to the above, then engine, build, setup.
 # Where a model is new, an engine is drawn to all points with `FAR`.
@@ -218,7 +233,7 @@ def write(found: Fit, path: Path) -> None:
     near, far, first_near, first_far = found.chains
     token, first = found.points
     seen: dict[str, set[str]] = {}
-    for row in token.rows:
+    for row in found.all_rows["distinct experts"].points.rows:
         for key in keys(row):
             seen.setdefault(key, set()).add(row.kind)
     kept = Fitted(

@@ -10,6 +10,7 @@ After the roofline of Williams, Waterman and Patterson (2009) with the experts t
 of all weights; an engine that mixes prefill into decode steps adds its share (continuous batching, Orca, OSDI 2022).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -263,4 +264,4 @@ def _kernels(shape: Shape) -> float:
 
     Latent attention launches more kernels, and wider layers take a little longer to start and to end.
     """
-    return (1.3 if shape.mla is not None else 1.0) * (shape.hidden / 4096) ** 0.25
+    return (1.3 if shape.mla is not None else 1.0) * math.sqrt(math.sqrt(shape.hidden / 4096))

@@ -205,11 +205,11 @@ def _on_chip(found: Shape, machine: Chip, chips: int | None, context: float) -> 
 
 def _least(found: Shape, machine: Chip, setup: Setup, context: float) -> int:
     """Return the least power of two of GPUs that holds the weights and eight sequences."""
-    for power in range(11):
-        tried = msgspec.structs.replace(setup, chips=2**power)
+    for chips in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
+        tried = msgspec.structs.replace(setup, chips=chips)
         try:
             if memory(found, machine, tried, context).sequences >= 8:
-                return 2**power
+                return chips
         except ConfigError:
             continue
     raise ConfigError(f"{found.name} with {context:,.0f} tokens of context does not fit 1,024 x {machine.name}")

@@ -243,7 +243,7 @@ def skewed(curve: Balanced, layer: Layer, tokens: int, alpha: float, bandwidth: 
         alpha: as in `drawn_loads`; 1.01 and 1.2 were measured.
         bandwidth: of the GPU's memory, bytes/s.
 
-    Source: ours, fitted to AIConfigurator 0.12's measurements; median error 4 % on models left out of the fit.
+    Source: ours, fitted to AIConfigurator 0.12's measurements; median error 3.7 % on models left out of the fit.
     """
     first, ratio = first_skewed(curve, line(curve, layer, bandwidth), layer, tokens, alpha)
     factor = coefficients().correction.factor(tokens * layer.used / layer.experts, ratio)
@@ -298,9 +298,9 @@ def drawn_loads(
     """Draw how many tokens each expert gets under a power law [draws, experts]; each row adds up to k B.
 
     Alpha is that of the measurements: the density of an expert's load x falls as x^-alpha from 1 to 0.8 B where each
-    expert could get a token, and from 0.01 to 2 where there are too few. (It is no exponent of rank: 1.01 makes loads
-    even on a logarithmic scale.) Loads are scaled to add up to k B, rounded, cut at B, and what is missing goes to the
-    experts with least, what is too much comes from those with most.
+    expert could get a token, and from 0.01 to 2 where there are too few. It is no exponent of rank: 1.01 makes loads
+    even on a logarithmic scale, and far above 1.2 they become alike again, at the least. Loads are scaled to add up to
+    k B, rounded, cut at B; what is missing goes to the experts with least, what is too much comes from those with most.
 
     Source: `power_law_logits_v3` of AIConfigurator 0.12's collector (Apache-2.0), described, not copied.
     """

@@ -34,7 +34,8 @@ class Awake(msgspec.Struct, frozen=True):
 
     `apart` are tokens of different problems, `together` consecutive tokens of one text. `even` is the uniform D(B),
     `power_law` that of the fitted alpha of each layer, `popularity` that of the experts' own frequencies.
-    `correlation` is what makes an even router's D(B) that of `together`; see `routing.effective`.
+    `correlation` is what takes `popularity` to `together`: how alike a text's tokens choose beyond what all texts have
+    in common; see `routing.effective`.
     """
 
     tokens: int
@@ -182,8 +183,9 @@ def _sizes(values: dict[str, Value]) -> _Sizes:
 
     counts = ("block_count", "attention.head_count", "attention.head_count_kv", "attention.key_length")
     experts = ("expert_count", "expert_used_count")
-    whole = [int(figure(name)) for name in (*counts, *experts)]
-    return _Sizes(*whole, base=figure("rope.freq_base"), epsilon=figure("attention.layer_norm_rms_epsilon"))
+    layers, heads, shared, head, many, used = (int(figure(name)) for name in (*counts, *experts))
+    base, epsilon = figure("rope.freq_base"), figure("attention.layer_norm_rms_epsilon")
+    return _Sizes(layers, heads, shared, head, many, used, base, epsilon)
 
 
 def _normed(x: Floats, weight: Floats, epsilon: float) -> Floats:
@@ -210,7 +212,7 @@ def questions(count: int) -> list[str]:
     return [msgspec.json.decode(line)["question"] for line in lines]
 
 
-def observe(model: str = MODELS[0], *, texts: Sequence[str] = (), problems: int = 60, seed: int = 0) -> Routing:
+def observe(model: str = MODELS[0], *, texts: Sequence[str] = (), problems: int = 40, seed: int = 0) -> Routing:
     """Run a toy MoE model over problems and return what its routers chose.
 
     Args:
@@ -269,15 +271,17 @@ def _awake(
         together.append(_distinct(one[:, start : start + tokens].reshape(len(one), -1)))
     even = float(routing.distinct(tokens, experts, used))
     seen = float(np.mean(together))
-    alone = float(routing.independent(min(seen, even), experts, used)) if tokens > 1 else 1.0
+    batch = np.linspace(1, tokens, 512)
+    expected = np.mean([routing.distinct_given(batch, each) for each in skewed[1]], axis=0)
+    alone = float(np.interp(seen, expected, batch))
     return Awake(
         tokens=tokens,
         apart=float(np.mean(apart)),
         together=seen,
         even=even,
         power_law=_mean(float(routing.distinct_skewed(tokens, experts, used, each.alpha)) for each in skewed[0]),
-        popularity=_mean(float(routing.distinct_given(tokens, each)) for each in skewed[1]),
-        correlation=float(np.clip(1 - (alone - 1) / (tokens - 1), 0, 1)) if np.isfinite(alone) and tokens > 1 else 0.0,
+        popularity=float(expected[-1]),
+        correlation=1 - (alone - 1) / (tokens - 1) if tokens > 1 else 0.0,
     )
 
 

@@ -1,0 +1,226 @@
+"""The report of all fits, as Markdown."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from calibration import assembly as assembling
+from calibration import kernels as kernel_fit
+from calibration.robust import Array
+from calibration.rows import Row
+from calibration.serving import Fit, Trial, chain, predict, token_points
+from calibration.tables import paragraphs, percent, table
+from mixtura.hardware.fitted import Factors, factors, first_token, token_step
+from mixtura.hardware.gpu import active_awake, all_awake
+
+BANDS: tuple[tuple[float, float], ...] = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, float("inf")))
+HEAD = """\
+# How well the step models fit
+
+Written by `make fit` (`python -m calibration fit`); nothing here is written by hand.
+Errors are |predicted / measured - 1| of points that were left out of the fit: the median unless a mean is named.
+Measured were serving points and kernel times (NVIDIA AIConfigurator 0.12, Apache-2.0), and speeds of providers as
+published and as recorded in replies.
+"""
+CHAIN = """\
+A factor for each work is fitted in a chain: all points, an engine on a GPU, a build of it, a setup under that build.
+Each link is drawn to the one before it.
+What the first is drawn to was set once, after a look at fits of all points: four fifths of the bandwidth, half the
+peak, tens of microseconds a layer.
+"""
+INTERVAL = """\
+Four of five left-out points lie within the *80 % interval*; predictions carry it as their range.
+Where one configuration was measured twice, the two times differ by more than 24 % in one case of four: nothing in the
+data says whether multi-token prediction was on.
+"""
+AWAKE = """\
+The same fit with other assumptions on the bytes of experts that a step reads, points of MoE models only, by sequences
+in flight:
+"""
+UNKNOWN = """\
+For a model that an engine was never measured with, the time to the first token is known within a factor of three or
+so: in some campaigns DeepSeek-R1 took 7 s whatever the load, which no law explains.
+"""
+FACTORS = """\
+Pooled over all engines and GPUs; 1 is the data sheet, or a microsecond for works that are counted in those.
+"""
+NOT_FITTED = """\
+A speed without a prediction of its own was not fitted: measured by a client, promised, or speculative.
+"""
+_LEFT_OUT = {
+    "calibrated": "a tenth of the configurations (engine, build and GPU are known)",
+    "curve": "a tenth of the curves (no other batch of the setup is known)",
+    "model": "a model, all of its points",
+    "GPU": "a GPU, all of its points",
+}
+_ERRORS = ("left out", "median", "mean", "80 % interval")
+
+
+def whole(parts: Sequence[str]) -> str:
+    """Return the page."""
+    return paragraphs(HEAD, *parts)
+
+
+def serving(found: Fit) -> str:
+    """Return the section on GPUs: times per token and to the first token."""
+    points, every = found.points[0], found.all_rows["distinct experts"]
+    apart = sum(row.load.apart for row in points.rows)
+    known = f"{len(points.rows):,} points have a known batch, {apart} of them prefill on machines of its own."
+    unsure = len(every.points.rows) - len(points.rows)
+    bands = ("experts read", *(_band(*band) for band in BANDS), "all")
+    awakened = {"those that a batch wakes, D(B)": found.token["calibrated"], **found.ablations}
+    names = ("left out", "points", "time per token", "time to first token")
+    pooled = zip(points.names, found.chains[1].pooled.tolist(), strict=True)
+    return paragraphs(
+        "## GPUs: time per output token",
+        f"{known}\n{unsure:,} more do not say how many decode workers shared the load.\n{CHAIN}",
+        table(
+            _ERRORS,
+            [(said, *_row(found.token[name])) for name, said in _LEFT_OUT.items()]
+            + [("configurations, with the points whose batch is not known", *_row(every))],
+        ),
+        INTERVAL,
+        "### Which experts are loaded",
+        AWAKE,
+        table(bands, [(name, *_bands(trial)) for name, trial in awakened.items()]),
+        "With the points whose batch is not known:",
+        table(bands, [(name, *_bands(trial)) for name, trial in found.all_rows.items()]),
+        "### Models and GPUs left out",
+        table(names, _each(found, "model", lambda row: row.model) + _each(found, "GPU", lambda row: row.chip.name)),
+        "### Factors",
+        FACTORS,
+        table(("work", "factor"), [(name, f"{value:.2f}") for name, value in pooled]),
+        "## GPUs: time to first token",
+        table(_ERRORS, [(said, *_row(found.first[name])) for name, said in _LEFT_OUT.items()]),
+        UNKNOWN,
+    )
+
+
+def kernels(found: kernel_fit.Report) -> str:
+    """Return the section on single MoE layers."""
+    head = ("points", "number", "predicted", "uniform D(B)", "balanced time as it is", "bias", "one of ten exceeds")
+
+    def row(each: kernel_fit.Errors) -> tuple[str, ...]:
+        shares = (each.predicted, each.uniform, each.balanced)
+        said = each.group if each.by == "all" else f"{each.by}: {each.group}"
+        return (said, f"{each.rows:,}", *map(percent, shares), f"{100 * each.bias:+.1f}%", percent(each.worst))
+
+    formula = [
+        (f"{each.gpu}, {each.precision}", f"{each.rows:,}", percent(each.fitted), percent(each.left_out))
+        for each in found.formula
+    ]
+    return paragraphs(
+        "## One MoE layer on a GPU, routing by a power law",
+        f"{found.rows:,} measured points, predicted from balanced runs of the same configuration; what is fitted on "
+        f"power-law points is fitted on those of other models.\n{found.left:,} were left aside: {found.why_left}.",
+        table(head, [row(each) for each in found.errors]),
+        "Balanced runs by the formula alone, with no run of the kernel at all:",
+        table(("GPU and precision", "points", "fitted", "model left out"), formula),
+    )
+
+
+def assembly(found: assembling.Fits) -> str:
+    """Return the sections on LPUs and wafers."""
+    return paragraphs(*(_line(title, fit) for title, fit in (("LPUs", found.lpu), ("Wafers", found.wafer))))
+
+
+def serving_check(path: Path, rows: Sequence[Row], fitted_on: Sequence[Row]) -> str:
+    """Return how the kept factors predict rows, and how the other ways of counting experts, fitted alike, do."""
+    by = [
+        factors(row.chip, row.shape, row.setup, engine=row.engine, build=row.build, apart=row.load.apart)
+        for row in rows
+    ]
+    measured = np.array([row.token for row in rows])
+    near = np.abs(_kept(rows, by) / measured - 1)
+    errors = {"those that a batch wakes, D(B)": near}
+    for name, way in {"all experts": all_awake, "active only": active_awake}.items():
+        found = chain(token_points(fitted_on, way))
+        errors[name] = np.abs(predict(found, token_points(rows, way)) / measured - 1)
+    moe, batch = np.array([row.shape.experts > 0 for row in rows]), np.array([row.batch for row in rows])
+    bands = [
+        (name, *(_median(off[moe & (low < batch) & (batch <= high)]) for low, high in BANDS), _median(off[moe]))
+        for name, off in errors.items()
+    ]
+    groups = {"all": np.ones(len(rows), dtype=bool), "batch known": np.array([row.sure for row in rows])}
+    for level in sorted({each.level for each in by}):
+        groups[f"factors of: {level}"] = np.array([each.level == level for each in by])
+    for model in sorted({row.model for row in rows}):
+        groups[model] = np.array([row.model == model for row in rows])
+    first, spoken = _first(rows, by), np.array([row.first > 0 for row in rows])
+    table_of = [
+        (name, f"{chosen.sum():,}", _median(near[chosen]), _median(first[chosen & spoken]))
+        for name, chosen in groups.items()
+    ]
+    return paragraphs(
+        f"{path.name}: {len(rows):,} points, held against the factors in the package.",
+        table(("points", "number", "time per token", "time to first token"), table_of),
+        table(("experts read", *(_band(*band) for band in BANDS), "all"), bands),
+    )
+
+
+def _kept(rows: Sequence[Row], by: Sequence[Factors]) -> Array:
+    steps = [token_step(row.shape, row.chip, row.setup, row.load, one) for row, one in zip(rows, by, strict=True)]
+    return np.array([float(step.seconds) for step in steps])
+
+
+def _first(rows: Sequence[Row], by: Sequence[Factors]) -> Array:
+    steps = [first_token(row.shape, row.chip, row.setup, row.load, one) for row, one in zip(rows, by, strict=True)]
+    return np.array(
+        [abs(float(step.seconds) / max(row.first, 1e-9) - 1) for step, row in zip(steps, rows, strict=True)]
+    )
+
+
+def _line(title: str, fit: assembling.Fit) -> str:
+    rows = [
+        (
+            f"{point.speed.model}, {point.speed.source}",
+            f"{point.speed.rate:,.0f}",
+            f"{point.predicted:,.0f}",
+            *(
+                ("", "")
+                if (out := point.left_out) is None
+                else (f"{out:,.0f}", f"{100 * (out / point.speed.rate - 1):+.0f}%")
+            ),
+        )
+        for point in fit.points
+    ]
+    tried = [(" + ".join(each.terms), percent(each.in_sample), percent(each.left_out)) for each in fit.candidates]
+    found = fit.coefficients
+    return paragraphs(
+        f"## {title}: tokens a second of one user",
+        f"Mean error with one of {found.models} models left out: {percent(found.left_out)}.\n{NOT_FITTED}",
+        table(("model and source", "measured", "fitted", "left out", "error"), rows),
+        "What was tried, mean errors:",
+        table(("terms", "in sample", "one model left out"), tried),
+    )
+
+
+def _each(found: Fit, by: str, name: Callable[[Row], str]) -> list[tuple[str, ...]]:
+    token, first = found.token[by], found.first[by]
+
+    def errors(trial: Trial, group: str) -> str:
+        return percent(trial.among(lambda row: name(row) == group))
+
+    names = [name(row) for row in token.points.rows]
+    return [(each, f"{names.count(each):,}", errors(token, each), errors(first, each)) for each in sorted(set(names))]
+
+
+def _row(trial: Trial) -> tuple[str, str, str]:
+    reach = np.exp(1.2815515655446004 * trial.spread)
+    return percent(trial.median), percent(trial.mean), f"/ {reach:.2f} to x {reach:.2f}"
+
+
+def _bands(trial: Trial) -> list[str]:
+    def within(low: float, high: float) -> str:
+        return percent(trial.among(lambda row: row.shape.experts > 0 and low < row.batch <= high))
+
+    return [*(within(*band) for band in BANDS), percent(trial.among(lambda row: row.shape.experts > 0))]
+
+
+def _band(low: float, high: float) -> str:
+    return f"over {low:.0f}" if high == float("inf") else f"{low + 1:.0f} to {high:.0f}"
+
+
+def _median(errors: Array) -> str:
+    return percent(float(np.median(errors))) if len(errors) else ""
