@@ -28,7 +28,7 @@ fit: $(STAMP)
 	$(BIN)/python -m calibration fit
 
 studies: $(STAMP)
-	$(BIN)/python -m bench.studies
+	$(BIN)/mixtura studies --to docs --markdown
 
 # The training code, run small; `models` makes the toy models in the package anew: hours.
 smoke: $(VENV)-training/.installed

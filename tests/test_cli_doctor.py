@@ -51,6 +51,20 @@ async def test_the_plan_that_is_set_is_said() -> None:
     assert "unknown plan 'gold'" in str(wrong["said"])
 
 
+async def test_predictions_are_counted_and_a_wrong_file_of_them_keeps_nothing_else_from_being_looked_at(
+    tmp_path: Path,
+) -> None:
+    assert "predictions" not in await checks(0)
+    path = tmp_path / "told.toml"
+    path.write_text('[[predictions]]\nprovider = "vllm"\nmodel = "m"\nfirst = 1\ntoken = 0.1\n')
+    told = (await checks(0, MIXTURA_PREDICTIONS=str(path)))["predictions"]
+    assert told["said"] == "MIXTURA_PREDICTIONS says what calls of 1 model take until enough were measured"
+    found = await checks(1, MIXTURA_PREDICTIONS="missing.toml", MIXTURA_PLAN="gold")
+    assert "missing.toml: cannot be read as predictions" in str(found["predictions"]["said"])
+    assert "unknown plan 'gold'" in str(found["plan"]["said"])
+    assert "groq reached" in found
+
+
 async def test_a_plan_that_is_not_the_one_told_is_named_with_the_one_to_set() -> None:
     told = (await checks(0, "--ask", MIXTURA_PLAN="developer"))["plan told"]
     assert told["said"] == "14400 requests per day, 6000 tokens per minute are those of free"

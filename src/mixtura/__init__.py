@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from mixtura.events import Answer, Draft, Event, fold
     from mixtura.mixture import EventStream, Mixture, ask
-    from mixtura.models.base import ChatModel, ModelCard, Models, Price
+    from mixtura.models.base import ChatModel, ModelCard, Models, Predicted, Price
     from mixtura.models.catalog import Catalog
     from mixtura.models.registry import ModelRegistry
     from mixtura.recipe import Aggregator, Fallback, Layer, Policy, Proposer, Recipe, recipe_names
@@ -51,7 +51,7 @@ _HOME = {
     ),
     "mixtura.events": ("Answer", "Draft", "Event", "fold"),
     "mixtura.mixture": ("EventStream", "Mixture", "ask"),
-    "mixtura.models.base": ("ChatModel", "ModelCard", "Models", "Price"),
+    "mixtura.models.base": ("ChatModel", "ModelCard", "Models", "Predicted", "Price"),
     "mixtura.models.catalog": ("Catalog",),
     "mixtura.models.registry": ("ModelRegistry",),
     "mixtura.recipe": ("Aggregator", "Fallback", "Layer", "Policy", "Proposer", "Recipe", "recipe_names"),
@@ -89,6 +89,7 @@ __all__ = [
     "Models",
     "NoAnswerError",
     "Policy",
+    "Predicted",
     "Price",
     "Proposer",
     "Recipe",

@@ -24,7 +24,7 @@ from mixtura.errors import ConfigError, DeadlineError, InputError, NoAnswerError
 from mixtura.events import Answer, Event, Fold, Listener
 from mixtura.limits.books import DailyBudget
 from mixtura.limits.line import Priority
-from mixtura.models.base import Models
+from mixtura.models.base import Models, Predicted
 from mixtura.recipe import Recipe
 
 _LOG = logging.getLogger("mixtura")
@@ -102,12 +102,16 @@ class Mixture:
             first call on; by default MIXTURA_PLAN of `env`, else they are learned from the first replies.
         daily_budget: dollars that all runs of a day (UTC) may cost together; by default MIXTURA_DAILY_BUDGET of `env`,
             else any amount. Kept in a file for all processes of this user, or in Redis where MIXTURA_REDIS_URL is set.
+        predicted: what calls of {(provider, model)} are expected to take until enough were measured, for the split of
+            deadlines and for `latency_target`; by default the file that MIXTURA_PREDICTIONS of `env` names, if any.
+            With `models` of your own their cards say it.
         listeners: called with every event of every run, in order, from the event loop; they must not block. One
             that raises is logged (logger "mixtura") and not called again in that run.
 
     Raises:
         RecipeError: no such recipe, or it is not one.
-        ConfigError: a listener is a coroutine function: nobody would await it; no such plan; no such budget.
+        ConfigError: a listener is a coroutine function: nobody would await it; no such plan; no such budget; a
+            file of predictions that cannot be read.
     """
 
     def __init__(
@@ -119,11 +123,12 @@ class Mixture:
         env: Mapping[str, str] | None = None,
         plan: str | None = None,
         daily_budget: float | None = None,
+        predicted: Mapping[tuple[str, str], Predicted] | None = None,
         listeners: Sequence[Listener] = (),
     ) -> None:
         self.recipe = recipe if isinstance(recipe, Recipe) else Recipe.named(str(recipe))
         env = os.environ if env is None else env
-        self._models = models or _registry(client, env, plan)
+        self._models = models or _registry(client, env, plan, predicted)
         self._budget = _budget(daily_budget, env)
         self._listeners = tuple(listeners)
         for listener in self._listeners:
@@ -282,10 +287,15 @@ class _Listeners:
                 _LOG.exception("a listener of a run raised and is not called again in this run")
 
 
-def _registry(client: object | None, env: Mapping[str, str], plan: str | None) -> Models:
+def _registry(
+    client: object | None,
+    env: Mapping[str, str],
+    plan: str | None,
+    predicted: Mapping[tuple[str, str], Predicted] | None,
+) -> Models:
     from mixtura.models.registry import ModelRegistry
 
-    return ModelRegistry(client=client, env=env, plan=plan)
+    return ModelRegistry(client=client, env=env, plan=plan, predicted=predicted)
 
 
 def _budget(given: float | None, env: Mapping[str, str]) -> DailyBudget | None:

@@ -16,7 +16,9 @@ from mixtura.errors import MixturaError
 VERBS: dict[str, str] = {
     "ask": "Ask several models and get one answer.",
     "chat": "Talk with a mixture; what was said is kept.",
-    "plan": "Show how many mixtures rate limits allow.",
+    "plan": "Say which machines, seconds, dollars and limits a mixture takes.",
+    "machines": "Show the chips and model shapes that plans are made of.",
+    "studies": "Check claims about GPUs, LPUs and wafers, with a report.",
     "recipes": "List the recipes, or show one.",
     "models": "List the models known, and those a key can use.",
     "doctor": "Check keys, network, clock, limits and models.",

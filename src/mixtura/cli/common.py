@@ -207,6 +207,27 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     return "\n".join("  ".join(cell(text, at) for at, text in enumerate(row)).rstrip() for row in rows)
 
 
+def fitting(rows: Sequence[Sequence[str]], dispensable: Sequence[str], *, right: Sequence[str] = ()) -> str:
+    """Return `rows` as a table; a terminal too narrow for it gets shorter names, then fewer columns.
+
+    Columns are named by their heading: those in `dispensable` are left out in turn, those in `right` end flush.
+    """
+    import shutil
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    shown = list(range(len(rows[0])))
+    found = ""
+    for dropped in (None, "vendors", *dispensable):
+        if dropped == "vendors":
+            rows = [rows[0], *([row[0].rpartition("/")[2], *row[1:]] for row in rows[1:])]
+        shown = [at for at in shown if rows[0][at] != dropped]
+        ends = [place for place, at in enumerate(shown) if rows[0][at] in right]
+        found = table([[row[at] for at in shown] for row in rows], right=ends)
+        if width is None or max(map(len, found.splitlines())) < width:
+            break
+    return found
+
+
 def dollars(amount: float | None) -> str:
     """Return an amount of money as text; "?" when no price is known."""
     return "?" if amount is None else f"${amount:.6f}"

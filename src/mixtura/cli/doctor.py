@@ -59,12 +59,8 @@ def command(ctx: click.Context, recipe: str, ask: bool, as_json: bool) -> None:
     Nothing is spent unless --ask is given. Exit code 1: something needed is broken.
     """
     named = Recipe.named(recipe)
-    try:
-        registry, plan = ModelRegistry(Catalog.load()), []
-    except ConfigError as error:
-        # A plan that is none must not keep the rest from being looked at.
-        registry, plan = ModelRegistry(Catalog.load(), env=_without_plan()), [_failed("plan", error)]
-    checks = asyncio.run(_examine(named, registry, plan, spend=ask))
+    registry, wrong = _registry()
+    checks = asyncio.run(_examine(named, registry, wrong, spend=ask))
     if as_json:
         write_json(msgspec.json.encode(checks))
     else:
@@ -79,7 +75,7 @@ def _line(check: Check) -> str:
     return f"{mark} {check.name}: {one_line(check.said)}{fix}"
 
 
-async def _examine(recipe: Recipe, registry: ModelRegistry, plan: list[Check], *, spend: bool) -> list[Check]:
+async def _examine(recipe: Recipe, registry: ModelRegistry, wrong: dict[str, Check], *, spend: bool) -> list[Check]:
     version = f"mixtura {__version__}, Python {platform.python_version()}, {sys.platform}"
     checks = [Check(name="version", ok=True, said=version)]
     seats = seats_of(recipe)
@@ -88,7 +84,10 @@ async def _examine(recipe: Recipe, registry: ModelRegistry, plan: list[Check], *
         for provider in dict.fromkeys(provider for provider, _ in seats):
             models = [model for of, model in seats if of == provider]
             checks += await _provider(session, registry, provider, models, spend=spend)
-        checks += [*(plan or [_plan(registry)]), *await _budget(os.environ), *await _redis(os.environ)]
+        checks.append(wrong.get("plan") or _plan(registry))
+        if "predictions" in wrong or registry.predicted:
+            checks.append(wrong.get("predictions") or _predictions(registry))
+        checks += [*await _budget(os.environ), *await _redis(os.environ)]
     return checks + local.result()
 
 
@@ -276,8 +275,24 @@ def _failed(name: str, error: MixturaError) -> Check:
     return Check(name=name, ok=False, said=error.message)
 
 
-def _without_plan() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "MIXTURA_PLAN"}
+def _predictions(registry: ModelRegistry) -> Check:
+    """Say of how many models something is predicted."""
+    count = len(registry.predicted)
+    said = f"MIXTURA_PREDICTIONS says what calls of {count} model{'s' * (count != 1)} take until enough were measured"
+    return Check(name="predictions", ok=None, said=said)
+
+
+def _registry() -> tuple[ModelRegistry, dict[str, Check]]:
+    """Return the registry; a setting that is none is told, and must not keep the rest from being looked at."""
+    env, wrong = dict(os.environ), dict[str, Check]()
+    for name in ("plan", "predictions"):
+        variable = f"MIXTURA_{name.upper()}"
+        try:
+            ModelRegistry(Catalog.load(), env={variable: env.get(variable, "")})
+        except ConfigError as error:
+            wrong[name] = _failed(name, error)
+            del env[variable]
+    return ModelRegistry(Catalog.load(), env=env), wrong
 
 
 def _lives(catalog: Catalog, provider: str, models: list[str], served: tuple[str, ...] | None) -> list[Check]:

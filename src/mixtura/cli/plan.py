@@ -1,40 +1,95 @@
-"""`mixtura plan`: how many mixtures the rate limits of a plan allow, and which window binds them."""
+"""`mixtura plan`: which machines a mixture needs, its seconds and dollars, and how many a key's limits allow."""
 
-import math
-import shutil
-import sys
+import importlib.util
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from mixtura.cli.common import complete_recipes, json_option, table, today, write_json, write_text
-from mixtura.cli.models import life
+from mixtura.cli.allowed import Plans, described, sentence, words
+from mixtura.cli.common import complete_recipes, json_option, write_json, write_text
 from mixtura.cli.recipes import seats_of
-from mixtura.engine import ladder
-from mixtura.engine.capacity import Bound, Capacity, Share, capacity, with_substitutes
-from mixtura.limits.window import DIMENSIONS, Limits
+from mixtura.engine.capacity import Capacity
+from mixtura.errors import ConfigError
 from mixtura.models.catalog import PLANS, Plan
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
 
-_HELP = """\
-Show how many mixtures of RECIPE the rate limits of a plan allow, and which limit binds. Nothing is asked and no
-key is needed.
+if TYPE_CHECKING:
+    from mixtura.hardware.shape import Shape
+    from mixtura.room.advice import Advice
+    from mixtura.room.option import Asked, World
 
-Columns: calls and tokens of one mixture (prompts, and the most that replies may have), then how many mixtures
-each model's window allows: requests and tokens per minute (rpm, tpm) and per day (rpd, tpd).
+_HELP = """\
+Say on which machines, or at which provider, mixtures of RECIPE are best served, how long they take under load and
+what they cost; and how many of them the rate limits of a plan allow. Nothing is asked and no key is needed.
+
+Times are predicted by step models fitted to measured points, and by a simulation of the queues; a provider's are as
+published. A range holds for 8 of 10 machines.
 
 \b
 mixtura plan
-mixtura plan deep --plan developer --question-tokens 3000
+mixtura plan fast --rate 300 --on h100 --on b200 --within 5
+mixtura plan --on groq --on openai/gpt-oss-120b=8xh200
+mixtura plan deep --limits --plan developer --question-tokens 3000
 """
-_DISPENSABLE = ("calls", "tokens")
+_RATE = re.compile(r"(?P<number>[^/\s]+)\s*(?:/\s*(?P<unit>s|sec|second|min|minute|h|hour|d|day))?")
+_SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
+_WITHOUT = "without numpy the limits alone are planned: pip install 'mixtura[room]' to plan machines too"
 
 
-@click.command("plan", help=_HELP, short_help="Show how many mixtures rate limits allow.")
+def _rate(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """Read mixtures a second from "30", "30/min", "2/s", "1000/h" or "5000/day"."""
+    found = _RATE.fullmatch(value.strip())
+    try:
+        number = float(found["number"]) if found else 0.0
+    except ValueError:
+        number = 0.0
+    if found is None or not 0 < number < 1e12:
+        raise click.BadParameter(f"expected mixtures a minute above 0, such as 30, 2/s or 1000/h, got {value!r}")
+    return number / _SECONDS.get(found["unit"] or "", 60.0)
+
+
+def _above_zero(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < 1e9:
+        raise click.BadParameter(f"expected seconds above 0, got {value:g}")
+    return value
+
+
+@click.command("plan", help=_HELP, short_help="Say which machines, seconds, dollars and limits a mixture takes.")
 @click.argument("recipe", default="balanced", shell_complete=complete_recipes)
-@click.option("--limits", is_flag=True, help="Show what the rate limits allow; the default.")
+@click.option(
+    "--on",
+    multiple=True,
+    metavar="WHERE",
+    help="A chip (h100, 8xh200, 8xh200/sglang, lpu, wse3) or a provider; several are compared. MODEL=WHERE places one "
+    "model.  [default: the recipe's provider and five chips]",
+)
+@click.option(
+    "--rate", default="10", show_default=True, callback=_rate, metavar="N", help="Mixtures a minute; or 2/s, 1000/h."
+)
+@click.option(
+    "--within", type=float, callback=_above_zero, metavar="SECONDS", help="What 95 % of the mixtures must keep."
+)
+@click.option(
+    "--output", type=click.IntRange(1), default=400, show_default=True, metavar="N", help="Tokens of a reply."
+)
+@click.option(
+    "--differ",
+    type=click.FloatRange(0, 1),
+    default=0.4,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of mixtures whose drafts differ.",
+)
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="[MODEL=]FILE", help="A config.json, or the name of a like model."
+)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the frontier into an SVG file.")
+@click.option("--limits", "limits_alone", is_flag=True, help="Show what the rate limits of a plan allow, alone.")
 @click.option("--plan", type=click.Choice(PLANS), help="The plan of the key.  [default: MIXTURA_PLAN, else free]")
 @click.option(
     "--question-tokens",
@@ -45,138 +100,143 @@ _DISPENSABLE = ("calls", "tokens")
     help="Tokens of each question.",
 )
 @json_option
-def command(recipe: str, limits: bool, plan: Plan | None, question_tokens: int, as_json: bool) -> None:
-    """Show what the limits of a plan allow."""
+def command(
+    recipe: str,
+    on: tuple[str, ...],
+    rate: float,
+    within: float | None,
+    output: int,
+    differ: float,
+    shapes: tuple[str, ...],
+    plot: Path | None,
+    limits_alone: bool,
+    plan: Plan | None,
+    question_tokens: int,
+    as_json: bool,
+) -> None:
+    """Plan a recipe."""
     registry = ModelRegistry(plan=plan)
-    asked = _Asked(registry, registry.plan or "free", question_tokens)
-    meant, notes = asked.living(Recipe.named(recipe))
-    found = asked.count(meant)
-    notes += [f"no limits of {', '.join(found.unknown)} are known on this plan; they are left out"] * bool(
-        found.unknown
-    )
-    half = next((asked.count(less) for less, _ in ladder.shrunk(meant, registry)), None)
+    plans = Plans(registry, registry.plan or "free", question_tokens)
+    wanted = Recipe.named(recipe)
+    living, notes = plans.living(wanted)
+    found, half = plans.count(living), plans.halved(living)
+    if found.unknown:
+        notes.append(f"no limits of {', '.join(found.unknown)} are known on this plan; they are left out")
+    machines = not limits_alone and importlib.util.find_spec("numpy") is not None
+    if not machines and not limits_alone:
+        if on or within or plot or shapes:
+            raise ConfigError("planning machines needs numpy: pip install 'mixtura[room]'")
+        notes.append(_WITHOUT)
+    advice = None
+    if machines:
+        asked = _asked(wanted, on, (rate, within, output, differ, question_tokens), shapes)
+        advice, more = _advised(asked, _world(registry, plans), named=bool(on or within or plot))
+        # A substitute that is counted concerns the provider's rows; so does a model that is gone.
+        notes += more
+        if plot is not None and advice is not None:
+            from mixtura.cli.planned import draw
+
+            draw(plot, asked, advice, _world(registry, plans))
     if as_json:
-        whole = {"plan": asked.plan, "question_tokens": question_tokens, **msgspec.to_builtins(found)}
-        write_json(msgspec.json.encode({**whole, "halved": half, "notes": notes}))
+        write_json(_document(found, half, plans, advice, notes))
         return
-    lines = [_sentence(found, asked.plan), *_more(found), "", _table(found.shares)]
-    if half is not None and half.day is not None:
-        rates = "still not one" if half.day.mixtures == 0 else _rates(half.minute, half.day)
-        lines += ["", f"With output limits (max_tokens) halved: {rates}."]
-    write_text("\n".join(lines))
+    if advice is None:
+        write_text(described(found, half, plans.plan))
+    else:
+        from mixtura.cli.planned import text
+
+        write_text(text(advice, sentence(found, plans.plan)))
     for note in notes:
         click.echo(f"mixtura: {note}", err=True)
 
 
-class _Asked:
-    """For whom is counted: whose models, on which plan, with questions of which size."""
+def _asked(
+    recipe: Recipe,
+    on: Sequence[str],
+    sizes: tuple[float, float | None, int, float, int],
+    shapes: Sequence[str],
+) -> "Asked":
+    from mixtura.room.machines import read_spec
+    from mixtura.room.option import Asked
+    from mixtura.room.work import Assumed
 
-    def __init__(self, registry: ModelRegistry, plan: Plan, question_tokens: int) -> None:
-        self.plan = plan
-        self._registry = registry
-        self._size = question_tokens
-
-    def count(self, recipe: Recipe) -> Capacity:
-        return capacity(recipe, self._size, self._registry, self._limits)
-
-    def _limits(self, provider: str, model: str) -> Limits | None:
-        row = self._registry.catalog.get(provider, model)
-        return None if row is None else row.limits(self.plan)
-
-    def living(self, recipe: Recipe) -> tuple[Recipe, list[str]]:
-        """Return `recipe` as a run would have it, models that are gone replaced, and what is to be said of those."""
-        policy, notes = recipe.policy, []
-        instead: dict[tuple[str, str], str] = {}
-        for provider, model in seats_of(recipe):
-            self._registry.catalog.provider(provider)
-            row = self._registry.catalog.get(provider, model)
-            if row is None or row.served(today(), self.plan):
-                continue
-            found = policy.substitutes.get(model)
-            if found is None and policy.substitute:
-                found = self._registry.replacement(provider, model)
-            said = f"{model} is {life(row, today())} by the catalogue"
-            if found is None:
-                notes.append(f"{said}: a key of this plan gets no answer of it, and is counted as if it did")
-            else:
-                instead[provider, model] = found
-                notes.append(f"{said}; its substitute {found} is counted")
-        return with_substitutes(recipe, instead), notes
+    rate, within, output, differ, question = sizes
+    specs = [read_spec(text) for text in on]
+    names = seats_of(recipe)
+    pinned = {_of(recipe, names, spec.model): spec._replace(model=None) for spec in specs if spec.model is not None}
+    return Asked(
+        recipe=recipe,
+        rate=rate,
+        on=tuple(spec for spec in specs if spec.model is None),
+        pinned=pinned,
+        within=within,
+        assumed=Assumed(question=question, output=output, differ=differ),
+        shapes=dict(_shape(recipe, names, text) for text in shapes),
+    )
 
 
-def _sentence(found: Capacity, plan: Plan) -> str:
-    head = f"{found.recipe} on {'an' if plan == 'enterprise' else 'a'} {plan} key: "
-    if found.day is None:
-        return head + "no limits of its models are known; they are learned from the first replies."
-    too_large = [share for share in found.shares if share.excess]
-    if too_large:
-        share = too_large[0]
-        return head + (
-            f"not one mixture as it is; a call of {share.model} asks for {share.largest:,} tokens and its smallest "
-            f"window holds {share.largest - share.excess:,}, {share.excess:,} less: lower max_tokens or shorten the "
-            "question."
-        )
-    minute, day = found.minute, found.day
-    if minute is None:
-        return f"{head}{_rates(minute, day)}; {_words(day)} of {day.model} bind."
-    if day.dimension == minute.dimension:
-        binds = f"{_words(minute)} of {minute.model} bind, and no limit per day is known"
-    elif day.model == minute.model:
-        binds = f"{_words(minute)} and {_words(day)} of {day.model} bind"
-    else:
-        binds = f"{_words(minute)} of {minute.model} and {_words(day)} of {day.model} bind"
-    return f"{head}{_rates(minute, day)}; {binds}."
+def _of(recipe: Recipe, names: Sequence[tuple[str, str]], wanted: str) -> tuple[str, str]:
+    """Return the model of the recipe that is called so, with or without its vendor."""
+    for name in names:
+        if wanted in (name[1], name[1].rpartition("/")[2]):
+            return name
+    raise ConfigError(f"{recipe.name} does not ask {wanted!r}: its models are {', '.join(name for _, name in names)}")
 
 
-def _more(found: Capacity) -> list[str]:
-    """Return the lines below the first: how many at once, what a day costs."""
-    lines = []
-    if found.at_once and found.minute is not None:
-        lines.append(f"{found.at_once:,} can begin at once, then one every {_seconds(60 / found.minute.mixtures)}.")
-    elif found.at_once == 0 and not any(share.excess for share in found.shares):
-        wait = f", about {_seconds(found.spread)} when it is alone" if found.spread >= 1 else ""
-        lines.append(f"One asks for more than fits at once: its calls wait for room{wait}.")
-    if found.dollars:
-        lines.append(f"A day of them costs at most ${found.dollars:,.2f}.")
-    return lines
+def _shape(recipe: Recipe, names: Sequence[tuple[str, str]], text: str) -> tuple[tuple[str, str], "Shape"]:
+    """Read `MODEL=FILE`, or `FILE` for the one model whose shape nobody knows."""
+    from mixtura.hardware.shapes import shape
+
+    model, equals, file = text.partition("=")
+    if equals:
+        return _of(recipe, names, model), shape(file)
+    unknown = [name for name in names if not _has_shape(name[1])]
+    if len(unknown) != 1:
+        raise ConfigError(f"--shape {text}: say whose it is, as in MODEL={text}")
+    return unknown[0], shape(text)
 
 
-def _rates(minute: Bound | None, day: Bound) -> str:
-    if minute is None:
-        return f"{_figure(day.mixtures)} mixtures a day"
-    one = _figure(minute.mixtures) == "1"
-    return f"{_figure(minute.mixtures)} mixture{'s' * (not one)} a minute, {_figure(day.mixtures)} a day"
+def _has_shape(model: str) -> bool:
+    from mixtura.hardware.shapes import shape
+
+    try:
+        shape(model)
+    except ConfigError:
+        return False
+    return True
 
 
-def _words(bound: Bound) -> str:
-    return DIMENSIONS[bound.dimension][0]
+def _world(registry: ModelRegistry, plans: Plans) -> "World":
+    from mixtura.room.option import Allowed, World
+
+    return World(
+        models=registry,
+        providers=registry.catalog.providers,
+        served=lambda recipe: plans.living(recipe)[0],
+        allowed=lambda recipe, models: Allowed(*words(plans.count(recipe, models))),
+    )
 
 
-def _table(shares: Sequence[Share]) -> str:
-    """Return one row a model; a terminal too narrow for it gets shorter names, then fewer columns."""
-    rows = [["model", "calls", "tokens", *DIMENSIONS]]
-    for share in shares:
-        allowed = [_figure(share.allows[name]) if name in share.allows else "" for name in DIMENSIONS]
-        rows.append([share.model, str(share.calls), f"{share.tokens:,}", *allowed])
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    shown = list(range(len(rows[0])))
-    for dropped in (None, "vendors", *_DISPENSABLE):
-        if dropped == "vendors":
-            rows = [[row[0].rpartition("/")[2], *row[1:]] for row in rows]
-        shown = [at for at in shown if rows[0][at] != dropped]
-        text = table([[row[at] for at in shown] for row in rows], right=range(1, len(shown)))
-        if width is None or max(map(len, text.splitlines())) < width:
-            break
-    return text
+def _advised(asked: "Asked", world: "World", *, named: bool) -> tuple["Advice | None", list[str]]:
+    """Return the advice and what is to be said beside; without one where nobody asked for machines and none will do."""
+    from mixtura.room.advice import advise
+
+    try:
+        advice = advise(asked, world)
+    except ConfigError as error:
+        if named:
+            raise
+        return None, [f"no machines are planned: {error.message}"]
+    left = {model: why for option in advice.options for model, why in option.left_out.items()}
+    return advice, [
+        f"{model} is left out on machines, so they are planned for less than the whole mixture: {why} "
+        f"(--shape {model}=FILE)"
+        for model, why in left.items()
+    ]
 
 
-def _figure(mixtures: float) -> str:
-    """Return how many, rounded down: what is promised must fit."""
-    if mixtures >= 10:
-        return f"{math.floor(mixtures):,}"
-    digits = 10 if mixtures >= 1 else 100
-    return f"{math.floor(mixtures * digits) / digits:g}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+def _document(
+    found: Capacity, half: Capacity | None, plans: Plans, advice: "Advice | None", notes: Sequence[str]
+) -> bytes:
+    whole = {"plan": plans.plan, "question_tokens": plans.question_tokens, **msgspec.to_builtins(found)}
+    return msgspec.json.encode({**whole, "halved": half, "notes": notes, "machines": advice})

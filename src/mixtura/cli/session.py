@@ -25,8 +25,8 @@ from mixtura.terminal import TerminalView, screen_of
 
 SIMULATED_KEY = "gsk_simulated"
 _FILLER = 80  # tokens of a simulated reply
-# What real runs are held to, across processes.
-_REAL = ("MIXTURA_DAILY_BUDGET", "MIXTURA_PLAN", "MIXTURA_REDIS_URL")
+# What real runs are held to, across processes, and what is said of real machines.
+_REAL = ("MIXTURA_DAILY_BUDGET", "MIXTURA_PLAN", "MIXTURA_PREDICTIONS", "MIXTURA_REDIS_URL")
 
 
 def chosen_recipe(name: str | None, models: Sequence[str] = (), provider: str | None = None) -> Recipe:

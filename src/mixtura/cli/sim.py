@@ -48,7 +48,8 @@ class _Where(msgspec.Struct, frozen=True, kw_only=True):
     "--profile",
     default="lpu",
     show_default=True,
-    help="How long calls take: lpu, heavy, instant, fixed:SECONDS or rate:TOKENS_PER_SECOND.",
+    help="How long calls take: lpu, heavy, instant, fixed:SECONDS, rate:TOKENS_PER_SECOND; or as machines are "
+    "predicted to: gpu, gpu:8xb200, wafer, machine:lp30.",
 )
 @click.option("--recordings", multiple=True, metavar="FILE", help="Answer from recordings (JSONL, may be gzipped).")
 @click.option("--script", default="", metavar="FILE", help="Answer from a script (TOML or JSONL).")

@@ -92,9 +92,8 @@ def _routed(asked: Asked) -> tuple[Recipe, str]:
     in_time = [one for one in alone if seconds[id(one)] <= target]
     chosen = in_time[0] if in_time else min(alone, key=lambda one: seconds[id(one)])
     model = chosen.layers[0].proposers[0].model
-    why = (
-        f"the mixture is expected to take {expected:.2g} s, more than its target of {target:g} s; {model} answers alone"
-    )
+    words = expect.in_words(asked.models, recipe)
+    why = f"the mixture is expected to take {words}, more than its target of {target:g} s; {model} answers alone"
     return chosen, why
 
 

@@ -12,7 +12,7 @@ from mixtura.errors import BrokenReplyError, ConfigError, ModelError, ModelGoneE
 from mixtura.events import CallStarted, Role
 from mixtura.limits.admission import Claim
 from mixtura.models.base import Emit, ModelCard
-from mixtura.recipe import Aggregator, Fallback, Proposer
+from mixtura.recipe import Aggregator, Fallback, Proposer, Recipe
 from mixtura.tokens import estimate_messages
 
 Seat = Proposer | Aggregator
@@ -81,6 +81,16 @@ class Progress(Claim):
             self._text.append(delta.text)
         if delta.reasoning:
             self._reasoning.append(delta.reasoning)
+
+
+def seats(recipe: Recipe) -> list[Seat]:
+    """Return everybody a recipe may ask, in the order they are asked; fall-backs and reviews not counted."""
+    found: list[Seat] = [seat for layer in recipe.layers for seat in layer.proposers]
+    if recipe.escalate is not None:
+        found += recipe.escalate.proposers
+    if recipe.aggregator is not None and recipe.aggregator.model:
+        found.append(recipe.aggregator)
+    return found
 
 
 def max_tokens(seat: Seat, card: ModelCard, role: Role) -> int | None:

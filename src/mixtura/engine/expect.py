@@ -1,8 +1,10 @@
 """What a run is expected to take: seconds and tokens of its calls, as measured on the models' latest calls.
 
-Before anything was measured, a model is expected to be as fast as its provider publishes, and a draft to be of the
-usual length. These are guesses for planning; nothing is refused for want of a measurement.
+Before enough was measured, a model is expected to be as fast as its card predicts, else as its provider publishes, and
+a draft to be of the usual length. These are guesses for planning; nothing is refused for want of a measurement.
 """
+
+import math
 
 from mixtura.engine import calls
 from mixtura.events import Role
@@ -16,6 +18,7 @@ USUAL_DRAFT = 400
 
 _USUAL_WAIT = 0.3
 _USUAL_SPEED = 100.0
+_NINETIETH = 1.2815515655446004  # standard normal quantile: 80 % lie between minus and plus this
 
 
 def account_of(models: Models, provider: str, model: str) -> Account | None:
@@ -36,13 +39,18 @@ def tokens(models: Models, seat: calls.Seat, role: Role) -> int:
 
 def seconds(models: Models, seat: calls.Seat, role: Role) -> float:
     """Return how many seconds a call of `seat` is expected to take, waiting for room not counted."""
-    account = account_of(models, seat.provider, seat.model)
-    measured = account.pace.total if account is not None else None
-    known = measured.at(0.5) if measured is not None and len(measured) >= ENOUGH else None
+    known = _measured(models, seat)
     if known is not None:
         return known
-    speed = models.card(seat.provider, seat.model).speed or _USUAL_SPEED
-    return _USUAL_WAIT + tokens(models, seat, role) / speed
+    card = models.card(seat.provider, seat.model)
+    if card.predicted is not None:
+        return card.predicted.seconds(tokens(models, seat, role))
+    return _USUAL_WAIT + tokens(models, seat, role) / (card.speed or _USUAL_SPEED)
+
+
+def predicts(models: Models, recipe: Recipe) -> bool:
+    """Say whether the times of any model of `recipe` are predicted."""
+    return any(models.card(seat.provider, seat.model).predicted is not None for seat in calls.seats(recipe))
 
 
 def stages(models: Models, recipe: Recipe) -> list[float]:
@@ -57,6 +65,27 @@ def stages(models: Models, recipe: Recipe) -> list[float]:
         if aggregator.model:
             found.append(seconds(models, aggregator, "selector" if aggregator.kind == "select" else "aggregator"))
     return found
+
+
+def in_words(models: Models, recipe: Recipe) -> str:
+    """Return how long `recipe` is expected to take, in words: a range where it hangs on predictions."""
+    expected = sum(stages(models, recipe))
+    used = [
+        card.predicted.spread
+        for seat in calls.seats(recipe)
+        if (card := models.card(seat.provider, seat.model)).predicted is not None and _measured(models, seat) is None
+    ]
+    if not used:
+        return f"{expected:.2g} s"
+    factor = math.exp(_NINETIETH * max(used))
+    return f"{expected:.2g} s (predicted, {expected / factor:.2g} to {expected * factor:.2g})"
+
+
+def _measured(models: Models, seat: calls.Seat) -> float | None:
+    """Return the seconds that calls of a model take by what was measured, None while that is too little."""
+    account = account_of(models, seat.provider, seat.model)
+    measured = account.pace.total if account is not None else None
+    return measured.at(0.5) if measured is not None and len(measured) >= ENOUGH else None
 
 
 def _slowest(models: Models, seats: tuple[Proposer, ...], role: Role) -> float:

@@ -260,8 +260,8 @@ def _say_lost(run: Run, drafting: Drafting, layer: Layer) -> None:
 
 
 def _stages(run: Run) -> list[float]:
-    """Return how long each stage of the run is expected to take; all the same where nothing is measured."""
-    if run.streams or run.hedges:
+    """Return how long each stage of the run is expected to take; all the same where nobody needs to know."""
+    if run.streams or run.hedges or expect.predicts(run.models, run.recipe):
         stages = expect.stages(run.models, run.recipe)
         found = demand.demands(run.recipe, run.conversation, run.models)
         if not found:
@@ -358,13 +358,8 @@ def _how_it_ended(error: ModelError) -> str:
 def _check_seats(recipe: Recipe, models: Models) -> Limiter | None:
     """Raise what is wrong with a provider or a key before anything is sent; return who keeps limits that are known."""
     limiter: Limiter | None = None
-    seats: list[calls.Seat] = [seat for layer in recipe.layers for seat in layer.proposers]
-    if recipe.escalate is not None:
-        seats += recipe.escalate.proposers
-    if recipe.aggregator is not None and recipe.aggregator.model:
-        seats.append(recipe.aggregator)
     keeper: Limiter | None = None
-    for seat in seats:
+    for seat in calls.seats(recipe):
         for link in (seat, *seat.fallbacks):
             accounting = models.find(link.provider, link.model).accounting
             if accounting is None or limiter is not None:

@@ -17,11 +17,12 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, JsonObject
 from mixtura.errors import ConfigError, MissingKeyError
-from mixtura.models.base import Accounting, ChatModel, Emit, ModelCard, Price, Served
+from mixtura.models.base import Accounting, ChatModel, Emit, ModelCard, Predicted, Price, Served
 from mixtura.models.catalog import PLANS, Catalog, CatalogModel, Plan, Provider
 from mixtura.models.failures import Failures
 from mixtura.models.http import Endpoint, HttpModel, list_models
 from mixtura.models.limited import Limited
+from mixtura.models.predictions import Predictions, read_predictions
 from mixtura.models.retry import Retrying, RetryPolicy
 from mixtura.models.sdk import SdkClient
 from mixtura.models.thinking import ThinkingApart
@@ -75,9 +76,11 @@ class ModelRegistry:
         today: the day by which models are alive or gone.
         plan: the plan of the keys, whose limits are then kept from the first call on; None takes MIXTURA_PLAN from
             `env`, and without it the free plan's are a guess until the first reply tells better.
+        predicted: what calls of (provider, model) are expected to take before they were measured; None reads the file
+            that MIXTURA_PREDICTIONS of `env` names, if any.
 
     Raises:
-        ConfigError: no such plan.
+        ConfigError: no such plan; predictions that are none, or a file of them that cannot be read.
     """
 
     def __init__(
@@ -90,10 +93,12 @@ class ModelRegistry:
         policy: RetryPolicy | None = None,
         today: Callable[[], dt.date] = dt.date.today,
         plan: str | None = None,
+        predicted: Predictions | None = None,
     ) -> None:
         self.catalog = catalog or Catalog.load()
         self._env = os.environ if env is None else env
         self.plan = _plan(plan, self._env)
+        self.predicted = _predicted(predicted, self._env)
         self._client = None if client is None else SdkClient(client)
         self._rng = rng or random.Random()
         self._policy = policy or RetryPolicy()
@@ -114,13 +119,15 @@ class ModelRegistry:
         return served
 
     def card(self, provider: str, model: str) -> ModelCard:
-        """Return what the catalogue knows of the model; a card with nothing but its id when that is nothing."""
+        """Return what the catalogue knows of the model, and what is predicted; but for its id that may be nothing."""
         card = self._cards.get((provider, model))
         if card is None:
             row = self.catalog.get(provider, model)
             card = row.card if row is not None else ModelCard(id=model, provider=provider)
             if provider in self.catalog.providers and self.catalog.provider(provider).in_process:
                 card = _finding(provider).card(model, self._env)
+            if (provider, model) in self.predicted:
+                card = msgspec.structs.replace(card, predicted=self.predicted[provider, model])
             self._cards[provider, model] = card
         return card
 
@@ -217,6 +224,19 @@ def _plan(given: str | None, env: Mapping[str, str]) -> Plan | None:
         if plan == named:
             return plan
     raise ConfigError(f"unknown plan {named!r}: expected {', '.join(PLANS)} (MIXTURA_PLAN)")
+
+
+def _predicted(given: Predictions | None, env: Mapping[str, str]) -> Predictions:
+    named = env.get("MIXTURA_PREDICTIONS", "").strip()
+    if given is not None:
+        try:
+            return msgspec.convert(dict(given), dict[tuple[str, str], Predicted])
+        except (msgspec.ValidationError, TypeError, ValueError) as error:
+            raise ConfigError(f"predicted: expected {{(provider, model): Predicted(...)}}: {error}") from error
+    try:
+        return read_predictions(named) if named else {}
+    except ConfigError as error:
+        raise ConfigError(f"MIXTURA_PREDICTIONS: {error.message}") from error
 
 
 def _base_url(row: Provider, env: Mapping[str, str]) -> str:

@@ -20,6 +20,11 @@ class Times(msgspec.Struct, frozen=True):
     prompt: int = 0
     completion: int = 0
 
+    @classmethod
+    def of_seconds(cls, queue: float = 0.0, prompt: float = 0.0, completion: float = 0.0) -> "Times":
+        """Return times given in seconds."""
+        return cls(round(queue * 1e9), round(prompt * 1e9), round(completion * 1e9))
+
 
 class CallUsage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens and times of one call; `reasoning` is None for models that do not count it."""

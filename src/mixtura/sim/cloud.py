@@ -243,7 +243,8 @@ class Cloud:
         caches = model.price is not None and model.price.cached is not None
         read = prefixes(asked.org, request) if caches else ()
         cached = self._cache.known(read, self.now())
-        times = self._profile.draw(model, asked.prompt_tokens - cached, spoken.tokens, rng)
+        others = self.ledger.answering[model.id]
+        times = self._profile.draw(model, asked.prompt_tokens - cached, spoken.tokens, rng, others)
         if fault and fault.kind == "slow":
             times = msgspec.structs.replace(times, queue=times.queue + round(fault.number * 1e9))
         head = bodies.Head(

@@ -17,6 +17,7 @@ class Ledger:
         refused: answers that were no 200, by status.
         faults: calls that a planned fault befell, by its kind.
         in_flight, max_in_flight: admitted calls not yet answered, now and at most.
+        answering: the same by model, now.
         aborted: admitted calls whose client went away first.
     """
 
@@ -30,6 +31,7 @@ class Ledger:
         self.faults: Counter[str] = Counter()
         self.in_flight = 0
         self.max_in_flight = 0
+        self.answering: Counter[str] = Counter()
         self.aborted = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -50,12 +52,14 @@ class Ledger:
         """Count a call as in flight for as long as the block runs."""
         self.calls[model] += 1
         self.in_flight += 1
+        self.answering[model] += 1
         self._idle.clear()
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             yield
         finally:
             self.in_flight -= 1
+            self.answering[model] -= 1
             if not self.in_flight:
                 self._idle.set()
 

@@ -28,8 +28,9 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
         script: a script file (TOML or JSONL) of replies; it goes before the recordings.
         reply: a function `(request body, call number) -> Reply | str | None`; it goes before the script.
         tokens: without script or recording, answer with filler of this many tokens.
-        profile: how long calls take: "lpu", "instant", "heavy", "fixed:SECONDS" or "rate:TOKENS_PER_SECOND",
-            and after commas `model=profile` for single models.
+        profile: how long calls take: "lpu", "instant", "heavy", "fixed:SECONDS", "rate:TOKENS_PER_SECOND", or
+            machines as in `sim/machines.py` ("gpu:8xb200", "wafer", "machine:lp30"); and after commas
+            `model=profile` for single models.
         faults: what goes wrong, in the compact form of `faults.parse_faults`, a TOML file, or structs.
         seed: for fillers, times, ids and the faults' dice.
         speed: the cloud's time runs this many times faster than the event loop's; the waits it names are in its time.

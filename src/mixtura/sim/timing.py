@@ -3,7 +3,8 @@
 `lpu` is fitted to recorded replies of the real cloud (data/timings.toml, written by bench/fit_timings.py).
 `heavy` is the same under load: queue times log-normal with median 0.1 s and 99th percentile 2 s, and two calls
 in a hundred stalled for 10 s. `instant` takes no time, `fixed:SECONDS` the same for every call, and
-`rate:TOKENS_PER_SECOND` writes at that rate and does nothing else.
+`rate:TOKENS_PER_SECOND` writes at that rate and does nothing else. Profiles of GPUs, wafers and other machines, which
+depend on the calls in flight, stand in `machines.py`.
 """
 
 import functools
@@ -18,6 +19,7 @@ import msgspec
 from mixtura.errors import ConfigError
 from mixtura.models.catalog import CatalogModel
 from mixtura.sim.bodies import Times
+from mixtura.sim.machines import FORMS, parse_machines
 
 _HEAVY_MEDIAN, _HEAVY_SIGMA = 0.1, math.log(2.0 / 0.1) / 2.326
 _STALLED_SHARE, _STALL = 0.02, 10.0
@@ -30,8 +32,8 @@ _CONGESTED_SHARE = 0.1
 class Profile(Protocol):
     """Draws the times of one call."""
 
-    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random) -> Times:
-        """Return the times of a call of `prompt` and `completion` tokens."""
+    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> Times:
+        """Return the times of a call of `prompt` and `completion` tokens, `others` of its model being in flight."""
         ...
 
 
@@ -56,7 +58,7 @@ class Fitted(msgspec.Struct, frozen=True):
 
     load: Literal["as_recorded", "heavy"] = "as_recorded"
 
-    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random) -> Times:
+    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> Times:
         """Draw each part on its own; nothing recorded says that they depend on each other."""
         fitted = _fitted()
         own, usual = fitted.models.get(model.id, Figures()), fitted.default
@@ -75,7 +77,7 @@ class Fitted(msgspec.Struct, frozen=True):
         reading = figure("prefill_base") + prompt / figure("prefill")
         if rng.random() < _CONGESTED_SHARE:
             reading *= math.exp(rng.uniform(math.log(5), math.log(50)))
-        return Times(_nanos(queue), _nanos(reading), _nanos(completion / tps))
+        return Times.of_seconds(queue, reading, completion / tps)
 
 
 def _between(percentiles: tuple[float, ...], share: float) -> float:
@@ -90,9 +92,9 @@ class Fixed(msgspec.Struct, frozen=True):
 
     seconds: float = 0.0
 
-    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random) -> Times:
+    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> Times:
         """Return the fixed time as completion time."""
-        return Times(0, 0, _nanos(self.seconds))
+        return Times.of_seconds(completion=self.seconds)
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -100,9 +102,9 @@ class Rate(msgspec.Struct, frozen=True):
 
     tps: float
 
-    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random) -> Times:
+    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> Times:
         """Return the time for the completion's tokens."""
-        return Times(0, 0, _nanos(completion / self.tps))
+        return Times.of_seconds(completion=completion / self.tps)
 
 
 class ByModel:
@@ -112,16 +114,18 @@ class ByModel:
         self._usual = usual
         self._special = special
 
-    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random) -> Times:
+    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> Times:
         """Draw from the model's own profile, or the usual one."""
-        return self._special.get(model.id, self._usual).draw(model, prompt, completion, rng)
+        return self._special.get(model.id, self._usual).draw(model, prompt, completion, rng, others)
 
 
 def parse_profile(text: str) -> Profile:
-    """Read a profile: `lpu`, `instant`, `heavy`, `fixed:0.5`, `rate:200`, then `,model=profile` for some models.
+    """Read a profile: `lpu`, `instant`, `heavy`, `fixed:0.5`, `rate:200`, `gpu:8xb200`, `wafer`, `machine:lp30`.
+
+    After commas `model=profile` sets single models.
 
     Raises:
-        ConfigError: a part is none of these.
+        ConfigError: a part is none of these, names no chip, or needs NumPy, which is missing.
     """
     usual: Profile = Fixed()
     special: dict[str, Profile] = {}
@@ -147,11 +151,11 @@ def _parse_one(text: str) -> Profile:
         return Fixed(number)
     if name == "rate" and number > 0:
         return Rate(number)
-    raise ConfigError(f"timing profile {text!r}: expected lpu, instant, heavy, fixed:SECONDS or rate:TOKENS_PER_SECOND")
-
-
-def _nanos(seconds: float) -> int:
-    return round(seconds * 1e9)
+    machines = parse_machines(name, value)
+    if machines is not None:
+        return machines
+    plainly = "lpu, instant, heavy, fixed:SECONDS, rate:TOKENS_PER_SECOND"
+    raise ConfigError(f"timing profile {text!r}: expected {plainly}, {FORMS}")
 
 
 @functools.cache

@@ -1,0 +1,94 @@
+"""`mixtura studies`: the claims about machines, each run, and their report."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from mixtura.cli.common import json_option, table, write_json, write_text
+from mixtura.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mixtura.room.studies.study import Study
+
+_HELP = """\
+Run the studies of what GPUs, LPUs and wafers make of mixtures, or the one called NAME.
+
+Each prints its verdict on a claim; an illustrated report, one HTML file that needs nothing else, is written to FOLDER.
+One more, real-moe, measures this machine for some twenty seconds and runs only when it is named.
+
+\b
+mixtura studies
+mixtura studies expert-reuse --to /tmp/reuse
+"""
+
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    try:
+        from mixtura.room.studies.all import MEASURED, STUDIES
+    except ModuleNotFoundError:
+        return []
+    return [name for name in (*STUDIES, *MEASURED) if name.startswith(incomplete)]
+
+
+@click.command("studies", help=_HELP, short_help="Check claims about GPUs, LPUs and wafers, with a report.")
+@click.argument("name", required=False, shell_complete=_complete)
+@click.option(
+    "--to",
+    metavar="FOLDER",
+    default="mixtura-studies",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where the report is written.",
+)
+@click.option("--markdown", is_flag=True, help="Write Markdown with the charts beside it in place of the HTML file.")
+@json_option
+def command(name: str | None, to: Path, markdown: bool, as_json: bool) -> None:
+    """Run the studies and write their report."""
+    try:
+        from mixtura.room import report
+        from mixtura.room.studies.all import STUDIES, study
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":
+            raise
+        raise ConfigError("the studies need NumPy: pip install 'mixtura[room]'") from error
+    studies = [study(each, os.environ) for each in ([name] if name is not None else STUDIES)]
+    if markdown:
+        files = report.markdown(studies)
+    else:
+        files = {"studies.html" if name is None else f"{studies[0].name}.html": report.html(studies)}
+    _write(to, files)
+    if as_json:
+        write_json(msgspec.json.encode([_document(each) for each in studies]))
+        return
+    write_text(table([[each.name, each.verdict, report.gist(each)] for each in studies]))
+    click.echo(f"mixtura: the report is in {to / next(iter(files))}", err=True)
+
+
+def _document(study: "Study") -> dict[str, object]:
+    """Return a study for JSON, its series by the names of their parts."""
+    charts = [
+        {**msgspec.structs.asdict(chart), "series": [series._asdict() for series in chart.series]}
+        for chart in study.charts
+    ]
+    return {**msgspec.structs.asdict(study), "charts": charts}
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files beneath a folder, which is made where it is not there.
+
+    Raises:
+        ConfigError: the folder cannot be written to.
+    """
+    try:
+        for name, text in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"the report cannot be written to {str(folder)!r} ({error.strerror or error}): give another one with --to"
+        ) from error

@@ -1,0 +1,72 @@
+"""Predictions of models' times as a small TOML file: what one program predicts, another plans its deadlines with."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from mixtura.errors import ConfigError
+from mixtura.models.base import Predicted
+
+Predictions = Mapping[tuple[str, str], Predicted]
+"""What is predicted of (provider, model)."""
+
+_LARGEST = 1024 * 1024  # bytes of a file; ten thousand rows are less
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    provider: str
+    model: str
+    first: float
+    token: float
+    spread: float = 0.0
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    predictions: list[_Row]
+
+
+def read_predictions(path: str | Path) -> dict[tuple[str, str], Predicted]:
+    """Read a file as `predictions_toml` writes it.
+
+    Raises:
+        ConfigError: it cannot be read, or a row is wrong; the text names the file and the model or the key.
+    """
+    found: dict[tuple[str, str], Predicted] = {}
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ConfigError(f"{path}: larger than 1 MB, which no file of predictions is")
+        for row in msgspec.convert(tomllib.loads(data.decode("utf-8")), _File).predictions:
+            if (row.provider, row.model) in found:
+                raise ConfigError(f"{path}: {row.model} of {row.provider} is predicted twice; keep one row")
+            try:
+                found[row.provider, row.model] = Predicted(first=row.first, token=row.token, spread=row.spread)
+            except ValueError as error:
+                raise ConfigError(f"{path}: {row.model}: {error}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError(f"{path}: cannot be read as predictions: {said}") from error
+    return found
+
+
+def predictions_toml(predictions: Predictions) -> str:
+    """Return the text of a file that `read_predictions` reads: first token, each further token in seconds, spread."""
+    rows = [
+        f"[[predictions]]\nprovider = {_quoted(provider)}\nmodel = {_quoted(model)}\n"
+        f"first = {float(said.first)!r}\ntoken = {float(said.token)!r}\nspread = {float(said.spread)!r}\n"
+        for (provider, model), said in predictions.items()
+    ]
+    return (
+        "# Seconds to the first token and a token from then on, and how unsure they are.\n"
+        + "".join(f"\n{row}" for row in rows)
+        if rows
+        else "predictions = []\n"
+    )
+
+
+def _quoted(text: str) -> str:
+    # A JSON string is a TOML string, but for the one control character that JSON leaves as it is.
+    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")

@@ -1,0 +1,87 @@
+"""Which machines for which mixtures: options side by side, one of them advised, against one model and a cascade."""
+
+import msgspec
+
+from mixtura.errors import ConfigError
+from mixtura.recipe import Recipe
+from mixtura.room.machines import Spec, known
+from mixtura.room.option import Asked, Option, World, option
+from mixtura.room.work import Assumed, Name, cascade_of, single_of
+
+USUAL = ("h100", "h200", "b200", "lpu", "wse3")
+"""Machines that are compared when nobody names one."""
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """All options, those that are good (place in `options`), and the advised one against other ways to answer.
+
+    `best` is the cheapest that is allowed, can be and is in time; `fastest` likewise; None when there is none.
+    """
+
+    recipe: str
+    rate: float
+    within: float | None
+    assumed: Assumed
+    options: tuple[Option, ...]
+    best: int | None
+    fastest: int | None
+    against: tuple[Option, ...] = ()
+
+
+def advise(asked: Asked, world: World) -> Advice:
+    """Work out every option and choose: models that are left out of an option speak against it.
+
+    Raises:
+        ConfigError: an unknown machine, or no option can be: the text is the reason of the last.
+    """
+    specs = asked.on or _usual(asked, world)
+    for spec in (*specs, *asked.pinned.values()):
+        known(spec, world.providers)
+    options = tuple(option(asked.recipe, spec, asked, world) for spec in specs)
+    if all(each.problem for each in options):
+        raise ConfigError(_why(options))
+    good = [at for at, each in enumerate(options) if not each.problem and each.allowed(asked.rate)]
+    whole = [at for at in good if not options[at].left_out] or good
+    best = min(whole, key=lambda at: (options[at].price, options[at].seconds[1]), default=None)
+    fastest = min(whole, key=lambda at: options[at].seconds[1], default=None)
+    shown = best if best is not None else next(at for at, each in enumerate(options) if not each.problem)
+    return Advice(
+        recipe=asked.recipe.name,
+        rate=asked.rate,
+        within=asked.within,
+        assumed=asked.assumed,
+        options=options,
+        best=best,
+        fastest=fastest,
+        against=_against(asked, specs[shown], world),
+    )
+
+
+def _usual(asked: Asked, world: World) -> tuple[Spec, ...]:
+    """Return the recipe's providers and the usual machines; with some models pinned, the others at their provider."""
+    named = dict.fromkeys(name for name, _ in _names(asked.recipe))
+    providers = [name for name in named if name not in world.providers or not world.providers[name].in_process]
+    if asked.pinned and providers:
+        return (Spec(providers[0]),)
+    return (*(Spec(name) for name in providers), *(Spec(name) for name in USUAL))
+
+
+def _names(recipe: Recipe) -> list[Name]:
+    layers = [*recipe.layers, *([recipe.escalate] if recipe.escalate else [])]
+    names = [(seat.provider, seat.model) for layer in layers for seat in layer.proposers]
+    if recipe.aggregator is not None and recipe.aggregator.model:
+        names.append((recipe.aggregator.provider, recipe.aggregator.model))
+    return list(dict.fromkeys(names))
+
+
+def _against(asked: Asked, spec: Spec, world: World) -> tuple[Option, ...]:
+    """Return what the same machines make of one model alone and of a cascade, each with the copies it needs."""
+    free = msgspec.structs.replace(asked, within=None)
+    others = [made for made in (single_of(asked.recipe), cascade_of(asked.recipe)) if made is not None]
+    return tuple(option(other, spec, free, world) for other in others)
+
+
+def _why(options: tuple[Option, ...]) -> str:
+    if len(options) == 1:
+        return options[0].problem
+    return f"{options[-1].problem}; the other {len(options) - 1} machines cannot do it either"

@@ -1,0 +1,132 @@
+"""How alike proposers of one MoE model choose: the toy model's own drafts, read through its own router.
+
+Three drafts of one problem are read in NumPy, and the distinct experts of a decode step are counted for tokens of
+different problems, of one problem at different places, and of one problem at the same place.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.errors import ConfigError
+from mixtura.hardware import routing
+from mixtura.models.toy.finding import folder
+from mixtura.room.toy_routing import MODELS, Choices, ToyRouter, questions
+
+_DRAWN = 4000  # decode steps that are drawn for each mean
+
+
+class Alike(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Distinct experts that `proposers` drafts wake in one decode step, mean over layers and steps.
+
+    Attributes:
+        proposers: drafts that are written at once.
+        even: expected of independent tokens and an even router.
+        apart: of drafts of different problems.
+        prompt: of drafts of one problem, each at a place of its own: they share the prompt and little else.
+        step: of drafts of one problem, all at the same place: as far as they agree they write the same tokens.
+        by_prompt: the correlation (`routing.effective`) that takes `apart` to `prompt`.
+        by_step: the same, to `step`.
+    """
+
+    proposers: int
+    even: float
+    apart: float
+    prompt: float
+    step: float
+    by_prompt: float
+    by_step: float
+
+
+class _Drafts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model: str
+    drafts: tuple[tuple[str, ...], ...]
+
+
+def recorded() -> tuple[str, tuple[tuple[str, ...], ...]]:
+    """Return the toy model whose drafts ship with the package, and the drafts of each problem."""
+    text = (files("mixtura.room") / "data" / "toy_drafts.toml").read_text("utf-8")
+    found = msgspec.convert(tomllib.loads(text), _Drafts)
+    return found.model, found.drafts
+
+
+def observe(problems: int | None = None, seed: int = 0) -> tuple[Alike, ...]:
+    """Read the recorded drafts and count the experts that two and more of them wake together.
+
+    Args:
+        problems: how many of the recorded ones; None: all. A problem takes a tenth of a second.
+        seed: of the steps that are drawn.
+
+    Raises:
+        ConfigError: fewer than two problems, which cannot be held against each other.
+    """
+    model, drafts = recorded()
+    kept = drafts[:problems]
+    if len(kept) < 2:
+        raise ConfigError(f"{len(kept)} problem cannot be held against others: give 2 to {len(drafts)}")
+    assert model in MODELS, f"the drafts are of {model}, which cannot be looked into"
+    router = ToyRouter(folder() / f"{model}.gguf")
+    chosen = []
+    for question, texts in zip(questions(len(kept)), kept, strict=True):
+        start = len(router.tokens.prompt(question)) - 1  # from the token that makes the first of the draft
+        read = {text: router.run(router.tokens.prompt(question, text))[1][:, start:] for text in dict.fromkeys(texts)}
+        chosen.append([read[text] for text in texts])
+    return describe(router.sizes.experts, chosen, seed)
+
+
+def describe(experts: int, chosen: Sequence[Sequence[Choices]], seed: int = 0) -> tuple[Alike, ...]:
+    """Return what choices [layers, tokens, used] of drafts, by problem, say; every problem has as many drafts."""
+    used = chosen[0][0].shape[2]
+    marked = [[_marks(draft, experts) for draft in drafts] for drafts in chosen]
+    every = np.concatenate([draft for drafts in marked for draft in drafts], axis=1)
+    popular = every.mean(axis=1)
+    chance = np.random.default_rng(seed)
+    return tuple(_alike(many, (experts, used), marked, popular, chance) for many in range(2, len(chosen[0]) + 1))
+
+
+def _marks(choices: Choices, experts: int) -> NDArray[np.bool_]:
+    """Return which experts are awake [layers, tokens, experts]."""
+    return np.asarray((choices[..., None] == np.arange(experts)).any(axis=2))
+
+
+def _alike(
+    many: int,
+    sizes: tuple[int, int],
+    marked: Sequence[Sequence[NDArray[np.bool_]]],
+    popular: NDArray[np.float64],
+    chance: np.random.Generator,
+) -> Alike:
+    counts = {"apart": 0.0, "prompt": 0.0, "step": 0.0}
+    for _ in range(_DRAWN):
+        drafts = marked[int(chance.integers(len(marked)))]
+        order = chance.permutation(len(drafts))[:many]
+        place = int(chance.integers(min(drafts[at].shape[1] for at in order)))
+        counts["step"] += _awake([drafts[at][:, place] for at in order])
+        counts["prompt"] += _awake([_any(drafts[at], chance) for at in order])
+        others = chance.permutation(len(marked))[:many]
+        counts["apart"] += _awake([_any(marked[at][int(chance.integers(len(marked[at])))], chance) for at in others])
+    found = {name: count / _DRAWN for name, count in counts.items()}
+    batch = np.linspace(1, many, 512)
+    expected = np.mean([routing.distinct_given(batch, layer) for layer in popular], axis=0)
+
+    def correlation(awake: float) -> float:
+        # Held against drafts apart, so that what all problems have in common does not count.
+        alone, seen = (float(np.interp(each, expected, batch)) for each in (found["apart"], awake))
+        return float(np.clip(1 - (seen - 1) / (alone - 1), 0, 1))
+
+    even = float(routing.distinct(many, *sizes))
+    return Alike(many, even, **found, by_prompt=correlation(found["prompt"]), by_step=correlation(found["step"]))
+
+
+def _any(draft: NDArray[np.bool_], chance: np.random.Generator) -> NDArray[np.bool_]:
+    """Return the experts awake at a random place of a draft."""
+    return np.asarray(draft[:, int(chance.integers(draft.shape[1]))])
+
+
+def _awake(tokens: Sequence[NDArray[np.bool_]]) -> float:
+    """Return the distinct experts of tokens [layers, experts], mean over layers."""
+    return float(np.any(tokens, axis=0).sum(axis=-1).mean())

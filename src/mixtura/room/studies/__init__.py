@@ -1,0 +1,1 @@
+"""Claims about GPUs, LPUs and wafers, each checked by a program: one study a module."""

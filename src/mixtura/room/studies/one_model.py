@@ -1,0 +1,161 @@
+"""What do n proposers of one MoE model save against n different models?"""
+
+import functools
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from mixtura.hardware import routing
+from mixtura.hardware.fitted import token_step
+from mixtura.hardware.gpu import Load, awake
+from mixtura.hardware.host import Host, host
+from mixtura.hardware.shape import Shape
+from mixtura.hardware.step import Array, Step, array
+from mixtura.room.charts import Chart, Series
+from mixtura.room.studies.facts import facts
+from mixtura.room.studies.study import Study, Table, digits, ranged
+
+_MANY = array([1, 2, 3, 4, 6, 8])
+_USUAL = 3  # proposers
+
+
+class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+    model: str
+    chip: str
+    chips: int
+    engine: str
+    toy: str
+    prompt: float
+    step: float
+    question_tokens: int
+    draft_tokens: int
+    sources: tuple[str, ...]
+
+
+class Way(NamedTuple):
+    """Experts awake a layer, bytes read a step, and a step's time, over the number of proposers in `_MANY`."""
+
+    name: str
+    experts: Array
+    read: Array
+    step: Step
+
+
+@functools.cache
+def _facts() -> _Facts:
+    return facts("one_model", _Facts)
+
+
+def way(machine: Host, name: str, correlation: float) -> Way:
+    """Return what a decode step of one model's proposers takes when their tokens choose that much alike."""
+    assert machine.by is not None, "proposers are laid on GPUs here"
+    shape, setup = machine.shape, machine.setup
+
+    def chosen(model: Shape, tokens: Array) -> Array:
+        return awake(model, routing.effective(tokens, correlation))
+
+    load = Load(_MANY, _facts().question_tokens, _facts().draft_tokens, apart=True)
+    experts = chosen(shape, _MANY)
+    always = shape.unrouted * setup.unrouted_bytes(shape)
+    read = array(always + shape.moe_layers * experts * shape.expert_weights * setup.expert_bytes(shape))
+    return Way(name, experts, read, token_step(shape, machine.chip, setup, load, machine.by, chosen))
+
+
+def study() -> Study:
+    """Count experts, bytes and milliseconds of n proposers of one model, as alike as may be, and of n models."""
+    told = _facts()
+    machine = host(told.model, told.chip, told.chips, engine=told.engine)
+    alone = way(machine, "one model, tokens independent", 0.0)
+    prompt = way(machine, f"one model, alike as the toy's drafts of one prompt ({told.prompt:g})", told.prompt)
+    same = way(machine, f"one model, alike as the toy's drafts word for word ({told.step:g})", told.step)
+    at = int(np.flatnonzero(_usual())[0])
+    gigabytes = {each.name: float(each.read[at]) / 1e9 for each in (alone, prompt, same)}
+    apart = _USUAL * float(alone.read[0]) / 1e9
+    times = {each.name: float(each.step.seconds[at]) * 1e3 for each in (alone, prompt, same)}
+    one = float(alone.step.seconds[0]) * 1e3
+    rows = [
+        (
+            f"{_USUAL} different models of this size",
+            digits(_USUAL * machine.shape.used),
+            digits(apart),
+            _times(alone, 0, _USUAL),
+        ),
+        *(
+            (each.name, digits(float(each.experts[at])), digits(gigabytes[each.name]), _times(each, at))
+            for each in (alone, prompt, same)
+        ),
+    ]
+    saved, more = apart - gigabytes[alone.name], gigabytes[alone.name] - gigabytes[same.name]
+    reading = float(machine.prefill(told.question_tokens)) * 1e3
+    return Study(
+        name="one-model",
+        title="Proposers of one MoE model",
+        claim="Proposers that run on the same MoE model share a prompt, so they wake fewer experts than strangers do.",
+        who="this project, of the article's experts and the tutorial's proposers",
+        verdict="holds when" if told.prompt < 0.1 < told.step else "holds",
+        sentence=(
+            "It holds when drafts say the same at the same step: in the toy model the prompt alone makes choices "
+            f"{told.prompt:.1%} alike, the same words {told.step:.0%}. {_USUAL} proposers of {told.model} read "
+            f"{digits(gigabytes[alone.name])} GB a step, {_USUAL} different models of its size {digits(apart)} GB "
+            f"({digits(saved)} GB more), in {digits(times[alone.name])} against {digits(_USUAL * one)} ms of machine "
+            f"time. Drafts that are alike would save {digits(more)} GB and "
+            f"{digits(times[alone.name] - times[same.name])} ms on top, and be worth nothing as drafts."
+        ),
+        assumption=(
+            "How soon drafts part. A toy of eight experts that mostly writes the same solution twice bounds it from "
+            "both sides and says nothing of where a real model lies between."
+        ),
+        table=Table(("proposers", "experts a layer", "GB read a step", "ms of machine time"), tuple(rows)),
+        charts=_charts(machine, (alone, same)),
+        sources=(*told.sources, "GPU step model (hardware/gpu.py), factors in hardware/data/gpu.json"),
+        method=(
+            f"{machine.name}: distinct experts of n tokens, of which a share chooses as another does, into the "
+            f"fitted step model; ranges hold 80 %. {_USUAL} different models are counted as {_USUAL} steps of one "
+            f"proposer each: on machines of their own they take the time of one ({digits(one)} ms) and {_USUAL} "
+            f"times the memory. A prompt read once in place of {_USUAL} times saves {digits((_USUAL - 1) * reading)} "
+            "ms more."
+        ),
+    )
+
+
+def _usual() -> Array:
+    return array(_MANY == _USUAL)
+
+
+def _times(found: Way, at: int, count: int = 1) -> str:
+    step = found.step
+    middle, low, high = (1e3 * count * float(each[at]) for each in (step.seconds, step.low, step.high))
+    return ranged(middle, low, high)
+
+
+def _charts(machine: Host, ways: tuple[Way, ...]) -> tuple[Chart, ...]:
+    many = tuple(_MANY.tolist())
+    alone = ways[0]
+    different = "different models"
+    read = Chart(
+        title=f"Gigabytes read a step, proposers of {machine.shape.name}",
+        x="proposers",
+        y="GB",
+        series=(
+            Series(different, many, tuple((_MANY * alone.read[0] / 1e9).tolist())),
+            *(Series(each.name, many, tuple((each.read / 1e9).tolist())) for each in ways),
+        ),
+    )
+    spent = Chart(
+        title=f"Milliseconds of machine time a step, {machine.name}",
+        x="proposers",
+        y="ms",
+        series=(
+            _band(different, _MANY * alone.step.seconds[0], alone.step.spread),
+            *(_band(each.name, each.step.seconds, each.step.spread) for each in ways),
+        ),
+        note="Fitted model; bands hold 80 %.",
+    )
+    return read, spent
+
+
+def _band(name: str, seconds: Array, spread: float) -> Series:
+    step = Step({"all": seconds * 1e3}, spread)
+    middle, low, high = (tuple(each.tolist()) for each in (step.seconds, step.low, step.high))
+    return Series(name, tuple(_MANY.tolist()), middle, low, high)

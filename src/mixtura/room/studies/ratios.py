@@ -1,0 +1,35 @@
+"""What studies do with two predictions: a ratio and how sure it is."""
+
+import math
+from typing import NamedTuple
+
+from mixtura.room.studies.study import ranged
+
+_NINETIETH = 1.2815515655446004  # standard normal quantile: 80 % lie between minus and plus this
+
+
+class Ratio(NamedTuple):
+    """A ratio of two predicted times or costs, with the 80 % range in which the real one is expected."""
+
+    middle: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, over: float, under: float, *spreads: float) -> "Ratio":
+        """Return `over / under`; `spreads` are those of the predictions (see `Step`), their errors independent.
+
+        Errors of predictions for one machine are alike, so the true range is rather narrower.
+        """
+        aside = math.exp(_NINETIETH * math.hypot(*spreads)) if spreads else 1.0
+        return cls(over / under, over / under / aside, over / under * aside)
+
+    def __str__(self) -> str:
+        """Return it as a user sees it: "1.2 (1.0 to 1.4)"."""
+        return ranged(*self)
+
+
+def to(low: float, high: float) -> str:
+    """Return a span of figures as a sentence has it: "1.03 to 1.26", or one figure where both look alike."""
+    first, second = f"{low:.3g}", f"{high:.3g}"
+    return first if first == second else f"{first} to {second}"

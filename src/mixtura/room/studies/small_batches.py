@@ -1,0 +1,239 @@
+"""Is an LPU still good at small batches? Speed says yes; whether it pays is another question."""
+
+import functools
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from mixtura.hardware import lpu
+from mixtura.hardware.chip import chip
+from mixtura.hardware.cost import Range, dollars_an_hour
+from mixtura.hardware.host import host
+from mixtura.hardware.onchip import Line
+from mixtura.hardware.shapes import shape
+from mixtura.hardware.step import Array, Step, array
+from mixtura.models.catalog import Catalog
+from mixtura.room.charts import Chart, Series
+from mixtura.room.studies.facts import facts
+from mixtura.room.studies.ratios import to
+from mixtura.room.studies.study import ARTICLE, Study, Table, digits, ranged
+
+_USERS = array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048])
+_FULL = 256  # users at which GPU and LPU are set side by side
+_MOST = 4096  # users of a layer's turn that are looked at for the break-even
+
+
+class _Speed(msgspec.Struct, forbid_unknown_fields=True):
+    model: str
+    rate: float
+    kind: str
+
+
+class _Assembly(msgspec.Struct, forbid_unknown_fields=True):
+    model: str
+    id: str
+    provider: str
+    chips: int
+    bits: float
+    context: int
+    gpu: str
+    gpus: int
+
+
+class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+    chip: str
+    sources: tuple[str, ...]
+    speeds: tuple[_Speed, ...]
+    assembly: _Assembly
+
+
+class _Curve(NamedTuple):
+    """One machine over `users`: its step times, and dollars for a million output tokens."""
+
+    name: str
+    users: Array
+    step: Step
+    dollars: Range
+    chips: int
+
+
+@functools.cache
+def _facts() -> _Facts:
+    return facts("lpu_speeds", _Facts)
+
+
+def _layers() -> tuple[Array, Array, Array]:
+    """Return microseconds a layer, layers, and billions of weights of each recorded model."""
+    rows = [(shape(each.model), each.rate) for each in _facts().speeds]
+    micro = [1e6 / rate / model.layers for model, rate in rows]
+    return array(micro), array([model.layers for model, _ in rows]), array([model.weights / 1e9 for model, _ in rows])
+
+
+def _line() -> _Curve:
+    told = _facts().assembly
+    model, machine = shape(told.model), chip(_facts().chip)
+    fits = [each for each in _USERS if lpu.chips_needed(model, machine, each, told.context, _laid()) <= told.chips]
+    step = lpu.step(model, machine, fits, told.context, _laid())
+    hour = dollars_an_hour(machine, told.chips)
+    return _Curve(f"{told.chips:,} LPUs", array(fits), step, _million(hour, array(fits) / step.seconds), told.chips)
+
+
+def _laid() -> Line:
+    return Line(chips=_facts().assembly.chips, bits=_facts().assembly.bits)
+
+
+def _gpus() -> _Curve:
+    told = _facts().assembly
+    machine = host(told.model, told.gpu, told.gpus)
+    users = _USERS[: np.searchsorted(_USERS, machine.room(told.context), "right")]
+    step = machine.decode(users, told.context)
+    return _Curve(f"{told.gpus} x {told.gpu}", users, step, _million(machine.hour(), users / step.seconds), told.gpus)
+
+
+def _million(hour: Range, rate: Array) -> Range:
+    """Return dollars for a million tokens at `rate` tokens a second."""
+    return Range(hour.low / rate / 3.6e-3, hour.high / rate / 3.6e-3)
+
+
+def break_even(price: float) -> tuple[float, float]:
+    """Return users in a layer's turn from which the LPUs earn what they cost: at cheap and at dear assumptions.
+
+    Args:
+        price: dollars for a million output tokens; prompts are taken to be read for nothing and to pay nothing.
+    """
+    told = _facts().assembly
+    model, machine = shape(told.model), chip(_facts().chip)
+    group = np.geomspace(1, _MOST, 200)
+    needed = lpu.chips_needed(model, machine, group * model.layers, told.context, _laid())
+    group = group[needed <= told.chips]
+    rate = group * model.layers / lpu.step(model, machine, group * model.layers, told.context, _laid()).seconds
+    earned = rate * price * 3.6e-3
+    hour = dollars_an_hour(machine, told.chips)
+    low, high = (float(np.interp(float(cost), earned, group, left=1.0, right=np.inf)) for cost in (hour.low, hour.high))
+    return low, high
+
+
+def study() -> Study:
+    """Lay recorded times a layer side by side, then speed and cost of LPUs and GPUs against the batch."""
+    told, (micro, layers, weights) = _facts().assembly, _layers()
+    line, gpus = _line(), _gpus()
+    row = Catalog.load().get(told.provider, told.id)
+    price = row.price.output if row is not None and row.price is not None else 0.0
+    least = break_even(price)
+    slower = {
+        each.name: float(np.interp(_FULL, each.users, each.step.seconds) / each.step.seconds[0])
+        for each in (line, gpus)
+    }
+    rows = [
+        (f"{each.model}", f"{size:,.0f}", f"{each.rate:,.0f}", f"{time:.1f}", each.kind)
+        for each, size, time in zip(_facts().speeds, weights, micro, strict=True)
+    ]
+    rows.append(("mean", "-", "-", f"{micro.mean():.1f} (deviation {micro.std(ddof=1):.1f})", "-"))
+    tokens = 1e6 / array([each.rate for each in _facts().speeds])
+    by_layers, by_weights = (float(np.corrcoef(tokens, each)[0, 1]) for each in (layers, np.log(weights)))
+    return Study(
+        name="small-batches",
+        title="Small batches on LPUs",
+        claim="With all weights on the chips, LPUs can use smaller batches and still perform well.",
+        who=ARTICLE,
+        verdict="holds when",
+        sentence=(
+            f"Speed holds, and cost when {to(*(float(f'{each:.2g}') for each in least))} users or more share each "
+            f"layer's turn: only then do {told.chips:,} LPUs earn their price at ${price:g} a million tokens. "
+            f"Recorded times are {micro.mean():.0f} us a layer (deviation {micro.std(ddof=1):.0f}) from "
+            f"{weights.min():,.0f} to {weights.max():,.0f} billion weights, and by our model a step of {_FULL} users "
+            f"takes x{digits(slower[line.name])} that of one ({gpus.name}: x{digits(slower[gpus.name])}). With "
+            f"{_FULL} users in all a million tokens costs the LPUs ${_at(line)}, the GPUs ${_at(gpus)}."
+        ),
+        assumption=(
+            "That the latency of a layer does not grow with the users who share its turn: nobody outside knows what "
+            f"the recorded endpoints ran with. Weights in {told.bits:g} bits (the width is not published), list "
+            "price of the chip, 3 to 5 years, 50 to 90 % in use; prompts pay and cost nothing."
+        ),
+        table=Table(("model", "billion weights", "tokens a second", "us a layer", "how known"), tuple(rows)),
+        charts=_charts((line, gpus), price, (micro, weights)),
+        sources=(
+            *_facts().sources,
+            "list price of the output: the catalogue of models",
+            "hardware/cost.py: assumptions on cost",
+        ),
+        method=(
+            f"Time a token goes with layers (correlation {by_layers:.2f}) rather than with the logarithm of weights "
+            f"({by_weights:.2f}). LPU: fitted step model of {told.model}; GPU: fitted step model of {gpus.name}, as "
+            f"released. Contexts of {told.context:,} tokens, decoding only. {_side(line)}; {_side(gpus)}."
+        ),
+    )
+
+
+def _at(curve: _Curve) -> str:
+    """Say what a million tokens costs with many users."""
+    return to(*(float(np.interp(_FULL, curve.users, each)) for each in curve.dollars))
+
+
+def _side(curve: _Curve) -> str:
+    """Say what one machine does for one user and for many."""
+    times = curve.step.seconds, curve.step.high, curve.step.low
+    rate, low, high = (1 / float(np.interp(_FULL, curve.users, each)) for each in times)
+    alone = 1 / float(curve.step.seconds[0])
+    return (
+        f"{curve.name}: {digits(alone)} tokens a second for one user alone, {ranged(rate, low, high)} for each of "
+        f"{_FULL}, {digits(rate * _FULL / curve.chips)} a chip"
+    )
+
+
+def _charts(curves: tuple[_Curve, ...], price: float, seen: tuple[Array, Array]) -> tuple[Chart, ...]:
+    model = _facts().assembly.model
+    micro, weights = seen
+    speed = Chart(
+        title=f"Tokens a second of one user, {model}",
+        x="users at once",
+        y="tokens a second of each",
+        series=tuple(
+            Series(
+                each.name,
+                _list(each.users),
+                _list(1 / each.step.seconds),
+                _list(1 / each.step.high),
+                _list(1 / each.step.low),
+            )
+            for each in curves
+        ),
+        log_x=True,
+        log_y=True,
+        note="Fitted models; bands hold 80 %.",
+    )
+    ends = (float(_USERS[0]), float(_USERS[-1]))
+    cost = Chart(
+        title=f"Dollars for a million output tokens, {model}",
+        x="users at once",
+        y="dollars",
+        series=(
+            *(
+                Series(
+                    each.name,
+                    _list(each.users),
+                    _list(each.dollars.middle),
+                    _list(each.dollars.low),
+                    _list(each.dollars.high),
+                )
+                for each in curves
+            ),
+            Series("list price on LPUs", ends, (price, price)),
+        ),
+        log_x=True,
+        log_y=True,
+        note="Bands: assumptions on life, use, electricity and the price of chips.",
+    )
+    recorded = Chart(
+        title="Microseconds a layer on LPUs, by size of the model",
+        x="billion weights",
+        y="us a layer",
+        series=(Series("recorded", _list(weights), _list(micro), kind="dots"),),
+        log_x=True,
+    )
+    return recorded, speed, cost
+
+
+def _list(values: Array) -> tuple[float, ...]:
+    return tuple(values.tolist())

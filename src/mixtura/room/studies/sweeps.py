@@ -1,0 +1,140 @@
+"""Measured serving points that several studies look at, each beside what the step model says of the same machine."""
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mixtura.hardware.gpu import Load, Setup, decode_works
+from mixtura.hardware.host import Host, host
+from mixtura.hardware.step import Array, Step, array
+
+FITTED: Mapping[str, str] = {
+    "setup": "fitted to this setup",
+    "build": "fitted to this build",
+    "engine": "fitted to this model and engine",
+    "new model": "this model was left out of the fit",
+    "new chip": "this chip was left out of the fit",
+}
+"""In words, how near the fit came to what is predicted; see `hardware.fitted.Level`."""
+
+
+class Sweep(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
+    """One model on one machine, measured under rising concurrency. `times` are milliseconds by requests in flight.
+
+    `gain` is the measured growth of tokens a second a GPU from 4 to 64 requests, None where nobody wrote it down.
+    """
+
+    name: str
+    model: str
+    chip: str
+    chips: int
+    engine: str
+    times: dict[int, float]
+    precision: str | None = None
+    expert_precision: str | None = None
+    gain: float | None = None
+
+    @functools.cached_property
+    def host(self) -> Host:
+        """The machine that was measured."""
+        setup = Setup(chips=self.chips, precision=self.precision, expert_precision=self.expert_precision)
+        return host(self.model, self.chip, self.chips, engine=self.engine, setup=setup)
+
+    @property
+    def dense(self) -> bool:
+        """Whether the model has no experts."""
+        return not self.host.shape.experts
+
+    @property
+    def level(self) -> str:
+        """How near the fit came to this machine, in words."""
+        assert self.host.by is not None, "a sweep is of GPUs"
+        return FITTED[self.host.by.level]
+
+    @property
+    def batches(self) -> Array:
+        """Requests in flight that were measured, ascending."""
+        return array(sorted(self.times))
+
+    @property
+    def measured(self) -> Array:
+        """Seconds a token, measured, in the order of `batches`."""
+        return array([self.times[batch] for batch in sorted(self.times)]) / 1e3
+
+    @property
+    def measured_gain(self) -> float:
+        """How often more tokens a second there are with 64 requests than with 4: as measured, else from the times."""
+        return self.gain or 64 / 4 * self.times[4] / self.times[64]
+
+    def load(self, batch: ArrayLike) -> Load:
+        """Return the load that was measured, with other numbers of requests in flight."""
+        return Load(batch, data().prompt, data().output)
+
+    def predicted(self, batch: ArrayLike) -> Step:
+        """Return the predicted time per output token, seconds."""
+        return self.host.token(self.load(array(batch)))
+
+    def reading(self, batch: ArrayLike) -> Array:
+        """Return the seconds of reading weights, awake experts and KV cache once at the data sheet's bandwidth."""
+        load = self.load(array(batch))
+        works = decode_works(self.host.shape, self.host.chip, self.host.setup, load.batch, load.context)
+        return array(sum(works[part] for part in ("weights", "experts", "kv")))
+
+    def predicted_gain(self) -> tuple[float, float, float]:
+        """Return the predicted gain from 4 to 64 requests: middle, low, high.
+
+        The range takes the errors of both times as independent; those of one machine are more alike than that.
+        """
+        step = self.predicted([4, 64])
+        gain = 16 * float(step.seconds[0] / step.seconds[1])
+        aside = float(np.exp(1.2815515655446004 * np.sqrt(2) * step.spread))
+        return gain, gain / aside, gain * aside
+
+
+class Frontier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Both ends of a measured frontier: milliseconds a token, and tokens a second a GPU."""
+
+    name: str
+    token: tuple[float, float]
+    rate: tuple[float, float]
+
+
+class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Tokens a second that a node of 8 H100 was measured to make of DeepSeek-V3, among 12 nodes."""
+
+    rate: float
+    source: str
+
+
+class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file: every sweep has prompts of `prompt` and answers of `output` tokens."""
+
+    source: str
+    date: str
+    prompt: int
+    output: int
+    node: Node
+    sweeps: tuple[Sweep, ...]
+    frontiers: tuple[Frontier, ...]
+
+
+@functools.cache
+def data() -> Data:
+    """Return what was measured; read once."""
+    text = (files("mixtura.room") / "data" / "sweeps.toml").read_text("utf-8")
+    return msgspec.convert(tomllib.loads(text), Data, strict=False)
+
+
+def sweep(model: str, chip: str, chips: int) -> Sweep:
+    """Return the sweep of a model on a machine; there must be one."""
+    return next(each for each in data().sweeps if (each.model, each.chip, each.chips) == (model, chip, chips))
+
+
+def source() -> str:
+    """Return where the measured points are from, as a study names it."""
+    return f"{data().source}; prompts and answers of {data().prompt:,} tokens"

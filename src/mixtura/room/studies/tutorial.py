@@ -1,0 +1,63 @@
+"""What the tutorial says of its own mixture, as both of its studies take it."""
+
+import functools
+from collections.abc import Mapping
+
+import msgspec
+
+from mixtura.room.studies.facts import facts
+
+
+class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Tokens a second of one user: the least, the usual, the most."""
+
+    low: float
+    usual: float
+    high: float
+    kind: str
+
+
+class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Recorded seconds of waiting at evenly spaced percentiles, from the least to the most."""
+
+    seconds: tuple[float, ...]
+
+    def at(self, share: float) -> float:
+        """Return the wait that `share` (0 to 1) of all calls stay below, straight between the percentiles."""
+        place = share * (len(self.seconds) - 1)
+        first = min(int(place), len(self.seconds) - 2)
+        low, high = self.seconds[first], self.seconds[first + 1]
+        return low + (high - low) * (place - first)
+
+    def longest(self, calls: int, share: float = 0.5) -> float:
+        """Return the same of the longest of `calls` waits that know nothing of each other."""
+        return self.at(share ** (1 / calls))
+
+
+class Tutorial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file `tutorial.toml`; seconds, tokens, tokens a second."""
+
+    proposers: tuple[str, ...]
+    aggregator: str
+    proposer_seconds: float
+    total_seconds: float
+    question_tokens: int
+    draft_tokens: int
+    limit_tokens: int
+    mixture_tokens: tuple[int, int]
+    times_single: tuple[float, float]
+    instruction_tokens: int
+    recipe: str
+    sources: tuple[str, ...]
+    speeds: Mapping[str, Speed]
+    queue: Queue
+
+    def aggregator_prompt(self, draft: float) -> float:
+        """Return the tokens the aggregator reads when each draft has `draft` tokens."""
+        return self.question_tokens + self.instruction_tokens + len(self.proposers) * draft
+
+
+@functools.cache
+def tutorial() -> Tutorial:
+    """Return what the tutorial says; read once."""
+    return facts("tutorial", Tutorial)

@@ -1,0 +1,165 @@
+"""Many configurations at once, by the step models alone: machines that are kept at a batch, nobody waiting in a queue.
+
+What is not vectorised is making a host of a model on a chip; batches and contexts are. A mixture under a load that
+comes by chance is `mixture.py`'s.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.errors import ConfigError
+from mixtura.hardware.chip import Chip, chip
+from mixtura.hardware.gpu import Load
+from mixtura.hardware.host import Host, host
+from mixtura.hardware.shape import Shape
+from mixtura.hardware.shapes import shape
+from mixtura.room.machines import Hosted, Machine
+from mixtura.room.work import Array, Name, Work
+
+_MILLION = 1e6
+_BATCHES = tuple(float(2**power) for power in range(11))
+
+
+class Grid(NamedTuple):
+    """What is swept: every combination. `copies` multiplies the least chips of LPUs and wafers, `chips` are of GPUs."""
+
+    models: Sequence[str | Shape]
+    on: Sequence[str | Chip]
+    chips: Sequence[int] = (1, 2, 4, 8)
+    batches: Sequence[float] = (1, 2, 4, 8, 16, 32, 64, 128)
+    contexts: Sequence[float] = (512, 2048, 8192, 32768)
+    output: float = 400.0
+
+    @property
+    def size(self) -> int:
+        """How many configurations there are."""
+        return len(self.models) * len(self.on) * len(self.chips) * len(self.batches) * len(self.contexts)
+
+
+class Swept(NamedTuple):
+    """The answers; all arrays have the shape (models, machines, chips, batches, contexts).
+
+    NaN where a configuration does not fit.
+
+    Attributes:
+        token: seconds per output token (TPOT).
+        first: seconds to the first token (TTFT).
+        spread: standard deviation of the logarithm of the real time per token.
+        chips: of one copy.
+        dollars: for a million output tokens, the geometric mean of low and high; NaN where no price is known.
+    """
+
+    token: Array
+    first: Array
+    spread: Array
+    chips: Array
+    dollars: Array
+
+    @property
+    def fits(self) -> NDArray[np.bool_]:
+        """Which configurations can be."""
+        return np.isfinite(self.token)
+
+
+def sweep(grid: Grid) -> Swept:
+    """Return the times and costs of every combination of `grid`.
+
+    Contexts are prompts of that length with `output` tokens after them.
+
+    Raises:
+        ConfigError: an unknown model or chip, or a size that is not above 0.
+    """
+    shapes = [each if isinstance(each, Shape) else shape(each) for each in grid.models]
+    machines = [each if isinstance(each, Chip) else chip(each) for each in grid.on]
+    for name, sizes in (("chips", grid.chips), ("batches", grid.batches), ("contexts", grid.contexts)):
+        if not len(sizes) or min(sizes) <= 0:
+            raise ConfigError(f"{name} of a sweep: expected numbers above 0, got {list(sizes)}")
+    whole = (len(shapes), len(machines), len(grid.chips), len(grid.batches), len(grid.contexts))
+    found = Swept(*(np.full(whole, np.nan) for _ in Swept._fields))
+    for place in np.ndindex(whole[:3]):
+        made = _host(shapes[place[0]], machines[place[1]], grid, place[2])
+        if made is not None:
+            _fill(found, place, made, grid)
+    return found
+
+
+def _host(model: Shape, on: Chip, grid: Grid, place: int) -> Host | None:
+    """Return a host, None where not even one short sequence fits."""
+    least = float(min(grid.contexts)) + grid.output
+    try:
+        if on.kind in ("lpu", "wafer"):
+            needed = host(model, on, context=least).chips
+            return host(model, on, needed * grid.chips[place], context=least)
+        return host(model, on, grid.chips[place], context=least)
+    except ConfigError:
+        return None
+
+
+def _fill(found: Swept, place: tuple[int, ...], made: Host, grid: Grid) -> None:
+    batches = np.asarray(grid.batches, np.float64)
+    try:
+        price = float(made.hour().middle)
+    except ConfigError:
+        price = np.nan
+    for at, context in enumerate(grid.contexts):
+        fits = batches <= made.room(float(context) + grid.output)
+        if not fits.any():
+            continue
+        load = Load(batches[fits], float(context), grid.output)
+        token = made.token(load)
+        found.token[place][fits, at] = token.seconds
+        found.first[place][fits, at] = made.first(load).seconds
+        found.spread[place][fits, at] = token.spread
+        found.chips[place][fits, at] = made.chips
+        found.dollars[place][fits, at] = price / 3600 * token.seconds / batches[fits] * _MILLION
+
+
+class Point(NamedTuple):
+    """A mixture on machines kept at a batch: mean seconds, dollars for 1,000 mixtures, the batch."""
+
+    seconds: float
+    low: float
+    high: float
+    batch: float
+
+
+def frontier(work: Work, fleets: Iterable[Mapping[Name, Machine]], batches: Sequence[float] = _BATCHES) -> list[Point]:
+    """Return the points that no other beats both in seconds and dollars, the fastest first.
+
+    Args:
+        work: the mixture; its calls have their mean lengths, and a stage ends with its slowest call.
+        fleets: machines of its models; those at providers, or without a known price, are left out.
+        batches: at which all of them are kept, as far as they fit.
+    """
+    found = [point for fleet in fleets for point in _points(work, fleet, np.asarray(batches, np.float64))]
+    best: list[Point] = []
+    for point in sorted(found):
+        if not best or point.high < best[-1].high:
+            best.append(point)
+    return best
+
+
+def _points(work: Work, fleet: Mapping[Name, Machine], batches: Array) -> list[Point]:
+    hosts = {model: machine for model, machine in fleet.items() if isinstance(machine, Hosted)}
+    hours = {model: machine.hour() for model, machine in hosts.items()}
+    if len(hosts) < len(fleet) or any(hour is None for hour in hours.values()):
+        return []
+    room = min(machine.host.room(machine.context) for machine in hosts.values())
+    kept = batches[batches <= room]
+    if not len(kept):
+        return []
+    stages = np.zeros((len(work.stages), len(kept)))
+    low, high = np.zeros(len(kept)), np.zeros(len(kept))
+    for call in work.calls:
+        taken = hosts[call.model].steady(Load(kept, *work.tokens(call)))
+        often = 1 - work.skipped(call)
+        stages[call.stage] = np.maximum(stages[call.stage], often * taken)
+        hour = hours[call.model]
+        assert hour is not None
+        low += often * float(hour.low) / 3600 * taken / kept * 1000
+        high += often * float(hour.high) / 3600 * taken / kept * 1000
+    seconds = stages.sum(axis=0)
+    return [Point(*(float(value) for value in values)) for values in zip(seconds, low, high, kept, strict=True)]

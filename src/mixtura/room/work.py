@@ -1,0 +1,299 @@
+"""What a recipe asks of machines: its calls by stage, and the tokens of each, drawn from a seed.
+
+Prompts grow as a run's do (`engine/demand.py`): the calls of a later layer and the aggregator read the drafts before
+them. How long drafts are and how often they differ is assumed; both stand in `Assumed` and are shown to whoever asks.
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.engine import calls, prompts
+from mixtura.engine.expect import USUAL_DRAFT
+from mixtura.errors import ConfigError
+from mixtura.events import Role
+from mixtura.models.base import Models
+from mixtura.recipe import Aggregator, Layer, Proposer, Recipe
+from mixtura.tokens import estimate_tokens
+
+Array = NDArray[np.float64]
+Whole = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Name = tuple[str, str]
+"""A model: (provider, id)."""
+
+
+class Assumed(msgspec.Struct, frozen=True, kw_only=True):
+    """What is not known before a run; none of it is measured.
+
+    Attributes:
+        question: prompt tokens of a question.
+        output: mean tokens of a reply, reasoning included; a call's limit (max_tokens) cuts longer ones.
+        variation: standard deviation of a reply's tokens over their mean (log-normal).
+        differ: share of the mixtures whose drafts differ: these escalate, and need their aggregator where a recipe
+            stops when drafts agree.
+    """
+
+    question: int = 200
+    output: int = USUAL_DRAFT
+    variation: float = 0.5
+    differ: float = 0.4
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a size that cannot be."""
+        for what, tokens in (("a question", self.question), ("a reply", self.output)):
+            if tokens < 1:
+                raise ConfigError(f"{what} of {tokens} tokens: expected 1 or more")
+        if not 0 <= self.differ <= 1:
+            raise ConfigError(f"drafts that differ in {self.differ:g} of the mixtures: expected 0 to 1")
+        if not 0 < self.variation < 10:
+            raise ConfigError(f"a variation of {self.variation:g}: expected more than 0 and less than 10")
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of a mixture.
+
+    Attributes:
+        stage: place of its stage in `Work.stages`.
+        role: what it is for.
+        model: who is asked.
+        prompt: tokens before the drafts that it reads.
+        reads: places in `Work.calls` of the drafts that it reads.
+        most: tokens its reply may have, None for any number.
+        disputed: made only where the drafts differ.
+    """
+
+    stage: int
+    role: Role
+    model: Name
+    prompt: int
+    reads: tuple[int, ...] = ()
+    most: int | None = None
+    disputed: bool = False
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """The calls of one mixture, in the order of their stages; every sample is a call.
+
+    Attributes:
+        name: of the recipe.
+        stages: what each stage is called.
+        calls: see `Call`.
+        quorum: drafts of a layer that suffice; None: all.
+        grace: seconds that the others have after that.
+        assumed: what the sizes rest on.
+    """
+
+    name: str
+    stages: tuple[str, ...]
+    calls: tuple[Call, ...]
+    quorum: int | None = None
+    grace: float = 0.0
+    assumed: Assumed = Assumed()
+
+    @property
+    def models(self) -> tuple[Name, ...]:
+        """Every model once, in the order they are asked."""
+        return tuple(dict.fromkeys(call.model for call in self.calls))
+
+    def needed(self, stage: int) -> int:
+        """Return how many replies of a stage are waited for without a grace."""
+        size = sum(call.stage == stage for call in self.calls)
+        drafts = any(call.stage == stage and call.role == "proposer" for call in self.calls)
+        return min(size, self.quorum) if drafts and self.quorum is not None else size
+
+    def tokens(self, call: Call) -> tuple[float, float]:
+        """Return the mean prompt and output tokens of a call, as far as it is made."""
+        read = sum((1 - self.skipped(self.calls[at])) * (self._reply(self.calls[at]) + prompts.FENCE_TOKENS)
+                   for at in call.reads)  # fmt: skip
+        return call.prompt + read, self._reply(call)
+
+    def skipped(self, call: Call) -> float:
+        """Return the share of the mixtures that do without a call."""
+        return 1 - self.assumed.differ if call.disputed else 0.0
+
+    def without(self, models: Collection[Name]) -> "Work":
+        """Return the work that is left when some models are not asked.
+
+        Raises:
+            ConfigError: nothing is left, or nobody would write the answer.
+        """
+        last = [call for call in self.calls if call.role in ("aggregator", "selector")]
+        if all(call.model in models for call in self.calls) or any(call.model in models for call in last):
+            raise ConfigError(f"{self.name} cannot be planned without {', '.join(sorted(name for _, name in models))}")
+        kept = [at for at, call in enumerate(self.calls) if call.model not in models]
+        places = {at: place for place, at in enumerate(kept)}
+        used = sorted({self.calls[at].stage for at in kept})
+        left = tuple(
+            msgspec.structs.replace(
+                self.calls[at],
+                stage=used.index(self.calls[at].stage),
+                reads=tuple(places[read] for read in self.calls[at].reads if read in places),
+            )
+            for at in kept
+        )
+        return msgspec.structs.replace(self, calls=left, stages=tuple(self.stages[at] for at in used))
+
+    def _reply(self, call: Call) -> float:
+        return float(min(self.assumed.output, call.most or self.assumed.output))
+
+
+def work_of(recipe: Recipe, models: Models, assumed: Assumed | None = None) -> Work:
+    """Return what one run of `recipe` asks; of `models` only the cards are read."""
+    return _Worked(recipe, models, assumed or Assumed()).work()
+
+
+class _Worked:
+    """Walks through a recipe once."""
+
+    def __init__(self, recipe: Recipe, models: Models, assumed: Assumed) -> None:
+        self._recipe, self._models, self._assumed = recipe, models, assumed
+        self._calls: list[Call] = []
+        self._stages: list[str] = []
+        self._synthesis = estimate_tokens(prompts.SYNTHESIZE)
+
+    def work(self) -> Work:
+        recipe, policy = self._recipe, self._recipe.policy
+        drafts: tuple[int, ...] = ()
+        for number, layer in enumerate(recipe.layers, 1):
+            name = "drafts" if len(recipe.layers) == 1 else f"layer {number}"
+            drafts = self._seats(name, layer, "proposer", drafts)
+        aggregator = recipe.aggregator
+        asked = list(recipe.layers[-1].proposers)
+        if recipe.escalate is not None:
+            drafts += self._seats("escalation", recipe.escalate, "escalation", (), disputed=True)
+            asked += recipe.escalate.proposers
+        if aggregator is not None:
+            # Where agreeing drafts end a run, whoever comes after them is asked for the others alone.
+            early = policy.stop_when_agree
+            if aggregator.kind == "rank":
+                self._seats("reviews", Layer(proposers=tuple(asked)), "reviewer", drafts, disputed=early)
+            if aggregator.model:
+                self._stages.append("answer")
+                role: Role = "selector" if aggregator.kind == "select" else "aggregator"
+                self._calls.append(self._call(role, aggregator, drafts, disputed=early))
+        return Work(
+            name=recipe.name,
+            stages=tuple(self._stages),
+            calls=tuple(self._calls),
+            quorum=policy.quorum,
+            grace=policy.grace,
+            assumed=self._assumed,
+        )
+
+    def _seats(
+        self, name: str, layer: Layer, role: Role, reads: tuple[int, ...], *, disputed: bool = False
+    ) -> tuple[int, ...]:
+        self._stages.append(name)
+        first = len(self._calls)
+        for seat in layer.seats:
+            self._calls.append(self._call(role, seat, reads, disputed=disputed))
+        return tuple(range(first, len(self._calls)))
+
+    def _call(self, role: Role, seat: Proposer | Aggregator, reads: tuple[int, ...], *, disputed: bool) -> Call:
+        own = estimate_tokens(seat.system or "") if role in ("proposer", "escalation") else 0
+        card = self._models.card(seat.provider, seat.model)
+        return Call(
+            stage=len(self._stages) - 1,
+            role=role,
+            model=(seat.provider, seat.model),
+            prompt=self._assumed.question + own + (self._synthesis if reads else 0),
+            reads=reads,
+            most=calls.max_tokens(seat, card, role),
+            disputed=disputed,
+        )
+
+
+class Drawn(NamedTuple):
+    """Mixtures drawn from a seed: `count` of them, and of each call (same order as the work's) one value a mixture.
+
+    Attributes:
+        times: seconds at which each mixture comes.
+        made: whether the call is made.
+        prompts: its prompt tokens.
+        outputs: its output tokens.
+    """
+
+    times: Array
+    made: list[Flags]
+    prompts: list[Whole]
+    outputs: list[Whole]
+
+
+def drawn(work: Work, rate: float, count: int, seed: int = 0) -> Drawn:
+    """Return `count` mixtures that come at random (Poisson), `rate` a second.
+
+    Times and each call's lengths have a stream of random numbers of their own: the same seed gives the same replies
+    at any rate.
+
+    Raises:
+        ConfigError: a rate or count that is not above 0.
+    """
+    if not (0 < rate < np.inf):
+        raise ConfigError(f"a rate of {rate:g} mixtures a second: expected more than 0")
+    if count < 1:
+        raise ConfigError(f"{count} mixtures: expected 1 or more")
+    times = np.cumsum(np.random.default_rng((seed, 0)).exponential(1 / rate, count))
+    differ = np.random.default_rng((seed, 1)).random(count) < work.assumed.differ
+    wide = float(np.log1p(work.assumed.variation**2))
+    made: list[Flags] = []
+    asked: list[Whole] = []
+    replies: list[Whole] = []
+    for place, call in enumerate(work.calls):
+        chance = np.random.default_rng((seed, 2, place))
+        tokens = chance.lognormal(np.log(work.assumed.output) - wide / 2, wide**0.5, count)
+        outputs = np.clip(np.rint(tokens), 1, call.most or np.inf).astype(np.int64)
+        read = np.zeros(count, np.int64)
+        for at in call.reads:
+            read += np.where(made[at], replies[at] + prompts.FENCE_TOKENS, 0)
+        made.append(differ if call.disputed else np.ones(count, np.bool_))
+        asked.append(call.prompt + read)
+        replies.append(outputs)
+    return Drawn(times, made, asked, replies)
+
+
+def cascade_of(recipe: Recipe) -> Recipe | None:
+    """Return a recipe's drafts as a cascade: votes first, its aggregator's model only where they differ.
+
+    None where there is no such thing: nobody to escalate to, one draft, or it is a cascade already.
+    """
+    aggregator, drafts = recipe.aggregator, recipe.layers[-1]
+    if aggregator is None or not aggregator.model or recipe.escalate is not None or drafts.size < 2:
+        return None
+    stronger = Proposer(
+        model=aggregator.model,
+        provider=aggregator.provider,
+        max_tokens=aggregator.max_tokens,
+        reasoning_effort=aggregator.reasoning_effort,
+    )
+    return msgspec.structs.replace(
+        recipe,
+        name="cascade of the same",
+        layers=(drafts,),
+        escalate=Layer(proposers=(stronger,)),
+        aggregator=Aggregator(kind="vote"),
+        policy=msgspec.structs.replace(recipe.policy, stop_when_agree=True, quorum=_least(recipe, drafts)),
+    )
+
+
+def single_of(recipe: Recipe) -> Recipe | None:
+    """Return the model that has the last word, asked alone; None when the recipe is that already."""
+    last: Proposer | Aggregator = recipe.layers[-1].proposers[0]
+    if recipe.escalate is not None:
+        last = recipe.escalate.proposers[0]
+    if recipe.aggregator is not None and recipe.aggregator.model:
+        last = recipe.aggregator
+    elif recipe.escalate is None and recipe.layers[-1].size == 1:
+        return None
+    seat = Proposer(
+        model=last.model, provider=last.provider, max_tokens=last.max_tokens, reasoning_effort=last.reasoning_effort
+    )
+    policy = msgspec.structs.replace(recipe.policy, quorum=None, min_drafts=1, stop_when_agree=False)
+    return Recipe(name=f"{last.model.rpartition('/')[2]} alone", layers=(Layer(proposers=(seat,)),), policy=policy)
+
+
+def _least(recipe: Recipe, layer: Layer) -> int | None:
+    return None if recipe.policy.quorum is None else min(recipe.policy.quorum, layer.size)
