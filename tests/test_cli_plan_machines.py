@@ -56,15 +56,27 @@ def test_a_key_with_room_is_advised_where_it_is_cheaper() -> None:
     assert told["options"][told["best"]]["limit"] > 1
 
 
-def test_a_model_without_a_shape_is_said_to_be_left_out_wherever_it_is() -> None:
+def test_a_model_whose_shape_nobody_published_is_taken_for_one_of_its_family_and_that_is_said() -> None:
     shown = invoke("--on", "h100")
-    assert "h100 (2 in all, without qwen3.8-27b)" in shown.stdout.splitlines()[0]
-    assert "qwen/qwen3.8-27b is left out on machines" in shown.stderr
-    assert "nearest are qwen3-32b" in shown.stderr
+    assert "qwen/qwen3.8-27b is taken for qwen3-32b on machines, an assumption" in shown.stderr
     given = invoke("--on", "h100", "--shape", "qwen/qwen3.8-27b=qwen3-32b")
+    assert "taken for" not in given.stderr
+    assert given.stdout == shown.stdout
+
+
+def test_a_model_that_nobody_knows_is_said_to_be_left_out_wherever_it_is(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        '[[proposers]]\nmodel = "acme/unheard-of-9b"\n[[proposers]]\nmodel = "openai/gpt-oss-20b"\n'
+        '[aggregator]\nmodel = "openai/gpt-oss-120b"\n',
+        "utf-8",
+    )
+    shown = invoke(str(recipe), "--on", "h100")
+    assert "h100 (2 in all, without unheard-of-9b)" in shown.stdout.splitlines()[0]
+    assert "acme/unheard-of-9b is left out on machines" in shown.stderr
+    given = invoke(str(recipe), "--on", "h100", "--shape", "qwen3-8b")
     assert "without" not in given.stdout
-    assert "left out on" not in given.stderr
-    assert given.stdout == invoke("--on", "h100", "--shape", "qwen3-32b").stdout
+    assert given.stdout == invoke(str(recipe), "--on", "h100", "--shape", "unheard-of-9b=qwen3-8b").stdout
 
 
 def test_a_promise_is_kept_by_the_cheapest_that_can_and_the_others_say_why_not() -> None:
@@ -128,7 +140,7 @@ def test_a_plot_that_cannot_be_written_is_one_sentence(capsys: pytest.CaptureFix
         (["--on", "h10"], 3, "unknown machine 'h10': nearest are h100_sxm"),
         (["--on", "grok"], 3, "nearest are groq"),
         (["--on", "=h100"], 3, "cannot read '=h100'"),
-        (["--on", "0xh100"], 3, "0 chips hold no model"),
+        (["--on", "0xh100"], 3, "expected 1 to 100,000 chips"),
         (["--on", "gemma=h100"], 3, "balanced does not ask 'gemma': its models are openai/gpt-oss-20b"),
         (["--on", "1xh100/vlllm"], 3, "unknown engine 'vlllm': nearest are vllm"),
         (["classic", "--on", "1xh100"], 3, "does not fit 1 x h100_sxm"),

@@ -129,10 +129,10 @@ def command(
         notes.append(_WITHOUT)
     advice = None
     if machines:
-        asked = _asked(wanted, on, (rate, within, output, differ, question_tokens), shapes)
+        asked, standing = _asked(registry, wanted, on, (rate, within, output, differ, question_tokens), shapes)
         advice, more = _advised(asked, _world(registry, plans), named=bool(on or within or plot))
         # A substitute that is counted concerns the provider's rows; so does a model that is gone.
-        notes += more
+        notes += more + standing
         if plot is not None and advice is not None:
             from mixtura.cli.planned import draw
 
@@ -151,11 +151,13 @@ def command(
 
 
 def _asked(
+    registry: ModelRegistry,
     recipe: Recipe,
     on: Sequence[str],
     sizes: tuple[float, float | None, int, float, int],
     shapes: Sequence[str],
-) -> "Asked":
+) -> tuple["Asked", list[str]]:
+    """Return what is to be planned, and what is to be said of shapes that stand in for others."""
     from mixtura.room.machines import read_spec
     from mixtura.room.option import Asked
     from mixtura.room.work import Assumed
@@ -164,15 +166,22 @@ def _asked(
     specs = [read_spec(text) for text in on]
     names = seats_of(recipe)
     pinned = {_of(recipe, names, spec.model): spec._replace(model=None) for spec in specs if spec.model is not None}
-    return Asked(
+    own = dict(_shape(recipe, names, text) for text in shapes)
+    standing = {name: found for name in names if name not in own and (found := _stand_in(registry, name))}
+    asked = Asked(
         recipe=recipe,
         rate=rate,
         on=tuple(spec for spec in specs if spec.model is None),
         pinned=pinned,
         within=within,
         assumed=Assumed(question=question, output=output, differ=differ),
-        shapes=dict(_shape(recipe, names, text) for text in shapes),
+        shapes=own | standing,
     )
+    return asked, [
+        f"{model} is taken for {found.name} on machines, an assumption: its own shape is not known "
+        f"(--shape {model}=FILE, a config.json)"
+        for (_, model), found in standing.items()
+    ]
 
 
 def _of(recipe: Recipe, names: Sequence[tuple[str, str]], wanted: str) -> tuple[str, str]:
@@ -194,6 +203,14 @@ def _shape(recipe: Recipe, names: Sequence[tuple[str, str]], text: str) -> tuple
     if len(unknown) != 1:
         raise ConfigError(f"--shape {text}: say whose it is, as in MODEL={text}")
     return unknown[0], shape(text)
+
+
+def _stand_in(registry: ModelRegistry, name: tuple[str, str]) -> "Shape | None":
+    """Return the shape that is assumed for a model, None where its own is known or its family is not."""
+    from mixtura.hardware.shapes import stand_in
+
+    kept = registry.catalog.get(*name)
+    return None if kept is None or _has_shape(name[1]) else stand_in(kept.family)
 
 
 def _has_shape(model: str) -> bool:

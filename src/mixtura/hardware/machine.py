@@ -19,6 +19,30 @@ class Machine(NamedTuple):
     engine: str | None = None
 
 
+class Words(NamedTuple):
+    """A machine as written: what may be a chip, how many, under which engine."""
+
+    on: str
+    chips: int | None = None
+    engine: str | None = None
+
+
+def words(text: str) -> Words:
+    """Return the parts of `[COUNTx]CHIP[/ENGINE]`; whether there is such a chip is not asked.
+
+    Raises:
+        ConfigError: it is not of that form, or the number of chips is none.
+    """
+    found = _WRITTEN.fullmatch(text.strip())
+    if found is None or not found["chip"].strip():
+        raise ConfigError(f"machine {text[:80]!r}: expected a chip such as h100, or so many: 8xh100, 8xh100/trtllm")
+    count = None if found["count"] is None else int(found["count"][:7])
+    if count is not None and not 1 <= count <= 100_000:
+        raise ConfigError(f"machine {text[:80]!r}: expected 1 to 100,000 chips")
+    engine = found["engine"]
+    return Words(found["chip"].strip(), count, engine.strip().casefold() if engine else None)
+
+
 def machine(text: str) -> Machine:
     """Return the machine that `text` names.
 
@@ -28,11 +52,5 @@ def machine(text: str) -> Machine:
     Raises:
         ConfigError: it is not of that form, or there is no such chip (the text names those most like it).
     """
-    found = _WRITTEN.fullmatch(text.strip())
-    if found is None or not found["chip"].strip():
-        raise ConfigError(f"machine {text[:80]!r}: expected a chip such as h100, or so many: 8xh100, 8xh100/trtllm")
-    count = None if found["count"] is None else int(found["count"][:7])
-    if count is not None and not 1 <= count <= 100_000:
-        raise ConfigError(f"machine {text[:80]!r}: expected 1 to 100,000 chips")
-    engine = found["engine"]
-    return Machine(chip(found["chip"].strip()), count, engine.strip().casefold() if engine else None)
+    on, chips, engine = words(text)
+    return Machine(chip(on), chips, engine)

@@ -60,6 +60,29 @@ def shipped() -> Mapping[str, Shape]:
     return MappingProxyType(_parse(tomllib.loads(text), {}))
 
 
+class _StandIns(msgspec.Struct, forbid_unknown_fields=True):
+    usual: str
+    families: dict[str, str]
+
+
+def stand_in(family: str, *, usual: bool = False) -> Shape | None:
+    """Return the shape that is taken for models of a family whose own nobody published: an assumption, marked as such.
+
+    Args:
+        family: as the catalogue of models calls it.
+        usual: take some small dense model where nothing is assumed of the family; else None is returned.
+    """
+    kept = _stand_ins()
+    name = kept.families.get(family, kept.usual if usual else None)
+    return None if name is None else shape(name)
+
+
+@functools.cache
+def _stand_ins() -> _StandIns:
+    text = (files("mixtura.hardware") / "data" / "stand_ins.toml").read_text("utf-8")
+    return msgspec.convert(tomllib.loads(text), _StandIns)
+
+
 def read_shapes(path: str | Path) -> dict[str, Shape]:
     """Read a user's own TOML file of shapes, by each of their names in lower case.
 

@@ -1,6 +1,5 @@
 """Who serves the calls of a mixture: a model on machines of one's own, or a provider as it publishes itself."""
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
@@ -13,6 +12,7 @@ from mixtura.hardware import chip as chips
 from mixtura.hardware.cost import Range, joules
 from mixtura.hardware.gpu import Load
 from mixtura.hardware.host import Host, host
+from mixtura.hardware.machine import words
 from mixtura.hardware.precision import unknown
 from mixtura.hardware.serving.arrivals import traffic
 from mixtura.hardware.serving.simulator import Scheduling, simulate
@@ -29,7 +29,6 @@ model differ by that much from day to day."""
 _WAIT = 0.3  # seconds to a provider's first token; as the engine expects it before anything is measured
 _USUAL_SPEED = 100.0  # tokens a second of a model whose speed nobody publishes; likewise
 _BASIS = {"new model": "fitted to other models on it", "new chip": "fitted to other chips"}
-_SPEC = re.compile(r"(?:(?P<chips>-?\d+)\s*[x*]\s*)?(?P<on>[^/]+)(?:/(?P<engine>\w+))?")
 
 
 class Served(NamedTuple):
@@ -237,15 +236,11 @@ def read_spec(text: str) -> Spec:
         ConfigError: it is none of these.
     """
     model, equals, rest = text.rpartition("=")
-    found = _SPEC.fullmatch(rest.strip())
-    if found is None or (equals and not model.strip()):
-        raise ConfigError(
-            f"cannot read {text!r}: expected a chip or provider such as h100, 8xh200, groq, or MODEL=8xh200"
-        )
-    many = int(found["chips"]) if found["chips"] else None
-    if many is not None and many < 1:
-        raise ConfigError(f"{text!r}: {many} chips hold no model: give 1 or more")
-    return Spec(found["on"].strip(), many, found["engine"], model.strip() or None)
+    if equals and not model.strip():
+        raise ConfigError(f"cannot read {text!r}: say whose machine it is, as in MODEL={rest}")
+    if rest.strip().startswith(("http://", "https://")):
+        return Spec(rest.strip(), model=model.strip() or None)
+    return Spec(*words(rest), model.strip() or None)
 
 
 class Placed(NamedTuple):

@@ -11,8 +11,6 @@ The hardware model needs NumPy; nothing here is imported before a profile of mac
 import functools
 import math
 import random
-import tomllib
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -103,17 +101,12 @@ def _host(model: str, family: str, on: str) -> "Host":
         return host(shape, found.chip, engine=found.engine)
 
 
-class _StandIns(msgspec.Struct, forbid_unknown_fields=True):
-    usual: str
-    families: dict[str, str]
-
-
 def _shape(model: str, family: str) -> "Shape":
-    from mixtura.hardware.shapes import shape
+    from mixtura.hardware.shapes import shape, stand_in
 
     try:
         return shape(model)
     except ConfigError:
-        text = (files("mixtura.sim") / "data" / "stand_ins.toml").read_text("utf-8")
-        stand_ins = msgspec.convert(tomllib.loads(text), _StandIns)
-        return shape(stand_ins.families.get(family, stand_ins.usual))
+        found = stand_in(family, usual=True)
+        assert found is not None
+        return found
