@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test check demo bench chaos smoke models fit studies format clean
+.PHONY: test check demo bench chaos smoke models fit studies room format clean
 
 test: $(STAMP) check
 	$(BIN)/python -m pytest
@@ -26,6 +26,8 @@ chaos: $(STAMP)
 # The machine room: factors from measured points and docs/fit.md; then docs/machine-room.md with its plots.
 fit: $(STAMP)
 	$(BIN)/python -m calibration fit
+
+room: fit studies
 
 studies: $(STAMP)
 	$(BIN)/mixtura studies --to docs --markdown

@@ -82,26 +82,29 @@ class Memory(NamedTuple):
 
 
 def awake(shape: Shape, tokens: Array) -> Array:
-    """Return how many experts a layer loads for `tokens` tokens, routed alike and independently; 0 without experts."""
+    """Return how many experts a layer loads for `tokens` tokens, routed alike and independently; 0 without experts.
+
+    Source: as `routing.distinct`.
+    """
     if not shape.experts:
         return np.zeros_like(tokens)
     return distinct(tokens, shape.experts, shape.used)
 
 
 def all_awake(shape: Shape, tokens: Array) -> Array:
-    """Every expert is always loaded: what a model that knows no routing assumes. For comparison."""
+    """Return all experts of a layer: what a model that knows no routing assumes. Source: none, for comparison."""
     return np.full_like(tokens, shape.experts)
 
 
 def active_awake(shape: Shape, tokens: Array) -> Array:
-    """Only one token's experts are loaded, whatever the batch: what "active parameters" suggests. For comparison."""
+    """Return one token's experts, whatever the batch: what "active parameters" suggests. Source: none, for comparison."""
     return np.full_like(tokens, shape.used)
 
 
 def memory(shape: Shape, chip: Chip, setup: Setup, context: float) -> Memory:
     """Say what a GPU of `setup` holds with sequences of `context` tokens.
 
-    Of its memory 90 % is for weights and KV cache, as engines are set by default.
+    Of its memory 90 % is for weights and KV cache. Source: bytes over bytes; the share is vLLM's default.
 
     Raises:
         ConfigError: the weights alone do not fit; the text says how many GPUs would hold them.
@@ -132,6 +135,10 @@ def decode_works(
         batch: sequences in flight, over all GPUs; any shape.
         context: tokens each of them looks back at, on average; broadcasts with `batch`.
         awake: how many experts a layer loads for a number of tokens.
+
+    Source: the roofline (Williams, Waterman and Patterson, 2009), bytes over bandwidth and operations over peak; 2 FLOP
+    a weight and token (Kaplan et al., arXiv 2001.08361, 2.1); steps of an all-reduce by rings and trees (Thakur,
+    Rabenseifner and Gropp, 2005), whose latency alone counts at the sizes of a decode step.
     """
     tokens, context = np.broadcast_arrays(np.maximum(1.0, array(batch)), array(context))
     chips, layers = setup.chips, shape.layers
@@ -164,6 +171,9 @@ def prefill_works(shape: Shape, chip: Chip, setup: Setup, prompt: ArrayLike) -> 
     """Return the works of prefilling one prompt of `prompt` tokens, seconds at the data sheet's figures.
 
     Scores are causal, so a prompt of T tokens costs `T * T / 2` of them a head; windowed layers look back less.
+
+    Source: 2 FLOP a weight and token (Kaplan et al., arXiv 2001.08361, 2.1); an all-reduce sends
+    `2 * (n - 1) / n` of its bytes (Thakur, Rabenseifner and Gropp, 2005), and a layer has two.
     """
     tokens = array(prompt)
     chips, peak = setup.chips, _peak(chip, setup, shape)
@@ -185,7 +195,9 @@ def mixed_works(shape: Shape, chip: Chip, setup: Setup, load: "Load", awake: Awa
     """Return the works of a decode step under steady load: of the step, and of the prompts mixed into it.
 
     With `batch` sequences of `output` tokens in flight, `batch / output` of them end at each step and as many prompts
-    take their place; an engine whose prefill has machines of its own (`load.apart`) is spared them.
+    take their place; an engine whose prefill has machines of its own (`load.apart`) is spared them. All seconds.
+
+    Source: continuous batching (Orca, Yu et al., OSDI 2022), prompts in the steps (Sarathi-Serve, arXiv 2403.02310).
     """
     works = decode_works(shape, chip, setup, load.batch, load.context, awake)
     share = 0.0 if load.apart else array(load.batch) / array(load.output)
@@ -196,6 +208,7 @@ def first_works(shape: Shape, chip: Chip, setup: Setup, load: "Load", step: Arra
     """Return the works of a request's time to its first token; `step` is a decode step's time, seconds.
 
     Beside its own prefill a request waits for prompts that came at the same time, whose number grows with the batch.
+    All seconds. Source: ours; which of these works count is left to the fit.
     """
     own = prefill_works(shape, chip, setup, load.prompt)
     batch = array(load.batch)

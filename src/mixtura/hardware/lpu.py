@@ -59,6 +59,7 @@ def hop(chip: Chip, memory: float) -> float:
     """Return the published latency, seconds, between chips that hold `memory` bytes together.
 
     Between two published points it is taken on the straight line; outside of them the nearest point holds.
+    Source: the chip's row.
 
     Raises:
         ConfigError: nothing is published of this chip.

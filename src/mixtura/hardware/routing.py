@@ -39,7 +39,7 @@ def distinct(tokens: ArrayLike, experts: int, used: int) -> Array:
     Exact for any router that is even over experts and draws each token's k without repetition, group-limited ones
     included: one token's choices may depend on each other, tokens may not.
 
-    Source: occupancy with sets of k; reference formulas of MoESD, arXiv 2505.19645, section 3.
+    Source: the occupancy problem with k balls a throw; MoESD, arXiv 2505.19645, section 3.
 
     Raises:
         ConfigError: impossible sizes.
@@ -52,13 +52,18 @@ def distinct(tokens: ArrayLike, experts: int, used: int) -> Array:
 
 
 def distinct_balanced(tokens: ArrayLike, experts: int, used: int) -> Array:
-    """Return the distinct experts where a balancer spreads tokens perfectly: min(E, k B). The most there can be."""
+    """Return the distinct experts where a balancer spreads tokens perfectly: min(E, k B). The most there can be.
+
+    Source: counting.
+    """
     check(experts, used)
     return np.minimum(float(experts), used * _batch(tokens))
 
 
 def distinct_given(tokens: ArrayLike, popularity: ArrayLike) -> Array:
     """Return the expected distinct experts for given popularities: the sum of 1 - (1 - p_i)^B.
+
+    Source: as `distinct`, each expert with its own chance.
 
     Args:
         tokens: B, any shape.
@@ -78,6 +83,7 @@ def power_law(experts: int, used: int, alpha: float) -> Array:
     """Return popularities p_i [experts] proportional to rank^-alpha, most popular first; they add up to k.
 
     No chance exceeds 1: what the law gives an expert above it goes to the others in proportion. Alpha 0 is even.
+    Source: Zipf's law, 1949, cut at 1.
 
     Raises:
         ConfigError: impossible sizes, or a negative alpha.
@@ -98,7 +104,10 @@ def power_law(experts: int, used: int, alpha: float) -> Array:
 
 
 def distinct_skewed(tokens: ArrayLike, experts: int, used: int, alpha: float) -> Array:
-    """Return the expected distinct experts under a power law of popularity. See `power_law`."""
+    """Return the expected distinct experts under a power law of popularity. See `power_law`.
+
+    Source: as `distinct_given`.
+    """
     return distinct_given(tokens, power_law(experts, used, alpha))
 
 
@@ -128,8 +137,8 @@ def effective(tokens: ArrayLike, correlation: float) -> Array:
     """Return the batch of independent tokens that wakes as many experts: 1 + (B - 1)(1 - correlation).
 
     `correlation` is the chance that a token chooses as one before it did (a shared prompt, drafts of one answer, the
-    tokens guessed in speculative decoding); 0 independent, 1 all alike. A model of one parameter, ours; it can be
-    measured with `independent`.
+    tokens guessed in speculative decoding); 0 independent, 1 all alike. Source: ours, a model of one parameter, which
+    can be measured with `independent`.
 
     Raises:
         ConfigError: a correlation that is no share.
@@ -143,7 +152,7 @@ def effective(tokens: ArrayLike, correlation: float) -> Array:
 def independent(awake: ArrayLike, experts: int, used: int) -> Array:
     """Return how many independent, even tokens would wake `awake` distinct experts: the inverse of `distinct`.
 
-    Infinite where all are awake.
+    Infinite where all are awake. Source: `distinct`, solved for B.
     """
     check(experts, used)
     share = array(awake) / experts
@@ -158,7 +167,10 @@ def independent(awake: ArrayLike, experts: int, used: int) -> Array:
 
 
 def reuse(tokens: ArrayLike, used: int, awake: ArrayLike) -> Array:
-    """Return how many tokens share an expert that was loaded: k B / D. A dense layer has B."""
+    """Return how many tokens share an expert that was loaded: k B / D. A dense layer has B.
+
+    Source: choices over what they choose; MoESD, arXiv 2505.19645.
+    """
     count = array(awake)
     return np.divide(used * _batch(tokens), count, out=np.zeros(np.broadcast(tokens, count).shape), where=count > 0)
 
@@ -208,6 +220,8 @@ def _normal(x: Array) -> Array:
 def shares_of(counts: ArrayLike) -> Array:
     """Return what share of all choices each expert got, most popular first.
 
+    Source: counting.
+
     Raises:
         ConfigError: nothing was counted.
     """
@@ -218,7 +232,10 @@ def shares_of(counts: ArrayLike) -> Array:
 
 
 def entropy(counts: ArrayLike) -> float:
-    """Return the entropy of the experts' shares over that of even ones: 1 even, 0 all on one (1 for one expert)."""
+    """Return the entropy of the experts' shares over that of even ones: 1 even, 0 all on one (1 for one expert).
+
+    Source: Shannon, 1948.
+    """
     shares = shares_of(counts)
     if len(shares) == 1:
         return 1.0
@@ -227,16 +244,20 @@ def entropy(counts: ArrayLike) -> float:
 
 
 def gini(counts: ArrayLike) -> float:
-    """Return the Gini coefficient of the experts' shares: 0 even, 1 - 1/E all on one."""
+    """Return the Gini coefficient of the experts' shares: 0 even, 1 - 1/E all on one.
+
+    Source: Gini, 1912, as half the relative mean absolute difference.
+    """
     shares = shares_of(counts)[::-1]
     count = len(shares)
     return float(2 * (np.arange(1, count + 1) * shares).sum() / count - (count + 1) / count)
 
 
 def fitted_alpha(counts: ArrayLike) -> float:
-    """Return the alpha of the power law of rank that makes the counts most likely; 0 where they are even.
+    """Return the alpha of the power law of rank that makes the counts of experts most likely; 0 where they are even.
 
     Sorting turns noise into skew: with n choices an even router still shows an alpha of about sqrt(E / n) / 2.
+    Source: maximum likelihood of a truncated zeta law (Clauset, Shalizi and Newman, arXiv 0706.1062, appendix B).
     """
     shares = shares_of(counts)
     ranks = np.log(np.arange(1, len(shares) + 1))
