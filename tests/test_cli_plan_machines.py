@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mixtura.cli import group, main
+from mixtura.models.predictions import read_predictions
+from mixtura.models.registry import ModelRegistry
 
 
 @pytest.fixture(autouse=True)
@@ -194,3 +196,19 @@ def test_a_narrow_terminal_gets_fewer_columns(
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("on ", "h100 ", "gpt-oss-20b "))]
     assert rows
     assert all(len(row) < columns for row in rows)
+
+
+def test_predictions_of_the_advised_machines_are_written_for_the_engine(tmp_path: Path) -> None:
+    file = tmp_path / "predictions.toml"
+    shown = invoke("fast", "--on", "h100", "--predictions", str(file))
+    assert f"MIXTURA_PREDICTIONS={file}" in shown.stderr
+    found = read_predictions(file)
+    assert set(found) == {("groq", "openai/gpt-oss-20b"), ("groq", "openai/gpt-oss-120b")}
+    assert all(0.001 < one.token < 0.05 and 0.02 < one.first < 1 for one in found.values())
+    registry = ModelRegistry(env={"MIXTURA_PREDICTIONS": str(file)})
+    assert registry.card("groq", "openai/gpt-oss-120b").predicted == found["groq", "openai/gpt-oss-120b"]
+
+
+def test_nothing_is_predicted_for_a_provider(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "fast", "--on", "groq", "--predictions", str(tmp_path / "it.toml")]) == 3
+    assert "nothing is predicted for a provider" in capsys.readouterr().err

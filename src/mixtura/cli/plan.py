@@ -89,6 +89,11 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float | None)
     "--shape", "shapes", multiple=True, metavar="[MODEL=]FILE", help="A config.json, or the name of a like model."
 )
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the frontier into an SVG file.")
+@click.option(
+    "--predictions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what calls take on the advised machines, for MIXTURA_PREDICTIONS.",
+)
 @click.option("--limits", "limits_alone", is_flag=True, help="Show what the rate limits of a plan allow, alone.")
 @click.option("--plan", type=click.Choice(PLANS), help="The plan of the key.  [default: MIXTURA_PLAN, else free]")
 @click.option(
@@ -109,6 +114,7 @@ def command(
     differ: float,
     shapes: tuple[str, ...],
     plot: Path | None,
+    predictions: Path | None,
     limits_alone: bool,
     plan: Plan | None,
     question_tokens: int,
@@ -124,19 +130,21 @@ def command(
         notes.append(f"no limits of {', '.join(found.unknown)} are known on this plan; they are left out")
     machines = not limits_alone and importlib.util.find_spec("numpy") is not None
     if not machines and not limits_alone:
-        if on or within or plot or shapes:
+        if on or within or plot or shapes or predictions:
             raise ConfigError("planning machines needs numpy: pip install 'mixtura[room]'")
         notes.append(_WITHOUT)
     advice = None
     if machines:
         asked, standing = _asked(registry, wanted, on, (rate, within, output, differ, question_tokens), shapes)
-        advice, more = _advised(asked, _world(registry, plans), named=bool(on or within or plot))
+        advice, more = _advised(asked, _world(registry, plans), named=bool(on or within or plot or predictions))
         # A substitute that is counted concerns the provider's rows; so does a model that is gone.
         notes += more + standing
         if plot is not None and advice is not None:
             from mixtura.cli.planned import draw
 
             draw(plot, asked, advice, _world(registry, plans))
+        if predictions is not None and advice is not None:
+            _write_predictions(predictions, asked, advice, registry)
     if as_json:
         write_json(_document(found, half, plans, advice, notes))
         return
@@ -250,6 +258,26 @@ def _advised(asked: "Asked", world: "World", *, named: bool) -> tuple["Advice | 
         f"(--shape {model}=FILE)"
         for model, why in left.items()
     ]
+
+
+def _write_predictions(path: Path, asked: "Asked", advice: "Advice", registry: ModelRegistry) -> None:
+    """Write the predictions of the advised option, or of the first that can be."""
+    from mixtura.models.predictions import predictions_toml
+    from mixtura.room.predictions import of_option
+
+    hosted = [option for option in advice.options if option.chips is not None]
+    best = advice.options[advice.best] if advice.best is not None else None
+    chosen = best if best in hosted else next(iter(hosted), None)
+    if chosen is None:
+        raise ConfigError("nothing is predicted for a provider: give machines of your own, as in --on h100")
+    text = f"# mixtura plan {asked.recipe.name}, on {chosen.on}\n" + predictions_toml(
+        of_option(chosen, asked, registry)
+    )
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
+    click.echo(f"mixtura: {path} holds the predictions for {chosen.on}: MIXTURA_PREDICTIONS={path}", err=True)
 
 
 def _document(

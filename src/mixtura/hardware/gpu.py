@@ -97,7 +97,7 @@ def all_awake(shape: Shape, tokens: Array) -> Array:
 
 
 def active_awake(shape: Shape, tokens: Array) -> Array:
-    """Return one token's experts, whatever the batch: what "active parameters" suggests. Source: none, for comparison."""
+    """Return one token's experts, whatever the batch: what "active parameters" say. Source: none, for comparison."""
     return np.full_like(tokens, shape.used)
 
 

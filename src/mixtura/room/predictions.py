@@ -9,12 +9,14 @@ import math
 from collections.abc import Mapping
 
 from mixtura.errors import ConfigError
-from mixtura.models.base import Predicted
+from mixtura.models.base import Models, Predicted
 
 try:
     from mixtura.hardware.gpu import Load
     from mixtura.hardware.host import Host, host
     from mixtura.hardware.machine import machine
+    from mixtura.room.option import Asked, Option
+    from mixtura.room.work import work_of
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "numpy":
         raise
@@ -53,6 +55,29 @@ def predictions(
     for named, on in machines.items():
         key = (provider, named) if isinstance(named, str) else named
         found[key] = predicted(on if isinstance(on, Host) else _host(key[1], on, prompt + output), load)
+    return found
+
+
+def of_option(option: Option, asked: Asked, models: Models) -> dict[tuple[str, str], Predicted]:
+    """Return what calls take on the machines of a planned option, at the load that was planned for.
+
+    Models that are asked at a provider are not among them.
+
+    Raises:
+        ConfigError: the option cannot be, so it has no machines.
+    """
+    if option.problem:
+        raise ConfigError(f"nothing is predicted for {option.on}: {option.problem}")
+    calls = work_of(asked.recipe, models, asked.assumed).calls
+    prompt = max(1.0, option.prompts / len(calls))
+    found: dict[tuple[str, str], Predicted] = {}
+    for post in option.posts:
+        if post.chips is None:
+            continue
+        key, told = (post.provider, post.model), machine(post.machine)
+        shape = asked.shapes.get(key)
+        hosted = host(shape or post.model, told.chip, told.chips, engine=told.engine)
+        found[key] = predicted(hosted, Load(max(1.0, post.in_flight / post.copies), prompt, asked.assumed.output))
     return found
 
 
