@@ -13,6 +13,7 @@ from calibration.serving import Fit, Trial, chain, predict, token_points
 from calibration.tables import paragraphs, percent, table
 from mixtura.hardware.fitted import Factors, factors, first_token, token_step
 from mixtura.hardware.gpu import active_awake, all_awake
+from mixtura.hardware.step import NINETIETH
 
 BANDS: tuple[tuple[float, float], ...] = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, float("inf")))
 HEAD = """\
@@ -207,7 +208,7 @@ def _each(found: Fit, by: str, name: Callable[[Row], str]) -> list[tuple[str, ..
 
 
 def _row(trial: Trial) -> tuple[str, str, str]:
-    reach = np.exp(1.2815515655446004 * trial.spread)
+    reach = np.exp(NINETIETH * trial.spread)
     return percent(trial.median), percent(trial.mean), f"/ {reach:.2f} to x {reach:.2f}"
 
 

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from mixtura.hardware.step import NINETIETH
+
 Array = NDArray[np.float64]
 
 _ROUNDS = 12
@@ -48,4 +50,4 @@ def fit(works: Array, measured: Array, pull: Pull | None = None) -> Array:
 def spread(predicted: Array, measured: Array) -> float:
     """Return the standard deviation of a normal whose middle 80 % are as wide as those of the log errors."""
     errors = np.abs(np.log(predicted / measured))
-    return float(np.quantile(errors, 0.8) / 1.2815515655446004)
+    return float(np.quantile(errors, 0.8) / NINETIETH)

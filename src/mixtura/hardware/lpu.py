@@ -17,10 +17,9 @@ from mixtura.errors import ConfigError
 from mixtura.hardware.chip import Chip
 from mixtura.hardware.onchip import Job, Latency, Line, parts, stages
 from mixtura.hardware.shape import Shape
-from mixtura.hardware.step import Array, Step, array
+from mixtura.hardware.step import NINETIETH, Array, Step, array
 
 WIDEST = 8.0  # bits: 70 billion weights in 16 would not fit the 576 chips that served Llama-2-70B
-_NINETIETH = 1.2815515655446004  # standard normal quantile, as in step.py
 _HOPS = 2  # of a layer: after attention and after the feed-forward block
 _UNMEASURED = math.log(2)  # spread of a chip of which nothing is measured: a factor of two
 
@@ -149,4 +148,4 @@ def _carried(job: Job, fitted: Coefficients) -> tuple[float, float]:
         return 1.0, math.hypot(fitted.spread, _UNMEASURED)
     layer = float(np.max(job.chips)) * job.chip.memory / job.shape.layers
     half = math.log(fitted.layer / (_HOPS * hop(job.chip, layer))) / 2
-    return math.exp(-half), math.hypot(fitted.spread, half / _NINETIETH)
+    return math.exp(-half), math.hypot(fitted.spread, half / NINETIETH)

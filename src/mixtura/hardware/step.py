@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-_NINETIETH = 1.2815515655446004  # standard normal quantile: 80 % lie between minus and plus this
+NINETIETH = 1.2815515655446004
+"""Standard normal quantile: 80 % of values lie within so many standard deviations."""
 
 
 class Step(NamedTuple):
@@ -30,12 +31,12 @@ class Step(NamedTuple):
     @property
     def low(self) -> Array:
         """What one of ten real values is below, seconds."""
-        return array(self.seconds * np.exp(-_NINETIETH * self.spread))
+        return array(self.seconds * np.exp(-NINETIETH * self.spread))
 
     @property
     def high(self) -> Array:
         """What one of ten real values is above, seconds."""
-        return array(self.seconds * np.exp(_NINETIETH * self.spread))
+        return array(self.seconds * np.exp(NINETIETH * self.spread))
 
     @property
     def bound(self) -> str:

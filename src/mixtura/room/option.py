@@ -8,6 +8,7 @@ import msgspec
 from mixtura.errors import ConfigError
 from mixtura.hardware.cost import Range
 from mixtura.hardware.shape import Shape
+from mixtura.hardware.step import NINETIETH
 from mixtura.models.base import Models
 from mixtura.models.catalog import Provider
 from mixtura.recipe import Layer, Recipe
@@ -16,8 +17,6 @@ from mixtura.room.machines import Hosted, Machine, Placed, Published, Spec, plac
 from mixtura.room.mixture import PERCENTS, Station, Told, floor, run
 from mixtura.room.work import Assumed, Name, Work, work_of
 
-NINETIETH = 1.2815515655446004
-"""Standard normal quantile: one of ten machines is slower than predicted by more than so many spreads."""
 _WIDER = (1, 2, 4, 8)  # times the least GPUs of a copy that are tried to meet an SLO
 _AHEAD = 1.15  # an empty machine should beat the SLO by so much, or its load leaves nothing
 

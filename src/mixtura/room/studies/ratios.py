@@ -3,9 +3,8 @@
 import math
 from typing import NamedTuple
 
+from mixtura.hardware.step import NINETIETH
 from mixtura.room.studies.study import ranged
-
-_NINETIETH = 1.2815515655446004  # standard normal quantile: 80 % lie between minus and plus this
 
 
 class Ratio(NamedTuple):
@@ -21,7 +20,7 @@ class Ratio(NamedTuple):
 
         Errors of predictions for one machine are alike, so the true range is rather narrower.
         """
-        aside = math.exp(_NINETIETH * math.hypot(*spreads)) if spreads else 1.0
+        aside = math.exp(NINETIETH * math.hypot(*spreads)) if spreads else 1.0
         return cls(over / under, over / under / aside, over / under * aside)
 
     def __str__(self) -> str:

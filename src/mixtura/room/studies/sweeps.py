@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from mixtura.hardware.gpu import Load, Setup, decode_works
 from mixtura.hardware.host import Host, host
-from mixtura.hardware.step import Array, Step, array
+from mixtura.hardware.step import NINETIETH, Array, Step, array
 
 FITTED: Mapping[str, str] = {
     "setup": "fitted to this setup",
@@ -92,7 +92,7 @@ class Sweep(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         """
         step = self.predicted([4, 64])
         gain = 16 * float(step.seconds[0] / step.seconds[1])
-        aside = float(np.exp(1.2815515655446004 * np.sqrt(2) * step.spread))
+        aside = float(np.exp(NINETIETH * np.sqrt(2) * step.spread))
         return gain, gain / aside, gain * aside
 
 

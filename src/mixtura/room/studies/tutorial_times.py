@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from mixtura.hardware.gpu import Load, Setup
 from mixtura.hardware.host import Host, host
+from mixtura.hardware.step import NINETIETH
 from mixtura.room.charts import Chart, Series
 from mixtura.room.studies.ratios import to
 from mixtura.room.studies.study import TUTORIAL, Study, Table, digits, ranged
@@ -14,7 +15,6 @@ _LENGTHS = (50, 100, 150, 200, 300, 400, 600, 800, 1024)  # tokens of each draft
 _GPUS = (("h100_sxm", 1, 4), ("b200_sxm", 1, 2))  # chip, chips of each proposer's model, of the aggregator's
 _BUSY = 8  # calls that a GPU machine serves at once: ours and some of other people
 _EIGHT = Setup(precision="fp8")  # what dense models are mostly served in on these GPUs
-_NINETIETH = 1.2815515655446004  # standard normal quantile
 
 
 class Machine(NamedTuple):
@@ -151,7 +151,7 @@ def study() -> Study:
 def _row(each: Machine, second: float) -> tuple[str, ...]:
     said = tutorial()
     draft, whole = each.draft(said.proposer_seconds), each.total(said.draft_tokens)
-    aside = math.exp(_NINETIETH * each.spread)
+    aside = math.exp(NINETIETH * each.spread)
     return (
         each.name,
         digits(round(draft)),
