@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from mixtura.recipe import recipe_names
-from mixtura.room.sweep import Grid, sweep
+from mixtura.room.plan.sweep import Grid, sweep
 
 PLAN = 2.0  # seconds
 SWEEP = 10.0

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
-from mixtura.room.axes import linear, logarithmic, named, number
-from mixtura.room.charts import Chart, Series, svg
-from mixtura.room.ink import escaped, text_width, wrapped
+from mixtura.room.draw.axes import linear, logarithmic, named, number
+from mixtura.room.draw.charts import Chart, Series, svg
+from mixtura.room.draw.ink import escaped, text_width, wrapped
 
 SVG = "{http://www.w3.org/2000/svg}"
 VALUES = st.floats(-1e12, 1e12, allow_nan=False, allow_subnormal=False)

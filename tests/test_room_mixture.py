@@ -11,10 +11,10 @@ from mixtura.hardware.serving import closed
 from mixtura.models.base import ModelCard
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
-from mixtura.room import fleet
-from mixtura.room.machines import Hosted, Machine, Published, Spec, place, read_spec
-from mixtura.room.mixture import Station, Told, floor, run
-from mixtura.room.work import Assumed, Name, Work, work_of
+from mixtura.room.plan import fleet
+from mixtura.room.plan.machines import Hosted, Machine, Published, Spec, place, read_spec
+from mixtura.room.plan.mixture import Station, Told, floor, run
+from mixtura.room.plan.work import Assumed, Name, Work, work_of
 
 REGISTRY = ModelRegistry()
 PROVIDERS = REGISTRY.catalog.providers

@@ -13,7 +13,7 @@ import pytest
 from mixtura.errors import ConfigError
 from mixtura.hardware.routing import distinct
 from mixtura.room import report
-from mixtura.room.charts import svg
+from mixtura.room.draw.charts import svg
 from mixtura.room.studies import sweeps
 from mixtura.room.studies.all import STUDIES, study
 from mixtura.room.studies.study import Study, Table, Verdict, digits, ranged

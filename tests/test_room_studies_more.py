@@ -17,8 +17,8 @@ from mixtura.hardware.observed import Batch, Machine, Observation, Sizes
 from mixtura.hardware.shapes import shape
 from mixtura.models.catalog import Catalog
 from mixtura.recipe import Recipe
-from mixtura.room import alike, look, toy_routing
-from mixtura.room.charts import svg
+from mixtura.room.draw.charts import svg
+from mixtura.room.experts import alike, look, toy_routing
 from mixtura.room.studies import (
     first_token,
     one_model,

@@ -10,9 +10,9 @@ from mixtura.hardware.gpu import Load
 from mixtura.hardware.host import host
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
-from mixtura.room.machines import place, read_spec
-from mixtura.room.sweep import Grid, frontier, sweep
-from mixtura.room.work import work_of
+from mixtura.room.plan.machines import place, read_spec
+from mixtura.room.plan.sweep import Grid, frontier, sweep
+from mixtura.room.plan.work import work_of
 
 GRID = Grid(models=("gpt-oss-120b", "kimi-k2"), on=("h100", "lpu", "wse3"), chips=(1, 8), batches=(1, 32, 4096))
 

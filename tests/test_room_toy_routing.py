@@ -8,7 +8,7 @@ import pytest
 
 from mixtura.errors import ConfigError
 from mixtura.models.toy.finding import folder
-from mixtura.room import toy_routing
+from mixtura.room.experts import toy_routing
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "toy_golden.json").read_text("utf-8"))
 

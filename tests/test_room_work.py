@@ -11,7 +11,7 @@ from mixtura.engine.forecast import forecast
 from mixtura.errors import ConfigError
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe, recipe_names
-from mixtura.room.work import Assumed, cascade_of, drawn, single_of, work_of
+from mixtura.room.plan.work import Assumed, cascade_of, drawn, single_of, work_of
 from mixtura.tokens import estimate_tokens
 
 REGISTRY = ModelRegistry()

@@ -20,8 +20,8 @@ from mixtura.recipe import Recipe
 
 if TYPE_CHECKING:
     from mixtura.hardware.shape import Shape
-    from mixtura.room.advice import Advice
-    from mixtura.room.option import Asked, World
+    from mixtura.room.plan.advice import Advice
+    from mixtura.room.plan.option import Asked, World
 
 _HELP = """\
 Say on which machines, or at which provider, mixtures of RECIPE are best served, how long they take under load and
@@ -166,9 +166,9 @@ def _asked(
     shapes: Sequence[str],
 ) -> tuple["Asked", list[str]]:
     """Return what is to be planned, and what is to be said of shapes that stand in for others."""
-    from mixtura.room.machines import read_spec
-    from mixtura.room.option import Asked
-    from mixtura.room.work import Assumed
+    from mixtura.room.plan.machines import read_spec
+    from mixtura.room.plan.option import Asked
+    from mixtura.room.plan.work import Assumed
 
     rate, within, output, differ, question = sizes
     specs = [read_spec(text) for text in on]
@@ -232,7 +232,7 @@ def _has_shape(model: str) -> bool:
 
 
 def _world(registry: ModelRegistry, plans: Plans) -> "World":
-    from mixtura.room.option import Allowed, World
+    from mixtura.room.plan.option import Allowed, World
 
     return World(
         models=registry,
@@ -244,7 +244,7 @@ def _world(registry: ModelRegistry, plans: Plans) -> "World":
 
 def _advised(asked: "Asked", world: "World", *, named: bool) -> tuple["Advice | None", list[str]]:
     """Return the advice and what is to be said beside; without one where nobody asked for machines and none will do."""
-    from mixtura.room.advice import advise
+    from mixtura.room.plan.advice import advise
 
     try:
         advice = advise(asked, world)

@@ -7,12 +7,12 @@ from pathlib import Path
 from mixtura.cli.common import fitting
 from mixtura.errors import ConfigError
 from mixtura.hardware.chip import chip
-from mixtura.room.advice import Advice
-from mixtura.room.charts import Chart, Series, svg
-from mixtura.room.machines import Machine, read_spec, text_of
-from mixtura.room.option import Asked, Option, World, placed
-from mixtura.room.sweep import frontier
-from mixtura.room.work import Name, work_of
+from mixtura.room.draw.charts import Chart, Series, svg
+from mixtura.room.plan.advice import Advice
+from mixtura.room.plan.machines import Machine, read_spec, text_of
+from mixtura.room.plan.option import Asked, Option, World, placed
+from mixtura.room.plan.sweep import frontier
+from mixtura.room.plan.work import Name, work_of
 
 _WIDTHS = (1, 2, 4, 8)  # chips of a copy, times the least, on the frontier
 

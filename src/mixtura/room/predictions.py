@@ -15,8 +15,8 @@ try:
     from mixtura.hardware.gpu import Load
     from mixtura.hardware.host import Host, host
     from mixtura.hardware.machine import machine
-    from mixtura.room.option import Asked, Option
-    from mixtura.room.work import work_of
+    from mixtura.room.plan.option import Asked, Option
+    from mixtura.room.plan.work import work_of
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "numpy":
         raise

@@ -6,8 +6,8 @@ The same studies give the same bytes. Everything that is not ours to write is es
 import re
 from collections.abc import Iterator, Sequence
 
-from mixtura.room.charts import svg
-from mixtura.room.ink import escaped
+from mixtura.room.draw.charts import svg
+from mixtura.room.draw.ink import escaped
 from mixtura.room.studies.study import Study
 
 _TITLE = "Claims about GPUs, LPUs and wafers, checked"

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Mapping
 
 from mixtura.errors import ConfigError
-from mixtura.room import look
+from mixtura.room.experts import look
 from mixtura.room.studies import (
     batching_gain,
     batching_latency,

@@ -4,7 +4,7 @@ import numpy as np
 
 from mixtura.hardware.fitted import token_step
 from mixtura.hardware.gpu import Awake, active_awake, all_awake
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.study import ARTICLE, Study, Table, Verdict, digits, ranged
 from mixtura.room.studies.sweeps import Sweep, data, source
 

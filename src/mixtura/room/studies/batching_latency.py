@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.study import ARTICLE, Study, Table, Verdict, digits, ranged
 from mixtura.room.studies.sweeps import Sweep, data, source
 

@@ -14,7 +14,7 @@ from mixtura.hardware.onchip import Line
 from mixtura.hardware.precision import bits
 from mixtura.hardware.shapes import shape
 from mixtura.hardware.step import Array, Step, array
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.study import ARTICLE, Study, Table, Verdict, digits, ranged
 from mixtura.room.studies.sweeps import data
 

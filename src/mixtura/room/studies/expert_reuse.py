@@ -8,7 +8,7 @@ from mixtura.hardware.routing import distinct, distinct_skewed, reuse
 from mixtura.hardware.shape import Shape
 from mixtura.hardware.shapes import shape
 from mixtura.hardware.step import Array, array
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.study import ARTICLE, Study, Table, Verdict, digits
 
 _MODELS = (

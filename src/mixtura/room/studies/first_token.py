@@ -11,7 +11,7 @@ from mixtura.hardware.gpu import Load
 from mixtura.hardware.host import host
 from mixtura.hardware.step import Step, array
 from mixtura.models.catalog import Catalog
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
 from mixtura.room.studies.ratios import to
 from mixtura.room.studies.study import ARTICLE, Study, Table, ranged

@@ -3,7 +3,7 @@
 from mixtura.hardware.chip import chip
 from mixtura.hardware.precision import bytes_of
 from mixtura.hardware.shapes import shape
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.study import ARTICLE, Study, Table, Verdict, digits, ranged
 from mixtura.room.studies.sweeps import Sweep, data, source, sweep
 

@@ -9,7 +9,7 @@ from mixtura.hardware.precision import bits
 from mixtura.hardware.shape import Shape
 from mixtura.hardware.shapes import shape
 from mixtura.hardware.step import array
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.study import ARTICLE, Study, Table, Verdict, digits, ranged
 
 _CHIPS = 4000

@@ -12,7 +12,7 @@ from mixtura.hardware.gpu import Load, awake
 from mixtura.hardware.host import Host, host
 from mixtura.hardware.shape import Shape
 from mixtura.hardware.step import Array, Step, array
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
 from mixtura.room.studies.study import Study, Table, digits, ranged
 

@@ -9,7 +9,7 @@ import numpy as np
 from mixtura.hardware.host import Host, host
 from mixtura.hardware.serving.arrivals import traffic
 from mixtura.hardware.serving.simulator import simulate
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies import sweeps
 from mixtura.room.studies.facts import facts
 from mixtura.room.studies.ratios import Ratio, to

@@ -14,7 +14,7 @@ from mixtura.hardware.onchip import Line
 from mixtura.hardware.shapes import shape
 from mixtura.hardware.step import Array, Step, array
 from mixtura.models.catalog import Catalog
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
 from mixtura.room.studies.ratios import to
 from mixtura.room.studies.study import ARTICLE, Study, Table, digits, ranged

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from mixtura.errors import ConfigError
-from mixtura.room.charts import Chart
+from mixtura.room.draw.charts import Chart
 
 Verdict = Literal["holds", "holds when", "does not hold", "cannot be checked"]
 

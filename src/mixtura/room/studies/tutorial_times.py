@@ -6,7 +6,7 @@ from typing import NamedTuple
 from mixtura.hardware.gpu import Load, Setup
 from mixtura.hardware.host import Host, host
 from mixtura.hardware.step import NINETIETH
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.ratios import to
 from mixtura.room.studies.study import TUTORIAL, Study, Table, digits, ranged
 from mixtura.room.studies.tutorial import tutorial

@@ -9,7 +9,7 @@ from mixtura.engine.forecast import Forecast, forecast
 from mixtura.models.base import ModelCard, Served
 from mixtura.models.catalog import Catalog
 from mixtura.recipe import Layer, Recipe, recipe_names
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.ratios import to
 from mixtura.room.studies.study import TUTORIAL, Study, Table, digits
 from mixtura.room.studies.tutorial import tutorial

@@ -15,7 +15,7 @@ from mixtura.hardware.shape import Shape
 from mixtura.hardware.shapes import shape
 from mixtura.hardware.step import Array, array
 from mixtura.models.catalog import Catalog
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
 from mixtura.room.studies.ratios import Ratio, to
 from mixtura.room.studies.study import ARTICLE, Study, Table, digits

@@ -7,7 +7,7 @@ import msgspec
 from mixtura.hardware import wafer
 from mixtura.hardware.chip import chip
 from mixtura.hardware.shapes import shape
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
 from mixtura.room.studies.study import ARTICLE, Study, Table, digits, ranged
 

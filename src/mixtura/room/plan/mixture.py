@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mixtura.errors import ConfigError
-from mixtura.room.machines import Machine, Served
-from mixtura.room.work import Array, Drawn, Name, Whole, Work, drawn
+from mixtura.room.plan.machines import Machine, Served
+from mixtura.room.plan.work import Array, Drawn, Name, Whole, Work, drawn
 
 PERCENTS = (50.0, 95.0, 99.0)
 MIXTURES = 1500

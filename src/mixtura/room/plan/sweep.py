@@ -16,8 +16,8 @@ from mixtura.hardware.gpu import Load
 from mixtura.hardware.host import Host, host
 from mixtura.hardware.shape import Shape
 from mixtura.hardware.shapes import shape
-from mixtura.room.machines import Hosted, Machine
-from mixtura.room.work import Array, Name, Work
+from mixtura.room.plan.machines import Hosted, Machine
+from mixtura.room.plan.work import Array, Name, Work
 
 _MILLION = 1e6
 _BATCHES = tuple(float(2**power) for power in range(11))

@@ -4,9 +4,9 @@ import msgspec
 
 from mixtura.errors import ConfigError
 from mixtura.recipe import Recipe
-from mixtura.room.machines import Spec, known
-from mixtura.room.option import Asked, Option, World, option
-from mixtura.room.work import Assumed, Name, cascade_of, single_of
+from mixtura.room.plan.machines import Spec, known
+from mixtura.room.plan.option import Asked, Option, World, option
+from mixtura.room.plan.work import Assumed, Name, cascade_of, single_of
 
 USUAL = ("h100", "h200", "b200", "lpu", "wse3")
 """Machines that are compared when nobody names one."""

@@ -19,7 +19,7 @@ from mixtura.hardware.serving.simulator import Scheduling, simulate
 from mixtura.hardware.shape import Shape
 from mixtura.hardware.shapes import shape
 from mixtura.models.base import ModelCard, Models
-from mixtura.room.work import Name, Work
+from mixtura.room.plan.work import Name, Work
 
 Array = NDArray[np.float64]
 

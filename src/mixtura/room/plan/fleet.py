@@ -9,9 +9,9 @@ import numpy as np
 from mixtura.chat import Usage
 from mixtura.errors import ConfigError
 from mixtura.hardware.cost import Range
-from mixtura.room.machines import Hosted, Machine, Published, text_of
-from mixtura.room.mixture import MIXTURES, Station, Told, floor, run
-from mixtura.room.work import Name, Work
+from mixtura.room.plan.machines import Hosted, Machine, Published, text_of
+from mixtura.room.plan.mixture import MIXTURES, Station, Told, floor, run
+from mixtura.room.plan.work import Name, Work
 
 FULL = 0.8
 """Share of what machines can do at their best batch that is planned with: beyond it waits grow fast. Assumed."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from mixtura.hardware.observed import Observation, Sizes, observe_apart, observed_on_gpu
 from mixtura.hardware.step import array
-from mixtura.room import alike, toy_routing
-from mixtura.room.charts import Chart, Series
+from mixtura.room.draw.charts import Chart, Series
+from mixtura.room.experts import alike, toy_routing
 from mixtura.room.studies.study import ARTICLE, Study, Table, digits
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -77,8 +77,8 @@ def told(
         ),
         method=(
             "hardware/observed.py: one expert alone is timed by its tokens, then the sum over the loads that a "
-            "router of these popularities gives is the prediction for the layer. room/toy_routing.py: which experts "
-            f"the toy models' routers choose. {_alike(drafts)}"
+            "router of these popularities gives is the prediction for the layer. room/experts/toy_routing.py: which "
+            f"experts the toy models' routers choose. {_alike(drafts)}"
         ),
     )
 
@@ -125,8 +125,8 @@ def _gpu_rows(gpu: tuple[tuple[int, float, float], ...]) -> tuple[tuple[str, ...
 def _alike(drafts: tuple[alike.Alike, ...]) -> str:
     last = drafts[-1]
     return (
-        f"room/alike.py: {last.proposers} drafts of one problem wake {digits(last.step)} experts a layer at the same "
-        f"place of their text, {digits(last.prompt)} at places of their own, drafts of other problems "
+        f"room/experts/alike.py: {last.proposers} drafts of one problem wake {digits(last.step)} experts a layer at "
+        f"the same place of their text, {digits(last.prompt)} at places of their own, drafts of other problems "
         f"{digits(last.apart)} (even and independent: {digits(last.even)})."
     )
 

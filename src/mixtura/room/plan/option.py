@@ -12,10 +12,10 @@ from mixtura.hardware.step import NINETIETH
 from mixtura.models.base import Models
 from mixtura.models.catalog import Provider
 from mixtura.recipe import Layer, Recipe
-from mixtura.room.fleet import bill, carrying, meeting
-from mixtura.room.machines import Hosted, Machine, Placed, Published, Spec, place
-from mixtura.room.mixture import PERCENTS, Station, Told, floor, run
-from mixtura.room.work import Assumed, Name, Work, work_of
+from mixtura.room.plan.fleet import bill, carrying, meeting
+from mixtura.room.plan.machines import Hosted, Machine, Placed, Published, Spec, place
+from mixtura.room.plan.mixture import PERCENTS, Station, Told, floor, run
+from mixtura.room.plan.work import Assumed, Name, Work, work_of
 
 _WIDER = (1, 2, 4, 8)  # times the least GPUs of a copy that are tried to meet an SLO
 _AHEAD = 1.15  # an empty machine should beat the SLO by so much, or its load leaves nothing

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from mixtura.errors import ConfigError
-from mixtura.room.axes import Axis, linear, logarithmic, named, number, widened, within
-from mixtura.room.ink import STYLE, escaped, mark, tag, text_width, wrapped
+from mixtura.room.draw.axes import Axis, linear, logarithmic, named, number, widened, within
+from mixtura.room.draw.ink import STYLE, escaped, mark, tag, text_width, wrapped
 
 _SIZE = 12.0  # of the text, pixels
 _LINE = 16.0  # from one line of text to the next

@@ -1,0 +1,1 @@
+"""Charts as SVG: scales, inks, lines, bands, bars."""
