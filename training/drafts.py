@@ -9,8 +9,8 @@ from training.problems import Problem
 from training.sample import sample
 from training.vocabulary import Vocabulary
 
-_PASSES = 2  # times that a problem is shown whose drafts come to different answers
-_ALONE = 0.15  # share of questions without drafts, so that the aggregator can answer alone as well
+_PASSES = 3  # times that a problem is shown whose drafts come to different answers
+_ALONE = 0.4  # share of questions without drafts, so that the aggregator can answer alone as well
 
 
 def written(
