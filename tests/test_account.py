@@ -244,3 +244,22 @@ def test_books_are_closed_once() -> None:
     account.refused(sent, 0.0)
     assert account.in_flight == 0
     assert account.buckets["tpm"].level(0.0) == 1000
+
+
+def test_a_reply_to_a_call_of_windows_that_are_no_more_tells_the_level_as_it_is() -> None:
+    account = Account("a", FREE)
+    first, second = account.take(1000, 0.0), account.take(1000, 0.0)
+    account.settle(first, 0.0)
+    assert account.open, "no limits were told, so there are none"
+    account.settle(second, 0.0, told=Told(None, None, 8000, 5000))
+    assert account.buckets["tpm"].level(0.0) == 3000
+
+
+def test_a_late_reply_does_not_undo_what_a_later_call_of_an_open_account_was_told() -> None:
+    account = Account("a", FREE)
+    first, second = account.take(1000, 0.0), account.take(1000, 0.0)
+    account.settle(first, 0.0)
+    third = account.take(1000, 0.0)
+    account.settle(third, 0.0, told=Told(None, None, 8000, 8000))
+    account.settle(second, 0.0, told=Told(None, None, 8000, 2000))
+    assert account.buckets["tpm"].level(0.0) == 0

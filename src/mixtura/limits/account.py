@@ -212,13 +212,13 @@ class Account:
     def take(self, tokens: int, now: float) -> Sent:
         """Count one call of `tokens` as sent."""
         self.in_flight += 1
+        self._calls += 1
         if self.open:
-            return Sent(self, now)
+            return Sent(self, now, number=self._calls)
         marks: dict[Dimension, Mark] = {}
         for name, bucket in self.buckets.items():
             bucket.take(tokens if name in TOKENS else 1, now)
             marks[name] = Mark(bucket.level(now), bucket.taken, bucket.corrected)
-        self._calls += 1
         return Sent(self, now, tokens, marks, self._calls, self._unused)
 
     def settle(
@@ -338,7 +338,8 @@ class Account:
             if left is None or not 0 <= left <= limit:
                 continue
             bucket = self.buckets[name]
-            if mark is None:
+            # A mark that counts more than was taken is of a window that is no more.
+            if mark is None or mark.taken > bucket.taken:
                 bucket.observe(left, now)
                 continue
             surplus = bucket.correct(mark, sent.at, limit - left, now)

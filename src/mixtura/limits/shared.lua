@@ -242,7 +242,8 @@ local function learn(account)
   account.heard = ask.number
   for _, said in ipairs(ask.heard) do
     local window, mark = account.windows[said.name], ask.marks[said.name]
-    if said.left and not mark then
+    -- A mark that counts more than was taken is of a window that is no more.
+    if said.left and (not mark or mark[2] > window.taken) then
       window.level = math.max(0, window.limit - said.left)
     elseif said.left then
       local surplus = correct(window, mark, ask.at, said.limit - said.left)
