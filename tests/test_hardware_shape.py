@@ -254,3 +254,18 @@ def test_a_wrong_file_of_shapes_is_one_sentence(tmp_path: Path, text: str, said:
         read_shapes(file)
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b"),
+        ("meta-llama/Meta-Llama-3.1-8B", "llama-3.1-8b"),
+        ("nvidia/Kimi-K2-Thinking-NVFP4", "kimi-k2"),
+        ("amd/Llama-3.3-70B-Instruct-MXFP4-Preview", "llama-3.3-70b"),
+        ("Qwen/Qwen3-30B-A3B-Thinking-2507-FP8", "qwen3-30b-a3b"),
+        ("deepseek-ai/DeepSeek-V3", "deepseek-v3"),
+    ],
+)
+def test_what_repositories_add_to_a_models_name_does_not_hide_it(name: str, found: str) -> None:
+    assert shape(name).name == found

@@ -21,7 +21,10 @@ from mixtura.hardware.shape import Published, Shape
 
 _BILLION = 1e9
 # Endings that say how a model was tuned or stored, not what shape it has.
-_TUNED = re.compile(r"[-_](instruct|chat|it|base|hf|original|dynamic|quantized|\d{4,8})$")
+_TUNED = re.compile(
+    r"[-_](instruct|chat|it|base|hf|original|dynamic|quantized|preview|thinking|v\d+(?:\.\d+)?|\d{4,8})$"
+)
+_MAKER = re.compile(r"(?:^|(?<=/))meta-(?=llama-)")  # Meta's repositories say its name twice
 _STORED = re.compile(r"[-_](fp32|bf16|fp16|fp8|fp8-dynamic|int8|int4|w4a16|w8a8|awq|gptq|fp4|nvfp4|mxfp4)$")
 
 
@@ -148,7 +151,7 @@ def _made(row: _Row, sizes: Mapping[str, object], known: Mapping[str, Shape]) ->
 
 def _find(name: str, known: Mapping[str, Shape]) -> Shape | None:
     """Return the shape of `name` after what stands before and behind it is taken off, the least first."""
-    for tail in _tails(name.strip().casefold()):
+    for tail in _tails(_MAKER.sub("", name.strip().casefold())):
         precision, rest = None, tail
         while rest not in known:
             stored, tuned = _STORED.search(rest), _TUNED.search(rest)
