@@ -24,6 +24,11 @@ def main() -> None:
     check.add_argument("rows", type=Path, help=f"a file like {POINTS}")
     check.add_argument("--data", type=Path, default=DATA, help="folder of the points that the others are fitted on")
     given = parser.parse_args()
+    missing = [
+        path for path in (given.data / POINTS, *([given.rows] if given.does == "check" else [])) if not path.is_file()
+    ]
+    if missing:
+        parser.exit(3, f"calibration: no measured points in {missing[0]}: name their folder with --data\n")
     if given.does == "check":
         unknown: Counter[str] = Counter()
         rows = read(given.rows, unknown)

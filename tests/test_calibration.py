@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -175,3 +177,16 @@ def test_the_check_of_a_file_says_every_band_and_level() -> None:
     said = report.serving_check(MEASURED, rows, rows)
     assert "| all | 145 |" in said
     assert said.count("\n| those that a batch wakes, D(B) |") == 1
+
+
+def test_without_measured_points_one_sentence_says_what_to_do(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "calibration", "fit", "--data", str(tmp_path)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert done.stderr.startswith("calibration: no measured points in")
+    assert done.stderr.count("\n") == 1
