@@ -81,7 +81,7 @@ def teach(build: Build) -> None:
     texts = lessons(words, problems, drafts, seed=teaching.seed)
     model = build.load(teaching.base).train()
     torch.manual_seed(teaching.seed)
-    learner = Learner(model, rate=0.6)
+    learner = Learner(model, rate=0.4)
     progress = learner.train(texts, size=build.plan.size, seed=teaching.seed, note=_note(teaching.name))
     _keep(build, teaching.name, model, progress, len(texts))
 
