@@ -28,10 +28,13 @@ def main() -> None:
         path for path in (given.data / POINTS, *([given.rows] if given.does == "check" else [])) if not path.is_file()
     ]
     if missing:
-        parser.exit(3, f"calibration: no measured points in {missing[0]}: name their folder with --data\n")
+        parser.exit(3, f"calibration: no measured points in {missing[0]}: name the file, or its folder with --data\n")
     if given.does == "check":
         unknown: Counter[str] = Counter()
-        rows = read(given.rows, unknown)
+        try:
+            rows = read(given.rows, unknown)
+        except (OSError, EOFError, KeyError, ValueError) as error:
+            parser.exit(3, f"calibration: {given.rows} is no file like {POINTS}: {error}\n")
         print(report.serving_check(given.rows, rows, read(given.data / POINTS)), end="")
         for name, count in unknown.items():
             print(f"left aside, not in the catalogue: {name}, {count} points")

@@ -32,16 +32,16 @@ peak, tens of microseconds a layer.
 """
 INTERVAL = """\
 Four of five left-out points lie within the *80 % interval*; predictions carry it as their range.
-Where one configuration was measured twice, the two times differ by more than 24 % in one case of four: nothing in the
-data says whether multi-token prediction was on.
+Where one configuration was measured more than once, its times differ by more than {apart} in one case of four: builds
+differ, and nothing in the data says whether multi-token prediction was on.
 """
 AWAKE = """\
 The same fit with other assumptions on the bytes of experts that a step reads, points of MoE models only, by sequences
 in flight:
 """
 UNKNOWN = """\
-For a model that an engine was never measured with, the time to the first token is known within a factor of three or
-so: in some campaigns DeepSeek-R1 took 7 s whatever the load, which no law explains.
+For a model that an engine was never measured with, four of five times to the first token lie within a factor of
+{reach:.1f}: some campaigns took seconds whatever the load, which no work explains.
 """
 FACTORS = """\
 Pooled over all engines and GPUs; 1 is the data sheet, or a microsecond for works that are counted in those.
@@ -81,7 +81,7 @@ def serving(found: Fit) -> str:
             [(said, *_row(found.token[name])) for name, said in _LEFT_OUT.items()]
             + [("configurations, with the points whose batch is not known", *_row(every))],
         ),
-        INTERVAL,
+        INTERVAL.format(apart=percent(_repeated(points.rows))),
         "### Which experts are loaded",
         AWAKE,
         table(bands, [(name, *_bands(trial)) for name, trial in awakened.items()]),
@@ -94,7 +94,7 @@ def serving(found: Fit) -> str:
         table(("work", "factor"), [(name, f"{value:.2f}") for name, value in pooled]),
         "## GPUs: time to first token",
         table(_ERRORS, [(said, *_row(found.first[name])) for name, said in _LEFT_OUT.items()]),
-        UNKNOWN,
+        UNKNOWN.format(reach=_reach(found.first["model"])),
     )
 
 
@@ -207,8 +207,22 @@ def _each(found: Fit, by: str, name: Callable[[Row], str]) -> list[tuple[str, ..
     return [(each, f"{names.count(each):,}", errors(token, each), errors(first, each)) for each in sorted(set(names))]
 
 
+def _repeated(rows: Sequence[Row]) -> float:
+    """Return what the times of a configuration that was measured again differ by in one case of four."""
+    times: dict[str, list[float]] = {}
+    for row in rows:
+        times.setdefault(row.configuration, []).append(row.token)
+    apart = [max(found) / min(found) - 1 for found in times.values() if len(found) > 1]
+    return float(np.quantile(apart, 0.75))
+
+
+def _reach(trial: Trial) -> float:
+    """Return the factor within which four of five points lie."""
+    return float(np.exp(NINETIETH * trial.spread))
+
+
 def _row(trial: Trial) -> tuple[str, str, str]:
-    reach = np.exp(NINETIETH * trial.spread)
+    reach = _reach(trial)
     return percent(trial.median), percent(trial.mean), f"/ {reach:.2f} to x {reach:.2f}"
 
 

@@ -48,10 +48,8 @@ def test_factors_say_what_they_were_fitted_on_and_are_the_less_sure_the_further_
     nowhere = factors(a100, fresh, Setup(chips=2))
     assert [known.level, other.level, nowhere.level] == ["engine", "new model", "new chip"]
     assert known.token_spread < other.token_spread <= nowhere.token_spread
-    build = next(key.split() for key in fitted().seen if key.startswith("trtllm h100_sxm 1.0.0rc3 "))
     q235 = shape("qwen3-235b-a22b")
     exact = factors(h100, q235, Setup(chips=8, precision="fp8"), engine="trtllm", build="1.0.0rc3")
-    assert build
     assert exact.level in ("build", "setup")
 
 
