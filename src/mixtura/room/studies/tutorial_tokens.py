@@ -96,10 +96,10 @@ def study() -> Study:
         who=TUTORIAL,
         verdict="holds" if within else "holds when",
         sentence=(
-            f"Its own figures add up to {usual:,.0f} tokens, {digits(usual / single)} times one call of the same "
-            f"size. What it says holds when drafts and answer have {_length(low):.0f} to {_length(high):.0f} tokens "
-            f"each, or the answer at most {high - own(said.draft_tokens, 0):.0f}. With our longer instructions and "
-            f"drafts of {said.draft_tokens} tokens the built-in recipes take {_span(totals)}."
+            f"It holds when drafts and answer have {_length(low):.0f} to {_length(high):.0f} tokens each, or the "
+            f"answer at most {high - own(said.draft_tokens, 0):.0f}: with {said.draft_tokens} its own figures add up "
+            f"to {usual:,.0f} tokens, {digits(usual / single)} times one call of the same size. With our longer "
+            f"instructions and drafts of {said.draft_tokens} tokens the built-in recipes take {_span(totals)}."
         ),
         assumption=(
             f"The length of the answers: each draft is paid for twice, once written and once read. At the "
