@@ -27,11 +27,11 @@ from bench.limits.table import Table
 from bench.measure import Spread, cores
 from mixtura import Mixture, Recipe
 from mixtura.chat import ChatOptions, ChatRequest, Message
-from mixtura.models.local.finding import local_model
 from mixtura.models.local.header import read_header
 from mixtura.models.local.llama import load_package, shared
 from mixtura.models.local.machine import Machine
 from mixtura.models.local.model import LocalModel
+from mixtura.models.local.provider import local_model
 from mixtura.models.local.settings import Wish, choose
 from mixtura.recipe import Layer, Proposer
 

@@ -20,7 +20,7 @@ ROUNDS = 15
 HEADING = ("recipe", "calls", "dollars at most", "free key", "developer key")
 
 
-class Line(NamedTuple):
+class TicketQueue(NamedTuple):
     """One recipe's row, as it is printed."""
 
     name: str
@@ -52,11 +52,11 @@ def seconds(name: str, plan: Plan) -> str:
     return f"{statistics.median(took):.1f} s" if took else "-"
 
 
-def line(name: str) -> Line:
+def line(name: str) -> TicketQueue:
     """Measure one recipe."""
     recipe = Recipe.named(name)
     most = Mixture(recipe, env={"GROQ_API_KEY": "gsk_simulated"}).forecast(QUESTION)
-    return Line(
+    return TicketQueue(
         name,
         str(recipe.calls),
         f"${most.cost:.4f}",

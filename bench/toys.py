@@ -16,8 +16,8 @@ from statistics import median
 
 from mixtura import Mixture
 from mixtura.lab import toys
-from mixtura.lab.paired import mcnemar, p_in_words, wilson
-from mixtura.models.toy.finding import PROPOSERS, SINGLE, folder
+from mixtura.lab.statistics import mcnemar, p_in_words, wilson
+from mixtura.models.toy.provider import PROPOSERS, SINGLE, folder
 
 _TIMED = 60
 

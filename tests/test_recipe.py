@@ -108,7 +108,7 @@ def test_any_recipe_survives_writing_and_reading(recipe: Recipe) -> None:
 
 def test_samples_become_seats_with_seeds_counted_up() -> None:
     layer = Layer(proposers=(Proposer(model="a", samples=3, seed=7), Proposer(model="b")))
-    assert [(seat.model, seat.seed, seat.samples) for seat in layer.seats] == [
+    assert [(slot.model, slot.seed, slot.samples) for slot in layer.slots] == [
         ("a", 7, 1),
         ("a", 8, 1),
         ("a", 9, 1),

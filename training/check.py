@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mixtura.chat import ChatRequest, Message
-from mixtura.engine.prompts import SYNTHESIZE, with_drafts
-from mixtura.models.local.finding import local_model
 from mixtura.models.local.model import LocalModel
+from mixtura.models.local.provider import local_model
 from mixtura.models.local.request import body_of
+from mixtura.prompts import SYNTHESIZE, with_drafts
 
 # How far log-probabilities may be apart: float16 keys and values and fused attention change the third digit, products
 # of eight-bit numbers the first.

@@ -12,7 +12,7 @@ from bench.chaos.world import Played, Ran
 from mixtura import Event, MixturaError, fold
 from mixtura.errors import BudgetError, DeadlineError, LimitError, NoAnswerError, RateLimitedError
 from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted, CallDelta, CallStarted, RunFinished, RunStarted
-from mixtura.models.retry import RetryPolicy
+from mixtura.models.wrappers.retry import RetryPolicy
 from mixtura.sim.bodies import organisation_id
 
 _GRACE = 0.05

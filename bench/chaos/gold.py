@@ -81,4 +81,4 @@ def _must_answer(played: Played) -> bool:
     if told.limited or told.deadline is not None or recipe.policy.latency_target or told.recipe == "frugal":
         return False
     hit = {aim.model for aim in told.aims if aim.stage == "proposer"}
-    return "" not in hit and all({seat.model for seat in layer.proposers} - hit for layer in recipe.layers)
+    return "" not in hit and all({slot.model for slot in layer.proposers} - hit for layer in recipe.layers)

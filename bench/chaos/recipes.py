@@ -86,7 +86,7 @@ def recipes() -> dict[str, Recipe]:
     found: dict[str, Recipe] = {}
     for recipe in (*map(Recipe.named, served()), *_own()):
         writer = recipe.aggregator
-        drafting = {seat.model for layer in recipe.layers for seat in layer.proposers}
+        drafting = {slot.model for layer in recipe.layers for slot in layer.proposers}
         if len(recipe.layers) > 1 and writer is not None and writer.model in drafting:
             recipe = msgspec.structs.replace(recipe, aggregator=msgspec.structs.replace(writer, model=SEVENTY))
         found[recipe.name] = recipe

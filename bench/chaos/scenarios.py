@@ -17,7 +17,7 @@ Reach = Literal["all", "first", "some", "one"]
 KEY = "gsk_chaosChaosChaosChaosChaos0123456789"
 LEAKED = f"the key {KEY} of organization org_01chaoschaoschaoschaos was used"
 FENCED, CHOICE, RANKING = "Drafts, each between lines that begin with <", " choice>A</", " ranking>B > A</"
-"""What stands in the prompts of those who read drafts, of selectors and of reviewers (see engine/prompts.py)."""
+"""What stands in the prompts of those who read drafts, of selectors and of reviewers (see prompts.py)."""
 
 _WITH_WORDS = frozenset(get_args(Refusal)) - {"429", "404", "decommissioned"}
 _USUAL = {"slow": "20", "drip": "0.25", "flood": "9", "cut": "12", "stall": "25", "truncated": "12"}
@@ -158,10 +158,10 @@ def _aim(rng: random.Random, recipe: Recipe, stage: str, kind: str) -> Aim:
 def asked(recipe: Recipe, stage: str) -> set[str]:
     """Return the models that a stage of a recipe asks first; reviewers are the proposers."""
     if stage == "escalation" and recipe.escalate is not None:
-        return {seat.model for seat in recipe.escalate.proposers}
+        return {slot.model for slot in recipe.escalate.proposers}
     if stage in ("selector", "aggregator") and recipe.aggregator is not None:
         return {recipe.aggregator.model}
-    return {seat.model for layer in recipe.layers for seat in layer.proposers}
+    return {slot.model for layer in recipe.layers for slot in layer.proposers}
 
 
 def faults(aims: tuple[Aim, ...], recipe: Recipe, *, leaks: bool) -> tuple[Fault, ...]:

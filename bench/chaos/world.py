@@ -11,11 +11,12 @@ from bench.chaos.scenarios import KEY, Scenario, asked, faults
 from bench.chaos.speech import Question, Speaker, questions
 from mixtura import Answer, Event, MixturaError, Mixture, Recipe, fold
 from mixtura.chat import Message
-from mixtura.engine.run import RunOptions, drive
-from mixtura.limits.admission import current_limiter
-from mixtura.limits.line import Priority
-from mixtura.limits.pace import ENOUGH
+from mixtura.engine.run import drive
+from mixtura.limits.latency import ENOUGH
+from mixtura.limits.limiter import current_limiter
+from mixtura.limits.queue import Priority
 from mixtura.models.registry import ModelRegistry
+from mixtura.planning.options import RunOptions
 from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
 from mixtura.virtual import run_virtual
 
@@ -125,7 +126,7 @@ def _teach_pace(recipe: Recipe, models: ModelRegistry) -> None:
         accounting = models.find("groq", model).accounting
         assert accounting is not None
         for call in range(ENOUGH + 2):
-            accounting.account(current_limiter()).pace.add(0.3 + call / 50, 0.05 + call / 100, 80)
+            accounting.account(current_limiter()).latency.add(0.3 + call / 50, 0.05 + call / 100, 80)
 
 
 def _is_ours(task: asyncio.Task[Any]) -> bool:
@@ -141,6 +142,6 @@ def _open_books() -> list[str]:
         counts = account.in_flight, account.held_tokens, account.held_requests
         if any(counts):
             found.append(f"{key}: in flight, held tokens, held requests {counts}")
-        if any(limiter.line.ahead(key, priority) != (0, 0) for priority in Priority):
+        if any(limiter.queue.ahead(key, priority) != (0, 0) for priority in Priority):
             found.append(f"{key}: somebody still stands in line")
     return found

@@ -79,10 +79,10 @@ def recipe_of(case: Case) -> Recipe:
     return msgspec.structs.replace(recipe, policy=policy)
 
 
-def seats(recipe: Recipe) -> Counter[str]:
+def slots(recipe: Recipe) -> Counter[str]:
     """Return how many calls of each model one run makes."""
     assert recipe.aggregator is not None
-    found = Counter(seat.model for layer in recipe.layers for seat in layer.proposers for _ in range(seat.samples))
+    found = Counter(slot.model for layer in recipe.layers for slot in layer.proposers for _ in range(slot.samples))
     found[recipe.aggregator.model or ""] += 1
     return found
 
@@ -90,7 +90,7 @@ def seats(recipe: Recipe) -> Counter[str]:
 def rows_of(case: Case) -> dict[str, CatalogModel]:
     """Return the catalogue's rows of the recipe's models, without the windows of a day where those are left out."""
     found: dict[str, CatalogModel] = {}
-    for model in seats(recipe_of(case)):
+    for model in slots(recipe_of(case)):
         row = Catalog.load().get("groq", model)
         assert row is not None
         limits = row.free or Limits()
@@ -154,7 +154,7 @@ async def _ours(case: Case, asked: Sequence[str], seed: int, alone: float) -> Ou
         await asyncio.gather(*(ask(place, question) for place, question in enumerate(asked)))
         seconds = loop.time() - begun
         await cloud.ledger.settled()
-        needed = {model: calls * len(asked) for model, calls in seats(recipe_of(case)).items()}
+        needed = {model: calls * len(asked) for model, calls in slots(recipe_of(case)).items()}
         return Ours(
             seconds=seconds,
             answered=answered,
@@ -177,7 +177,7 @@ async def _theirs(case: Case, asked: Sequence[str], seed: int) -> Theirs:
     lost: Counter[str] = Counter()
     recipe = recipe_of(case)
     assert recipe.aggregator is not None
-    proposers = [seat.model for layer in recipe.layers for seat in layer.proposers for _ in range(seat.samples)]
+    proposers = [slot.model for layer in recipe.layers for slot in layer.proposers for _ in range(slot.samples)]
     async with simulated_cloud(options_of(case, seed)) as cloud:
         pipeline = GatherPipeline(cloud.url, proposers, recipe.aggregator.model or "")
 

@@ -24,7 +24,7 @@ from mixtura.sim import SimOptions, simulated_cloud
 MARKER = re.compile(r"marker-\d{6}-[0-9a-f]{8}")
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class RateLimitHeaders(msgspec.Struct, frozen=True, kw_only=True):
     """What the launcher tells the cloud."""
 
     limits: dict[str, Limits]
@@ -50,7 +50,7 @@ def reply(request: JsonObject, call: int) -> str:
     return f"In reply {call} the answer to this question, and to no other one, is {' and '.join(markers)}, no more."
 
 
-async def _serve(told: Told) -> None:
+async def _serve(told: RateLimitHeaders) -> None:
     options = SimOptions(profile=f"fixed:{told.seconds}", limits=told.limits, reply=reply)
     async with simulated_cloud(options) as cloud:
         print(cloud.url, flush=True)
@@ -80,7 +80,7 @@ class Running:
 
 
 @contextmanager
-def cloud_process(told: Told) -> Iterator[Running]:
+def cloud_process(told: RateLimitHeaders) -> Iterator[Running]:
     """Run a cloud in a process of its own for as long as the block runs."""
     command = [sys.executable, "-m", "bench.limits.cloud", msgspec.json.encode(told).decode()]
     process = subprocess.Popen(
@@ -100,4 +100,4 @@ def cloud_process(told: Told) -> Iterator[Running]:
 if __name__ == "__main__":
     # A client that stops a call while its last byte is written is no error of anybody's.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    asyncio.run(_serve(msgspec.json.decode(sys.argv[1], type=Told)))
+    asyncio.run(_serve(msgspec.json.decode(sys.argv[1], type=RateLimitHeaders)))

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from bench.limits.table import Table
 from bench.measure import Spread
-from mixtura.chat import ChatRequest, Completion, Message, Timing, Told, Usage
-from mixtura.limits.admission import Claim, Limiter, current_limiter
-from mixtura.limits.line import Need
+from mixtura.chat import ChatRequest, Completion, Message, RateLimitHeaders, Timing, Usage
+from mixtura.limits.limiter import Claim, Limiter, current_limiter
+from mixtura.limits.queue import Need
 from mixtura.limits.window import Limits
-from mixtura.models.base import Accounting, Emit
-from mixtura.models.limited import Limited
+from mixtura.models.base import Emit
+from mixtura.models.served import Accounting
+from mixtura.models.wrappers.limited import Limited
 
 ROUNDS = 9
 CALLS = 10_000
@@ -28,13 +29,13 @@ Call = Callable[[], Awaitable[object]]
 class Idle:
     """A model that does nothing, and tells what is left as a provider would."""
 
-    def __init__(self, told: Told | None) -> None:
+    def __init__(self, told: RateLimitHeaders | None) -> None:
         self._completion = Completion(
             model="idle",
             text="Yes.",
             usage=Usage(prompt_tokens=_PROMPT, completion_tokens=_WRITTEN),
             timing=Timing(total=0.5, first_token=0.1),
-            told=told,
+            rate_limits=told,
         )
 
     async def chat(
@@ -71,7 +72,7 @@ def open_account() -> Call:
 
 def known_account(limits: Limits = _PLENTY) -> Call:
     """A call against four windows, of which two are told in every reply."""
-    told = Told(limits.rpd, (limits.rpd or 0) - 1, limits.tpm, (limits.tpm or 0) - _PROMPT - _MOST)
+    told = RateLimitHeaders(limits.rpd, (limits.rpd or 0) - 1, limits.tpm, (limits.tpm or 0) - _PROMPT - _MOST)
     accounting = Accounting(key="bench/known", group="bench", limits=limits, known=True)
     model, request = Limited(Idle(told), "bench", accounting), _request()
 
@@ -83,7 +84,7 @@ def known_account(limits: Limits = _PLENTY) -> Call:
 
 def whole_run(limits: Limits = _PLENTY) -> Call:
     """Four calls of a run that is admitted as a whole: three drafts of two models, and the answer of a third."""
-    told = Told(limits.rpd, (limits.rpd or 0) - 1, limits.tpm, (limits.tpm or 0) - _PROMPT - _MOST)
+    told = RateLimitHeaders(limits.rpd, (limits.rpd or 0) - 1, limits.tpm, (limits.tpm or 0) - _PROMPT - _MOST)
     limiter: Limiter = current_limiter()
     models, needs = [], []
     for name, count in (("small", 2), ("other", 1), ("large", 1)):

@@ -18,9 +18,9 @@ from pathlib import Path
 import msgspec
 
 from bench.limits.asking import KEY
-from bench.limits.backlog import seats
+from bench.limits.backlog import slots
 from bench.limits.bound import bound_of
-from bench.limits.cloud import MARKER, Counted, Told, cloud_process
+from bench.limits.cloud import MARKER, Counted, RateLimitHeaders, cloud_process
 from bench.limits.table import Table
 from mixtura import MixturaError, Mixture, Recipe
 from mixtura.limits.window import Limits
@@ -120,7 +120,7 @@ def peak() -> float:
 
 def measure(runs: int = RUNS) -> tuple[Found, Counted]:
     """Run the cloud and the client, each in a process of its own; return what both counted."""
-    with cloud_process(Told(limits=LIMITS, seconds=SECONDS)) as cloud:
+    with cloud_process(RateLimitHeaders(limits=LIMITS, seconds=SECONDS)) as cloud:
         told = msgspec.json.encode(LIMITS).decode()
         command = [sys.executable, "-m", "bench.limits.crowd", cloud.url, told, str(runs)]
         said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ).stdout
@@ -135,7 +135,7 @@ def table(found: Table, runs: int = RUNS) -> None:
     refused = theirs.refused.get("429", 0)
     calls = sum(count for count, _ in theirs.charged.values())
     found.add(f"{where}: refused with 429", refused, f"{refused} of {calls:,} calls ({4 * runs:,} needed)", 0)
-    needed = {model: count * runs for model, count in seats(Recipe.named("classic")).items()}
+    needed = {model: count * runs for model, count in slots(Recipe.named("classic")).items()}
     least = bound_of(LIMITS, theirs.charged, needed, 2 * SECONDS)
     shown = f"{ours.seconds:.1f} s of {least.seconds:.1f} s ({ours.cpu:.1f} s of CPU)"
     found.add(f"{where}: time of what the limits allow", ours.seconds, shown)

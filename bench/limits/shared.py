@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.limits.table import Table
 from bench.measure import Spread
 from mixtura.errors import ConfigError
-from mixtura.limits.line import Need
+from mixtura.limits.queue import Need
 from mixtura.limits.window import Limits
 
 if TYPE_CHECKING:
     from redis import Redis
 
-    from mixtura.limits.shared import SharedLimiter
+    from mixtura.limits.redis.limiter import SharedLimiter
 
 ROUNDS = 7
 CALLS = 1_000
@@ -91,7 +91,7 @@ async def measure(url: str, rounds: int = ROUNDS, calls: int = CALLS) -> dict[st
     """Measure one reservation of a call, its settling, and the admission of a whole run."""
     from redis import Redis
 
-    from mixtura.limits.shared import SharedLimiter
+    from mixtura.limits.redis.limiter import SharedLimiter
 
     client = Redis.from_url(url)
     limiter = SharedLimiter(url)

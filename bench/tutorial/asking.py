@@ -40,10 +40,10 @@ def measured(one: Callable[[], Coroutine[Any, Any, Row]]) -> Row:
 
 def textbook(proposers: Sequence[str] = TRIO) -> Recipe:
     """The tutorial's recipe with other proposers; without any given it is the built-in `classic`."""
-    seats = tuple(Proposer(model=model, temperature=0.7, max_tokens=1024) for model in proposers)
+    slots = tuple(Proposer(model=model, temperature=0.7, max_tokens=1024) for model in proposers)
     return Recipe(
         name="textbook",
-        layers=(Layer(proposers=seats),),
+        layers=(Layer(proposers=slots),),
         aggregator=Aggregator(model=LARGE, temperature=0.3, max_tokens=1024),
     )
 

@@ -10,8 +10,8 @@ import msgspec
 from bench.tutorial.asking import Row
 from mixtura import Aggregator, Layer, Mixture, ModelCard, Policy, Proposer, Recipe
 from mixtura.engine.answers import extract, normal
-from mixtura.models.base import Served
 from mixtura.models.recorded import RecordedModel, Recording, Recordings
+from mixtura.models.served import Served
 
 FOLDER = Path(__file__).resolve().parents[2] / "../shared/data/recordings"
 SMALL = ("llama-3.1-8b-instruct", "gemma-2-9b-it", "qwen2-7b-instruct")

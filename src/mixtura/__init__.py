@@ -12,7 +12,6 @@ from mixtura._version import __version__
 
 if TYPE_CHECKING:
     from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Timing, Usage
-    from mixtura.engine.forecast import Forecast
     from mixtura.errors import (
         BudgetError,
         ConfigError,
@@ -28,14 +27,17 @@ if TYPE_CHECKING:
     )
     from mixtura.events import Answer, Draft, Event, fold
     from mixtura.mixture import EventStream, Mixture, ask
-    from mixtura.models.base import ChatModel, ModelCard, Models, Predicted, Price
+    from mixtura.models.base import ChatModel
+    from mixtura.models.card import ModelCard, Predicted, Price
     from mixtura.models.catalog import Catalog
     from mixtura.models.registry import ModelRegistry
+    from mixtura.models.served import Models
+    from mixtura.planning.forecast import Forecast
     from mixtura.recipe import Aggregator, Fallback, Layer, Policy, Proposer, Recipe, recipe_names
 
 _HOME = {
     "mixtura.chat": ("ChatOptions", "ChatRequest", "Completion", "Delta", "Message", "Timing", "Usage"),
-    "mixtura.engine.forecast": ("Forecast",),
+    "mixtura.planning.forecast": ("Forecast",),
     "mixtura.errors": (
         "BudgetError",
         "ConfigError",
@@ -51,7 +53,9 @@ _HOME = {
     ),
     "mixtura.events": ("Answer", "Draft", "Event", "fold"),
     "mixtura.mixture": ("EventStream", "Mixture", "ask"),
-    "mixtura.models.base": ("ChatModel", "ModelCard", "Models", "Predicted", "Price"),
+    "mixtura.models.base": ("ChatModel",),
+    "mixtura.models.card": ("ModelCard", "Predicted", "Price"),
+    "mixtura.models.served": ("Models", "Served"),
     "mixtura.models.catalog": ("Catalog",),
     "mixtura.models.registry": ("ModelRegistry",),
     "mixtura.recipe": ("Aggregator", "Fallback", "Layer", "Policy", "Proposer", "Recipe", "recipe_names"),
@@ -94,6 +98,7 @@ __all__ = [
     "Proposer",
     "Recipe",
     "RecipeError",
+    "Served",
     "Timing",
     "Usage",
     "__version__",

@@ -117,7 +117,7 @@ class Delta(msgspec.Struct, frozen=True):
     reasoning: str = ""
 
 
-class Told(NamedTuple):
+class RateLimitHeaders(NamedTuple):
     """What headers say of limits: requests per day and tokens per minute, each limit and rest; None: not said."""
 
     request_limit: float | None = None
@@ -147,4 +147,4 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     system_fingerprint: str | None = None
     extra: JsonObject = {}
     wasted: Usage | None = None
-    told: Told | None = None
+    rate_limits: RateLimitHeaders | None = None

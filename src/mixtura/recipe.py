@@ -100,7 +100,7 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
         return sum(proposer.samples for proposer in self.proposers)
 
     @property
-    def seats(self) -> tuple[Proposer, ...]:
+    def slots(self) -> tuple[Proposer, ...]:
         """Every call of the layer: each proposer once per sample, seeds counted up."""
         return tuple(
             proposer

@@ -74,7 +74,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     """An event loop whose `time()` starts at 0 and moves only when every task in it waits for a timer."""
 
     own_clock = True
-    """What is kept between runs for all loops of a process (see `limits/admission.py`) is not shared with this one."""
+    """What is kept between runs for all loops of a process (see `limits/limiter.py`) is not shared with this one."""
 
     def __init__(self) -> None:
         self._virtual_now = 0.0

@@ -29,15 +29,15 @@ from mixtura.cli.common import (
 from mixtura.cli.models import life
 from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
-from mixtura.engine import admit
-from mixtura.engine.context import RunOptions
-from mixtura.engine.forecast import Forecast
 from mixtura.errors import BudgetError, MissingKeyError, MixturaError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture, as_conversation
 from mixtura.models.catalog import Catalog, Plan
 from mixtura.models.local.machine import Machine, installed
 from mixtura.models.registry import ModelRegistry
+from mixtura.planning import admission
+from mixtura.planning.forecast import Forecast
+from mixtura.planning.options import RunOptions
 from mixtura.recipe import Recipe
 
 
@@ -207,9 +207,9 @@ def _of_cost(recipe: Recipe, question: str, asked: _Asked) -> list[str]:
     conversation, registry = as_conversation(question, asked.system), ModelRegistry()
     # Money alone: how long the mixture would take is known only where its models have been asked.
     recipe = msgspec.structs.replace(recipe, policy=msgspec.structs.replace(recipe.policy, latency_target=None))
-    money = admit.Asked(recipe, conversation, registry, RunOptions(), None, 0.0, asked.max_cost)
+    money = admission.Asked(recipe, conversation, registry, RunOptions(), None, 0.0, asked.max_cost)
     try:
-        plan = admit.choose(money)
+        plan = admission.choose(money)
     except BudgetError:
         return [f"with --max-cost {asked.max_cost:g} the run would be refused"]
     return [f"with --max-cost {asked.max_cost:g} less would be asked: {', '.join(plan.steps)}"] * bool(plan.steps)

@@ -22,10 +22,10 @@ from mixtura.cli.nearby import nearby
 from mixtura.cli.recipes import seats_of
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError, MissingKeyError, MixturaError
-from mixtura.limits.budget import RedisBudget, SqliteBudget, budget_file
+from mixtura.limits.budget.stores import RedisBudget, SqliteBudget, budget_file
 from mixtura.limits.window import DIMENSIONS, Dimension
 from mixtura.models.catalog import PLANS, Catalog, CatalogModel
-from mixtura.models.http import Endpoint
+from mixtura.models.openai.http import Endpoint
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
 
@@ -78,11 +78,11 @@ def _line(check: Check) -> str:
 async def _examine(recipe: Recipe, registry: ModelRegistry, wrong: dict[str, Check], *, spend: bool) -> list[Check]:
     version = f"mixtura {__version__}, Python {platform.python_version()}, {sys.platform}"
     checks = [Check(name="version", ok=True, said=version)]
-    seats = seats_of(recipe)
+    slots = seats_of(recipe)
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
         local = group.create_task(nearby(session, registry, os.environ))
-        for provider in dict.fromkeys(provider for provider, _ in seats):
-            models = [model for of, model in seats if of == provider]
+        for provider in dict.fromkeys(provider for provider, _ in slots):
+            models = [model for of, model in slots if of == provider]
             checks += await _provider(session, registry, provider, models, spend=spend)
         checks.append(wrong.get("plan") or _plan(registry))
         if "predictions" in wrong or registry.predicted:
@@ -246,14 +246,14 @@ async def _redis(env: Mapping[str, str]) -> list[Check]:
     try:
         from redis.asyncio import Redis
 
-        from mixtura.limits import link
-        from mixtura.limits.address import reason, shown
+        from mixtura.limits.redis import connection
+        from mixtura.limits.redis.url import reason, shown
     except ImportError:
         fix = "pip install 'mixtura[redis]'"
         return [Check(name="redis", ok=False, said="MIXTURA_REDIS_URL is set, and its package is missing", fix=fix)]
     clock = asyncio.get_running_loop().time
     try:
-        link.check(url)
+        connection.check(url)
         client = Redis.from_url(
             url, protocol=2, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, retry=None
         )
@@ -264,7 +264,7 @@ async def _redis(env: Mapping[str, str]) -> list[Check]:
             await client.aclose()
     except ConfigError as error:
         return [_failed("redis", error)]
-    except link.FAILURES as error:
+    except connection.FAILURES as error:
         said = f"{shown(url)} cannot be used: {reason(error, url)}"
         fix = "start it, or unset MIXTURA_REDIS_URL; until then each process keeps its own windows"
         return [Check(name="redis", ok=False, said=said, fix=fix)]

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from mixtura.cli.common import json_option, table, today, write_json, write_text
-from mixtura.cli.files import add, list_files, remove
+from mixtura.cli.model_files import add, list_files, remove
 from mixtura.columns import one_line
 from mixtura.errors import MissingKeyError, MixturaError
 from mixtura.limits.window import Limits

@@ -12,8 +12,8 @@ from mixtura.chat import JsonObject
 from mixtura.cli.checks import Check
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError
-from mixtura.models.local.finding import check_package, names
 from mixtura.models.local.machine import INSTALL, Machine, installed
+from mixtura.models.local.provider import check_package, names
 from mixtura.models.registry import ModelRegistry
 
 SERVERS = ("ollama", "lmstudio", "llamacpp", "vllm")

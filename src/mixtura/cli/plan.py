@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from mixtura.cli.allowed import Plans, described, sentence, words
+from mixtura.cli.capacity_view import Plans, described, sentence, words
 from mixtura.cli.common import complete_recipes, json_option, write_json, write_text
 from mixtura.cli.recipes import seats_of
-from mixtura.engine.capacity import Capacity
 from mixtura.errors import ConfigError
 from mixtura.models.catalog import PLANS, Plan
 from mixtura.models.registry import ModelRegistry
+from mixtura.planning.capacity import Capacity
 from mixtura.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def command(
         # A substitute that is counted concerns the provider's rows; so does a model that is gone.
         notes += more + standing
         if plot is not None and advice is not None:
-            from mixtura.cli.planned import draw
+            from mixtura.cli.machines_view import draw
 
             draw(plot, asked, advice, _world(registry, plans))
         if predictions is not None and advice is not None:
@@ -151,7 +151,7 @@ def command(
     if advice is None:
         write_text(described(found, half, plans.plan))
     else:
-        from mixtura.cli.planned import text
+        from mixtura.cli.machines_view import text
 
         write_text(text(advice, sentence(found, plans.plan)))
     for note in notes:

@@ -58,9 +58,9 @@ def seats_of(recipe: Recipe) -> list[tuple[str, str]]:
 
 def _shape(recipe: Recipe) -> str:
     """Return who is asked in which order, in one line."""
-    parts = [_layer(Counter(seat.model for seat in layer.seats)) for layer in recipe.layers]
+    parts = [_layer(Counter(slot.model for slot in layer.slots)) for layer in recipe.layers]
     if recipe.escalate is not None:
-        parts.append(f"if they disagree {_layer(Counter(seat.model for seat in recipe.escalate.seats))}")
+        parts.append(f"if they disagree {_layer(Counter(slot.model for slot in recipe.escalate.slots))}")
     if recipe.aggregator is not None:
         model = f" by {recipe.aggregator.model}" if recipe.aggregator.model else ""
         parts.append(f"{recipe.aggregator.kind}{model}")

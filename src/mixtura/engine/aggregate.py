@@ -5,11 +5,13 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mixtura import prompts
 from mixtura.chat import Completion, Delta, FinishReason, JsonObject, Message
-from mixtura.engine import agree, calls, council, ended, guard, prompts
+from mixtura.engine import agree, calls, guard, results
 from mixtura.engine.context import Run
+from mixtura.engine.draft_prompt import Reader, read_drafts
 from mixtura.engine.race import Race, call_within
-from mixtura.engine.reading import Reader, read_drafts
+from mixtura.engine.ranking import Ranking, in_words, rank, winner
 from mixtura.errors import BrokenReplyError, ModelError, TimedOutError, TooLargeError, UnreachableError
 from mixtura.events import AnswerDelta, AnswerRestarted, Draft
 from mixtura.recipe import Aggregator
@@ -93,10 +95,10 @@ def fall_back(run: Run, drafts: Sequence[Draft], why: str, restart: bool) -> Out
 
 
 async def _synthesize(
-    run: Run, aggregator: Aggregator, drafts: Sequence[Draft], ranking: council.Ranking | None = None
+    run: Run, aggregator: Aggregator, drafts: Sequence[Draft], ranking: Ranking | None = None
 ) -> Outcome:
-    instructions = aggregator.system or (prompts.SYNTHESIZE if ranking is None else prompts.CHAIR)
-    after = None if ranking is None else lambda _tag, order: council.in_words(drafts, ranking, order)
+    instructions = aggregator.system or (prompts.SYNTHESIZE if ranking is None else prompts.RANKED_SYNTHESIS)
+    after = None if ranking is None else lambda _tag, order: in_words(drafts, ranking, order)
     share, seen, began = 1.0, False, run.loop.time()
     while True:
         reader = Reader(aggregator, "aggregator", instructions, after, share)
@@ -173,7 +175,7 @@ class _Writer:
         except ModelError as error:
             self.error = error
             return f"failed ({error.reason})"
-        ended.finished(run, number, ask, completion)
+        results.finished(run, number, ask, completion)
         problem = guard.problem(completion, drafts)
         if problem and not self._stands_anyway(completion, drafts):
             return problem
@@ -217,7 +219,7 @@ async def _select(run: Run, aggregator: Aggregator, drafts: Sequence[Draft]) -> 
         number, completion = await call_within(Race(run, ask, run.deadline))
     except ModelError as error:
         return fall_back(run, drafts, f"failed ({error.reason})", restart=False)
-    ended.finished(run, number, ask, completion)
+    results.finished(run, number, ask, completion)
     place = parse_choice(completion.text, run.marker(()), len(drafts))
     if place is None:
         return fall_back(run, drafts, "named no draft", restart=False)
@@ -244,11 +246,11 @@ async def _rank(run: Run, aggregator: Aggregator, drafts: Sequence[Draft]) -> Ou
     if len(drafts) == 1:
         run.decide("ranked", "only one draft came; nothing to rank")
         return await _synthesize(run, aggregator, drafts) if aggregator.model else _of(drafts[0])
-    ranking = await council.rank(run, drafts, run.until([1.0, 1.0] if aggregator.model else [1.0]))
+    ranking = await rank(run, drafts, run.until([1.0, 1.0] if aggregator.model else [1.0]))
     if not ranking.reviewers:
         run.decide("noticed", "no review could be counted", warning=True)
         return await _synthesize(run, aggregator, drafts) if aggregator.model else vote(run, drafts)
-    top = drafts[council.winner(drafts, ranking)]
+    top = drafts[winner(drafts, ranking)]
     run.decide(
         "ranked",
         f"{ranking.reviewers} reviews put the draft of {top.model} first",

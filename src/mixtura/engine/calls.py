@@ -1,4 +1,4 @@
-"""One call of a run: from a seat in the recipe to a completion, with its events, time limit and substitutes."""
+"""One call of a run: from a slot in the recipe to a completion, with its events, time limit and substitutes."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,12 +10,13 @@ from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, U
 from mixtura.engine.context import Run
 from mixtura.errors import BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
 from mixtura.events import CallStarted, Role
-from mixtura.limits.admission import Claim
-from mixtura.models.base import Emit, ModelCard
+from mixtura.limits.limiter import Claim
+from mixtura.models.base import Emit
+from mixtura.models.card import ModelCard
 from mixtura.recipe import Aggregator, Fallback, Proposer, Recipe
 from mixtura.tokens import estimate_messages
 
-Seat = Proposer | Aggregator
+Slot = Proposer | Aggregator
 OnDelta = Callable[[int, Delta], None]
 
 # What a reply may take when the recipe does not say. Groq counts the asked-for maximum against the per-minute
@@ -28,13 +29,13 @@ _SURELY_TOO_LARGE = 1.35
 
 
 class Ask(NamedTuple):
-    """What to ask of a seat, in which role, with which options of the caller.
+    """What to ask of a slot, in which role, with which options of the caller.
 
-    `instead` is the model to begin with in place of the seat's own; `again` marks a second try.
+    `instead` is the model to begin with in place of the slot's own; `again` marks a second try.
     """
 
     role: Role
-    seat: Seat
+    slot: Slot
     messages: tuple[Message, ...]
     layer: int = 0
     options: ChatOptions = ChatOptions()
@@ -53,7 +54,7 @@ class Progress(Claim):
     last = 0.0
 
     def __init__(self, run: Run, ask: Ask) -> None:
-        first = ask.instead or ask.seat
+        first = ask.instead or ask.slot
         self.provider, self.model = first.provider, first.model
         # Held are the calls that every run makes; a second try has to find room of its own.
         held = ask.role in ("aggregator", "selector") or (ask.role == "proposer" and ask.layer == 0)
@@ -83,9 +84,9 @@ class Progress(Claim):
             self._reasoning.append(delta.reasoning)
 
 
-def seats(recipe: Recipe) -> list[Seat]:
+def slots(recipe: Recipe) -> list[Slot]:
     """Return everybody a recipe may ask, in the order they are asked; fall-backs and reviews not counted."""
-    found: list[Seat] = [seat for layer in recipe.layers for seat in layer.proposers]
+    found: list[Slot] = [slot for layer in recipe.layers for slot in layer.proposers]
     if recipe.escalate is not None:
         found += recipe.escalate.proposers
     if recipe.aggregator is not None and recipe.aggregator.model:
@@ -93,34 +94,34 @@ def seats(recipe: Recipe) -> list[Seat]:
     return found
 
 
-def max_tokens(seat: Seat, card: ModelCard, role: Role) -> int | None:
-    """Return the output limit to ask for: the seat's own, else one that does not starve the model.
+def max_tokens(slot: Slot, card: ModelCard, role: Role) -> int | None:
+    """Return the output limit to ask for: the slot's own, else one that does not starve the model.
 
     None (the provider's default) for models the catalogue does not know.
     """
-    if seat.max_tokens is not None:
-        return seat.max_tokens
+    if slot.max_tokens is not None:
+        return slot.max_tokens
     if card.max_output is None:
         return None
     wanted = _ANSWER_TOKENS if role == "aggregator" else _DRAFT_TOKENS
     if card.reasons:
-        effort = seat.reasoning_effort or card.default_effort or "default"
+        effort = slot.reasoning_effort or card.default_effort or "default"
         wanted = max(wanted, _REASONING_TOKENS.get(effort, 4096))
     return min(wanted, card.max_output)
 
 
-def request(seat: Seat, card: ModelCard, ask: Ask, claim: Claim | None = None) -> ChatRequest:
+def request(slot: Slot, card: ModelCard, ask: Ask, claim: Claim | None = None) -> ChatRequest:
     """Return what is sent to `card`'s model for `ask`; settings a substitute does not take are left out."""
-    effort = seat.reasoning_effort
-    if effort is not None and card.id != seat.model and effort not in card.efforts:
+    effort = slot.reasoning_effort
+    if effort is not None and card.id != slot.model and effort not in card.efforts:
         effort = None
     return ChatRequest(
         model=card.id,
         messages=ask.messages,
-        temperature=seat.temperature,
-        top_p=seat.top_p,
-        max_tokens=max_tokens(seat, card, ask.role),
-        seed=seat.seed,
+        temperature=slot.temperature,
+        top_p=slot.top_p,
+        max_tokens=max_tokens(slot, card, ask.role),
+        seed=slot.seed,
         reasoning_effort=effort,
         options=ask.options,
         claim=claim,
@@ -143,9 +144,9 @@ async def call(
     Raises:
         ModelError: it failed for good, its fall-backs as well.
     """
-    seat = ask.seat
+    slot = ask.slot
     run.say(
-        CallStarted(at=run.now, call=number, role=ask.role, model=seat.model, provider=seat.provider, layer=ask.layer)
+        CallStarted(at=run.now, call=number, role=ask.role, model=slot.model, provider=slot.provider, layer=ask.layer)
     )
     emit: Emit | None = None
     if run.streams or on_delta is not None:
@@ -158,7 +159,7 @@ async def call(
 
     spent: tuple[int, int] | None = None
     lost = 0.0
-    chain = (ask.instead or seat, *seat.fallbacks)
+    chain = (ask.instead or slot, *slot.fallbacks)
     for place, link in enumerate(chain):
         try:
             completion = await _with_substitutes(run, ask, link, until, progress, emit)
@@ -201,7 +202,7 @@ def _sum(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[in
 
 
 async def _with_substitutes(
-    run: Run, ask: Ask, link: Fallback | Seat, until: float, progress: Progress, emit: Emit | None
+    run: Run, ask: Ask, link: Fallback | Slot, until: float, progress: Progress, emit: Emit | None
 ) -> Completion:
     provider, model = link.provider, link.model
     tried = [model]
@@ -238,7 +239,7 @@ def _substitute(run: Run, provider: str, model: str, error: ModelGoneError) -> s
 async def _once(run: Run, ask: Ask, until: float, progress: Progress, emit: Emit | None) -> Completion:
     provider, model = progress.provider, progress.model
     served = run.models.find(provider, model)
-    asked = request(ask.seat, served.card, ask, progress)
+    asked = request(ask.slot, served.card, ask, progress)
     if served.accounting is None:
         # Nobody says when such a call is sent: at once, as far as anybody can tell.
         progress.begin(run.loop.time())

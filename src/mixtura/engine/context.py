@@ -5,38 +5,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from mixtura.chat import ChatOptions, Message
+from mixtura.chat import Message
 from mixtura.events import CallFailed, CallFinished, Decision, DecisionKind, Event, Listener
 from mixtura.limits.account import Account
-from mixtura.limits.admission import Hold
-from mixtura.limits.books import DailyBudget
-from mixtura.limits.line import Priority
-from mixtura.models.base import Models
+from mixtura.limits.limiter import Hold
+from mixtura.models.served import Models
+from mixtura.planning.options import RunOptions
 from mixtura.recipe import Recipe
-
-
-class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run may set for itself; None takes the recipe's policy.
-
-    `rng` is drawn from when there is no seed; a generator made anew costs more than everything drawn from it.
-    `watched` says that somebody looks at the pieces as they come, so that calls are streamed.
-    `gone` is a cache that outlives the run: {(provider, model): the id that took its place}. `budget` is what may be
-    spent a day. `priority` says who goes first where rate limits make runs wait.
-    """
-
-    chat: ChatOptions = ChatOptions()
-    deadline: float | None = None
-    max_cost: float | None = None
-    seed: int | None = None
-    rng: random.Random | None = None
-    run: str = ""
-    started_at: float = 0.0
-    watched: bool = False
-    gone: dict[tuple[str, str], str] = {}
-    budget: DailyBudget | None = None
-    priority: Priority = Priority.INTERACTIVE
 
 
 class Meter:

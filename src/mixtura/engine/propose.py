@@ -1,17 +1,18 @@
 """Fan-out: the proposers of a layer at the same time, each on its own, none able to lose the others.
 
-A layer is over when every seat has answered or failed, when its time is up, or when the quorum is there and the
+A layer is over when every slot has answered or failed, when its time is up, or when the quorum is there and the
 stragglers' grace is over. What a straggler had written by then is used as an incomplete draft.
 """
 
 import asyncio
 from collections.abc import Sequence
 
+from mixtura import prompts
 from mixtura.chat import Delta, Message
-from mixtura.engine import answers, calls, ended, prompts
+from mixtura.engine import answers, calls, results
 from mixtura.engine.context import Run
+from mixtura.engine.draft_prompt import Reader, read_drafts
 from mixtura.engine.race import Race
-from mixtura.engine.reading import Reader, read_drafts
 from mixtura.errors import ModelError
 from mixtura.events import CallDelta, CallFinished, Draft, Role
 from mixtura.recipe import Layer, Proposer
@@ -42,15 +43,15 @@ class Drafting:
         self._lenient = counts and answers.asks_number(run.question)
 
     async def ask_all(self, layer: Layer, previous: Sequence[Draft]) -> None:
-        """Ask every seat of `layer`; return when all are answered, failed, out of time, or a quorum is there."""
-        seats = layer.seats
+        """Ask every slot of `layer`; return when all are answered, failed, out of time, or a quorum is there."""
+        slots = layer.slots
         quorum = self.run.recipe.policy.quorum
-        self._enough = len(seats) if quorum is None or self.role == "escalation" else min(quorum, len(seats))
+        self._enough = len(slots) if quorum is None or self.role == "escalation" else min(quorum, len(slots))
         # One timer for the layer instead of one a call; the tasks it stops say which calls those were.
         timer = self.run.loop.call_at(self.until, self._stop, "")
         try:
             async with asyncio.TaskGroup() as group:
-                self._running += [group.create_task(self._propose(seat, previous)) for seat in seats]
+                self._running += [group.create_task(self._propose(slot, previous)) for slot in slots]
         except BaseExceptionGroup as errors:
             # Failures of models are kept above; what is left is one mistake, and the caller should see it plainly.
             raise errors.exceptions[0] from errors
@@ -60,10 +61,10 @@ class Drafting:
                 self._grace.cancel()
         self.drafts.sort(key=lambda draft: draft.call)
 
-    async def _propose(self, seat: Proposer, previous: Sequence[Draft]) -> None:
+    async def _propose(self, slot: Proposer, previous: Sequence[Draft]) -> None:
         run = self.run
         options = calls.without_tools(run.options.chat)
-        ask = calls.Ask(self.role, seat, self._messages(seat, previous), self.layer, options)
+        ask = calls.Ask(self.role, slot, self._messages(slot, previous), self.layer, options)
         if self._protected:
             await self._race(ask)
             return
@@ -72,20 +73,20 @@ class Drafting:
             completion = await calls.call(run, ask, number, self.until, progress)
         except ModelError as error:
             self.errors.append(error)
-            ended.failed(run, number, ask, error, progress)
+            results.failed(run, number, ask, error, progress)
             return
         except asyncio.CancelledError:
             if self._stopping:
-                ended.abandoned(run, number, ask, self._stopping, progress)
+                results.abandoned(run, number, ask, self._stopping, progress)
             else:
-                late = ended.timed_out(run, ask, self.until)
+                late = results.timed_out(run, ask, self.until)
                 self.errors.append(late)
-                ended.failed(run, number, ask, late, progress)
+                results.failed(run, number, ask, late, progress)
             raise
-        self._keep(ended.draft(number, ask, completion, lenient=self._lenient))
+        self._keep(results.draft(number, ask, completion, lenient=self._lenient))
 
     async def _race(self, ask: calls.Ask) -> None:
-        """Ask one seat, protected against what is slow or silent."""
+        """Ask one slot, protected against what is slow or silent."""
         race = Race(self.run, ask, self.until, self._watch if self.run.options.watched else None)
         try:
             completion = await race.run()
@@ -95,14 +96,14 @@ class Drafting:
                 self.errors.append(error)
             return
         except asyncio.CancelledError:
-            late = None if self._stopping else ended.timed_out(self.run, ask, self.until)
+            late = None if self._stopping else results.timed_out(self.run, ask, self.until)
             race.stop(self._stopping or "its time was up", late)
             if self._stopping != _STOPPED:
                 self._keep_partial(race)
             if late is not None and race.partial is None:
                 self.errors.append(late)
             raise
-        self._keep(ended.draft(race.number, ask, completion, lenient=self._lenient))
+        self._keep(results.draft(race.number, ask, completion, lenient=self._lenient))
 
     def _keep_partial(self, race: Race) -> None:
         """Take what a straggler had written; nobody waits for it, so it does not count for the quorum."""
@@ -147,8 +148,8 @@ class Drafting:
         run = self.run
         run.say(CallDelta(at=run.now, call=number, text=delta.text, reasoning=delta.reasoning))
 
-    def _messages(self, seat: Proposer, previous: Sequence[Draft]) -> tuple[Message, ...]:
-        conversation = prompts.with_system(self.run.conversation, seat.system)
+    def _messages(self, slot: Proposer, previous: Sequence[Draft]) -> tuple[Message, ...]:
+        conversation = prompts.with_system(self.run.conversation, slot.system)
         if not previous:
             return conversation
-        return read_drafts(self.run, Reader(seat, self.role, prompts.SYNTHESIZE), previous, conversation).messages
+        return read_drafts(self.run, Reader(slot, self.role, prompts.SYNTHESIZE), previous, conversation).messages

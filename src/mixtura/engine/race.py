@@ -1,4 +1,4 @@
-"""One seat's call, protected: second tries of what is slow, an end to what is silent, and what a straggler had written.
+"""One slot's call, protected: second tries of what is slow, an end to what is silent, and what a straggler had written.
 
 sent ---------- late: slower than 19 of 20 of its model's calls ---------- silent: first_token, between_tokens
  |                |                                                          |
@@ -10,12 +10,12 @@ import asyncio
 import math
 
 from mixtura.chat import Completion, Delta
-from mixtura.engine import calls, ended
+from mixtura.engine import calls, results
 from mixtura.engine.calls import Ask, OnDelta, Progress
 from mixtura.engine.context import Run
 from mixtura.errors import ModelError, TimedOutError
 from mixtura.events import CallFinished, Draft
-from mixtura.limits.line import Priority
+from mixtura.limits.queue import Priority
 from mixtura.tokens import estimate_messages
 
 _SOONEST_HEDGE = 0.05
@@ -32,7 +32,7 @@ class _Try:
 
 
 class Race:
-    """The tries of one seat. `number` is the call that won; `partial` is what is left of those that were lost.
+    """The tries of one slot. `number` is the call that won; `partial` is what is left of those that were lost.
 
     Args:
         run: the run it belongs to.
@@ -87,11 +87,11 @@ class Race:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
         for left in self._open:
-            ended.abandoned(self._run, left.number, left.ask, "another try was faster", left.progress)
+            results.abandoned(self._run, left.number, left.ask, "another try was faster", left.progress)
         self._open.clear()
         if isinstance(over, Completion):
             for lost, error in self._cut:
-                ended.failed(self._run, lost.number, lost.ask, error, lost.progress)
+                results.failed(self._run, lost.number, lost.ask, error, lost.progress)
             self._cut.clear()
             return over
         self._use_what_is_left(over.kind.replace("_", " "))
@@ -105,7 +105,7 @@ class Race:
             error: what to call it, None when nobody waited for it any more.
         """
         for left in self._open:
-            self._cut.append((left, error or _AbandonedError(left.ask.seat.provider, left.ask.seat.model, why)))
+            self._cut.append((left, error or _AbandonedError(left.ask.slot.provider, left.ask.slot.model, why)))
         self._open.clear()
         self._use_what_is_left(why)
 
@@ -116,14 +116,14 @@ class Race:
         for lost, error in self._cut:
             shown = self._leader is None or lost.number == self._leader
             if self.partial is None and shown and self._ask.role in ("proposer", "escalation"):
-                self.partial = ended.partial(run, lost.number, lost.ask, lost.progress, why)
+                self.partial = results.partial(run, lost.number, lost.ask, lost.progress, why)
                 if self.partial is not None:
                     run.say(CallFinished(at=run.now, done=self.partial))
                     continue
             if isinstance(error, _AbandonedError):
-                ended.abandoned(run, lost.number, lost.ask, error.reason, lost.progress)
+                results.abandoned(run, lost.number, lost.ask, error.reason, lost.progress)
             else:
-                ended.failed(run, lost.number, lost.ask, error, lost.progress)
+                results.failed(run, lost.number, lost.ask, error, lost.progress)
         self._cut.clear()
 
     def _start(self, group: asyncio.TaskGroup, ask: Ask) -> None:
@@ -170,7 +170,7 @@ class Race:
                 self._cut.append((begun, result))
             elif self._leader is not None and begun.number != self._leader:
                 await self._give_up(begun)
-                ended.abandoned(self._run, begun.number, begun.ask, "another try was faster", begun.progress)
+                results.abandoned(self._run, begun.number, begun.ask, "another try was faster", begun.progress)
             elif (error := self._silence(begun, now)) is not None:
                 await self._give_up(begun)
                 self._cut.append((begun, error))
@@ -178,7 +178,7 @@ class Race:
         if self._open and now >= self._until:
             for begun in list(self._open):
                 await self._give_up(begun)
-                self._cut.append((begun, ended.timed_out(self._run, begun.ask, self._until)))
+                self._cut.append((begun, results.timed_out(self._run, begun.ask, self._until)))
             return self._cut[-1][1]
         if self._open:
             if now >= self._late_at():
@@ -213,7 +213,7 @@ class Race:
         since = progress.since
         # A second try that is stopped has had no time to be late.
         if account is not None and since is not None and not progress.pieces and not begun.ask.again:
-            waits = account.pace.first if self._run.streams else account.pace.total
+            waits = account.latency.first if self._run.streams else account.latency.total
             waits.add(self._run.loop.time() - since)
         if begun.task is not None:
             begun.task.cancel()
@@ -246,28 +246,28 @@ class Race:
         if progress.pieces or since is None:
             return math.inf
         account = self._run.account(progress.provider, progress.model)
-        late = None if account is None else account.pace.late_after(streamed=self._run.streams)
+        late = None if account is None else account.latency.late_after(streamed=self._run.streams)
         return since + max(policy.hedge_after if late is None else late, _SOONEST_HEDGE)
 
     def _hedge(self, group: asyncio.TaskGroup) -> None:
         """Make the second try: of the first fall-back where there is one, else of the same model."""
         run, ask = self._run, self._ask
-        seat = ask.seat
-        instead = seat.fallbacks[0] if seat.fallbacks else None
-        asked = instead or seat
+        slot = ask.slot
+        instead = slot.fallbacks[0] if slot.fallbacks else None
+        asked = instead or slot
         account = run.account(asked.provider, asked.model)
-        if account is not None and not account.open and self._open:
+        if account is not None and not account.unlimited and self._open:
             # A second try may take room that is free, not what others wait for.
             card = run.models.card(asked.provider, asked.model)
-            size = account.reserve_for(estimate_messages(ask.messages), calls.max_tokens(seat, card, ask.role))
+            size = account.reserve_for(estimate_messages(ask.messages), calls.max_tokens(slot, card, ask.role))
             accounting = run.models.find(asked.provider, asked.model).accounting
-            waiting = accounting is not None and accounting.limiter().line.ahead(account.key, Priority.BATCH) != (0, 0)
+            waiting = accounting is not None and accounting.limiter().queue.ahead(account.key, Priority.BATCH) != (0, 0)
             if waiting or account.quote(size, run.loop.time()).wait > 0:
                 self._tries += 1
                 return
         what = f", {instead.model} in its place" if instead else ""
         why = "is slower than usual" if self._open else "broke off"
-        run.decide("hedged", f"{seat.model} {why}; asked a second time{what}", model=seat.model)
+        run.decide("hedged", f"{slot.model} {why}; asked a second time{what}", model=slot.model)
         self._start(group, ask._replace(instead=instead, again=True))
 
     def _wake(self) -> float:
@@ -328,14 +328,14 @@ async def _call_plainly(run: Run, ask: Ask, until: float) -> tuple[int, Completi
         async with asyncio.timeout_at(until):
             return number, await calls.call(run, ask, number, until, progress)
     except TimeoutError:
-        late = ended.timed_out(run, ask, until)
-        ended.failed(run, number, ask, late, progress)
+        late = results.timed_out(run, ask, until)
+        results.failed(run, number, ask, late, progress)
         raise late from None
     except ModelError as error:
-        ended.failed(run, number, ask, error, progress)
+        results.failed(run, number, ask, error, progress)
         raise
     except asyncio.CancelledError:
-        ended.abandoned(run, number, ask, "the run was stopped", progress)
+        results.abandoned(run, number, ask, "the run was stopped", progress)
         raise
 
 

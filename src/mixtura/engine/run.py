@@ -4,12 +4,11 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
+from mixtura import prompts
 from mixtura.chat import Delta, Message
-from mixtura.engine import admit, agree, calls, demand, ended, expect, prompts
-from mixtura.engine.admit import Asked, Plan
+from mixtura.engine import agree, calls, results
 from mixtura.engine.aggregate import Outcome, aggregate, answer_alone
-from mixtura.engine.context import Meter, Run, RunOptions
-from mixtura.engine.forecast import forecast
+from mixtura.engine.context import Meter, Run
 from mixtura.engine.propose import Drafting
 from mixtura.engine.race import Race, call_within
 from mixtura.errors import (
@@ -34,8 +33,12 @@ from mixtura.events import (
     RunFinished,
     RunStarted,
 )
-from mixtura.limits.admission import Hold, Limiter, NoRoomError
-from mixtura.models.base import Models
+from mixtura.limits.limiter import Hold, Limiter, NoRoomError
+from mixtura.models.served import Models
+from mixtura.planning import admission, demand, estimates
+from mixtura.planning.admission import Asked, Plan
+from mixtura.planning.forecast import forecast
+from mixtura.planning.options import RunOptions
 from mixtura.recipe import Layer, Proposer, Recipe
 
 # So many seconds before the deadline it counts as over: the last stage's timer is set to the same moment.
@@ -58,9 +61,9 @@ async def drive(
         NoAnswerError: no draft survived and the aggregator could not answer alone.
         DeadlineError: the deadline passed first.
     """
-    limiter = _check_seats(recipe, models)
+    limiter = _check_slots(recipe, models)
     if limiter is None and options.max_cost is None and options.budget is None and not recipe.policy.latency_target:
-        asked, plan = None, admit.Plan(recipe)
+        asked, plan = None, admission.Plan(recipe)
     else:
         asked = Asked(recipe, conversation, models, options, limiter, asyncio.get_running_loop().time())
         plan = await _planned(asked)
@@ -109,7 +112,7 @@ async def _planned(asked: Asked) -> Plan:
         left = max(0.0, today.allowed - today.spent - today.reserved)
         most = left if most is None else min(most, left)
     try:
-        plan = admit.choose(asked._replace(most=most))
+        plan = admission.choose(asked._replace(most=most))
     except BudgetError as error:
         if budget is not None and error.worst is not None and most != options.max_cost:
             # The day's books say it better: how much is left, and when there is more.
@@ -146,7 +149,7 @@ async def _hold(run: Run, plan: Plan, limiter: Limiter, asked: Asked) -> None:
             raise
         # The estimate was too good. What the policy allows besides waiting may still be run, for what is reserved.
         most = asked.options.max_cost if asked.options.budget is None else plan.most
-        smaller = admit.choose(asked._replace(now=run.loop.time(), patient=False, most=most))
+        smaller = admission.choose(asked._replace(now=run.loop.time(), patient=False, most=most))
         run.recipe = smaller.recipe
         _say_plan(run, smaller)
         if smaller.needs or smaller.owed:
@@ -154,7 +157,7 @@ async def _hold(run: Run, plan: Plan, limiter: Limiter, asked: Asked) -> None:
 
 
 async def _held(run: Run, plan: Plan, limiter: Limiter) -> Hold:
-    latest = max(run.start, run.deadline - sum(expect.stages(run.models, run.recipe)))
+    latest = max(run.start, run.deadline - sum(estimates.stages(run.models, run.recipe)))
     try:
         return await limiter.admit(
             plan.needs,
@@ -214,9 +217,9 @@ async def run(
 
 async def _answer(run: Run) -> Outcome:
     recipe = run.recipe
-    seats = recipe.layers[0].seats
-    if recipe.aggregator is None and len(recipe.layers) == 1 and len(seats) == 1:
-        return await _single(run, seats[0])
+    slots = recipe.layers[0].slots
+    if recipe.aggregator is None and len(recipe.layers) == 1 and len(slots) == 1:
+        return await _single(run, slots[0])
     drafts, errors = await _layers(run)
     may_stop = recipe.policy.stop_when_agree or recipe.escalate is not None
     if drafts and recipe.aggregator is not None and may_stop and not run.options.chat.tools:
@@ -261,8 +264,8 @@ def _say_lost(run: Run, drafting: Drafting, layer: Layer) -> None:
 
 def _stages(run: Run) -> list[float]:
     """Return how long each stage of the run is expected to take; all the same where nobody needs to know."""
-    if run.streams or run.hedges or expect.predicts(run.models, run.recipe):
-        stages = expect.stages(run.models, run.recipe)
+    if run.streams or run.hedges or estimates.predicts(run.models, run.recipe):
+        stages = estimates.stages(run.models, run.recipe)
         found = demand.demands(run.recipe, run.conversation, run.models)
         if not found:
             return stages
@@ -276,7 +279,7 @@ def _stages(run: Run) -> list[float]:
 async def _escalate(
     run: Run, layer: Layer, drafts: list[Draft], errors: list[ModelError]
 ) -> tuple[list[Draft], list[ModelError]]:
-    names = ", ".join(seat.model for seat in layer.proposers)
+    names = ", ".join(slot.model for slot in layer.proposers)
     counted = agree.tally(drafts)
     why = (
         f"only {counted.votes:g} of {counted.total:g} drafts agree"
@@ -300,13 +303,13 @@ async def _without_drafts(run: Run, errors: list[ModelError]) -> Outcome:
     raise _nothing(run, errors)
 
 
-def _hopeless(errors: Sequence[ModelError], seats: Sequence[calls.Seat]) -> bool:
-    """Say whether the providers of `seats` refused the key or could not be reached: asking them would repeat that."""
+def _hopeless(errors: Sequence[ModelError], slots: Sequence[calls.Slot]) -> bool:
+    """Say whether the providers of `slots` refused the key or could not be reached: asking them would repeat that."""
     lost = {error.provider for error in errors}
     return (
         bool(errors)
         and all(isinstance(error, UnauthorizedError | UnreachableError) for error in errors)
-        and all(link.provider in lost for seat in seats for link in (seat, *seat.fallbacks))
+        and all(link.provider in lost for slot in slots for link in (slot, *slot.fallbacks))
     )
 
 
@@ -320,11 +323,11 @@ def _nothing(run: Run, errors: list[ModelError]) -> MixturaError:
     return NoAnswerError(errors, "" if errors else "every draft came back empty; raise max_tokens or change the model")
 
 
-async def _single(run: Run, seat: Proposer) -> Outcome:
+async def _single(run: Run, slot: Proposer) -> Outcome:
     """One model, no aggregator: its reply is the answer, streamed as such."""
     role: Role = "proposer"
-    messages = prompts.with_system(run.conversation, seat.system)
-    ask = calls.Ask(role, seat, messages, 0, run.options.chat)
+    messages = prompts.with_system(run.conversation, slot.system)
+    ask = calls.Ask(role, slot, messages, 0, run.options.chat)
     said = False
 
     def watch(_number: int, delta: Delta) -> None:
@@ -339,13 +342,13 @@ async def _single(run: Run, seat: Proposer) -> Outcome:
         if race.partial is None:
             raise _nothing(run, [error]) from error
         run.fell_back = True
-        run.decide("cut", f"{seat.model} {_how_it_ended(error)}; the answer is what it had written", warning=True)
+        run.decide("cut", f"{slot.model} {_how_it_ended(error)}; the answer is what it had written", warning=True)
         return Outcome(race.partial.text, race.partial.call, race.partial.reasoning, "unknown", said=said)
-    draft = ended.draft(number, ask, completion)
+    draft = results.draft(number, ask, completion)
     run.say(CallFinished(at=run.now, done=draft))
     if not completion.text.strip() and not completion.tool_calls:
         only = " (only reasoning)" if completion.reasoning else ""
-        raise NoAnswerError([], f"{seat.model} wrote no answer{only}; raise max_tokens or lower reasoning_effort")
+        raise NoAnswerError([], f"{slot.model} wrote no answer{only}; raise max_tokens or lower reasoning_effort")
     if completion.finish_reason == "length":
         run.decide("noticed", "the answer is cut off at its output limit", warning=True)
     return Outcome(draft.text, number, draft.reasoning, draft.finish_reason, draft.tool_calls, said)
@@ -355,18 +358,18 @@ def _how_it_ended(error: ModelError) -> str:
     return "was stopped at the deadline" if isinstance(error, TimedOutError) else f"broke off ({error.reason})"
 
 
-def _check_seats(recipe: Recipe, models: Models) -> Limiter | None:
+def _check_slots(recipe: Recipe, models: Models) -> Limiter | None:
     """Raise what is wrong with a provider or a key before anything is sent; return who keeps limits that are known."""
     limiter: Limiter | None = None
     keeper: Limiter | None = None
-    for seat in calls.seats(recipe):
-        for link in (seat, *seat.fallbacks):
+    for slot in calls.slots(recipe):
+        for link in (slot, *slot.fallbacks):
             accounting = models.find(link.provider, link.model).accounting
             if accounting is None or limiter is not None:
                 continue
             keeper = keeper or accounting.limiter()
             if accounting.known or keeper.keeps:
                 account = accounting.account(keeper)
-                if account.known and not account.open:
+                if account.known and not account.unlimited:
                     limiter = keeper
     return limiter

@@ -6,15 +6,16 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from mixtura import prompts
 from mixtura.chat import ChatRequest, Message, Usage
-from mixtura.engine import agree, prompts
+from mixtura.engine import agree
 from mixtura.engine.answers import extract
 from mixtura.events import Answer, Draft
-from mixtura.lab.paired import Paired, mcnemar, p_in_words
+from mixtura.lab.statistics import Paired, mcnemar, p_in_words
 from mixtura.mixture import Mixture
-from mixtura.models.base import Models
 from mixtura.models.registry import ModelRegistry
-from mixtura.models.toy.finding import AGGREGATOR, PROPOSERS, SINGLE, folder
+from mixtura.models.served import Models
+from mixtura.models.toy.provider import AGGREGATOR, PROPOSERS, SINGLE, folder
 from mixtura.recipe import Layer, Recipe
 
 TEMPERATURE = 0.7

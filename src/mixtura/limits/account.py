@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from mixtura.chat import Told
+from mixtura.chat import RateLimitHeaders
 from mixtura.errors import Exceeded
 from mixtura.limits.breaker import Breaker
-from mixtura.limits.pace import Pace
+from mixtura.limits.latency import Latency
 from mixtura.limits.window import DIMENSIONS, Bucket, Dimension, Limits, Window
 
 # Calls are sent at one moment and counted by the provider at another. What is taken drains here a little before it
@@ -134,7 +134,7 @@ class Account:
         self.key = key
         self.known = known
         self.plans = tuple(plans)
-        self.pace = Pace()
+        self.latency = Latency()
         self.breaker = Breaker()
         self.in_flight = 0
         self.held_requests = 0
@@ -144,7 +144,7 @@ class Account:
         self.gives_back = False
         self.version = 0
         self.buckets: dict[Dimension, Believed] = {}
-        self.open = True
+        self.unlimited = True
         self._calls = 0
         self._heard = 0
         self._unused = 0.0
@@ -160,7 +160,7 @@ class Account:
     @property
     def guessing(self) -> bool:
         """The windows are a guess that no reply has confirmed yet."""
-        return not self.known and not self.open
+        return not self.known and not self.unlimited
 
     def know(self, limits: Limits, now: float) -> None:
         """Take over limits that somebody who knows has told."""
@@ -177,7 +177,7 @@ class Account:
                 self.buckets[name].rescale(limit, now)
             else:
                 self.buckets[name] = Believed(Window(limit, seconds))
-        self.open = not self.buckets
+        self.unlimited = not self.buckets
         self.version += 1
 
     def reserve_for(self, estimate: int, max_tokens: int | None) -> int:
@@ -213,7 +213,7 @@ class Account:
         """Count one call of `tokens` as sent."""
         self.in_flight += 1
         self._calls += 1
-        if self.open:
+        if self.unlimited:
             return Sent(self, now, number=self._calls)
         marks: dict[Dimension, Mark] = {}
         for name, bucket in self.buckets.items():
@@ -222,14 +222,20 @@ class Account:
         return Sent(self, now, tokens, marks, self._calls, self._unused)
 
     def settle(
-        self, sent: Sent, now: float, *, told: Told | None = None, actual: int | None = None, excess: int = 0
+        self,
+        sent: Sent,
+        now: float,
+        *,
+        headers: RateLimitHeaders | None = None,
+        actual: int | None = None,
+        excess: int = 0,
     ) -> None:
         """Close the books of a call that was answered.
 
         Args:
             sent: the call.
             now: the time.
-            told: what the reply's headers say; None when they say nothing of limits.
+            headers: what the reply's headers say; None when they say nothing of limits.
             actual: tokens it really took, cached ones not counted; None when that is not known.
             excess: by how many tokens its prompt was estimated too long; less than nothing: too short.
         """
@@ -237,14 +243,14 @@ class Account:
             return
         sent.settled = True
         self.in_flight -= 1
-        if told is not None:
-            self._learn(sent, told, now)
-        elif not self.known and not self.open:
+        if headers is not None:
+            self._learn(sent, headers, now)
+        elif not self.known and not self.unlimited:
             # A provider that counts says so on every reply; this one does not.
             self._set(Limits(), now)
         if sent.marks and excess:
             # Headers tell how full the minute is, better than this does; nothing tells of the day.
-            heard = told is not None and told.tokens_left is not None
+            heard = headers is not None and headers.tokens_left is not None
             self._uncount(("tpd",) if heard else TOKENS, excess, now)
         if sent.marks and actual is not None:
             unused = max(0, sent.tokens - actual)
@@ -293,7 +299,7 @@ class Account:
                 level = max(bucket.level(now), min(used, limit))
                 bucket.corrected += level - bucket.level(now)
                 bucket.observe(limit - level, now)
-            self.known, self.open = True, False
+            self.known, self.unlimited = True, False
             self.version += 1
         elif wait:
             self._blocked_until = max(self._blocked_until, now + min(wait, LONGEST_BLOCK))
@@ -316,10 +322,10 @@ class Account:
                 bucket.give_back(amount, now)
                 bucket.taken += bucket.level(now) - before
 
-    def _learn(self, sent: Sent, told: Told, now: float) -> None:
+    def _learn(self, sent: Sent, headers: RateLimitHeaders, now: float) -> None:
         heard: tuple[tuple[Dimension, float | None, float | None], ...] = (
-            ("rpd", told.request_limit, told.requests_left),
-            ("tpm", told.token_limit, told.tokens_left),
+            ("rpd", headers.request_limit, headers.requests_left),
+            ("tpm", headers.token_limit, headers.tokens_left),
         )
         sound = [(name, limit, left) for name, limit, left in heard if limit is not None and limit >= 1]
         if not sound:

@@ -27,7 +27,7 @@ class Breaker:
         self._until: float | None = None
         self._probing: float | None = None
 
-    def closed_in(self, now: float) -> float:
+    def retry_in(self, now: float) -> float:
         """Return the seconds until a call may pass, 0 when one may now. Asking changes nothing."""
         if self._until is None:
             return 0.0

@@ -1,7 +1,7 @@
 """What each failure means, in one table: whether to try again and when, whether another model is asked, who is blamed.
 
-Retries read it through `ModelError.action` (`models/retry.py`), breakers and windows from here (`models/limited.py`),
-fall-backs and the rest from here (`engine/calls.py`). docs/limits.md shows the same table.
+`ModelError.action` carries the second column to `models/wrappers/retry.py`; the sets below carry the last two to
+`models/wrappers/limited.py`; `engine/calls.py` asks fall-backs for every failure. docs/limits.md shows the same table.
 
     failure        again                      another model   breaker    counted in the windows
     unreachable    after a pause              fall-back       provider   unknown: stays counted

@@ -18,7 +18,7 @@ import msgspec
 
 from mixtura.errors import ConfigError
 from mixtura.limits.window import Limits
-from mixtura.models.base import ModelCard, Price
+from mixtura.models.card import ModelCard, Price
 
 Plan = Literal["free", "developer", "enterprise"]
 PLANS: tuple[Plan, ...] = get_args(Plan)
@@ -27,7 +27,7 @@ PLANS: tuple[Plan, ...] = get_args(Plan)
 class Provider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Where models are served and how its dialect of the OpenAI wire differs. See data/providers.toml.
 
-    A provider that is `in_process` has no address: its models run here, and the module `mixtura.models.<name>.finding`
+    A provider that is `in_process` has no address: its models run here, and the module `mixtura.models.<name>.provider`
     finds them.
     """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from mixtura.errors import ConfigError
-from mixtura.models.base import Predicted
+from mixtura.models.card import Predicted
 
 Predictions = Mapping[tuple[str, str], Predicted]
 """What is predicted of (provider, model)."""

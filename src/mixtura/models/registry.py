@@ -9,46 +9,31 @@ import hashlib
 import importlib
 import os
 import random
-import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
 import msgspec
 
-from mixtura.chat import ChatRequest, Completion, JsonObject
-from mixtura.errors import ConfigError, MissingKeyError
-from mixtura.models.base import Accounting, ChatModel, Emit, ModelCard, Predicted, Price, Served
-from mixtura.models.catalog import PLANS, Catalog, CatalogModel, Plan, Provider
-from mixtura.models.failures import Failures
-from mixtura.models.http import Endpoint, HttpModel, list_models
-from mixtura.models.limited import Limited
+from mixtura.chat import JsonObject
+from mixtura.errors import ConfigError
+from mixtura.models.base import ChatModel
+from mixtura.models.card import ModelCard, Predicted
+from mixtura.models.catalog import PLANS, Catalog, CatalogModel, Plan
+from mixtura.models.environment import api_key, base_url, proxy_for
+from mixtura.models.openai.failures import Failures
+from mixtura.models.openai.http import Endpoint, HttpModel, list_models
+from mixtura.models.openai.sdk import SdkClient
+from mixtura.models.openai.wire import Dialect
 from mixtura.models.predictions import Predictions, read_predictions
-from mixtura.models.retry import Retrying, RetryPolicy
-from mixtura.models.sdk import SdkClient
-from mixtura.models.thinking import ThinkingApart
-from mixtura.models.wire import Dialect
-
-
-class Priced:
-    """A model whose completions carry their cost in dollars."""
-
-    def __init__(self, model: ChatModel, price: Price) -> None:
-        self._model = model
-        self._price = price
-
-    async def chat(
-        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
-    ) -> Completion:
-        """Answer `request`. See `ChatModel.chat`."""
-        completion = await self._model.chat(request, emit=emit, deadline=deadline)
-        cost = self._price.cost(completion.usage)
-        if completion.wasted is not None:
-            cost += self._price.cost(completion.wasted)
-        return msgspec.structs.replace(completion, cost=cost)
+from mixtura.models.served import Accounting, Served
+from mixtura.models.wrappers.limited import Limited
+from mixtura.models.wrappers.priced import Priced
+from mixtura.models.wrappers.retry import Retrying, RetryPolicy
+from mixtura.models.wrappers.thinking import ThinkingApart
 
 
 class Finding(Protocol):
-    """What the module `mixtura.models.<provider>.finding` of a provider in this process offers."""
+    """What the module `mixtura.models.<provider>.provider` of a provider in this process offers."""
 
     def find(self, model: str, env: Mapping[str, str]) -> Served:
         """Return the model and its card; wrappers are the registry's part.
@@ -156,13 +141,13 @@ class ModelRegistry:
         row = self.catalog.provider(provider)
         if row.in_process:
             raise ConfigError(f"{provider!r} has no address: its models run in this process")
-        url = _base_url(row, self._env)
+        url = base_url(row, self._env)
         return Endpoint(
             provider=provider,
             url=url,
-            key=_key(provider, row, self._env),
+            key=api_key(provider, row, self._env),
             max_concurrency=row.max_concurrency,
-            proxy=_proxy(url, self._env),
+            proxy=proxy_for(url, self._env),
         )
 
     def _failures(self, provider: str) -> Failures:
@@ -213,7 +198,7 @@ class ModelRegistry:
 
 
 def _finding(provider: str) -> Finding:
-    return cast("Finding", importlib.import_module(f"mixtura.models.{provider}.finding"))
+    return cast("Finding", importlib.import_module(f"mixtura.models.{provider}.provider"))
 
 
 def _plan(given: str | None, env: Mapping[str, str]) -> Plan | None:
@@ -237,61 +222,3 @@ def _predicted(given: Predictions | None, env: Mapping[str, str]) -> Predictions
         return read_predictions(named) if named else {}
     except ConfigError as error:
         raise ConfigError(f"MIXTURA_PREDICTIONS: {error.message}") from error
-
-
-def _base_url(row: Provider, env: Mapping[str, str]) -> str:
-    given = env.get(row.base_url_env, "").strip() if row.base_url_env else ""
-    url = (given or row.base_url).rstrip("/")
-    if given and row.base_url_suffix and not url.endswith(row.base_url_suffix):
-        url += row.base_url_suffix
-    where = f"{row.base_url_env}: " if given else ""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        sound = False
-    if not sound:
-        raise ConfigError(f"{where}{url!r} is not a base URL; one looks like {row.base_url!r}")
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(f"{where}a base URL must not hold a user or password; put the key into {row.key_env}")
-    return url
-
-
-def _key(provider: str, row: Provider, env: Mapping[str, str]) -> str:
-    key = env.get(row.key_env, "") if row.key_env else ""
-    if not key:
-        if not row.key_env or row.key_optional:
-            return ""
-        place = f" (a key is made at {row.keys_at})" if row.keys_at else ""
-        raise MissingKeyError(provider, row.key_env, f"{place}, or try `mixtura ask --sim`, which needs none")
-    if not key.isascii() or not key.isprintable() or any(letter.isspace() for letter in key):
-        raise ConfigError(
-            f"{row.key_env} holds white space or a character that no key has; was it copied with a line end?"
-        )
-    return key
-
-
-def _proxy(url: str, env: Mapping[str, str]) -> str | None:
-    """Return the proxy that `env` names for `url`, by the usual variables in either case."""
-    parts = urllib.parse.urlsplit(url)
-
-    def named(name: str) -> str:
-        return env.get(name.lower()) or env.get(name.upper()) or ""
-
-    proxy = named(f"{parts.scheme}_proxy") or named("all_proxy")
-    if not proxy or _bypassed(parts.hostname or "", parts.netloc, named("no_proxy")):
-        return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    if not proxy.startswith(("http://", "https://")):
-        raise ConfigError("the proxy of the environment is no HTTP proxy; unset it or list the host in NO_PROXY")
-    return proxy
-
-
-def _bypassed(host: str, address: str, listed: str) -> bool:
-    """Say whether NO_PROXY's list names a host: itself, with its port, a domain above it, or "*"."""
-    for entry in listed.lower().split(","):
-        name = entry.strip().lstrip(".")
-        if name == "*" or (name and (name in (host, address) or host.endswith(f".{name}"))):
-            return True
-    return False

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping
 
 from mixtura.errors import ConfigError
-from mixtura.models.base import Models, Predicted
+from mixtura.models.card import Predicted
+from mixtura.models.served import Models
 
 try:
     from mixtura.hardware.gpu import Load

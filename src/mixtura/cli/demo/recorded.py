@@ -14,7 +14,7 @@ from mixtura.columns import one_line
 from mixtura.engine.answers import extract, normal
 from mixtura.errors import ConfigError
 from mixtura.events import Answer, Draft, Fold
-from mixtura.lab.paired import wilson
+from mixtura.lab.statistics import wilson
 from mixtura.mixture import AskOptions, Mixture
 from mixtura.models.recorded import Recording, Recordings
 from mixtura.recipe import Recipe

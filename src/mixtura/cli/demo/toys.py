@@ -13,9 +13,9 @@ from mixtura.columns import one_line
 from mixtura.engine.agree import best
 from mixtura.events import Answer, Fold
 from mixtura.lab import toys
-from mixtura.lab.paired import p_in_words, wilson
+from mixtura.lab.statistics import p_in_words, wilson
 from mixtura.mixture import AskOptions, Mixture
-from mixtura.models.toy.finding import SINGLE
+from mixtura.models.toy.provider import SINGLE
 
 HELD_OUT = 500
 

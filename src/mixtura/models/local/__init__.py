@@ -5,5 +5,5 @@ machine     what this machine can run                                 settings  
 trial       loads a file in a process of its own first                door      what is asked over the server's socket
 llama       one server a file, shared, freed when unused              line      who waits for a slot
 request     a request as llama.cpp reads it                           model     the ChatModel
-names       names that were given to files                            finding   from a name or path to a model
+names       names that were given to files                            provider  from a name or path to a model
 """

@@ -24,10 +24,10 @@ import msgspec
 
 from mixtura.chat import Message
 from mixtura.models.local import trial
-from mixtura.models.local.door import Door
 from mixtura.models.local.header import Header
-from mixtura.models.local.line import Line
 from mixtura.models.local.settings import Settings
+from mixtura.models.local.slots import Line
+from mixtura.models.local.socket_server import Door
 from mixtura.models.threads import DaemonThreads
 
 THREADS = DaemonThreads("mixtura-local")

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from mixtura.chat import ChatRequest, JsonObject
-from mixtura.models.wire import Dialect, encode_body, request_body
+from mixtura.models.openai.wire import Dialect, encode_body, request_body
 
 _DIALECT = Dialect(usage_option=True)
 # The model's own distribution at the temperature asked for, and nothing that cuts or bends it: the server's defaults

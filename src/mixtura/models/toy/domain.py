@@ -19,7 +19,7 @@ _LONGEST = 1500  # characters; no problem of the kind is longer
 _NAMED = 3  # unknown words that are named
 
 _DRAFTS = re.compile(r"\n\nDrafts, each between lines that begin with <")
-"""Where a question ends and drafts begin, in what an aggregator is sent (`engine/prompts.py`)."""
+"""Where a question ends and drafts begin, in what an aggregator is sent (`prompts.py`)."""
 
 REAL_ANSWERS = (
     "For real answers set GROQ_API_KEY (a key is free: https://console.groq.com/keys), or run a model file of your "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mixtura.errors import ConfigError
 from mixtura.hardware import routing
-from mixtura.models.toy.finding import folder
+from mixtura.models.toy.provider import folder
 from mixtura.room.experts.weights import Floats, Model, Value, read
 
 Choices = NDArray[np.int64]

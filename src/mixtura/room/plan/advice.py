@@ -68,7 +68,7 @@ def _usual(asked: Asked, world: World) -> tuple[Spec, ...]:
 
 def _names(recipe: Recipe) -> list[Name]:
     layers = [*recipe.layers, *([recipe.escalate] if recipe.escalate else [])]
-    names = [(seat.provider, seat.model) for layer in layers for seat in layer.proposers]
+    names = [(slot.provider, slot.model) for layer in layers for slot in layer.proposers]
     if recipe.aggregator is not None and recipe.aggregator.model:
         names.append((recipe.aggregator.provider, recipe.aggregator.model))
     return list(dict.fromkeys(names))

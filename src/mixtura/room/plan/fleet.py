@@ -10,7 +10,7 @@ from mixtura.chat import Usage
 from mixtura.errors import ConfigError
 from mixtura.hardware.cost import Range
 from mixtura.room.plan.machines import Hosted, Machine, Published, text_of
-from mixtura.room.plan.mixture import MIXTURES, Station, Told, floor, run
+from mixtura.room.plan.simulation import MIXTURES, SimulatedMixtures, Station, floor, run
 from mixtura.room.plan.work import Name, Work
 
 FULL = 0.8
@@ -63,7 +63,7 @@ def carrying(work: Work, machines: Mapping[Name, Machine], rate: float, slower: 
 
 def meeting(
     work: Work, machines: Mapping[Name, Machine], rate: float, within: float
-) -> tuple[dict[Name, Station], Told]:
+) -> tuple[dict[Name, Station], SimulatedMixtures]:
     """Return a small fleet with which 95 % of the mixtures take at most `within` seconds, and the run that shows it.
 
     Copies are added to the model for which mixtures wait most beyond what an empty machine takes, then taken away
@@ -83,8 +83,8 @@ def meeting(
 
 
 def _grown(
-    work: Work, stations: dict[Name, Station], asked: tuple[float, float], best: Told, count: int
-) -> tuple[dict[Name, Station], Told]:
+    work: Work, stations: dict[Name, Station], asked: tuple[float, float], best: SimulatedMixtures, count: int
+) -> tuple[dict[Name, Station], SimulatedMixtures]:
     """Add copies to the model that is waited for most until the promise, (rate, seconds), is kept."""
     rate, within = asked
     least = float(best.seconds.mean())
@@ -107,7 +107,7 @@ def _grown(
     )
 
 
-def why_not(work: Work, machines: Mapping[Name, Machine], best: Told, within: float) -> str:
+def why_not(work: Work, machines: Mapping[Name, Machine], best: SimulatedMixtures, within: float) -> str:
     """Return the sentence for an SLO below the floor `best`."""
     model = max(best.waits, key=lambda name: best.waits[name])
     call = max((call for call in work.calls if call.model == model), key=work.tokens)
@@ -117,7 +117,7 @@ def why_not(work: Work, machines: Mapping[Name, Machine], best: Told, within: fl
     )
 
 
-def bill(stations: Mapping[Name, Station], told: Told, rate: float) -> Bill:
+def bill(stations: Mapping[Name, Station], told: SimulatedMixtures, rate: float) -> Bill:
     """Return what one mixture takes at `rate` mixtures a second.
 
     Source: dollars an hour of all copies over mixtures an hour (`hardware.cost`); a provider's list price of the

@@ -18,7 +18,8 @@ from mixtura.hardware.serving.arrivals import traffic
 from mixtura.hardware.serving.simulator import Scheduling, simulate
 from mixtura.hardware.shape import Shape
 from mixtura.hardware.shapes import shape
-from mixtura.models.base import ModelCard, Models
+from mixtura.models.card import ModelCard
+from mixtura.models.served import Models
 from mixtura.room.plan.work import Name, Work
 
 Array = NDArray[np.float64]
@@ -175,7 +176,7 @@ class Hosted:
 
 
 class Published:
-    """A model at its provider, as fast as published. Rate limits are counted apart (`engine/capacity.py`).
+    """A model at its provider, as fast as published. Rate limits are counted apart (`planning/capacity.py`).
 
     It is never busy: how many others ask it is the provider's affair and not known.
     """

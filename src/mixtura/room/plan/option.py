@@ -9,12 +9,12 @@ from mixtura.errors import ConfigError
 from mixtura.hardware.cost import Range
 from mixtura.hardware.shape import Shape
 from mixtura.hardware.step import NINETIETH
-from mixtura.models.base import Models
 from mixtura.models.catalog import Provider
+from mixtura.models.served import Models
 from mixtura.recipe import Layer, Recipe
 from mixtura.room.plan.fleet import bill, carrying, meeting
 from mixtura.room.plan.machines import Hosted, Machine, Placed, Published, Spec, place
-from mixtura.room.plan.mixture import PERCENTS, Station, Told, floor, run
+from mixtura.room.plan.simulation import PERCENTS, SimulatedMixtures, Station, floor, run
 from mixtura.room.plan.work import Assumed, Name, Work, work_of
 
 _WIDER = (1, 2, 4, 8)  # times the least GPUs of a copy that are tried to meet an SLO
@@ -179,7 +179,7 @@ def moved(recipe: Recipe, provider: str) -> Recipe:
     """Return a recipe whose models are all asked at `provider`."""
 
     def layer(one: Layer) -> Layer:
-        return Layer(proposers=tuple(msgspec.structs.replace(seat, provider=provider) for seat in one.proposers))
+        return Layer(proposers=tuple(msgspec.structs.replace(slot, provider=provider) for slot in one.proposers))
 
     return msgspec.structs.replace(
         recipe,
@@ -228,7 +228,9 @@ def _wide_enough(
     return min(found, key=lambda pair: pair[0])[1]
 
 
-def _told(recipe: Recipe, stations: Mapping[Name, Station], told: Told, known: tuple[Asked, World]) -> Option:
+def _told(
+    recipe: Recipe, stations: Mapping[Name, Station], told: SimulatedMixtures, known: tuple[Asked, World]
+) -> Option:
     asked, world = known
     cost = bill(stations, told, asked.rate)
     hired = [model for model, station in stations.items() if isinstance(station.machine, Published)]
@@ -254,7 +256,7 @@ def _told(recipe: Recipe, stations: Mapping[Name, Station], told: Told, known: t
     )
 
 
-def _post(model: Name, station: Station, told: Told) -> Post:
+def _post(model: Name, station: Station, told: SimulatedMixtures) -> Post:
     machine = station.machine
     served = told.served[model]
     return Post(

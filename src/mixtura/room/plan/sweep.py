@@ -1,7 +1,7 @@
 """Many configurations at once, by the step models alone: machines that are kept at a batch, nobody waiting in a queue.
 
 What is not vectorised is making a host of a model on a chip; batches and contexts are. A mixture under a load that
-comes by chance is `mixture.py`'s.
+comes by chance is `simulation.py`'s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """What a recipe asks of machines: its calls by stage, and the tokens of each, drawn from a seed.
 
-Prompts grow as a run's do (`engine/demand.py`): the calls of a later layer and the aggregator read the drafts before
+Prompts grow as a run's do (`planning/demand.py`): the calls of a later layer and the aggregator read the drafts before
 them. How long drafts are and how often they differ is assumed; both stand in `Assumed` and are shown to whoever asks.
 """
 
@@ -11,11 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.engine import calls, prompts
-from mixtura.engine.expect import USUAL_DRAFT
+from mixtura import prompts
+from mixtura.engine import calls
 from mixtura.errors import ConfigError
 from mixtura.events import Role
-from mixtura.models.base import Models
+from mixtura.models.served import Models
+from mixtura.planning.estimates import USUAL_DRAFT
 from mixtura.recipe import Aggregator, Layer, Proposer, Recipe
 from mixtura.tokens import estimate_tokens
 
@@ -160,17 +161,17 @@ class _Worked:
         drafts: tuple[int, ...] = ()
         for number, layer in enumerate(recipe.layers, 1):
             name = "drafts" if len(recipe.layers) == 1 else f"layer {number}"
-            drafts = self._seats(name, layer, "proposer", drafts)
+            drafts = self._slots(name, layer, "proposer", drafts)
         aggregator = recipe.aggregator
         asked = list(recipe.layers[-1].proposers)
         if recipe.escalate is not None:
-            drafts += self._seats("escalation", recipe.escalate, "escalation", (), disputed=True)
+            drafts += self._slots("escalation", recipe.escalate, "escalation", (), disputed=True)
             asked += recipe.escalate.proposers
         if aggregator is not None:
             # Where agreeing drafts end a run, whoever comes after them is asked for the others alone.
             early = policy.stop_when_agree
             if aggregator.kind == "rank":
-                self._seats("reviews", Layer(proposers=tuple(asked)), "reviewer", drafts, disputed=early)
+                self._slots("reviews", Layer(proposers=tuple(asked)), "reviewer", drafts, disputed=early)
             if aggregator.model:
                 self._stages.append("answer")
                 role: Role = "selector" if aggregator.kind == "select" else "aggregator"
@@ -184,25 +185,25 @@ class _Worked:
             assumed=self._assumed,
         )
 
-    def _seats(
+    def _slots(
         self, name: str, layer: Layer, role: Role, reads: tuple[int, ...], *, disputed: bool = False
     ) -> tuple[int, ...]:
         self._stages.append(name)
         first = len(self._calls)
-        for seat in layer.seats:
-            self._calls.append(self._call(role, seat, reads, disputed=disputed))
+        for slot in layer.slots:
+            self._calls.append(self._call(role, slot, reads, disputed=disputed))
         return tuple(range(first, len(self._calls)))
 
-    def _call(self, role: Role, seat: Proposer | Aggregator, reads: tuple[int, ...], *, disputed: bool) -> Call:
-        own = estimate_tokens(seat.system or "") if role in ("proposer", "escalation") else 0
-        card = self._models.card(seat.provider, seat.model)
+    def _call(self, role: Role, slot: Proposer | Aggregator, reads: tuple[int, ...], *, disputed: bool) -> Call:
+        own = estimate_tokens(slot.system or "") if role in ("proposer", "escalation") else 0
+        card = self._models.card(slot.provider, slot.model)
         return Call(
             stage=len(self._stages) - 1,
             role=role,
-            model=(seat.provider, seat.model),
+            model=(slot.provider, slot.model),
             prompt=self._assumed.question + own + (self._synthesis if reads else 0),
             reads=reads,
-            most=calls.max_tokens(seat, card, role),
+            most=calls.max_tokens(slot, card, role),
             disputed=disputed,
         )
 
@@ -288,11 +289,11 @@ def single_of(recipe: Recipe) -> Recipe | None:
         last = recipe.aggregator
     elif recipe.escalate is None and recipe.layers[-1].size == 1:
         return None
-    seat = Proposer(
+    slot = Proposer(
         model=last.model, provider=last.provider, max_tokens=last.max_tokens, reasoning_effort=last.reasoning_effort
     )
     policy = msgspec.structs.replace(recipe.policy, quorum=None, min_drafts=1, stop_when_agree=False)
-    return Recipe(name=f"{last.model.rpartition('/')[2]} alone", layers=(Layer(proposers=(seat,)),), policy=policy)
+    return Recipe(name=f"{last.model.rpartition('/')[2]} alone", layers=(Layer(proposers=(slot,)),), policy=policy)
 
 
 def _least(recipe: Recipe, layer: Layer) -> int | None:

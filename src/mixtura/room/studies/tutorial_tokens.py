@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import msgspec
 
 from mixtura.chat import Message
-from mixtura.engine.forecast import Forecast, forecast
-from mixtura.models.base import ModelCard, Served
+from mixtura.models.card import ModelCard
 from mixtura.models.catalog import Catalog
+from mixtura.models.served import Served
+from mixtura.planning.forecast import Forecast, forecast
 from mixtura.recipe import Layer, Recipe, recipe_names
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.ratios import to
@@ -46,8 +47,8 @@ def _cut(recipe: Recipe, length: int) -> Recipe:
     """Return the recipe with every answer of `length` tokens."""
 
     def shorter(layer: Layer) -> Layer:
-        seats = tuple(msgspec.structs.replace(each, max_tokens=length) for each in layer.proposers)
-        return msgspec.structs.replace(layer, proposers=seats)
+        slots = tuple(msgspec.structs.replace(each, max_tokens=length) for each in layer.proposers)
+        return msgspec.structs.replace(layer, proposers=slots)
 
     cut = msgspec.structs.replace(recipe, layers=tuple(map(shorter, recipe.layers)))
     if cut.escalate is not None:
@@ -110,7 +111,7 @@ def study() -> Study:
             tuple(rows),
         ),
         charts=(_chart(totals, (low, high)),),
-        sources=(*said.sources[:1], "built-in recipes, counted as `mixtura ask --dry-run` does (engine/forecast.py)"),
+        sources=(*said.sources[:1], "built-in recipes, counted as `mixtura ask --dry-run` does (planning/forecast.py)"),
         method=(
             "Arithmetic: prompts of all calls and all outputs, no thinking, nobody stops early. Tokens of "
             f"instructions are estimated from their letters ({said.instruction_tokens} in the tutorial's program). "

@@ -1,0 +1,168 @@
+"""How many mixtures the rate limits of a plan allow, and which window binds them: the words of `mixtura plan`."""
+
+import math
+import shutil
+import sys
+from collections.abc import Collection, Sequence
+
+from mixtura.cli.common import table, today
+from mixtura.cli.models import life
+from mixtura.cli.recipes import seats_of
+from mixtura.limits.window import DIMENSIONS, Limits
+from mixtura.models.catalog import Plan
+from mixtura.models.registry import ModelRegistry
+from mixtura.planning import reductions
+from mixtura.planning.capacity import Bound, Capacity, Share, capacity, with_substitutes
+from mixtura.recipe import Recipe
+
+_DISPENSABLE = ("calls", "tokens")
+
+
+def described(found: Capacity, half: Capacity | None, plan: Plan) -> str:
+    """Return the sentence, its reasons and the table."""
+    lines = [sentence(found, plan), *_more(found), "", _table(found.shares)]
+    if half is not None and half.day is not None:
+        rates = "still not one" if half.day.mixtures == 0 else _rates(half.minute, half.day)
+        lines += ["", f"With output limits (max_tokens) halved: {rates}."]
+    return "\n".join(lines)
+
+
+def words(found: Capacity) -> tuple[float | None, str]:
+    """Return the mixtures a minute that a plan allows in the long run, None where not known, and what binds them."""
+    bounds = [
+        (per_minute, bound)
+        for bound, per_minute in (
+            (found.minute, found.minute.mixtures if found.minute else 0.0),
+            (found.day, found.day.mixtures / 1440 if found.day else 0.0),
+        )
+        if bound is not None
+    ]
+    if not bounds:
+        return None, ""
+    per_minute, bound = min(bounds, key=lambda pair: pair[0])
+    return per_minute, f"{_words(bound)} of {bound.model}"
+
+
+class Plans:
+    """For whom is counted: whose models, on which plan, with questions of which size."""
+
+    def __init__(self, registry: ModelRegistry, plan: Plan, question_tokens: int) -> None:
+        self.plan = plan
+        self.registry = registry
+        self.question_tokens = question_tokens
+
+    def count(self, recipe: Recipe, models: Collection[tuple[str, str]] | None = None) -> Capacity:
+        """Return what the plan allows of `recipe`; with `models` only theirs are counted."""
+
+        def limits(provider: str, model: str) -> Limits | None:
+            row = self.registry.catalog.get(provider, model)
+            return (
+                None
+                if row is None or (models is not None and (provider, model) not in models)
+                else row.limits(self.plan)
+            )
+
+        return capacity(recipe, self.question_tokens, self.registry, limits)
+
+    def halved(self, recipe: Recipe) -> Capacity | None:
+        """Return what it allows with output limits halved, None where they cannot be."""
+        return next((self.count(less) for less, _ in reductions.shrunk(recipe, self.registry)), None)
+
+    def living(self, recipe: Recipe) -> tuple[Recipe, list[str]]:
+        """Return `recipe` as a run would have it, models that are gone replaced, and what is to be said of those."""
+        policy, notes = recipe.policy, []
+        instead: dict[tuple[str, str], str] = {}
+        for provider, model in seats_of(recipe):
+            self.registry.catalog.provider(provider)
+            row = self.registry.catalog.get(provider, model)
+            if row is None or row.served(today(), self.plan):
+                continue
+            found = policy.substitutes.get(model)
+            if found is None and policy.substitute:
+                found = self.registry.replacement(provider, model)
+            said = f"{model} is {life(row, today())} by the catalogue"
+            if found is None:
+                notes.append(f"{said}: a key of this plan gets no answer of it, and is counted as if it did")
+            else:
+                instead[provider, model] = found
+                notes.append(f"{said}; its substitute {found} is counted")
+        return with_substitutes(recipe, instead), notes
+
+
+def sentence(found: Capacity, plan: Plan) -> str:
+    """Return the answer in a sentence."""
+    head = f"{found.recipe} on {'an' if plan == 'enterprise' else 'a'} {plan} key: "
+    if found.day is None:
+        return head + "no limits of its models are known; they are learned from the first replies."
+    too_large = [share for share in found.shares if share.excess]
+    if too_large:
+        share = too_large[0]
+        return head + (
+            f"not one mixture as it is; a call of {share.model} asks for {share.largest:,} tokens and its smallest "
+            f"window holds {share.largest - share.excess:,}, {share.excess:,} less: lower max_tokens or shorten the "
+            "question."
+        )
+    minute, day = found.minute, found.day
+    if minute is None:
+        return f"{head}{_rates(minute, day)}; {_words(day)} of {day.model} bind."
+    if day.dimension == minute.dimension:
+        binds = f"{_words(minute)} of {minute.model} bind, and no limit per day is known"
+    elif day.model == minute.model:
+        binds = f"{_words(minute)} and {_words(day)} of {day.model} bind"
+    else:
+        binds = f"{_words(minute)} of {minute.model} and {_words(day)} of {day.model} bind"
+    return f"{head}{_rates(minute, day)}; {binds}."
+
+
+def _more(found: Capacity) -> list[str]:
+    """Return the lines below the first: how many at once, what a day costs."""
+    lines = []
+    if found.at_once and found.minute is not None:
+        lines.append(f"{found.at_once:,} can begin at once, then one every {_seconds(60 / found.minute.mixtures)}.")
+    elif found.at_once == 0 and not any(share.excess for share in found.shares):
+        wait = f", about {_seconds(found.spread)} when it is alone" if found.spread >= 1 else ""
+        lines.append(f"One asks for more than fits at once: its calls wait for room{wait}.")
+    if found.dollars:
+        lines.append(f"A day of them costs at most ${found.dollars:,.2f}.")
+    return lines
+
+
+def _rates(minute: Bound | None, day: Bound) -> str:
+    if minute is None:
+        return f"{_figure(day.mixtures)} mixtures a day"
+    one = _figure(minute.mixtures) == "1"
+    return f"{_figure(minute.mixtures)} mixture{'s' * (not one)} a minute, {_figure(day.mixtures)} a day"
+
+
+def _words(bound: Bound) -> str:
+    return DIMENSIONS[bound.dimension][0]
+
+
+def _table(shares: Sequence[Share]) -> str:
+    """Return one row a model; a terminal too narrow for it gets shorter names, then fewer columns."""
+    rows = [["model", "calls", "tokens", *DIMENSIONS]]
+    for share in shares:
+        allowed = [_figure(share.allows[name]) if name in share.allows else "" for name in DIMENSIONS]
+        rows.append([share.model, str(share.calls), f"{share.tokens:,}", *allowed])
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    shown = list(range(len(rows[0])))
+    for dropped in (None, "vendors", *_DISPENSABLE):
+        if dropped == "vendors":
+            rows = [[row[0].rpartition("/")[2], *row[1:]] for row in rows]
+        shown = [at for at in shown if rows[0][at] != dropped]
+        text = table([[row[at] for at in shown] for row in rows], right=range(1, len(shown)))
+        if width is None or max(map(len, text.splitlines())) < width:
+            break
+    return text
+
+
+def _figure(mixtures: float) -> str:
+    """Return how many, rounded down: what is promised must fit."""
+    if mixtures >= 10:
+        return f"{math.floor(mixtures):,}"
+    digits = 10 if mixtures >= 1 else 100
+    return f"{math.floor(mixtures * digits) / digits:g}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

@@ -1,0 +1,92 @@
+"""What a model is shown of the drafts: shuffled, trimmed to fit, fenced."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from mixtura import prompts
+from mixtura.chat import Message
+from mixtura.engine import calls, trim
+from mixtura.engine.context import Run
+from mixtura.events import Draft, Role
+from mixtura.tokens import estimate_messages, estimate_tokens
+
+After = Callable[[str, Sequence[int]], str]
+
+
+class Reading(NamedTuple):
+    """A prompt with drafts in it; `order[k]` is the place, among the drafts given, of the one labelled k."""
+
+    messages: tuple[Message, ...]
+    order: tuple[int, ...]
+
+
+class Reader(NamedTuple):
+    """Who reads the drafts, and what for.
+
+    `after(marker, order)` gives the text behind the drafts. `share` is the part of the drafts' tokens to show at most,
+    for a reader that turned out to take less than its window.
+    """
+
+    slot: calls.Slot
+    role: Role
+    instructions: str
+    after: After | None = None
+    share: float = 1.0
+
+
+def read_drafts(run: Run, reader: Reader, drafts: Sequence[Draft], conversation: Sequence[Message]) -> Reading:
+    """Return what `reader` is sent to work on `drafts`.
+
+    Only the text of a draft is shown, never its reasoning, its author or an error. The order is drawn anew for
+    every reader, so that no draft profits from its place.
+    """
+    slot, instructions = reader.slot, reader.instructions
+    order = list(range(len(drafts)))
+    run.rng.shuffle(order)
+    marker = run.marker([draft.text for draft in drafts])
+    ending = reader.after(marker, order) if reader.after else ""
+    card = run.models.card(slot.provider, slot.model)
+    room = None
+    window = _window(run, slot, card.window)
+    if window is not None:
+        output = calls.max_tokens(slot, card, reader.role)
+        room = _room(window, output, conversation, drafts, instructions + ending)
+    if reader.share < 1:
+        size = int(reader.share * sum(estimate_tokens(draft.text) for draft in drafts))
+        room = size if room is None else min(room, size)
+    texts, left_out = trim.trim([drafts[place].text for place in order], room)
+    if left_out:
+        run.decide(
+            "trimmed",
+            f"{len(left_out)} of {len(drafts)} drafts shortened to fit what {slot.model} reads",
+            model=slot.model,
+            characters_left_out={drafts[order[place]].call: count for place, count in left_out.items()},
+        )
+    texts = [
+        text + prompts.INCOMPLETE if drafts[place].incomplete else text
+        for place, text in zip(order, texts, strict=True)
+    ]
+    return Reading(prompts.with_drafts(conversation, instructions, texts, marker, ending), tuple(order))
+
+
+def _window(run: Run, slot: calls.Slot, window: int | None) -> int | None:
+    """Return the tokens a call of `slot` has at most: its window, or less where a rate limit is smaller."""
+    account = run.account(slot.provider, slot.model)
+    if account is None or account.unlimited or not account.known:
+        return window
+    limits = [bucket.window.limit for name, bucket in account.buckets.items() if name in ("tpm", "tpd")]
+    return int(min([*limits, window or math.inf], default=0)) if limits else window
+
+
+def _room(
+    window: int, output: int | None, conversation: Sequence[Message], drafts: Sequence[Draft], words: str
+) -> int | None:
+    """Return the tokens that are left for drafts, None when their characters alone say that they fit."""
+    fences = prompts.FENCE_TOKENS * (len(drafts) + 1)
+    at_most = calls.characters(conversation) + len(words) + fences
+    for draft in drafts:
+        at_most += len(draft.text)
+    if trim.room(window, output, at_most) > 0:
+        return None
+    return trim.room(window, output, estimate_messages(conversation) + estimate_tokens(words) + fences)

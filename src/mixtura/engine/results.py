@@ -1,0 +1,145 @@
+"""How calls end: as a draft or another whole reply, as a failure, or stopped; and what each of them took."""
+
+import math
+from typing import Any
+
+import msgspec
+
+from mixtura.chat import Completion, Timing, Usage
+from mixtura.engine import agree, answers, calls
+from mixtura.engine.calls import Ask, Progress
+from mixtura.engine.context import Run
+from mixtura.errors import ModelError, TimedOutError
+from mixtura.events import Call, CallFailed, CallFinished, Draft, Failure
+from mixtura.limits.account import Account
+from mixtura.recipe import Proposer
+from mixtura.tokens import estimate_messages
+
+# Characters below which what a stopped call had written says too little to be shown to anybody.
+_LEAST_PARTIAL = 80
+
+
+def timed_out(run: Run, ask: Ask, until: float) -> TimedOutError:
+    """Return the error of a call that was stopped at `until`."""
+    seconds = until - run.start
+    return TimedOutError(ask.slot.provider, ask.slot.model, f"no whole answer within {seconds:.3g} s of the run")
+
+
+def failed(run: Run, number: int, ask: Ask, error: ModelError, progress: Progress) -> None:
+    """Say that a call failed for good, and what it will be billed for all the same."""
+    if error.spent is None:
+        usage = unfinished(run, ask, progress) if isinstance(error, TimedOutError) else None
+    else:
+        usage = Usage(prompt_tokens=error.spent[0], completion_tokens=error.spent[1], estimated=True)
+    lost = _failure(number, ask, error.kind, error.reason)
+    lost = msgspec.structs.replace(lost, status=error.status, attempts=error.attempts)
+    _say_failed(run, lost, progress, usage)
+
+
+def abandoned(run: Run, number: int, ask: Ask, reason: str, progress: Progress) -> None:
+    """Say that a call was stopped because nobody waits for it any more, and what it took until then."""
+    _say_failed(run, _failure(number, ask, "abandoned", reason), progress, unfinished(run, ask, progress))
+
+
+def _failure(number: int, ask: Ask, kind: str, reason: str) -> Failure:
+    slot = ask.slot
+    return Failure(
+        call=number, role=ask.role, model=slot.model, provider=slot.provider, kind=kind, reason=reason, layer=ask.layer
+    )
+
+
+def _say_failed(run: Run, lost: Failure, progress: Progress, usage: Usage | None) -> None:
+    if usage is not None:
+        lost = msgspec.structs.replace(lost, usage=usage, cost=_price(run, progress, usage))
+    run.say(CallFailed(at=run.now, failure=lost))
+
+
+def _price(run: Run, progress: Progress, usage: Usage) -> float | None:
+    price = run.models.card(progress.provider, progress.model).price
+    return None if price is None else price.cost(usage)
+
+
+def unfinished(run: Run, ask: Ask, progress: Progress) -> Usage | None:
+    """Return what a call that was stopped will be billed for, as far as anybody here can know; None for nothing.
+
+    A streamed call is billed for the pieces it sent, one that was not for the time that it was left to write; both for
+    what attempts before took.
+    """
+    prompt, written = progress.wasted
+    if progress.since is not None and (progress.pieces or not run.streams):
+        account = run.account(progress.provider, progress.model)
+        prompt += math.ceil(estimate_messages(ask.messages) * (1.0 if account is None else account.ratio))
+        written += progress.pieces or _written(run, ask, progress, account)
+    return Usage(prompt_tokens=prompt, completion_tokens=written, estimated=True) if prompt or written else None
+
+
+def _written(run: Run, ask: Ask, progress: Progress, account: Account | None) -> int:
+    """Return the tokens that a call which is not streamed may have written since it was sent, by its model's pace."""
+    rate = None if account is None else account.latency.rate.at(0.5)
+    since = progress.since
+    if account is None or rate is None or since is None:
+        return 0
+    writing = run.loop.time() - since - (account.latency.first.at(0.5) or 0.0)
+    card = run.models.card(progress.provider, progress.model)
+    limit = calls.max_tokens(ask.slot, card, ask.role)
+    most = math.inf if limit is None else limit
+    return int(min(max(0.0, writing) * rate, most))
+
+
+def partial(run: Run, number: int, ask: Ask, progress: Progress, why: str) -> Draft | None:
+    """Return what a stopped call had written as an incomplete draft; None when that is too little to be of use."""
+    text = progress.text
+    if len(text.strip()) < _LEAST_PARTIAL:
+        return None
+    usage = unfinished(run, ask, progress) or Usage(estimated=True)
+    completion = Completion(
+        model=progress.model,
+        text=text,
+        reasoning=progress.reasoning,
+        finish_reason="unknown",
+        usage=usage,
+        cost=_price(run, progress, usage),
+        timing=Timing(total=run.loop.time() - (progress.since or progress.last)),
+    )
+    return Draft(
+        **_common(number, ask, completion),
+        layer=ask.layer,
+        weight=ask.slot.weight if isinstance(ask.slot, Proposer) else 1.0,
+        incomplete=why,
+    )
+
+
+def draft(number: int, ask: Ask, completion: Completion, *, lenient: bool = False) -> Draft:
+    """Return a proposer's completion as a draft, its final answer extracted (see `answers.extract`)."""
+    return Draft(
+        **_common(number, ask, completion),
+        layer=ask.layer,
+        weight=ask.slot.weight if isinstance(ask.slot, Proposer) else 1.0,
+        choice="" if agree.refuses(completion.text) else answers.extract(completion.text, lenient=lenient),
+    )
+
+
+def finished(run: Run, number: int, ask: Ask, completion: Completion) -> None:
+    """Say that a call other than a proposer's is whole."""
+    run.say(CallFinished(at=run.now, done=Call(**_common(number, ask, completion))))
+
+
+def _common(number: int, ask: Ask, completion: Completion) -> dict[str, Any]:
+    return {
+        "call": number,
+        "role": ask.role,
+        "model": ask.slot.model,
+        "provider": ask.slot.provider,
+        "answered_by": completion.model,
+        "text": completion.text,
+        "reasoning": completion.reasoning,
+        "finish_reason": completion.finish_reason,
+        "tool_calls": completion.tool_calls,
+        "usage": completion.usage,
+        "cost": completion.cost,
+        "timing": completion.timing,
+        "attempts": completion.attempts,
+        "service_tier": completion.service_tier,
+        "extra": completion.extra,
+        "wasted": completion.wasted,
+    }

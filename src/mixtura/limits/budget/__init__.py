@@ -1,0 +1,1 @@
+"""Dollars a day, kept across processes."""

@@ -1,0 +1,281 @@
+"""A daily budget in dollars, kept across processes: in a file of one machine, or in Redis for several.
+
+A run reserves what it could cost at worst before it sends anything, and settles to what it really cost. What is
+spent and what is reserved never pass `allowed` together, however many processes book at once: each operation is
+one transaction (SQLite) or one script (Redis). `limits/budget/base.py` says which day a run counts for.
+
+A budget that cannot be kept refuses: every failure of the file or of Redis is a ConfigError, and no run is sent.
+"""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixtura.errors import ConfigError
+from mixtura.limits.budget.base import DAY, KEPT_DAYS, Booked, Books, DailyBudget, Spent
+from mixtura.limits.redis.url import reason, shown
+from mixtura.loops import close_with_loop
+from mixtura.places import make_folders, state_folder
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["DailyBudget", "RedisBudget", "Spent", "SqliteBudget", "budget_file"]
+
+# Seconds a process waits for its turn at the file, and for Redis to connect or answer.
+_TURN = 20.0
+_REDIS_TIMEOUT = 3.0
+_REDIS_CONNECTIONS = 8
+
+# `days` holds each day's sums; `runs` the day of a run's last reservation, and what it still reserves of it.
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS days (day INTEGER PRIMARY KEY, spent INTEGER NOT NULL, reserved INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, day INTEGER NOT NULL, reserved INTEGER) WITHOUT ROWID",
+)
+
+
+class SqliteBudget(Books):
+    """A daily budget in a small SQLite file at `path`, for all processes of one machine.
+
+    The file and the folders it needs are made when first used, readable for their owner only. It has to lie on a
+    local disk. A process that is killed loses nothing that was booked; a power cut may lose the last moments.
+    """
+
+    def __init__(self, path: Path, allowed: float, clock: Callable[[], float]) -> None:
+        super().__init__(allowed, clock)
+        self._path = path.absolute()
+        self._lock = threading.Lock()
+
+    async def close(self) -> None:
+        """Nothing is left open: each operation opens the file and closes it."""
+
+    async def _reserve(self, run: str, day: int, amount: int) -> Booked:
+        return await asyncio.to_thread(self._reserve_now, run, day, amount)
+
+    async def _settle(self, run: str, day: int, amount: int) -> None:
+        await asyncio.to_thread(self._settle_now, run, day, amount)
+
+    async def _sums(self, day: int) -> tuple[int, int]:
+        return await asyncio.to_thread(self._sums_now, day)
+
+    def _reserve_now(self, run: str, day: int, amount: int) -> Booked:
+        with self._transaction() as file:
+            spent, reserved = _sums_in(file, day)
+            kept = file.execute("SELECT reserved FROM runs WHERE run = ? AND day = ?", (run, day)).fetchone()
+            held = (kept and kept[0]) or 0
+            fits = spent + reserved - held + amount <= self._limit
+            if fits:
+                _add(file, day, 0, amount - held)
+                file.execute("REPLACE INTO runs VALUES (?, ?, ?)", (run, day, amount))
+            return Booked(fits, spent, reserved - held)
+
+    def _settle_now(self, run: str, day: int, amount: int) -> None:
+        with self._transaction() as file:
+            kept = file.execute("SELECT day, reserved FROM runs WHERE run = ?", (run,)).fetchone()
+            day, held = kept or (day, 0)
+            if held is not None:
+                _add(file, day, amount, -held)
+                file.execute("REPLACE INTO runs VALUES (?, ?, NULL)", (run, day))
+
+    def _sums_now(self, day: int) -> tuple[int, int]:
+        with self._transaction() as file:
+            return _sums_in(file, day)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Give the file inside one transaction that no other process or thread can come between."""
+        with self._lock:
+            try:
+                with contextlib.closing(self._opened()) as file:
+                    file.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield file
+                        file.execute("COMMIT")
+                    except BaseException:
+                        if file.in_transaction:
+                            file.execute("ROLLBACK")
+                        raise
+            except (sqlite3.Error, OSError) as error:
+                said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                raise ConfigError(
+                    f"the daily budget cannot be kept in {self._path}: {said}: make it a file that you may "
+                    "write, delete it to begin its books anew, or set MIXTURA_HOME to another folder"
+                ) from error
+
+    def _opened(self) -> sqlite3.Connection:
+        """Return the file that lies there now: were one kept open, a new one beside it would be a second book."""
+        make_folders(self._path.parent)
+        # SQLite would make the file readable for everybody; its helper files follow this one's permissions.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        return _connected(self._path)
+
+
+# KEYS: the day, the run. ARGV: the day's number, billionths, what is allowed, seconds to keep. Gives fits, spent,
+# reserved (without the run's own).
+_RESERVE = """
+local sums = redis.call('HMGET', KEYS[1], 'spent', 'reserved')
+local kept = redis.call('HMGET', KEYS[2], 'day', 'reserved')
+local spent, held = tonumber(sums[1] or 0), 0
+if kept[1] == ARGV[1] then held = tonumber(kept[2] or 0) end
+local others = tonumber(sums[2] or 0) - held
+if spent + others + tonumber(ARGV[2]) > tonumber(ARGV[3]) then return {0, spent, others} end
+redis.call('HINCRBY', KEYS[1], 'reserved', tonumber(ARGV[2]) - held)
+redis.call('HSET', KEYS[2], 'day', ARGV[1], 'reserved', ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('EXPIRE', KEYS[2], ARGV[4])
+return {1, spent, others}
+"""
+# KEYS: today, the run. ARGV: today's number, billionths, seconds to keep, how the key of a day begins. (Lua writes a
+# negated 0 as -0, which Redis takes for no integer; hence the subtraction.)
+_SETTLE = """
+local kept = redis.call('HMGET', KEYS[2], 'day', 'reserved')
+local day = KEYS[1]
+if kept[1] then
+  if not kept[2] then return {} end
+  day = ARGV[4] .. kept[1]
+  redis.call('HINCRBY', day, 'reserved', 0 - tonumber(kept[2]))
+  redis.call('HDEL', KEYS[2], 'reserved')
+else
+  redis.call('HSET', KEYS[2], 'day', ARGV[1])
+end
+redis.call('HINCRBY', day, 'spent', ARGV[2])
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+redis.call('EXPIRE', day, ARGV[3])
+return {}
+"""
+# KEYS: the day.
+_SUMS = """
+local sums = redis.call('HMGET', KEYS[1], 'spent', 'reserved')
+return {tonumber(sums[1] or 0), tonumber(sums[2] or 0)}
+"""
+# The braces keep all keys on one node of a cluster, where a script has to find them together.
+_PREFIX = "{mixtura:budget}:"
+_DAY_PREFIX = f"{_PREFIX}day:"
+_REDIS_KEPT = (KEPT_DAYS + 1) * DAY
+
+
+class RedisBudget(Books):
+    """A daily budget in the Redis or Valkey server at `url`, for all machines that reach it.
+
+    What the server forgets (a restart without persistence, evicted keys) is forgotten here too. Its connections end
+    with their event loop.
+    """
+
+    def __init__(self, url: str, allowed: float, clock: Callable[[], float]) -> None:
+        super().__init__(allowed, clock)
+        self._url = url
+        # A connection belongs to the loop it was made in, and a budget may outlive a loop.
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = weakref.WeakKeyDictionary()
+        self._keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = (
+            weakref.WeakKeyDictionary()
+        )
+        _redis_client(url)  # a wrong address or a missing package is better said now than at the first run
+
+    async def close(self) -> None:
+        """Close this loop's connections; they close themselves when it ends."""
+        keeper = self._keepers.pop(asyncio.get_running_loop(), None)
+        if keeper is not None:
+            await keeper.aclose()
+
+    async def _end(self) -> None:
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose(close_connection_pool=True)
+
+    async def _reserve(self, run: str, day: int, amount: int) -> Booked:
+        keys = (f"{_DAY_PREFIX}{day}", f"{_PREFIX}run:{run}")
+        fits, spent, reserved = await self._call(_RESERVE, keys, day, amount, self._limit, _REDIS_KEPT)
+        return Booked(bool(fits), spent, reserved)
+
+    async def _settle(self, run: str, day: int, amount: int) -> None:
+        keys = (f"{_DAY_PREFIX}{day}", f"{_PREFIX}run:{run}")
+        await self._call(_SETTLE, keys, day, amount, _REDIS_KEPT, _DAY_PREFIX)
+
+    async def _sums(self, day: int) -> tuple[int, int]:
+        spent, reserved = await self._call(_SUMS, (f"{_DAY_PREFIX}{day}",))
+        return spent, reserved
+
+    async def _call(self, script: str, keys: tuple[str, ...], *args: str | int) -> list[int]:
+        from redis.exceptions import RedisError
+
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = _redis_client(self._url)
+            self._keepers[loop] = close_with_loop(self._end)
+        try:
+            found: list[int] = await client.eval(script, len(keys), *keys, *args)
+        except (RedisError, OSError) as error:
+            raise ConfigError(
+                f"the daily budget cannot be kept in Redis at {shown(self._url)}: {reason(error, self._url)}: check "
+                "the address, and that the server runs and may be written"
+            ) from error
+        return found
+
+
+def budget_file(env: Mapping[str, str]) -> Path:
+    """Return where a machine's budget is kept: in MIXTURA_HOME, else where the user's state belongs."""
+    return state_folder(env) / "budget.db"
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    file = sqlite3.connect(path, timeout=_TURN, isolation_level=None, check_same_thread=False)
+    try:
+        try:
+            file.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # Another process is switching it right now. Both modes are safe, and may be mixed.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+        file.execute("PRAGMA synchronous = NORMAL")
+        for statement in _SCHEMA:
+            file.execute(statement)
+    except sqlite3.Error:
+        file.close()
+        raise
+    return file
+
+
+def _sums_in(file: sqlite3.Connection, day: int) -> tuple[int, int]:
+    found: tuple[int, int] | None = file.execute("SELECT spent, reserved FROM days WHERE day = ?", (day,)).fetchone()
+    return found or (0, 0)
+
+
+def _add(file: sqlite3.Connection, day: int, spent: int, reserved: int) -> None:
+    """Add to a day's sums; the first entry of a day also clears out the days that are too old."""
+    changes = (spent, reserved, day)
+    if not file.execute("UPDATE days SET spent = spent + ?, reserved = reserved + ? WHERE day = ?", changes).rowcount:
+        file.execute("INSERT INTO days VALUES (?, ?, ?)", (day, spent, reserved))
+        file.execute("DELETE FROM days WHERE day < ?", (day - KEPT_DAYS,))
+        file.execute("DELETE FROM runs WHERE day < ?", (day - KEPT_DAYS,))
+
+
+def _redis_client(url: str) -> "Redis":
+    try:
+        from redis.asyncio import BlockingConnectionPool, Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+    except ImportError as error:
+        raise ConfigError("a daily budget in Redis needs a package: pip install 'mixtura[redis]'") from error
+    options: dict[str, Any] = {
+        "max_connections": _REDIS_CONNECTIONS,
+        "timeout": _TURN,
+        "socket_timeout": _REDIS_TIMEOUT,
+        "socket_connect_timeout": _REDIS_TIMEOUT,
+        # Once more at once: a server that was restarted meanwhile is not one that cannot be reached. Booking the
+        # same run twice changes nothing.
+        "retry": Retry(NoBackoff(), 1),
+    }
+    try:
+        return Redis.from_pool(BlockingConnectionPool.from_url(url, **options))
+    except ValueError:
+        # Not said from the cause: its text may hold the password.
+        raise ConfigError(
+            f"daily budget: {shown(url)} is no address of a Redis server: write redis://HOST:PORT/0"
+        ) from None

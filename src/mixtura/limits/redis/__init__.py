@@ -1,0 +1,1 @@
+"""Rate limits kept in Redis or Valkey, for several processes."""

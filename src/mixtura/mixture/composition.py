@@ -1,0 +1,38 @@
+"""What a `Mixture` is made of where its caller hands nothing in: the registry of models and the daily budget."""
+
+import math
+import time
+from collections.abc import Mapping
+
+from mixtura.errors import ConfigError
+from mixtura.limits.budget.base import DailyBudget
+from mixtura.models.card import Predicted
+from mixtura.models.served import Models
+
+
+def registry(
+    client: object | None,
+    env: Mapping[str, str],
+    plan: str | None,
+    predicted: Mapping[tuple[str, str], Predicted] | None,
+) -> Models:
+    """Return the registry that finds models by provider and id."""
+    from mixtura.models.registry import ModelRegistry
+
+    return ModelRegistry(client=client, env=env, plan=plan, predicted=predicted)
+
+
+def daily_budget(given: float | None, env: Mapping[str, str]) -> DailyBudget | None:
+    """Return the daily budget that is set, None when none is."""
+    named = env.get("MIXTURA_DAILY_BUDGET", "").strip()
+    if given is None and not named:
+        return None
+    from mixtura.limits.budget.stores import RedisBudget, SqliteBudget, budget_file
+
+    allowed: float = math.nan
+    try:
+        allowed = float(named) if given is None else given
+    except ValueError:
+        raise ConfigError(f"MIXTURA_DAILY_BUDGET: expected dollars, 0 or more, got {named!r}") from None
+    redis = env.get("MIXTURA_REDIS_URL", "").strip()
+    return RedisBudget(redis, allowed, time.time) if redis else SqliteBudget(budget_file(env), allowed, time.time)

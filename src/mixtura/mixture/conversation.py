@@ -1,0 +1,52 @@
+"""A question as messages, checked."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from mixtura.chat import JsonObject, Message
+from mixtura.errors import InputError
+
+Question = str | Sequence[Message | JsonObject]
+
+
+def as_conversation(question: Question, system: str | None = None) -> tuple[Message, ...]:
+    """Return `question` as messages.
+
+    Raises:
+        InputError: it is empty, holds characters that are not text, or is no conversation.
+    """
+    messages: list[Message] = []
+    given: object = question
+    if isinstance(question, str):
+        messages.append(Message(role="user", content=question))
+    elif not isinstance(given, Sequence):
+        raise InputError(f"expected a question as text or a list of messages, got {type(given).__name__}")
+    else:
+        for place, said in enumerate(question):
+            try:
+                messages.append(said if isinstance(said, Message) else msgspec.convert(said, Message))
+            except msgspec.ValidationError as error:
+                raise InputError(f"message {place + 1} of the conversation: {error}") from error
+    if not messages or not any(message.text.strip() or _has_parts(message) for message in messages[-1:]):
+        raise InputError("the question is empty")
+    prompt: object = system
+    if prompt is not None and not isinstance(prompt, str):
+        raise InputError(f"system: expected text, got {type(prompt).__name__}")
+    if system:
+        messages.insert(0, Message(role="system", content=system))
+    for message in messages:
+        text = message.text
+        if not text.isascii():
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise InputError(
+                    f"the question is not valid text: a lone surrogate at character {error.start + 1}; "
+                    "read it as UTF-8 before asking"
+                ) from error
+    return tuple(messages)
+
+
+def _has_parts(message: Message) -> bool:
+    return isinstance(message.content, list) and any(part.get("type") != "text" for part in message.content)

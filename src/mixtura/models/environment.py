@@ -1,0 +1,76 @@
+"""Base URLs, keys and proxies, as an environment names them."""
+
+import urllib.parse
+from collections.abc import Mapping
+
+from mixtura.errors import ConfigError, MissingKeyError
+from mixtura.models.catalog import Provider
+
+
+def base_url(row: Provider, env: Mapping[str, str]) -> str:
+    """Return the base URL of a provider: the one that `env` names, else the catalogue's.
+
+    Raises:
+        ConfigError: it is not a base URL, or holds a user or password.
+    """
+    given = env.get(row.base_url_env, "").strip() if row.base_url_env else ""
+    url = (given or row.base_url).rstrip("/")
+    if given and row.base_url_suffix and not url.endswith(row.base_url_suffix):
+        url += row.base_url_suffix
+    where = f"{row.base_url_env}: " if given else ""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ConfigError(f"{where}{url!r} is not a base URL; one looks like {row.base_url!r}")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"{where}a base URL must not hold a user or password; put the key into {row.key_env}")
+    return url
+
+
+def api_key(provider: str, row: Provider, env: Mapping[str, str]) -> str:
+    """Return the key of a provider, "" where it needs none.
+
+    Raises:
+        MissingKeyError: it needs a key and `env` holds none.
+        ConfigError: what `env` holds cannot be a key.
+    """
+    key = env.get(row.key_env, "") if row.key_env else ""
+    if not key:
+        if not row.key_env or row.key_optional:
+            return ""
+        place = f" (a key is made at {row.keys_at})" if row.keys_at else ""
+        raise MissingKeyError(provider, row.key_env, f"{place}, or try `mixtura ask --sim`, which needs none")
+    if not key.isascii() or not key.isprintable() or any(letter.isspace() for letter in key):
+        raise ConfigError(
+            f"{row.key_env} holds white space or a character that no key has; was it copied with a line end?"
+        )
+    return key
+
+
+def proxy_for(url: str, env: Mapping[str, str]) -> str | None:
+    """Return the proxy that `env` names for `url`, by the usual variables in either case."""
+    parts = urllib.parse.urlsplit(url)
+
+    def named(name: str) -> str:
+        return env.get(name.lower()) or env.get(name.upper()) or ""
+
+    proxy = named(f"{parts.scheme}_proxy") or named("all_proxy")
+    if not proxy or _bypassed(parts.hostname or "", parts.netloc, named("no_proxy")):
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if not proxy.startswith(("http://", "https://")):
+        raise ConfigError("the proxy of the environment is no HTTP proxy; unset it or list the host in NO_PROXY")
+    return proxy
+
+
+def _bypassed(host: str, address: str, listed: str) -> bool:
+    """Say whether NO_PROXY's list names a host: itself, with its port, a domain above it, or "*"."""
+    for entry in listed.lower().split(","):
+        name = entry.strip().lstrip(".")
+        if name == "*" or (name and (name in (host, address) or host.endswith(f".{name}"))):
+            return True
+    return False

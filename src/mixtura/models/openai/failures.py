@@ -1,0 +1,293 @@
+"""What a provider's failed replies mean: the one place where status, headers and body become an error.
+
+    what came                                                  becomes
+    code model_decommissioned, model_not_found; 404 on a model ModelGoneError
+    code insufficient_quota, blocked_api_access; 402, 401, 403 UnauthorizedError
+    code tool_use_failed, json_validate_failed                 BadGenerationError
+    code context_length_exceeded; 413; 429 asking > its limit  TooLargeError
+    429; code rate_limit_exceeded                              RateLimitedError
+    408, 409, 425, 498, 5xx                                    OverloadedError
+    other 4xx; 3xx                                             RejectedError
+    a success that holds no completion                         BrokenReplyError
+
+An error inside a stream has no status of its own: its `status_code` counts if it names one, then its code, then
+its type. The first row that fits is taken.
+"""
+
+import datetime as dt
+import email.utils
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from mixtura.chat import RateLimitHeaders
+from mixtura.errors import (
+    BadGenerationError,
+    BrokenReplyError,
+    Exceeded,
+    ModelError,
+    ModelGoneError,
+    OverloadedError,
+    RateLimitedError,
+    RejectedError,
+    TooLargeError,
+    UnauthorizedError,
+    scrub,
+)
+from mixtura.limits.window import parse_duration
+from mixtura.models.catalog import Catalog, Provider
+from mixtura.models.openai.wire import WireError
+
+_LONGEST = 500
+# As much of a text as is looked at: patterns must not be run over megabytes that a stranger sent.
+_READ = 4000
+_GONE_CODES = frozenset({"model_decommissioned", "model_not_found"})
+_MONEY_CODES = frozenset({"insufficient_quota", "blocked_api_access", "billing_hard_limit_reached"})
+_KEY_CODES = frozenset({"invalid_api_key", "permissions_error"})
+_GENERATION_CODES = frozenset({"tool_use_failed", "json_validate_failed"})
+_BUSY_STATUS = frozenset({408, 409, 425, 498})
+_GONE_TEXT = re.compile(
+    r"\bmodel\b[^.]{0,20}?\S{0,100}?[^.]{0,20}?\b(?:not found|does not exist|not exist|decommissioned)"
+    r"|\bunknown model\b",
+    re.IGNORECASE,
+)
+_TOO_LONG_TEXT = re.compile(
+    r"maximum context length|context (?:length|window|size)[^.]{0,40}exceed|exceeds? the (?:available )?context",
+    re.IGNORECASE,
+)
+_ASKED = re.compile(r"\bLimit (\d+).*?\bRequested (\d+)", re.DOTALL)
+_EXCEEDED = re.compile(r"\b(requests|tokens) per (minute|day)\b[^:]{0,20}: Limit (\d+)(?:, Used (\d+))?", re.IGNORECASE)
+_TRY_AGAIN = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|ns|h|m|s))+)", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
+
+
+_LIMIT_HEADERS = (
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+)
+
+
+class _Said(NamedTuple):
+    """What a failed reply says, wherever in the body it says it."""
+
+    text: str
+    code: str = ""
+    type: str = ""
+    status: int | None = None
+
+
+class Failures:
+    """Turns the failures of one provider into errors; the catalogue lets it name what to use instead.
+
+    Args:
+        provider: its name, as recipes write it.
+        catalog: where replacements, shut-down dates and the place to get a key stand.
+        today: the day to judge them by.
+    """
+
+    def __init__(self, provider: str, catalog: Catalog, today: Callable[[], dt.date]) -> None:
+        self.provider = provider
+        self._catalog = catalog
+        self._today = today
+
+    @property
+    def _row(self) -> Provider:
+        return self._catalog.provider(self.provider)
+
+    def of_reply(self, model: str, status: int, headers: Mapping[str, str], body: bytes | str) -> ModelError:
+        """Return the error that a reply with a failing status means."""
+        return self._error(model, status, _said(body), headers)
+
+    def of_body(self, model: str, status: int | None, headers: Mapping[str, str], body: object) -> ModelError:
+        """Return the error for a body that is already parsed (as SDKs hand it out), or an error object."""
+        said = _said(body) if isinstance(body, (bytes, str)) else _said_in(body)
+        return self._error(model, said.status or 200 if status is None else status, said, headers)
+
+    def of_wire(self, model: str, problem: WireError) -> ModelError:
+        """Return the error for a success that holds no completion, or an error in place of one."""
+        if problem.reported is None:
+            return BrokenReplyError(self.provider, model, f"{problem}")
+        return self.of_body(model, None, {}, problem.reported)
+
+    def _error(self, model: str, status: int, said: _Said, headers: Mapping[str, str]) -> ModelError:
+        said = said._replace(text=said.text[:_READ])
+        text = _cut(said.text) or f"status {status} without a word"
+        code, kind = said.code, said.type
+        # A code says what it is; only without one the words are asked.
+        wordless = not code or code in ("not_found", "NOT_FOUND")
+        if code in _GONE_CODES or (wordless and status in (400, 404) and _GONE_TEXT.search(said.text)):
+            return self._gone(model, status, said, text)
+        if code in _MONEY_CODES or status == 402:
+            return self._make(UnauthorizedError, model, f"{text}; the account has no budget left for it", status, said)
+        if status in (401, 403) or code in _KEY_CODES:
+            return self._make(UnauthorizedError, model, text + self._key_hint(status), status, said)
+        if code in _GENERATION_CODES:
+            return self._make(BadGenerationError, model, text, status, said)
+        if code == "context_length_exceeded" or status == 413 or _never_fits(status, said):
+            return self._make(TooLargeError, model, text, status, said)
+        wait = retry_after(headers, said.text)
+        if status == 429 or code == "rate_limit_exceeded":
+            return self._make(RateLimitedError, model, text, status, said, wait)
+        if status in _BUSY_STATUS or status >= 500:
+            return self._make(OverloadedError, model, text, status, said, wait)
+        if 300 <= status < 400:
+            where = headers.get("Location", "elsewhere")
+            text = f"redirected to {where!r}; set the base URL to where the API really is"
+        elif code == "unknown_url":
+            text += "; is the base URL right?"
+        if status >= 300 or kind == "invalid_request_error":
+            return self._make(RejectedError, model, text, status, said)
+        return self._make(OverloadedError, model, text, status, said, wait)
+
+    def _make(
+        self,
+        kind: type[ModelError],
+        model: str,
+        text: str,
+        status: int,
+        said: _Said,
+        wait: float | None = None,
+    ) -> ModelError:
+        error = kind(self.provider, model, text, status=status, code=said.code, retry_after=wait)
+        error.exceeded = exceeded(said.text)
+        return error
+
+    def _key_hint(self, status: int) -> str:
+        row = self._row
+        if status == 403:
+            return "; the key may not use this" + (f", see {row.keys_at}" if row.keys_at else "")
+        where = f" (keys are made at {row.keys_at})" if row.keys_at else ""
+        return f"; check {row.key_env}{where}" if row.key_env else ""
+
+    def _gone(self, model: str, status: int, said: _Said, text: str) -> ModelGoneError:
+        today = self._today()
+        row = self._catalog.get(self.provider, model)
+        replacement = self._catalog.living_replacement(self.provider, model, today)
+        nearest = tuple(
+            near for near in self._catalog.nearest(self.provider, model, today, 4) if near not in (model, replacement)
+        )[:3]
+        if row is not None and row.shut_down is not None and row.shut_down <= today:
+            why = f"`{model}` was shut down on {row.shut_down}"
+        elif row is not None and row.enterprise_since is not None and row.enterprise_since <= today:
+            why = f"`{model}` is for Enterprise keys only since {row.enterprise_since}"
+        else:
+            why = text.rstrip(".")
+        others = ", ".join(repr(near) for near in nearest)
+        if replacement is not None:
+            why += f"; use {replacement!r} (its replacement)" + (f" or one of {others}" if others else "")
+        elif others:
+            why += f"; served are {others}"
+        return ModelGoneError(
+            self.provider,
+            model,
+            why,
+            replacement=replacement,
+            nearest=nearest,
+            status=status,
+            code=said.code,
+        )
+
+
+def exceeded(text: str) -> Exceeded | None:
+    """Return the window that a refusal's words name, and how full it is; None when they name none."""
+    found = _EXCEEDED.search(text)
+    if found is None:
+        return None
+    dimension = f"{found[1][0]}p{found[2][0]}".lower()
+    return Exceeded(dimension, float(found[3]), None if found[4] is None else float(found[4]))
+
+
+def rate_limit_headers(headers: Mapping[str, str]) -> RateLimitHeaders | None:
+    """Return what a reply's `x-ratelimit-*` headers say, None when there are none; what is no number is not said."""
+    if "x-ratelimit-limit-tokens" not in headers and "x-ratelimit-limit-requests" not in headers:
+        return None
+    return RateLimitHeaders(*(_number(headers.get(name)) for name in _LIMIT_HEADERS))
+
+
+def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
+    """Return the seconds a reply asks to wait, None when it does not say.
+
+    The headers count first (`retry-after-ms`, then `Retry-After` in seconds or as an HTTP date, measured from
+    the reply's own `Date`), then the "try again in 1m7.39s" of the text.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    said = headers.get("Retry-After") or headers.get("retry-after")
+    seconds = _number(said)
+    if seconds is None and said:
+        seconds = _until(said, headers.get("Date") or headers.get("date"))
+    if seconds is not None:
+        return seconds
+    found = _TRY_AGAIN.search(text)
+    return parse_duration(found[1].lower()) if found else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0 <= value < math.inf else None
+
+
+def _until(moment: str, now: str | None) -> float | None:
+    try:
+        then = email.utils.parsedate_to_datetime(moment)
+        start = email.utils.parsedate_to_datetime(now or "")
+        return max(0.0, (then - start).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _never_fits(status: int, said: _Said) -> bool:
+    if status == 429 or said.code == "rate_limit_exceeded":
+        asked = _ASKED.search(said.text)
+        return asked is not None and int(asked[2]) > int(asked[1])
+    return status == 400 and _TOO_LONG_TEXT.search(said.text) is not None
+
+
+def _said(body: bytes | str) -> _Said:
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    try:
+        return _said_in(json.loads(text))
+    except (ValueError, RecursionError):
+        pass
+    start = text[:200].lstrip().lower()
+    if start.startswith(("<!doctype", "<html", "<head", "<?xml")):
+        title = _TITLE.search(text[:_READ])
+        return _Said("answered with a web page" + (f" ({title[1].strip()!r})" if title else ""))
+    return _Said(text)
+
+
+def _said_in(body: object) -> _Said:
+    """Find the words in a parsed body: OpenAI's envelope, or the ways other servers write it."""
+    if isinstance(body, list) and body:
+        body = body[0]
+    if not isinstance(body, dict):
+        return _Said("" if body is None else str(body))
+    inner = body.get("error")
+    if isinstance(inner, str) and inner:
+        return _Said(inner, str(body.get("code") or ""), str(body.get("type") or ""))
+    error: dict[str, Any] = inner if isinstance(inner, dict) else body
+    words = error.get("message") or error.get("detail") or error.get("msg")
+    if words is None:
+        words = json.dumps(error, default=str)
+    status = error.get("status_code") or error.get("status") or error.get("code")
+    code = error.get("code")
+    return _Said(
+        words if isinstance(words, str) else json.dumps(words, default=str),
+        code if isinstance(code, str) else "",
+        str(error.get("type") or ""),
+        status if isinstance(status, int) and 100 <= status < 600 else None,
+    )
+
+
+def _cut(text: str) -> str:
+    """Return `text` on one line and short. Scrubbed first: half a key would no longer look like one."""
+    line = " ".join(scrub(text).split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

@@ -1,0 +1,294 @@
+"""Models behind HTTP: `HttpModel`, over the pool of connections that every model shares."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mixtura._version import __version__
+from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing
+from mixtura.errors import ModelError, TimedOutError, UnreachableError
+from mixtura.models.base import Emit
+from mixtura.models.openai.failures import Failures, rate_limit_headers
+from mixtura.models.openai.pool import CONNECT_SECONDS, current_pool
+from mixtura.models.openai.sse import EventParser, LineTooLongError
+from mixtura.models.openai.stream import StreamedReply
+from mixtura.models.openai.wire import Dialect, WireError, completion_from, decode_reply, encode_request
+from mixtura.tokens import estimate_messages
+
+if TYPE_CHECKING:
+    import aiohttp
+    import yarl
+    from multidict import CIMultiDict
+
+REPLY_LIMIT = 64 * 1024 * 1024
+_LIST_SECONDS = 20.0
+# How long a finished stream may take to end properly before its connection is given up instead of kept.
+_LINGER_SECONDS = 0.05
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a provider is reached: `url` is everything before /chat/completions, `key` may be empty.
+
+    `max_concurrency` bounds the calls open at once, `proxy` is the address of an HTTP proxy.
+    """
+
+    provider: str
+    url: str
+    key: str = ""
+    max_concurrency: int | None = None
+    proxy: str | None = None
+
+
+class HttpModel:
+    """A model behind an OpenAI-compatible endpoint.
+
+    One request, one attempt: nothing is retried here and no time limit is kept but the one for connecting.
+    """
+
+    def __init__(self, endpoint: Endpoint, dialect: Dialect, failures: Failures) -> None:
+        self._endpoint = endpoint
+        self._dialect = dialect
+        self._failures = failures
+        self._url: yarl.URL | None = None
+        self._headers: CIMultiDict[str] | None = None
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        """Answer `request`, streamed if somebody watches. See `ChatModel.chat`."""
+        pool = current_pool()
+        most = self._endpoint.max_concurrency
+        if most is None:
+            return await self._call(pool.session, request, emit)
+        async with pool.gate(self._endpoint.url, most):
+            return await self._call(pool.session, request, emit)
+
+    async def _call(self, session: "aiohttp.ClientSession", request: ChatRequest, emit: Emit | None) -> Completion:
+        from aiohttp import ClientError
+
+        if self._headers is None:
+            self._url, self._headers = _address(self._endpoint, "/chat/completions")
+        assert self._url is not None
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        gathered = None if emit is None else StreamedReply(request)
+        answered = False
+        try:
+            reply = await session.post(
+                self._url,
+                data=encode_request(request, self._dialect, stream=emit is not None),
+                headers=self._headers,
+                proxy=self._endpoint.proxy,
+                allow_redirects=False,
+            )
+            try:
+                if not 200 <= reply.status < 300:
+                    raise self._failures.of_reply(request.model, reply.status, reply.headers, await _read(reply))
+                answered = True
+                if emit is not None and gathered is not None:
+                    completion = await _streamed(reply, gathered, emit, begun)
+                else:
+                    completion = _whole(await _read(reply), request, clock() - begun)
+                limits = rate_limit_headers(reply.headers)
+                return completion if limits is None else msgspec.structs.replace(completion, rate_limits=limits)
+            except BaseException:
+                # Nothing reads on from here, cancelled callers included: the connection must not stay open.
+                reply.close()
+                raise
+        except WireError as problem:
+            error = self._failures.of_wire(request.model, problem)
+            usage = problem.usage
+            error.spent = (
+                _spent(request, gathered, answered=answered)
+                if usage is None
+                else (usage.prompt_tokens, usage.completion_tokens)
+            )
+            raise error from None
+        except LineTooLongError as problem:
+            error = self._failures.of_wire(request.model, WireError(str(problem)))
+            error.spent = _spent(request, gathered, answered=answered)
+            raise error from None
+        except (ClientError, OSError) as problem:
+            error = _unreachable(self._endpoint, request.model, problem)
+            error.spent = _spent(request, gathered, answered=answered)
+            raise error from problem
+
+
+async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject]:
+    """Return the rows of the provider's own list of models, as it sends them.
+
+    Raises:
+        ModelError: the list could not be had; the classes are those of a call.
+    """
+    from aiohttp import ClientError
+
+    url, headers = _address(endpoint, "/models")
+    try:
+        async with asyncio.timeout(_LIST_SECONDS):
+            reply = await current_pool().session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False)
+            try:
+                body = await _read(reply)
+            finally:
+                reply.close()
+        if not 200 <= reply.status < 300:
+            raise failures.of_reply("its list of models", reply.status, reply.headers, body)
+        return msgspec.json.decode(body, type=_ModelList).data
+    except (msgspec.DecodeError, UnicodeDecodeError, WireError):
+        raise failures.of_wire("its list of models", WireError("not a list of models")) from None
+    except ClientError as problem:
+        raise _unreachable(endpoint, "its list of models", problem) from problem
+    except TimeoutError:
+        raise TimedOutError(
+            endpoint.provider, "its list of models", f"nothing came within {_LIST_SECONDS:.0f} s"
+        ) from None
+    except OSError as problem:
+        raise _unreachable(endpoint, "its list of models", problem) from problem
+
+
+class _ModelList(msgspec.Struct):
+    data: list[dict[str, Any]]
+
+
+def _address(endpoint: Endpoint, path: str) -> "tuple[yarl.URL, CIMultiDict[str]]":
+    """Return what every call to `path` has in common, made once."""
+    import yarl
+    from multidict import CIMultiDict
+
+    headers = CIMultiDict(
+        {
+            "User-Agent": f"mixtura/{__version__}",
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            # A proxy that compresses a stream also holds its pieces back.
+            "Accept-Encoding": "identity",
+        }
+    )
+    if endpoint.key:
+        headers["Authorization"] = f"Bearer {endpoint.key}"
+    return yarl.URL(endpoint.url.rstrip("/") + path), headers
+
+
+async def _read(reply: "aiohttp.ClientResponse") -> bytes:
+    """Return a reply's body.
+
+    Raises:
+        WireError: it is over the limit.
+    """
+    size = reply.content_length
+    if size is not None and size <= REPLY_LIMIT and "Content-Encoding" not in reply.headers:
+        return await reply.read()
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in reply.content.iter_any():
+        size += len(piece)
+        if size > REPLY_LIMIT:
+            raise WireError(f"a reply of more than {REPLY_LIMIT >> 20} MB")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _whole(body: bytes, request: ChatRequest, seconds: float) -> Completion:
+    """Read a reply that was asked for in one piece."""
+    try:
+        whole = decode_reply(body)
+    except WireError:
+        return _unasked_stream(body, request, Timing(total=seconds))
+    return completion_from(whole, request, Timing(total=seconds))
+
+
+def _spent(request: ChatRequest, gathered: StreamedReply | None, *, answered: bool) -> tuple[int, int] | None:
+    """Return what a reply that broke off is billed for: what it took until then, None before it began."""
+    if not answered or (gathered is not None and not gathered.pieces):
+        return None
+    return estimate_messages(request.messages), 0 if gathered is None else gathered.pieces
+
+
+async def _streamed(reply: "aiohttp.ClientResponse", gathered: StreamedReply, emit: Emit, begun: float) -> Completion:
+    """Read a streamed reply, telling `emit` each piece as it comes."""
+    clock, request = asyncio.get_running_loop().time, gathered.request
+    if not reply.headers.get("Content-Type", "").startswith("text/event-stream"):
+        body = await _read(reply)
+        now = clock() - begun
+        completion = completion_from(decode_reply(body), request, Timing(total=now, first_token=now))
+        emit(Delta(completion.text, completion.reasoning))
+        return completion
+    parser = EventParser()
+    first: float | None = None
+    size = 0
+    async for piece in reply.content.iter_any():
+        size += len(piece)
+        if size > REPLY_LIMIT:
+            raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
+        for event in parser.feed(piece):
+            delta = gathered.take(event)
+            if delta is not None:
+                if first is None:
+                    first = clock() - begun
+                emit(delta)
+        if gathered.done:
+            break
+    else:
+        for event in parser.finish():
+            delta = gathered.take(event)
+            if delta is not None:
+                emit(delta)
+    total = clock() - begun
+    await _let_end(reply)
+    return gathered.completion(Timing(total=total, first_token=first))
+
+
+async def _let_end(reply: "aiohttp.ClientResponse") -> None:
+    """Give a finished stream the moment it needs to end, so that its connection can be used again."""
+    from aiohttp import ClientError
+
+    if reply.content.at_eof():
+        return
+    try:
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while await reply.content.readany():
+                pass
+    except (TimeoutError, ClientError, OSError):
+        # The answer is whole: how its connection ends costs the connection only.
+        reply.close()
+
+
+def _unasked_stream(body: bytes, request: ChatRequest, timing: Timing) -> Completion:
+    """Read a body that is no JSON: a server that streams although nobody asked for it, or no completion."""
+    if not body.lstrip().startswith((b"data:", b"event:", b":")):
+        decode_reply(body)
+    parser, gathered = EventParser(), StreamedReply(request)
+    for event in (*parser.feed(body), *parser.finish()):
+        gathered.take(event)
+    return gathered.completion(timing)
+
+
+def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelError:
+    """Say what went wrong on the way to the provider, and what may help."""
+    import aiohttp
+
+    host = endpoint.url.partition("://")[2].partition("/")[0]
+    match problem:
+        case aiohttp.ClientConnectorCertificateError():
+            text = f"the TLS certificate of {host} was not accepted; check the base URL, the clock and the proxy"
+        case aiohttp.ClientSSLError():
+            text = f"no TLS connection to {host} could be made; is it https:// where http:// is meant?"
+        case aiohttp.ClientConnectorError() | aiohttp.InvalidURL() if endpoint.proxy is not None:
+            # Its user name and password stay out of the sentence.
+            proxy = endpoint.proxy.partition("://")[2].rpartition("@")[2] or "that is set"
+            text = f"the proxy {proxy} cannot be reached; check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
+        case aiohttp.ClientConnectorDNSError():
+            text = f"the name {host!r} could not be resolved; check the network connection and the base URL"
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            text = f"the proxy did not let the call through to {host}; check HTTPS_PROXY and NO_PROXY"
+        case aiohttp.ClientConnectorError():
+            text = f"nothing answers at {host} ({problem.os_error.strerror or 'no connection'}); is it running?"
+        case aiohttp.ConnectionTimeoutError():
+            text = f"no connection to {host} within {CONNECT_SECONDS:.0f} s"
+        case aiohttp.InvalidURL():
+            text = f"the base URL {endpoint.url!r} is not one"
+        case aiohttp.ClientResponseError():
+            text = f"{host} does not answer in HTTP; check the base URL"
+        case _:
+            text = f"the connection to {host} broke before the answer was whole"
+    return UnreachableError(endpoint.provider, model, text)

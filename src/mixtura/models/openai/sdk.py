@@ -1,0 +1,222 @@
+"""A user's own SDK client as a model: `AsyncGroq`, `Groq`, `AsyncOpenAI`, `OpenAI`, or anything alike.
+
+No SDK is imported here. A client is known by its `chat.completions.create`; a synchronous one runs in threads.
+Its own retries are switched off, since they would hide waits from the deadline (see `retry.py`).
+"""
+
+import asyncio
+import functools
+import inspect
+import json
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from mixtura.chat import ChatRequest, Completion, JsonObject, Timing
+from mixtura.errors import ConfigError, ModelError, UnreachableError
+from mixtura.models.base import Emit
+from mixtura.models.openai.failures import Failures
+from mixtura.models.openai.stream import StreamedReply
+from mixtura.models.openai.wire import Dialect, WireError, WireReply, completion_from, reply_from, request_body
+from mixtura.models.threads import DaemonThreads
+
+# What every `create` takes by name; anything else travels in `extra_body` unless its signature has it.
+_COMMON = frozenset(
+    ("messages", "model", "stream", "temperature", "top_p", "max_tokens", "seed", "stop", "user", "tools")
+) | {"tool_choice", "response_format"}
+
+
+class SdkClient:
+    """A client made ready: retries off, its signature and its errors known.
+
+    Raises:
+        ConfigError: the object has no `chat.completions.create`.
+    """
+
+    def __init__(self, client: object) -> None:
+        with_options = getattr(client, "with_options", None)
+        if callable(with_options):
+            client = with_options(max_retries=0)
+        try:
+            self.create: Callable[..., Any] = client.chat.completions.create  # type: ignore[attr-defined]
+        except AttributeError:
+            raise ConfigError(
+                f"a {type(client).__name__} cannot be used as a client: it has no chat.completions.create"
+            ) from None
+        self.name = type(client).__name__
+        self.whose = f"{getattr(client, 'base_url', '')} {getattr(client, 'api_key', None) or id(client)}"
+        self.synchronous = not _is_async(client, self.create)
+        self.errors = _errors_of(client)
+        self._names = _parameters(self.create)
+        self.takes_timeout = "timeout" in self._names
+
+    def model(self, dialect: Dialect, failures: Failures) -> "SdkModel":
+        """Return the model that calls through this client."""
+        return SdkModel(self, dialect, failures)
+
+    def arguments(self, request: ChatRequest, dialect: Dialect, *, stream: bool) -> JsonObject:
+        """Return the arguments of `create`: fields its signature lacks go into `extra_body`."""
+        body = request_body(request, dialect, stream=stream)
+        body["messages"] = msgspec.to_builtins(request.messages)
+        extra = {name: body.pop(name) for name in list(body) if name not in self._names}
+        if extra:
+            body["extra_body"] = extra
+        return body
+
+
+class SdkModel:
+    """One model called through a user's client. One attempt; a synchronous client gets a thread per call."""
+
+    def __init__(self, client: SdkClient, dialect: Dialect, failures: Failures) -> None:
+        self._client = client
+        self._dialect = dialect
+        self._failures = failures
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        """Answer `request`, streamed if somebody watches. See `ChatModel.chat`."""
+        arguments = self._client.arguments(request, self._dialect, stream=emit is not None)
+        begun = asyncio.get_running_loop().time()
+        if self._client.synchronous and deadline is not None and self._client.takes_timeout:
+            # Nothing can be called off in a thread: the client has to let go of the connection by itself.
+            arguments["timeout"] = max(0.05, deadline - begun)
+        try:
+            if emit is not None:
+                return await self._streamed(request, arguments, emit, begun)
+            if self._client.synchronous:
+                create = functools.partial(self._client.create, **arguments)
+                reply = await asyncio.get_running_loop().run_in_executor(_THREADS, create)
+            else:
+                reply = await self._client.create(**arguments)
+            timing = Timing(total=asyncio.get_running_loop().time() - begun)
+            return completion_from(_wire(reply), request, timing)
+        except WireError as problem:
+            raise self._failures.of_wire(request.model, problem) from None
+        except self._client.errors as problem:
+            raise self._meaning(request.model, problem) from problem
+
+    async def _streamed(self, request: ChatRequest, arguments: JsonObject, emit: Emit, begun: float) -> Completion:
+        clock = asyncio.get_running_loop().time
+        gathered = StreamedReply(request)
+        first: float | None = None
+
+        def take(chunk: object) -> None:
+            nonlocal first
+            delta = gathered.add(_wire(chunk))
+            if delta is not None:
+                if first is None:
+                    first = clock() - begun
+                emit(delta)
+
+        if self._client.synchronous:
+            await _stream_in_thread(functools.partial(self._client.create, **arguments), take)
+        else:
+            stream = await self._client.create(**arguments)
+            try:
+                await _each(stream, take)
+            finally:
+                await _close(stream)
+        return gathered.completion(Timing(total=clock() - begun, first_token=first))
+
+    def _meaning(self, model: str, problem: BaseException) -> ModelError:
+        """Return the error that an SDK's exception means, by the status and body it carries."""
+        status = getattr(problem, "status_code", None)
+        body = getattr(problem, "body", None)
+        response = getattr(problem, "response", None)
+        headers = getattr(response, "headers", None)
+        if isinstance(status, int):
+            return self._failures.of_body(model, status, headers if headers is not None else {}, body or str(problem))
+        if body:
+            return self._failures.of_body(model, None, {}, body)
+        if isinstance(problem, ValueError):
+            return self._failures.of_wire(model, WireError(f"{self._client.name} could not read the reply: {problem}"))
+        return UnreachableError(self._failures.provider, model, f"{self._client.name}: {problem}")
+
+
+async def _each(stream: AsyncIterator[object], take: Callable[[object], None]) -> None:
+    async for chunk in stream:
+        take(chunk)
+
+
+async def _close(stream: object) -> None:
+    """Close a stream whichever way its SDK spells it, so that no request stays open."""
+    for name in ("close", "aclose"):
+        close = getattr(stream, name, None)
+        if callable(close):
+            closing = close()
+            if inspect.isawaitable(closing):
+                await closing
+            return
+
+
+_THREADS = DaemonThreads("mixtura-sdk")
+
+
+async def _stream_in_thread(create: Callable[[], Any], take: Callable[[object], None]) -> None:
+    """Read a synchronous stream in a thread, each chunk taken on the loop; a reader that goes away stops it."""
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[object] = asyncio.Queue()
+    end = object()
+    stopped = threading.Event()
+
+    def read() -> None:
+        stream: Iterator[object] = create()
+        try:
+            for chunk in stream:
+                if stopped.is_set():
+                    break
+                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+        finally:
+            close = getattr(stream, "close", None)
+            if callable(close):
+                close()
+
+    reading = loop.run_in_executor(_THREADS, read)
+    # Runs after every chunk: the thread's result comes to the loop by the same queue of callbacks.
+    reading.add_done_callback(lambda _: chunks.put_nowait(end))
+    try:
+        while (chunk := await chunks.get()) is not end:
+            take(chunk)
+        await reading
+    finally:
+        stopped.set()
+        reading.cancel()
+
+
+def _is_async(client: object, create: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(inspect.unwrap(create)) or type(client).__name__.startswith("Async")
+
+
+def _parameters(create: Callable[..., Any]) -> frozenset[str]:
+    try:
+        parameters = inspect.signature(create).parameters
+    except (TypeError, ValueError):
+        return _COMMON
+    return frozenset(parameters) if "messages" in parameters else _COMMON
+
+
+def _errors_of(client: object) -> tuple[type[BaseException], ...]:
+    """Return the exceptions by which a client reports that a call failed.
+
+    They are found through the modules that define the client, which are loaded already: the SDK's own root, that
+    of its HTTP library (raised bare while a stream is read), and those of broken sockets and broken JSON.
+    """
+    found: list[type[BaseException]] = [OSError, json.JSONDecodeError]
+    packages = [kind.__module__.partition(".")[0] for kind in type(client).__mro__]
+    for package in dict.fromkeys([*packages, "httpx", "httpx2"]):
+        module = sys.modules.get(package)
+        for name in ("APIError", "HTTPError"):
+            error = getattr(module, name, None)
+            if isinstance(error, type) and issubclass(error, Exception):
+                found.append(error)
+    return tuple(found)
+
+
+def _wire(reply: object) -> WireReply:
+    """Read an SDK's reply or chunk: a dictionary, or an object that can be dumped into one."""
+    dump = getattr(reply, "model_dump", None) or getattr(reply, "to_dict", None)
+    return reply_from(dump() if callable(dump) else reply)

@@ -1,0 +1,164 @@
+"""A streamed reply put together again: events in, `Delta`s out, and at the end the whole `Completion`."""
+
+import json
+
+from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
+from mixtura.models.openai.sse import ServerEvent
+from mixtura.models.openai.wire import (
+    GroqPart,
+    WireChoice,
+    WireError,
+    WireMessage,
+    WireReply,
+    WireUsage,
+    completion_from,
+    decode_reply,
+    text_of,
+)
+
+
+class StreamedReply:
+    """Gathers one stream. `done` is set by the stream's `[DONE]`.
+
+    `pieces` counts those with text or reasoning in them: Groq sends one for each token.
+    """
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.done = False
+        self.pieces = 0
+        self.request = request
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._tool_calls: list[JsonObject] = []
+        self._call_at: dict[object, int] = {}
+        self._message = WireMessage()
+        self._whole = WireReply()
+        self._usage: WireUsage | None = None
+        self._chosen = False
+        self._finish: str | None = None
+
+    def take(self, event: ServerEvent) -> Delta | None:
+        """Return what `event` adds to the answer, None when it adds no text.
+
+        Raises:
+            WireError: the stream reports an error, or the event is no chunk.
+        """
+        name, data = event
+        if data.startswith(b"[DONE]"):
+            self.done = True
+            return None
+        if name == "error":
+            raise WireError("the stream broke off with an error", _error_in(data))
+        return self.add(decode_reply(data))
+
+    def add(self, chunk: WireReply) -> Delta | None:
+        """Return what one decoded chunk adds to the answer.
+
+        Raises:
+            WireError: the chunk reports an error.
+        """
+        groq = chunk.x_groq
+        if chunk.error or (groq is not None and groq.error):
+            raise WireError("the stream broke off with an error", chunk.error or (groq and groq.error))
+        if groq is not None or chunk.usage is not None or self._whole.id is None:
+            self._note(chunk, groq)
+        if not chunk.choices:
+            return None
+        choice = chunk.choices[0]
+        self._chosen = True
+        if choice.finish_reason is not None:
+            self._finish = choice.finish_reason
+        delta = choice.delta or choice.message
+        if delta is None:
+            return None
+        if delta.tool_calls or delta.executed_tools or delta.annotations or delta.refusal:
+            self._note_rare(delta)
+        content = delta.content
+        text = content if type(content) is str else text_of(content)
+        reasoning = text_of(delta.reasoning or delta.reasoning_content)
+        if text:
+            self._text.append(text)
+        if reasoning:
+            self._reasoning.append(reasoning)
+        if not (text or reasoning):
+            return None
+        self.pieces += 1
+        return Delta(text, reasoning)
+
+    def completion(self, timing: Timing) -> Completion:
+        """Return the whole reply.
+
+        Raises:
+            WireError: the stream ended before the reply did.
+        """
+        if self._finish is None and not self.done:
+            raise WireError("the stream stopped before the answer was whole", usage=self._told())
+        if not self._chosen:
+            raise WireError("a stream without choices", usage=self._told())
+        message, whole = self._message, self._whole
+        message.content = "".join(self._text)
+        message.reasoning = "".join(self._reasoning)
+        message.tool_calls = self._tool_calls
+        whole.usage = self._usage
+        whole.choices = [WireChoice(message=message, finish_reason=self._finish)]
+        return completion_from(whole, self.request, timing)
+
+    def _told(self) -> Usage | None:
+        """Return the usage the stream has told so far."""
+        return None if self._usage is None else self._usage.usage()
+
+    def _note(self, chunk: WireReply, groq: GroqPart | None) -> None:
+        whole = self._whole
+        whole.id = whole.id or chunk.id or ""
+        whole.model = whole.model or chunk.model
+        whole.service_tier = chunk.service_tier or whole.service_tier
+        whole.system_fingerprint = chunk.system_fingerprint or whole.system_fingerprint
+        whole.usage_breakdown = chunk.usage_breakdown or whole.usage_breakdown
+        self._usage = chunk.usage or (groq.usage if groq is not None else None) or self._usage
+        if groq is not None:
+            kept = whole.x_groq or GroqPart()
+            kept.id = kept.id or groq.id
+            kept.seed = groq.seed if kept.seed is None else kept.seed
+            kept.usage_breakdown = groq.usage_breakdown or kept.usage_breakdown
+            whole.x_groq = kept
+
+    def _note_rare(self, delta: WireMessage) -> None:
+        message = self._message
+        for piece in delta.tool_calls or ():
+            self._merge_call(piece)
+        if delta.executed_tools:
+            message.executed_tools = [*(message.executed_tools or ()), *delta.executed_tools]
+        if delta.annotations:
+            message.annotations = [*(message.annotations or ()), *delta.annotations]
+        if delta.refusal:
+            message.refusal = (message.refusal or "") + delta.refusal
+
+    def _merge_call(self, piece: JsonObject) -> None:
+        """Add a piece of a tool call to its call.
+
+        Groq sends a whole call at once, OpenAI the name first and the arguments in pieces with the same index.
+        Some servers leave the index out, or give every call index 0: a new id then begins a new call.
+        """
+        index = piece.get("index")
+        known = self._call_at.get(index, len(self._tool_calls) - 1 if index is None else None)
+        call = self._tool_calls[known] if known is not None and known >= 0 else None
+        if call is None or (piece.get("id") and call.get("id") and piece["id"] != call["id"]):
+            call = {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
+            self._call_at[index] = len(self._tool_calls)
+            self._tool_calls.append(call)
+        call["id"] = call["id"] or piece.get("id")
+        call["type"] = piece.get("type") or call["type"]
+        function, more = call["function"], piece.get("function")
+        if isinstance(more, dict):
+            function["name"] = function["name"] or more.get("name") or ""
+            arguments = more.get("arguments")
+            if arguments is not None:
+                function["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _error_in(data: bytes) -> object:
+    try:
+        parsed = json.loads(data)
+    except ValueError:
+        return data.decode("utf-8", "replace") or "no text"
+    return (parsed.get("error") or parsed) if isinstance(parsed, dict) else parsed

@@ -1,0 +1,67 @@
+"""From the name of a toy model to a model ready to be called; its files are in the package."""
+
+import difflib
+import functools
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from mixtura.errors import ConfigError
+from mixtura.models.card import ModelCard, Price
+from mixtura.models.local.names import Entry
+from mixtura.models.local.provider import local_model
+from mixtura.models.local.settings import Wish
+from mixtura.models.served import Served
+from mixtura.models.toy.model import InDomain
+
+PROVIDER = "toy"
+PROPOSERS = ("toy-dense", "toy-moe-a", "toy-moe-b")
+AGGREGATOR = "toy-aggregator"
+SINGLE = "toy-single"
+NAMES = (*PROPOSERS, AGGREGATOR, SINGLE)
+
+_CONTEXT = 1024  # tokens; the longest question with three drafts takes half of it
+_FREE = Price(input=0.0, output=0.0)
+
+
+def find(model: str, env: Mapping[str, str]) -> Served:
+    """Return a toy model. Nothing is loaded yet.
+
+    Raises:
+        ConfigError: no toy model is called so, or the extra `local` is missing or cannot run here.
+    """
+    if model not in NAMES:
+        near = difflib.get_close_matches(model, NAMES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
+        raise ConfigError(f"no toy model is called {model!r}: {hint}")
+    entry = entries()[model]
+    wish = Wish.of(env).over(entry.wish)
+    running = local_model(Path(entry.path), env, name=model, provider=PROVIDER, wish=wish, trusted=True)
+    return Served(InDomain(running, words()), card(model, env))
+
+
+def card(model: str, env: Mapping[str, str]) -> ModelCard:
+    """Return what is known about a toy model. Never fails."""
+    return ModelCard(id=model, provider=PROVIDER, window=_CONTEXT, price=_FREE)
+
+
+def names(env: Mapping[str, str]) -> list[str]:
+    """Return the names of the toy models."""
+    return list(NAMES)
+
+
+def entries() -> dict[str, Entry]:
+    """Return the files by the names of the models, and how they are run."""
+    return {name: Entry(path=str(folder() / f"{name}.gguf"), threads=1, context=_CONTEXT) for name in NAMES}
+
+
+def folder() -> Path:
+    """Return the folder of the model files."""
+    return Path(str(files("mixtura.models.toy"))) / "files"
+
+
+@functools.cache
+def words() -> frozenset[str]:
+    """Return the words that the toy models know."""
+    return frozenset(json.loads((folder() / "words.json").read_text("utf-8")))

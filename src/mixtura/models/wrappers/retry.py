@@ -1,0 +1,161 @@
+"""The one place where a failed call is tried again: `Retrying` wraps any model.
+
+What may be tried again is the error's own word (`ModelError.action`): "retry" after a growing, jittered pause,
+"wait" after as long as the provider says, the rest never.
+"""
+
+import asyncio
+import random
+
+import msgspec
+
+from mixtura.chat import ChatRequest, Completion, Delta, Timing, Usage
+from mixtura.errors import ModelError
+from mixtura.limits.limiter import Claim
+from mixtura.models.base import ChatModel, Emit
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How often and how patiently a call is tried.
+
+    `attempts` counts the tries that may fail for passing reasons. Rate limits are waited for up to `waits` times on
+    top, since many calls that share one limit clear it one after the other. Pauses are `base` seconds, doubled each
+    time up to `cap`, of which a random half is taken off. `max_wait` bounds all waiting of a call without deadline.
+    """
+
+    attempts: int = 4
+    waits: int = 12
+    base: float = 0.25
+    cap: float = 8.0
+    max_wait: float = 60.0
+
+    def pause(self, attempt: int, rng: random.Random) -> float:
+        """Return the seconds to pause after the `attempt`-th attempt failed (the first is 1)."""
+        return min(self.cap, self.base * 2.0 ** (attempt - 1)) * rng.uniform(0.5, 1.0)
+
+
+class Retrying:
+    """A model whose passing failures are tried again, within the deadline and never after a piece was shown."""
+
+    def __init__(self, model: ChatModel, policy: RetryPolicy, rng: random.Random) -> None:
+        self._model = model
+        self._policy = policy
+        self._rng = rng
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        """Answer `request`, in as many attempts as it takes and the policy allows. See `ChatModel.chat`."""
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        shown = False
+
+        def watched(delta: Delta) -> None:
+            nonlocal shown
+            shown = True
+            assert emit is not None
+            emit(delta)
+
+        attempt, waited = 1, 0.0
+        wasted: Usage | None = None
+        cause: ModelError | None = None
+        left = {"retry": self._policy.attempts - 1, "wait": self._policy.waits}
+        while True:
+            tried = clock()
+            try:
+                completion = await self._model.chat(request, emit=None if emit is None else watched, deadline=deadline)
+            except ModelError as error:
+                error.attempts = attempt
+                wasted = _added(wasted, error)
+                if error.spent is not None and isinstance(request.claim, Claim):
+                    # Whoever stops this call before it ends learns there what it took.
+                    request.claim.waste(error.spent)
+                if shown or left.get(error.action, 0) == 0:
+                    error.spent = _as_pair(wasted)
+                    raise
+                left[error.action] -= 1
+                pause = self._pause(error, attempt)
+                refused = self._refusal(pause, waited, None if deadline is None else deadline - clock())
+                if refused:
+                    error.spent = _as_pair(wasted)
+                    if error.sent:
+                        raise _too_long(error, pause, refused) from error
+                    # One that was not even sent says itself why.
+                    if cause is None:
+                        raise
+                    raise _after(error, cause) from error
+                cause = error if error.sent else cause
+            else:
+                if attempt == 1:
+                    return completion
+                return _counted(completion, Timing(total=tried - begun, waited=waited), attempt, wasted)
+            paused = clock()
+            await asyncio.sleep(pause)
+            waited += clock() - paused
+            attempt += 1
+
+    def _pause(self, error: ModelError, attempt: int) -> float:
+        """Return the seconds until the next attempt: the provider's word where it gave one."""
+        told = error.retry_after if error.action == "wait" else None
+        # "At once" is taken at its word one time; a provider that keeps saying it is not asked in a tight loop.
+        if told is not None and (attempt == 1 or told >= self._policy.base):
+            return told
+        return max(self._policy.pause(attempt, self._rng), error.retry_after or 0.0)
+
+    def _refusal(self, pause: float, waited: float, left: float | None) -> str:
+        """Say why a pause is too long to begin; "" when it is not. `left` are the seconds to the deadline."""
+        if left is None:
+            too_long = waited + pause > self._policy.max_wait
+            return f"without a deadline at most {self._policy.max_wait:g} s are waited" if too_long else ""
+        return f"only {max(0.0, left):.3g} s are left" if pause >= left else ""
+
+
+def _too_long(error: ModelError, pause: float, refused: str) -> ModelError:
+    """Return the same error, saying first why it was not waited for."""
+    late = type(error)(
+        error.provider,
+        error.model,
+        f"it would have to wait {pause:.4g} s, {refused}: {error.reason}",
+        status=error.status,
+        code=error.code,
+        retry_after=error.retry_after,
+        attempts=error.attempts,
+    )
+    late.exceeded, late.spent, late.sent = error.exceeded, error.spent, error.sent
+    return late
+
+
+def _after(error: ModelError, cause: ModelError) -> ModelError:
+    """Return an error that kept a call from being sent again, with the failure that made it necessary."""
+    reason = f"{error.reason}; the attempt before failed: {cause.reason}"
+    late = type(error)(error.provider, error.model, reason, retry_after=error.retry_after, attempts=error.attempts)
+    late.spent, late.sent = error.spent, error.sent
+    return late
+
+
+def _added(wasted: Usage | None, error: ModelError) -> Usage | None:
+    """Return what failed attempts took so far, that of `error` included."""
+    if error.spent is None:
+        return wasted
+    prompt, completion = error.spent
+    return (wasted or Usage()) + Usage(prompt_tokens=prompt, completion_tokens=completion, estimated=True)
+
+
+def _as_pair(usage: Usage | None) -> tuple[int, int] | None:
+    return None if usage is None else (usage.prompt_tokens, usage.completion_tokens)
+
+
+def _counted(completion: Completion, before: Timing, attempts: int, wasted: Usage | None) -> Completion:
+    """Return `completion` with the attempts `before` it counted in."""
+    timing = completion.timing
+    return msgspec.structs.replace(
+        completion,
+        attempts=attempts,
+        timing=Timing(
+            total=timing.total + before.total,
+            queue=timing.queue,
+            first_token=None if timing.first_token is None else timing.first_token + before.total,
+            waited=timing.waited + before.waited,
+        ),
+        wasted=wasted,
+    )

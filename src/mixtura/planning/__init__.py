@@ -1,0 +1,1 @@
+"""Before a run: what it may ask, whether it fits, what it costs and takes."""

@@ -1,0 +1,281 @@
+"""Mixtures on machines: how long they take under load, where the time goes, who is waited for.
+
+Every model's calls, of all stages together, are served by the serving simulator; a later stage's calls come when the
+stage before has ended. A model that is asked in one stage only is so served exactly. One that is asked in several
+(as the aggregator of its own drafts) makes a circle: when its later calls come depends on its earlier ones, which
+share its batch with the later ones of mixtures before. The circle is walked round until the 50th and 95th percentile
+of the mixtures stay the same. Single calls may still move then, as each step of a batch depends on all before it, so
+this is an approximation; by how much the 95th percentile moved in the last round is told (`SimulatedMixtures.drift`).
+
+Left out: second tries (hedge), repeated attempts, deadlines, caching of the prompt that proposers share, and that a
+draft which is cut off after the grace frees its place in the batch.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from mixtura.errors import ConfigError
+from mixtura.room.plan.machines import Machine, Served
+from mixtura.room.plan.work import Array, Drawn, Name, Whole, Work, drawn
+
+PERCENTS = (50.0, 95.0, 99.0)
+MIXTURES = 1500
+"""Mixtures of a run: 15 of them are beyond the 99th percentile."""
+_SKIPPED = 0.1  # share of the mixtures that came first, while the machines filled; more where they fill slowly
+_FILLED = 8  # times as many mixtures as are in flight on empty machines are to be run
+_CALLS = 6_000  # of a run: a mixture of many calls is run less often
+_CIRCLED = 2_000  # likewise, where a circle is walked round
+_ROUNDS = 4
+_STILL = 0.01  # relative: what percentiles may move in the last round
+
+
+class Station(NamedTuple):
+    """A machine and how many copies of it serve the model."""
+
+    machine: Machine
+    copies: int = 1
+
+
+class Waited(NamedTuple):
+    """A stage: its mean seconds, and the share of its mixtures in which each model was the last to end."""
+
+    name: str
+    seconds: float
+    last: dict[Name, float]
+
+
+class SimulatedMixtures(NamedTuple):
+    """What a run of mixtures found.
+
+    Attributes:
+        seconds: of each mixture, from question to answer; the first ones are left out.
+        stages: where the time goes.
+        waits: share of a mixture's time that is spent on each model.
+        served: by model, what its machines did.
+        prompts: mean prompt tokens of a mixture.
+        outputs: mean output tokens of a mixture, cut ones counted whole.
+        spent: mean prompt and output tokens of a mixture, by model.
+        cut: share of the mixtures in which a draft was done without.
+        drift: seconds that the 95th percentile still moved in the last round, 0 where nothing goes in a circle.
+    """
+
+    seconds: Array
+    stages: tuple[Waited, ...]
+    waits: dict[Name, float]
+    served: dict[Name, Served]
+    prompts: float
+    outputs: float
+    spent: dict[Name, tuple[float, float]]
+    cut: float
+    drift: float
+
+    def at(self, percent: float) -> float:
+        """Return a percentile of the seconds."""
+        return float(np.percentile(self.seconds, percent))
+
+    @property
+    def straggler(self) -> tuple[str, Name, float] | None:
+        """The stage of several models that takes most, who ends it most often, in which share; None without one."""
+        several = [stage for stage in self.stages if len(stage.last) > 1]
+        if not several:
+            return None
+        stage = max(several, key=lambda stage: stage.seconds)
+        model = max(stage.last, key=lambda name: stage.last[name])
+        return stage.name, model, stage.last[model]
+
+
+def run(
+    work: Work,
+    stations: Mapping[Name, Station],
+    rate: float,
+    *,
+    count: int = MIXTURES,
+    seed: int = 0,
+    sigmas: float = 0.0,
+) -> SimulatedMixtures:
+    """Run `count` mixtures that come at random, `rate` a second.
+
+    Args:
+        work: what a mixture asks.
+        stations: who serves each of its models.
+        rate: mixtures a second.
+        count: mixtures, less where they are of many calls; the first tenth is not counted.
+        seed: of times and lengths: the same for the same traffic on other machines.
+        sigmas: by how many standard deviations each machine is slower than predicted (below 0: faster).
+
+    Raises:
+        ConfigError: no machine for a model, a rate or count that is not above 0, a call that no machine can hold.
+    """
+    missing = [model for model in work.models if model not in stations]
+    if missing:
+        raise ConfigError(f"no machine is given for {', '.join(name for _, name in missing)}")
+    empty = all(isinstance(station.machine, _Empty) for station in stations.values())
+    most = _CIRCLED if _circles(work) and not empty else _CALLS
+    alone = _alone(work, stations)
+    # A fleet that serves many at once has to fill before it shows what it does.
+    wanted = max(count, min(3 * count, int(_FILLED * rate * alone)))
+    most *= 2 if wanted > count else 1
+    fewer = max(1, min(wanted, most // len(work.calls)))
+    # A range, or a fleet that is only tried, can do with fewer rounds.
+    rounds = 2 if sigmas or count < MIXTURES else _ROUNDS
+    return _Run(work, stations, drawn(work, rate, fewer, seed), (sigmas, rounds)).told(alone)
+
+
+def floor(work: Work, machines: Mapping[Name, Machine], *, count: int = MIXTURES, seed: int = 0) -> SimulatedMixtures:
+    """Return what mixtures take when every call has a machine to itself: what no number of copies improves on.
+
+    (A larger batch of no machine here is faster than a batch of one.)
+    """
+    stations = {model: Station(_Empty(machine)) for model, machine in machines.items()}
+    return run(work, stations, 1.0, count=count, seed=seed)
+
+
+class _Empty:
+    """A machine that no two calls share."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.name, self.spread, self.basis, self.alone = machine.name, machine.spread, machine.basis, machine.alone
+
+    def reason(self, prompt: float, output: float) -> str:
+        return self.machine.reason(prompt, output)
+
+    def serve(self, times: Array, prompts: Whole, outputs: Whole, copies: int, slower: float) -> Served:
+        return Served(times + slower * self.alone(prompts, outputs), None, 0.0)
+
+
+class _Run:
+    """Mixtures on their way through the stages; arrays are by mixture."""
+
+    def __init__(self, work: Work, stations: Mapping[Name, Station], given: Drawn, how: tuple[float, int]) -> None:
+        sigmas, rounds = how
+        self._work, self._stations, self._given = work, stations, given
+        self._slower = {model: float(np.exp(sigmas * stations[model].machine.spread)) for model in work.models}
+        self._slots = [
+            [at for at, call in enumerate(work.calls) if call.stage == stage] for stage in range(len(work.stages))
+        ]
+        self._mine = {model: [at for at, call in enumerate(work.calls) if call.model == model] for model in work.models}
+        self._begins: list[Array] = self._guess()
+        self._ends: list[Array] = [given.times] * len(work.calls)
+        self._known: dict[Name, tuple[list[Array], Served]] = {}
+        self._late = np.zeros(len(given.times), np.bool_)
+        self._more = rounds - 1 if _circles(work) else 0
+
+    def told(self, alone: float) -> SimulatedMixtures:
+        drift = 0.0
+        self._round()
+        for _ in range(self._more):
+            before = self._percentiles()
+            self._round()
+            moved = abs(self._percentiles() - before)
+            drift = float(moved[1])
+            if np.all(moved <= _STILL * before):
+                break
+        return self._noted(drift, 2 * alone)
+
+    def _percentiles(self) -> Array:
+        found: Array = np.percentile(self._begins[-1] - self._given.times, PERCENTS[:2])
+        return found
+
+    def _guess(self) -> list[Array]:
+        """Return when each stage begins (and the last ends) on empty machines: where the first round starts from."""
+        begins, given = [self._given.times], self._given
+        for slots in self._slots:
+            ends = [begins[-1]]
+            for at in slots:
+                machine = self._stations[self._work.calls[at].model].machine
+                ends.append(
+                    begins[-1] + np.where(given.made[at], machine.alone(given.prompts[at], given.outputs[at]), 0)
+                )
+            begins.append(np.max(ends, axis=0))
+        return begins
+
+    def _round(self) -> None:
+        """Serve every stage in turn, the later stages of a model where they were in the round before."""
+        self._late[:] = False
+        for stage, slots in enumerate(self._slots):
+            for model in dict.fromkeys(self._work.calls[at].model for at in slots):
+                self._serve(model)
+            self._begins[stage + 1] = self._over(stage)
+
+    def _serve(self, model: Name) -> None:
+        given, mine = self._given, self._mine[model]
+        made = [given.made[at] for at in mine]
+        begins = [self._begins[self._work.calls[at].stage] for at in mine]
+        known = self._known.get(model)
+        if known is not None and all(np.array_equal(new, old) for new, old in zip(begins, known[0], strict=True)):
+            return
+        station = self._stations[model]
+        times, prompts, outputs = (
+            np.concatenate([values[asked] for values, asked in zip(kind, made, strict=True)])
+            for kind in (begins, [given.prompts[at] for at in mine], [given.outputs[at] for at in mine])
+        )
+        if len(times):
+            served = station.machine.serve(times, prompts, outputs, station.copies, self._slower[model])
+        else:
+            served = Served(times, None, 0.0)
+        place = 0
+        for at, asked, begun in zip(mine, made, begins, strict=True):
+            ends = begun.copy()
+            many = int(asked.sum())
+            ends[asked] = served.ends[place : place + many]
+            self._ends[at] = ends
+            place += many
+        self._known[model] = begins, served
+
+    def _over(self, stage: int) -> Array:
+        """Return when a stage has ended: with its last reply, or a grace after as many as suffice."""
+        ends = np.stack([self._ends[at] for at in self._slots[stage]])
+        enough = self._work.needed(stage)
+        whole: Array = ends.max(axis=0)
+        if enough < len(ends):
+            whole = np.minimum(whole, np.sort(ends, axis=0)[enough - 1] + self._work.grace)
+            self._late |= ends.max(axis=0) > whole
+        return whole
+
+    def _noted(self, drift: float, filling: float) -> SimulatedMixtures:
+        work, given = self._work, self._given
+        many = len(given.times)
+        after = min(many // 2, max(int(_SKIPPED * many), int(np.searchsorted(given.times, filling))))
+        seconds = (self._begins[-1] - given.times)[after:]
+        stages, waits = [], dict.fromkeys(work.models, 0.0)
+        for stage, slots in enumerate(self._slots):
+            made = np.any([given.made[at] for at in slots], axis=0)
+            took = self._begins[stage + 1] - self._begins[stage]
+            ends = np.stack([np.where(given.made[at], self._ends[at], -np.inf) for at in slots])
+            slowest = ends.argmax(axis=0)
+            last: dict[Name, float] = {}
+            for place, at in enumerate(slots):
+                model, hit = work.calls[at].model, (slowest == place) & made
+                last[model] = last.get(model, 0.0) + float(hit[after:].sum()) / max(1, int(made[after:].sum()))
+                waits[model] += float(took[after:][hit[after:]].sum() / max(seconds.sum(), 1e-12))
+            stages.append(Waited(work.stages[stage], float(took[after:].mean()), last))
+        spent = {model: self._spent(model) for model in work.models}
+        prompts, outputs = (float(sum(each)) for each in zip(*spent.values(), strict=True))
+        served = {model: known[1] for model, known in self._known.items()}
+        cut = float(self._late[after:].mean())
+        return SimulatedMixtures(seconds, tuple(stages), waits, served, prompts, outputs, spent, cut, drift)
+
+    def _spent(self, model: Name) -> tuple[float, float]:
+        given, mine = self._given, self._mine[model]
+        return (
+            float(sum((given.prompts[at] * given.made[at]).mean() for at in mine)),
+            float(sum((given.outputs[at] * given.made[at]).mean() for at in mine)),
+        )
+
+
+def _alone(work: Work, stations: Mapping[Name, Station]) -> float:
+    """Return the seconds that a mixture of mean lengths takes on empty machines."""
+    stages = [0.0] * len(work.stages)
+    for call in work.calls:
+        prompt, output = work.tokens(call)
+        taken = float(stations[call.model].machine.alone(prompt, output))
+        stages[call.stage] = max(stages[call.stage], (1 - work.skipped(call)) * taken)
+    return sum(stages)
+
+
+def _circles(work: Work) -> bool:
+    """Say whether a model is asked in more than one stage."""
+    return any(len({call.stage for call in work.calls if call.model == model}) > 1 for model in work.models)

@@ -1,0 +1,229 @@
+"""The rules of the house, kept where a machine can keep them. docs/architecture.md says why."""
+
+import ast
+import functools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mixtura
+
+ROOT = Path(__file__).parents[2]
+SRC = ROOT / "src" / "mixtura"
+MODULES = sorted(SRC.rglob("*.py"))
+
+# What each floor may stand on; a floor is a module or folder of the package. Arrows only run down this list.
+FLOORS: dict[str, set[str]] = {
+    "_version": set(),
+    "errors": set(),
+    "chat": set(),
+    "virtual": set(),
+    "columns": set(),
+    "loops": set(),
+    "places": set(),
+    "tokens": {"chat"},
+    "recipe": {"errors"},
+    "events": {"chat"},
+    "prompts": {"chat"},
+    "limits": {"chat", "errors", "loops", "places"},
+    "models.base": {"chat"},
+    "models.card": {"chat"},
+    "models.served": {"limits", "models.base", "models.card"},
+    "models": {
+        *("_version", "chat", "errors", "limits", "loops", "models.base", "models.card", "models.served", "places"),
+        "tokens",
+    },
+    "planning": {
+        *("chat", "errors", "events", "limits", "models.card", "models.served", "prompts", "recipe", "tokens"),
+    },
+    "engine": {
+        *("chat", "errors", "events", "limits", "models.base", "models.card", "models.served", "planning", "prompts"),
+        *("recipe", "tokens"),
+    },
+    "sim": {
+        *("chat", "errors", "hardware", "limits", "models.base", "models.card", "models.catalog", "models.openai.sse"),
+        "models.recorded",
+    },
+    "terminal": {"chat", "columns", "events"},
+    "hardware": {"errors"},
+    "mixture": {
+        *("chat", "engine", "errors", "events", "limits", "models.card", "models.registry", "models.served"),
+        *("planning", "recipe"),
+    },
+    "room": {
+        *(
+            "chat",
+            "engine",
+            "errors",
+            "events",
+            "hardware",
+            "limits",
+            "mixture",
+            "models",
+            "places",
+            "planning",
+            "prompts",
+            "recipe",
+            "tokens",
+        ),
+    },
+    "lab": {"chat", "engine", "events", "mixture", "models", "prompts", "recipe"},
+    "__init__": set(),
+    "__main__": {"cli"},
+    "cli": {"*"},
+}
+# The one place that turns whatever a ChatModel raises into a failed call, the threads that run what blocks, and the
+# listeners, which are anybody's code.
+BROAD_EXCEPTS = {"engine/calls.py", "models/threads.py", "mixture/__init__.py"}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(SRC).with_suffix("").parts)
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of this package that `path` imports, without the package's name."""
+    found: set[str] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mixtura":
+            module = node.module.removeprefix("mixtura").lstrip(".")
+            for alias in node.names:
+                below = f"{module}.{alias.name}" if module else alias.name
+                is_module = (SRC / (below.replace(".", "/") + ".py")).is_file() or (
+                    SRC / below.replace(".", "/")
+                ).is_dir()
+                found.add(below if is_module else module or "__init__")
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("mixtura.") for alias in node.names if alias.name.startswith("mixtura.")}
+    return found
+
+
+def floor_of(module: str) -> str:
+    return module if module in FLOORS else module.split(".")[0]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.name != "__init__.py" or path.parent != SRC], ids=name_of
+)
+def test_arrows_run_down(path: Path) -> None:
+    mine = floor_of(name_of(path))
+    assert mine in FLOORS, f"{mine} has no floor in FLOORS: decide what it may stand on"
+    allowed = FLOORS[mine]
+    for module in imports_of(path):
+        own = floor_of(module) == mine or module.split(".")[0] == mine.split(".")[0] == "models" != floor_of(mine)
+        if own or "*" in allowed:
+            continue
+        assert module in allowed or floor_of(module) in allowed or module.split(".")[0] in allowed, (
+            f"{name_of(path)} imports {module}"
+        )
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    graph = {name_of(path).removesuffix(".__init__"): imports_of(path) for path in MODULES}
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
+        if module not in done:
+            for following in graph.get(module, ()):
+                if following != module:
+                    visit(following, (*trail, module))
+            done.add(module)
+
+    done: set[str] = set()
+    for module in graph:
+        if module != "__init__":
+            visit(module, ())
+
+
+def test_the_engine_knows_no_provider_and_no_http() -> None:
+    for path in (SRC / "engine").glob("*.py"):
+        code = ast.unparse(tree_of(path)).lower()
+        strings = [node.value for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant)]
+        assert "aiohttp" not in code
+        assert not any(
+            isinstance(text, str) and re.search(r"https?://|\bopenai\b", text, re.IGNORECASE) for text in strings
+        )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= 400
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, f"{path.name}: {node.name} is too long"
+            positional = [arg for arg in (*node.args.posonlyargs, *node.args.args) if arg.arg not in ("self", "cls")]
+            # A verb's function takes its options, one parameter each: that is click's way.
+            assert node.name == "command" or len(positional) <= 6, f"{path.name}: {node.name} takes too many parameters"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nobody_catches_broadly_but_the_named_places(path: Path) -> None:
+    broad = [
+        node
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")))
+        and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+    ]
+    assert not broad or str(path.relative_to(SRC)) in BROAD_EXCEPTS
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path).split(".")[0] != "cli"], ids=name_of)
+def test_time_chance_and_environment_are_passed_in(path: Path) -> None:
+    code = ast.unparse(tree_of(path))
+    assert "global " not in re.sub(r"'[^']*'|\"[^\"]*\"", "", code)
+    assert not re.search(r"time\.(monotonic|perf_counter)\(", code)
+    assert not re.search(r"\brandom\.(random|choice|shuffle|randint|uniform)\(", code)
+    # The edge, where the defaults are taken: the one door, and the registry that it makes.
+    if name_of(path) not in ("mixture.__init__", "mixture.composition", "models.registry", "terminal.__init__"):
+        assert "os.environ" not in code
+        assert "time.time(" not in code
+
+
+def test_no_model_id_price_or_limit_is_a_constant_in_code() -> None:
+    from mixtura.models.catalog import Catalog
+
+    ids = {row.id for row in Catalog.load().models()}
+    for path in MODULES:
+        if name_of(path).split(".")[0] in ("engine", "mixture", "recipe", "events", "chat"):
+            strings = {str(node.value) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant)}
+            docs = ast.get_docstring(tree_of(path)) or ""
+            assert not {text for text in strings & ids if text not in docs}
+
+
+def test_the_public_names_are_what_can_be_imported() -> None:
+    assert sorted(mixtura.__all__) == sorted(set(mixtura.__all__))
+    for name in mixtura.__all__:
+        assert getattr(mixtura, name) is not None
+    assert set(dir(mixtura)) == set(mixtura.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = mixtura.nonsense
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, mixtura; print(sorted({'aiohttp', 'asyncio', 'msgspec', 'click', 'ssl'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_version_heads_the_changelog() -> None:
+    first = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert first is not None
+    assert first[1] == mixtura.__version__
+
+
+def test_the_architecture_page_names_every_part() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    parts = {floor for floor in FLOORS if not floor.startswith("_")} | {
+        path.stem for path in (SRC / "engine").glob("[a-z]*.py")
+    }
+    missing = [part for part in sorted(parts) if part.split(".")[-1] not in page]
+    assert not missing

@@ -1,0 +1,91 @@
+"""Running percentiles of how fast a model is, and the breaker that leaves alone what keeps failing."""
+
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixtura.limits.breaker import Breaker
+from mixtura.limits.latency import ENOUGH, Latency, Percentiles
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=100))
+def test_percentiles_are_those_of_the_values(values: list[float]) -> None:
+    seen = Percentiles()
+    for value in values:
+        seen.add(value)
+    assert seen.at(0.5) == pytest.approx(statistics.median(values))
+    assert seen.at(0.0) == min(values)
+    assert seen.at(1.0) == max(values)
+
+
+def test_only_the_latest_values_count() -> None:
+    seen = Percentiles(kept=10)
+    for value in (*[100.0] * 50, *[1.0] * 10):
+        seen.add(value)
+    assert (len(seen), seen.at(1.0)) == (10, 1.0)
+    assert Percentiles().at(0.5) is None
+
+
+def test_late_is_said_only_when_enough_calls_are_known() -> None:
+    pace = Latency()
+    for number in range(ENOUGH):
+        assert pace.late_after(streamed=True) is None
+        pace.add(total=2.0, first=0.1 + number / 100, tokens=100)
+    assert pace.late_after(streamed=True) == pytest.approx(0.1665)
+    assert pace.late_after(streamed=False) == 2.0
+    assert pace.rate.at(0.5) == pytest.approx(99 / 1.865, rel=0.01)
+
+
+def test_a_breaker_opens_after_failures_in_a_row_and_lets_one_try_after_a_pause() -> None:
+    breaker = Breaker(3)
+    for _ in range(2):
+        breaker.failed(0.0)
+    breaker.succeeded()
+    for _ in range(3):
+        assert breaker.retry_in(0.0) == 0
+        breaker.failed(0.0)
+    assert breaker.retry_in(0.0) == 1.0
+    assert breaker.retry_in(0.4) == pytest.approx(0.6)
+    assert breaker.retry_in(1.0) == 0
+    breaker.enter(1.0)
+    assert breaker.retry_in(1.0) > 0
+    breaker.succeeded()
+    assert breaker.retry_in(1.0) == 0
+    assert breaker.well
+
+
+def test_a_breaker_whose_probe_fails_stays_open_twice_as_long_up_to_a_minute() -> None:
+    breaker = Breaker(1)
+    breaker.failed(0.0)
+    now, pauses = 0.0, []
+    for _ in range(8):
+        pause = breaker.retry_in(now)
+        pauses.append(pause)
+        now += pause
+        breaker.enter(now)
+        breaker.failed(now)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_probe_that_is_given_up_frees_the_next_one() -> None:
+    breaker = Breaker(1)
+    breaker.failed(0.0)
+    breaker.enter(1.0)
+    breaker.gave_up()
+    assert breaker.retry_in(1.0) == 0
+
+
+def test_a_probe_that_is_never_heard_of_again_blocks_nobody_for_ever() -> None:
+    breaker = Breaker(1)
+    breaker.failed(0.0)
+    breaker.enter(1.0)
+    assert breaker.retry_in(1.5) > 0
+    assert breaker.retry_in(2.1) == 0
+
+
+def test_a_clock_set_back_does_not_keep_a_breaker_open() -> None:
+    breaker = Breaker(1)
+    breaker.failed(10_000.0)
+    assert breaker.retry_in(6_400.0) == 0

@@ -1,0 +1,92 @@
+"""The catalogue: dated data, lives of models, replacements that end."""
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from mixtura import Aggregator, Catalog, ConfigError, Proposer, Recipe, recipe_names
+from mixtura.models.catalog import CatalogModel, read_models
+
+TODAY = dt.date(2026, 11, 22)
+TEXTBOOK = dt.date(2025, 9, 1)
+catalog = Catalog.load()
+
+
+def test_every_row_has_a_date_and_a_source() -> None:
+    for row in catalog.models():
+        assert row.checked is not None
+        assert row.source
+    for provider in catalog.providers.values():
+        assert provider.checked is not None
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b-instant", "llama-3.3-70b-versatile", "gemma2-9b-it"])
+def test_the_textbook_models_lived_then_and_are_gone_now(model: str) -> None:
+    row = catalog.get("groq", model)
+    assert row is not None
+    assert row.served(TEXTBOOK)
+    assert not row.served(TODAY)
+
+
+def test_an_enterprise_key_keeps_what_others_lost() -> None:
+    row = catalog.get("groq", "llama-3.3-70b-versatile")
+    assert row is not None
+    assert row.served(TODAY, "enterprise")
+    assert not row.served(TODAY, "developer")
+
+
+def test_replacements_lead_to_a_model_that_lives() -> None:
+    assert catalog.replacement("groq", "gemma2-9b-it") == "llama-3.1-8b-instant"
+    assert catalog.living_replacement("groq", "gemma2-9b-it", TODAY) == "openai/gpt-oss-20b"
+    for row in catalog.models("groq"):
+        if row.replacement is not None:
+            alive = catalog.living_replacement("groq", row.id, TODAY)
+            assert alive in catalog.live("groq", TODAY)
+
+
+def test_a_cycle_of_replacements_ends() -> None:
+    rows = [
+        CatalogModel(id="a", provider="p", replacement="b", shut_down=TEXTBOOK),
+        CatalogModel(id="b", provider="p", replacement="a", shut_down=TEXTBOOK),
+    ]
+    assert Catalog({}, rows).living_replacement("p", "a", TODAY) is None
+
+
+def test_the_nearest_live_ids_are_named() -> None:
+    assert catalog.nearest("groq", "gpt-oss-120", TODAY)[0] == "openai/gpt-oss-120b"
+    assert set(catalog.nearest("groq", "zzz", TODAY)) <= set(catalog.live("groq", TODAY))
+
+
+def test_an_unknown_provider_names_the_nearest_and_a_url_is_one() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'groq'"):
+        catalog.provider("grok")
+    assert catalog.provider("http://127.0.0.1:9/v1/").base_url == "http://127.0.0.1:9/v1"
+
+
+def test_a_file_of_ones_own_is_read_or_refused_in_one_sentence(tmp_path: Path) -> None:
+    good = tmp_path / "good.toml"
+    good.write_text('checked = 2026-01-01\nsource = "me"\n[[models]]\nid = "m"\nwindow = 10\n', "utf-8")
+    (row,) = read_models(good, "mine")
+    assert (row.provider, row.window, row.source) == ("mine", 10, "me")
+    grown = catalog.extended([row])
+    assert grown.get("mine", "m") == row
+    assert grown.get("groq", "gemma2-9b-it") == catalog.get("groq", "gemma2-9b-it")
+    bad = tmp_path / "bad.toml"
+    bad.write_text('checked = 2026-01-01\nsource = "me"\n[[models]]\nid = 3\n', "utf-8")
+    with pytest.raises(ConfigError, match=r"bad\.toml: Expected `str`, got `int` - at `\$\.models"):
+        read_models(bad, "mine")
+
+
+def test_built_in_recipes_name_models_the_catalogue_knows_and_efforts_they_take() -> None:
+    for name in recipe_names():
+        recipe = Recipe.named(name)
+        slots: list[Proposer | Aggregator] = [*recipe.layers[-1].proposers]
+        slots += [recipe.aggregator] if recipe.aggregator else []
+        for slot in slots:
+            if slot.model and slot.provider != "toy":
+                row = catalog.get(slot.provider, slot.model)
+                assert row is not None
+                assert slot.reasoning_effort is None or slot.reasoning_effort in row.efforts
+                if name not in ("classic", "diverse"):
+                    assert row.served(TODAY)

@@ -1,0 +1,401 @@
+import asyncio
+import datetime as dt
+import gzip
+import json
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from mixtura._version import __version__
+from mixtura.chat import ChatRequest, Delta, JsonObject, Message
+from mixtura.errors import (
+    BrokenReplyError,
+    ModelError,
+    OverloadedError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnreachableError,
+)
+from mixtura.models.catalog import Catalog
+from mixtura.models.openai import http
+from mixtura.models.openai.failures import Failures
+from mixtura.models.openai.http import Endpoint, HttpModel, list_models
+from mixtura.models.openai.pool import close_pool
+from mixtura.models.openai.wire import Dialect
+
+REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
+FAILURES = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 21))
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def reply(text: str = "hello") -> JsonObject:
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "queue_time": 0.25}
+    choices = [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]
+    return {"id": "c1", "model": "m", "choices": choices, "usage": usage}
+
+
+def chunk(text: str, finish: str | None = None) -> bytes:
+    body = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+@asynccontextmanager
+async def served(handler: Handler) -> AsyncGenerator[str]:
+    """Serve every path with `handler`; the value is the base URL. A handler is cancelled when its client goes."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await close_pool()
+        await runner.cleanup()
+
+
+def model(url: str, **fields: Any) -> HttpModel:
+    return HttpModel(Endpoint(provider="groq", url=url, **fields), Dialect(), FAILURES)
+
+
+async def answering(request: web.Request) -> web.StreamResponse:
+    return web.json_response(reply())
+
+
+async def started(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    await response.prepare(request)
+    return response
+
+
+def streaming(*pieces: bytes) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = await started(request)
+        for piece in pieces:
+            await response.write(piece)
+        return response
+
+    return handler
+
+
+async def test_a_call_is_one_post_and_its_reply_a_completion() -> None:
+    seen: list[tuple[str, str, dict[str, str], JsonObject]] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        seen.append((request.method, request.path, dict(request.headers), await request.json()))
+        return web.json_response(reply())
+
+    async with served(handler) as url:
+        await model(url).chat(REQUEST)
+        assert "Authorization" not in seen.pop()[2]
+        completion = await model(url, key="gsk_secret").chat(REQUEST)
+    assert (completion.text, completion.usage.prompt_tokens, completion.id) == ("hello", 3, "c1")
+    assert completion.timing.total > 0
+    assert (completion.timing.queue, completion.timing.first_token) == (0.25, None)
+    [(method, path, headers, body)] = seen
+    assert (method, path) == ("POST", "/v1/chat/completions")
+    assert headers["Authorization"] == "Bearer gsk_secret"
+    assert headers["User-Agent"] == f"mixtura/{__version__}"
+    assert body == {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+async def test_a_watched_call_is_streamed_piece_by_piece() -> None:
+    second = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert (await request.json())["stream"] is True
+        response = await started(request)
+        await response.write(chunk("Hel"))
+        await second.wait()
+        await response.write(chunk("lo", "stop") + b"data: [DONE]\n\n")
+        return response
+
+    def emit(delta: Delta) -> None:
+        seen.append(delta)
+        second.set()
+
+    seen: list[Delta] = []
+    async with served(handler) as url:
+        completion = await model(url).chat(REQUEST, emit=emit)
+    assert seen == [Delta("Hel"), Delta("lo")]
+    assert (completion.text, completion.finish_reason) == ("Hello", "stop")
+    assert completion.timing.first_token is not None
+    assert 0 < completion.timing.first_token <= completion.timing.total
+
+
+async def test_a_server_that_does_not_stream_when_asked_is_read_all_the_same() -> None:
+    seen: list[Delta] = []
+    async with served(answering) as url:
+        completion = await model(url).chat(REQUEST, emit=seen.append)
+    assert (seen, completion.text) == ([Delta("hello")], "hello")
+
+
+async def test_a_server_that_streams_unasked_is_read_all_the_same() -> None:
+    async with served(streaming(chunk("hel"), chunk("lo", "stop"))) as url:
+        assert (await model(url).chat(REQUEST)).text == "hello"
+
+
+async def test_connections_are_kept_and_shared_by_all_models() -> None:
+    peers: set[object] = set()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        peers.add(request.transport and request.transport.get_extra_info("peername"))
+        if not (await request.json()).get("stream"):
+            return web.json_response(reply())
+        response = await started(request)
+        await response.write(chunk("x", "stop") + b"data: [DONE]\n\n")
+        return response
+
+    async with served(handler) as url:
+        for _ in range(3):
+            await model(url).chat(REQUEST)
+            await model(url).chat(REQUEST, emit=lambda delta: None)
+    assert len(peers) == 1
+
+
+async def test_a_failing_status_is_the_error_it_means() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        body = {"error": {"message": "slow down", "type": "tokens", "code": "rate_limit_exceeded"}}
+        return web.json_response(body, status=429, headers={"Retry-After": "7.66"})
+
+    async with served(handler) as url:
+        with pytest.raises(RateLimitedError, match="slow down") as caught:
+            await model(url).chat(REQUEST)
+        assert caught.value.retry_after == 7.66
+        with pytest.raises(RateLimitedError):
+            await model(url).chat(REQUEST, emit=lambda delta: None)
+
+
+async def test_a_redirect_is_not_followed_so_that_the_key_stays_here() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPTemporaryRedirect("http://127.0.0.1:1/elsewhere")
+
+    async with served(handler) as url:
+        with pytest.raises(ModelError, match="redirected to"):
+            await model(url, key="k").chat(REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "said"),
+    [
+        (b"<html>hello</html>", BrokenReplyError, "a web page"),
+        (b'{"choices":[]}', BrokenReplyError, "without choices"),
+        (b"", BrokenReplyError, "an empty body"),
+        (b'{"error":{"message":"busy","status_code":503}}', OverloadedError, "busy"),
+        (b"data: {oops\n\n", BrokenReplyError, "not a completion"),
+    ],
+)
+async def test_a_success_without_a_completion_is_an_error(body: bytes, kind: type[ModelError], said: str) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    async with served(handler) as url:
+        with pytest.raises(kind, match=said):
+            await model(url).chat(REQUEST)
+
+
+async def test_an_error_inside_a_stream_is_raised_after_what_was_shown() -> None:
+    error = b'event: error\ndata: {"error":{"message":"bad key","code":"invalid_api_key","status_code":401}}\n\n'
+    seen: list[Delta] = []
+    async with served(streaming(chunk("half"), error)) as url:
+        with pytest.raises(UnauthorizedError, match="bad key"):
+            await model(url).chat(REQUEST, emit=seen.append)
+    assert seen == [Delta("half")]
+
+
+async def test_a_stream_that_ends_half_way_is_a_broken_reply() -> None:
+    async with served(streaming(chunk("half"))) as url:
+        with pytest.raises(BrokenReplyError, match="before the answer was whole"):
+            await model(url).chat(REQUEST, emit=lambda delta: None)
+
+
+async def test_a_last_event_without_its_blank_line_is_shown_too() -> None:
+    seen: list[Delta] = []
+    async with served(streaming(chunk("a"), chunk("b", "stop").rstrip())) as url:
+        completion = await model(url).chat(REQUEST, emit=seen.append)
+    assert (seen, completion.text) == ([Delta("a"), Delta("b")], "ab")
+
+
+async def test_a_connection_cut_half_way_is_unreachable() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = await started(request)
+        await response.write(chunk("half"))
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with served(handler) as url:
+        with pytest.raises(UnreachableError, match="broke before the answer was whole"):
+            await model(url).chat(REQUEST, emit=lambda delta: None)
+        with pytest.raises(UnreachableError, match="broke before the answer was whole"):
+            await model(url).chat(REQUEST)
+
+
+async def test_a_stream_that_stays_open_after_done_does_not_hold_its_answer_back() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = await started(request)
+        await response.write(chunk("x", "stop") + b"data: [DONE]\n\n")
+        await asyncio.sleep(3600)
+        return response
+
+    async with served(handler) as url:
+        assert (await model(url).chat(REQUEST, emit=lambda delta: None)).text == "x"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_reply_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
+    monkeypatch.setattr(http, "REPLY_LIMIT", 1 << 20)
+    async with served(streaming(*[b": " + b"x" * 65536 + b"\n\n"] * 40)) as url:
+        with pytest.raises(BrokenReplyError, match="more than 1 MB"):
+            await model(url).chat(REQUEST, emit=(lambda delta: None) if streamed else None)
+
+
+async def test_a_compressed_reply_is_measured_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "REPLY_LIMIT", 1 << 20)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        packed = gzip.compress(b" " * (8 << 20))
+        return web.Response(body=packed, headers={"Content-Encoding": "gzip"})
+
+    async with served(handler) as url:
+        with pytest.raises(BrokenReplyError, match="more than 1 MB"):
+            await model(url).chat(REQUEST)
+
+
+async def test_a_line_without_end_is_a_broken_reply() -> None:
+    async with served(streaming(*[b"x" * (1 << 20)] * 9)) as url:
+        with pytest.raises(BrokenReplyError, match="longer than 8388608 bytes"):
+            await model(url).chat(REQUEST, emit=lambda delta: None)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("answering_already", [False, True])
+async def test_a_cancelled_call_closes_its_connection(watched: bool, answering_already: bool) -> None:
+    arrived, gone = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if answering_already:
+            await (await started(request)).write(chunk("half"))
+        arrived.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            gone.set()
+        raise AssertionError
+
+    async with served(handler) as url:
+        call = asyncio.ensure_future(model(url).chat(REQUEST, emit=(lambda delta: None) if watched else None))
+        await arrived.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        async with asyncio.timeout(5):
+            await gone.wait()
+
+
+async def test_a_provider_that_takes_few_calls_at_once_is_sent_no_more() -> None:
+    now = most = 0
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+        return web.json_response(reply())
+
+    async with served(handler) as url:
+        await asyncio.gather(*(model(url, max_concurrency=2).chat(REQUEST) for _ in range(8)))
+        assert most == 2
+        await asyncio.gather(*(model(url).chat(REQUEST) for _ in range(8)))
+        assert most > 2
+
+
+async def test_a_refused_connection_says_where_nothing_answers() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(UnreachableError, match=rf"nothing answers at 127.0.0.1:{port} .*is it running"):
+        await model(f"http://127.0.0.1:{port}/v1").chat(REQUEST)
+
+
+async def test_a_name_that_cannot_be_resolved_says_so() -> None:
+    with pytest.raises(UnreachableError, match=r"the name 'nowhere.invalid' could not be resolved"):
+        await model("http://nowhere.invalid/v1").chat(REQUEST)
+
+
+async def test_tls_with_a_plain_server_says_so() -> None:
+    async with served(answering) as url:
+        with pytest.raises(UnreachableError, match="https:// where http:// is meant"):
+            await model(url.replace("http:", "https:")).chat(REQUEST)
+
+
+async def test_a_server_that_does_not_speak_http_says_so() -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"SSH-2.0-hello\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(UnreachableError, match="does not answer in HTTP"):
+            await model(f"http://127.0.0.1:{port}/v1").chat(REQUEST)
+    await close_pool()
+
+
+async def test_a_proxy_is_asked_for_the_address_behind_it() -> None:
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(str(request.url))
+        return web.json_response(reply())
+
+    async with served(handler) as url:
+        await model("http://nowhere.invalid/v1", proxy=url.removesuffix("/v1")).chat(REQUEST)
+    assert asked == ["http://nowhere.invalid/v1/chat/completions"]
+
+
+async def test_the_provider_s_models_are_listed() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert (request.method, request.path) == ("GET", "/v1/models")
+        return web.json_response({"object": "list", "data": [{"id": "a"}, {"id": "b"}]})
+
+    async with served(handler) as url:
+        rows = await list_models(Endpoint(provider="groq", url=url), FAILURES)
+    assert rows == [{"id": "a"}, {"id": "b"}]
+
+
+async def test_a_list_of_models_that_cannot_be_had_is_the_error_it_means() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") == "Bearer good":
+            return web.Response(text="what?")
+        return web.json_response({"error": {"message": "Invalid API Key"}}, status=401)
+
+    async with served(handler) as url:
+        with pytest.raises(UnauthorizedError, match="Invalid API Key"):
+            await list_models(Endpoint(provider="groq", url=url, key="bad"), FAILURES)
+        with pytest.raises(BrokenReplyError, match="not a list of models"):
+            await list_models(Endpoint(provider="groq", url=url, key="good"), FAILURES)
+    with pytest.raises(UnreachableError):
+        await list_models(Endpoint(provider="groq", url="http://nowhere.invalid"), FAILURES)
+
+
+def test_the_http_library_is_loaded_by_the_first_call_only() -> None:
+    code = """
+        import sys
+        import mixtura.models.registry
+        mixtura.models.registry.ModelRegistry(env={"GROQ_API_KEY": "k"}).find("groq", "m")
+        print("aiohttp" in sys.modules)
+    """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"

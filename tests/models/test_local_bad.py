@@ -1,0 +1,296 @@
+"""Model files that are broken, hostile, or not for this machine: a sentence each, and never a crash."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from bench.gguf_files import Shape, write_gguf
+from gguf.constants import GGML_QUANT_SIZES
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mixtura.chat import ChatRequest, Message
+from mixtura.errors import ConfigError, UnloadableError
+from mixtura.models.local import provider
+from mixtura.models.local.header import read_header
+from mixtura.models.local.kinds import TENSOR_KINDS
+from mixtura.models.local.machine import Machine
+from mixtura.models.local.provider import local_model
+from mixtura.models.local.settings import Wish, choose
+from mixtura.models.registry import ModelRegistry
+
+ROOT = Path(__file__).parents[2]
+HI = ChatRequest(model="m", messages=(Message(role="user", content="hi"),), max_tokens=3)
+U64 = (1 << 64) - 1
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_gguf(tmp_path_factory.mktemp("sound") / "sound.gguf").read_bytes()
+
+
+def refused(path: Path | str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        ModelRegistry(env={"HOME": "/nowhere"}).find("local", str(path))
+    return caught.value.message
+
+
+def at(data: bytes, text: bytes) -> int:
+    """Return the place behind a key or name in the header."""
+    return data.index(text) + len(text)
+
+
+def put(data: bytes, place: int, form: str, value: float) -> bytes:
+    new = struct.pack(form, value)
+    return data[:place] + new + data[place + len(new) :]
+
+
+BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda data: b"", "it is empty; fetch it again"),
+    "short": (lambda data: data[:3], "it is no GGUF file"),
+    "text": (lambda data: b"<!DOCTYPE html>", "it is no GGUF file (it begins with b'<!DO')"),
+    "no counts": (lambda data: data[:10], "it ends in the middle of its header (byte 10)"),
+    "header cut": (lambda data: data[:2000], "it ends in the middle of its header (byte 2,000)"),
+    "weights cut": (lambda data: data[:-5000], "of its 188,"),
+    "last byte cut": (lambda data: data[:-1], "fetch it again"),
+    "version": (lambda data: put(data, 4, "<I", 9), "it is GGUF version 9, and 2 and 3 can be read"),
+    "old version": (lambda data: put(data, 4, "<I", 1), "it is GGUF version 1"),
+    "big-endian": (lambda data: put(data, 4, ">I", 3), "it is big-endian; convert it again"),
+    "tensors": (lambda data: put(data, 8, "<Q", U64), "tensors; it is damaged"),
+    "keys": (lambda data: put(data, 16, "<Q", 1 << 40), "keys and 24 tensors; it is damaged"),
+    "key length": (lambda data: put(data, 24, "<Q", 1 << 62), "a string in its header is 4,611,"),
+    "key bytes": (lambda data: put(data, 32, "<H", 0xFFFF), "a name in its header is no text"),
+    "value type": (lambda data: put(data, at(data, b"general.name"), "<I", 99), "a value of type 99"),
+    "list type": (lambda data: put(data, at(data, b"ggml.token_type") + 4, "<I", 9), "a list of type 9"),
+    "list length": (lambda data: put(data, at(data, b"ggml.tokens") + 8, "<Q", U64), "items; it is damaged"),
+    "list of long": (lambda data: put(data, at(data, b"ggml.tokens") + 16, "<Q", U64), "bytes long; it is damaged"),
+    "no architecture": (lambda data: data.replace(b"general.arch", b"general.hcra"), "does not say what model it"),
+    "odd architecture": (lambda data: put(data, at(data, b"chitecture") + 12, "<B", 7), "does not say what model"),
+    "no vocabulary": (lambda data: data.replace(b"ggml.tokens", b"ggml.snekot"), "it holds no vocabulary"),
+    "dimensions": (lambda data: put(data, at(data, b"output_norm.weight"), "<I", 9), "has 9 dimensions"),
+    "shape": (lambda data: put(data, at(data, b"output_norm.weight") + 4, "<Q", U64), "has the shape"),
+    "no shape": (lambda data: put(data, at(data, b"output_norm.weight") + 4, "<Q", 0), "has the shape"),
+    "kind": (lambda data: put(data, at(data, b"output_norm.weight") + 12, "<I", 4), "is of type 4, which is not known"),
+    "offset": (lambda data: put(data, at(data, b"output_norm.weight") + 16, "<Q", 33), "does not lie where it should"),
+    "far": (lambda data: put(data, at(data, b"output_norm.weight") + 16, "<Q", U64), "does not lie where it should"),
+    "twice": (lambda data: data.replace(b"blk.1.attn_q.weight", b"blk.0.attn_q.weight"), "stands in its header twice"),
+    "key twice": (lambda data: data.replace(b"eos_token_id", b"bos_token_id"), "stands in its header twice"),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_file_is_refused_before_llama_cpp_sees_it(how: str, sound: bytes, tmp_path: Path) -> None:
+    spoil, said = BROKEN[how]
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(spoil(sound))
+    assert said in refused(path)
+
+
+def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+    assert "there is no such file" in refused(tmp_path / "none.gguf")
+    assert "it is a folder; give the .gguf file inside it" in refused(tmp_path)
+    assert "there is no such file" in refused("~/none.gguf")
+    assert "it is no regular file" in refused("/dev/null")
+    assert "is no path" in refused("a\0b.gguf")
+    (tmp_path / "loop.gguf").symlink_to("loop.gguf")
+    assert "cannot be used" in refused(tmp_path / "loop.gguf")
+
+
+def test_a_file_that_may_not_be_read_is_said(sound: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mine.gguf"
+        path.write_bytes(sound)
+        path.parent.chmod(0o755)
+        path.chmod(0)
+        # Root may read everything: it looks as somebody else.
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            assert "it cannot be read (Permission denied)" in refused(path)
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+def test_a_file_larger_than_memory_is_refused_with_both_sizes(sound: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "huge.gguf"
+    writer = gguf.GGUFWriter(path, "qwen3")
+    writer.add_context_length(4096)
+    writer.add_token_list(["a"])
+    columns, rows = 1 << 20, 1 << 20
+    writer.add_tensor_info("token_embd.weight", (rows, columns), np.dtype(np.float16), 2 * rows * columns)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    os.truncate(path, (1 << 41) + 4096)  # a sparse file: nothing is written
+    said = refused(path)
+    assert "would take about 2199." in said
+    assert "take a smaller model or quantisation" in said
+
+
+def spoiled(sound: bytes, key: bytes, value: int) -> bytes:
+    return put(sound, at(sound, key) + 4, "<I", value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (b"attention.head_count", 0, "has wrong shape"),
+        (b"attention.head_count_kv", 3, "breaks down over it|has wrong shape"),
+        (b"embedding_length", 63, "has wrong shape|breaks down"),
+        (b"block_count", 3, "tensor 'blk.2.attn_norm.weight' not found"),
+        (b"tokenizer.ggml.eos_token_id", 4_000_000_000, ""),
+    ],
+)
+async def test_a_sound_header_around_nonsense_ends_another_process(
+    key: bytes, value: int, said: str, sound: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "nonsense.gguf"
+    path.write_bytes(spoiled(sound, key, value))
+    model = local_model(path, {})
+    if not said:
+        assert (await model.chat(HI)).text  # a token that does not exist is left out, with a warning nobody sees
+        return
+    for _ in range(2):
+        with pytest.raises(UnloadableError, match=said):
+            await model.chat(HI)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"arch": "nonsense"}, "this release of llama.cpp does not know the architecture 'nonsense'"),
+        ({"template": "{{ raise_exception('not today') }}"}, "its chat template refuses a plain question: not today"),
+        ({"template": "{% for %}"}, "its chat template cannot be read"),
+        ({"shape": Shape(heads=4, kv_heads=3)}, "breaks down over it"),
+    ],
+)
+async def test_what_llama_cpp_cannot_load_is_said_in_one_sentence(
+    given: dict[str, object], said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = local_model(write_gguf(tmp_path / "odd.gguf", **given), {}, name="odd")  # type: ignore[arg-type]
+    with pytest.raises(UnloadableError, match=said) as caught:
+        await model.chat(HI)
+    assert caught.value.message.startswith("odd on local: ")
+    assert "\n" not in caught.value.message
+    assert caught.value.exit_code == 3
+    assert capfd.readouterr() == ("", "")
+
+
+_PROGRAM = """
+import asyncio, json, sys
+from pathlib import Path
+from mixtura.chat import ChatRequest, Message
+from mixtura.errors import MixturaError
+from mixtura.models.local.provider import local_model
+
+async def main():
+    said = []
+    for path in sys.argv[1:]:
+        try:
+            model = local_model(Path(path), {})
+            messages = (Message(role="user", content="hi"),)
+            await model.chat(ChatRequest(model="m", messages=messages, max_tokens=3))
+            said.append("answered")
+        except MixturaError as error:
+            assert len(error.message) < 1000 and error.message.isprintable() , error.message
+            said.append(type(error).__name__)
+    print(json.dumps(said))
+
+asyncio.run(main())
+"""
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_bytes_changed_anywhere_in_the_header_never_crash(
+    data: st.DataObject, sound: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    head = at(sound, b"blk.1.ffn_down.weight") + 40
+    place = st.integers(0, head - 1)
+    changes = st.lists(st.tuples(place, st.binary(min_size=1, max_size=8)), min_size=1, max_size=3)
+    folder = tmp_path_factory.mktemp("fuzz")
+    paths = []
+    for number, change in enumerate(data.draw(st.lists(changes, min_size=8, max_size=8))):
+        spoilt = bytearray(sound)
+        for where, new in change:
+            spoilt[where : where + len(new)] = new
+        paths.append(folder / f"{number}.gguf")
+        paths[-1].write_bytes(spoilt)
+    command = [sys.executable, "-W", "error", "-c", _PROGRAM, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), [path.read_bytes()[:head] for path in paths]
+    assert len(json.loads(done.stdout)) == len(paths)
+
+
+def test_a_processor_or_c_library_without_a_package_is_told_before_it_is_imported(
+    sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sound.gguf"
+    path.write_bytes(sound)
+    here = Machine.here()
+    old = Machine(cores=2, memory=here.memory, free=here.free, flags=frozenset({"sse4_2", "avx"}), arch="x86_64")
+    monkeypatch.setattr(Machine, "here", lambda: old)
+    assert "this processor has no AVX2, FMA, F16C" in refused(path)
+    musl = Machine(cores=2, memory=here.memory, free=here.free, musl=True, arch="aarch64")
+    monkeypatch.setattr(Machine, "here", lambda: musl)
+    assert "C library is musl" in refused(path)
+    unknown = Machine(cores=2, memory=here.memory, free=here.free, flags=None, arch="x86_64")
+    assert unknown.unfit() == Machine(cores=1, memory=1, free=1, flags=frozenset(), arch="aarch64").unfit() == ""
+
+
+def test_a_missing_extra_names_the_command(sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sound.gguf"
+    path.write_bytes(sound)
+    monkeypatch.setattr(provider, "installed", lambda: False)
+    assert refused(path).endswith("pip install 'mixtura[local]'")
+
+
+def test_nothing_is_imported_before_a_model_is_asked(sound: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "sound.gguf"
+    path.write_bytes(sound)
+    program = (
+        "import sys; from mixtura.models.registry import ModelRegistry;"
+        f"ModelRegistry(env={{}}).find('local', {str(path)!r}); sys.exit('xllamacpp' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_small_machine_gets_a_smaller_context(sound: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "deep.gguf"
+    header = read_header(write_gguf(path, Shape(width=256, layers=32, heads=4, kv_heads=4, context=131072)))
+    gigabyte = 1 << 30
+    large = Machine(cores=8, memory=64 * gigabyte, free=60 * gigabyte)
+    small = Machine(cores=8, memory=2 * gigabyte, free=gigabyte)
+    assert choose(header, Wish(), large).context == 4096
+    assert 512 <= choose(header, Wish(), small).context < 4096
+    assert choose(header, Wish(slots=1), small).context > choose(header, Wish(), small).context
+    with pytest.raises(ConfigError, match="fewer slots or less context"):
+        choose(header, Wish(context=100_000), small)
+
+
+def test_the_parts_of_a_split_file_are_looked_for(sound: bytes, tmp_path: Path) -> None:
+    count = struct.pack("<Q11sIH", 11, b"split.count", 2, 3)
+    keys = struct.unpack("<Q", sound[16:24])[0]
+    part = sound[:16] + struct.pack("<Q", keys + 1) + count + sound[24:]
+    (tmp_path / "alone.gguf").write_bytes(part)
+    assert "it is one of 3 parts, but is not named like one" in refused(tmp_path / "alone.gguf")
+    (tmp_path / "big-00001-of-00003.gguf").write_bytes(part)
+    assert "there is no such file" in refused(tmp_path / "big-00001-of-00003.gguf")
+    (tmp_path / "big-00002-of-00003.gguf").write_bytes(part)
+    assert "give the first one, big-00001-of-00003.gguf" in refused(tmp_path / "big-00002-of-00003.gguf")
+
+
+def test_the_tables_of_the_format_are_those_of_its_own_package() -> None:
+    theirs = {int(kind): (kind.name, *sizes) for kind, sizes in GGML_QUANT_SIZES.items()}
+    assert {kind: theirs[kind] for kind in TENSOR_KINDS} == TENSOR_KINDS

@@ -1,0 +1,82 @@
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from mixtura.models.openai.pool import close_pool, current_pool
+
+
+async def answering(request: web.Request) -> web.StreamResponse:
+    return web.Response(text="hello")
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_get("/", answering)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    await runner.cleanup()
+
+
+async def fetched(url: str) -> str:
+    reply = await current_pool().session.get(url)
+    return await reply.text()
+
+
+def test_nothing_has_to_be_closed_after_a_loop_s_end() -> None:
+    async def ask() -> None:
+        async with served() as url:
+            assert await fetched(url) == "hello"
+            assert await fetched(url) == "hello"
+
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+    for _ in range(2):
+        with asyncio.Runner() as runner:
+            runner.run(ask())
+            loops.append(weakref.ref(runner.get_loop()))
+        del runner
+    # An unclosed session or socket would warn now, and warnings are errors here.
+    gc.collect()
+    assert [loop() for loop in loops] == [None, None]
+
+
+async def test_a_loop_has_one_pool_and_a_new_one_after_it_was_closed() -> None:
+    async with served() as url:
+        first = current_pool()
+        assert await fetched(url) == "hello"
+        assert current_pool() is first
+        await close_pool()
+        await close_pool()
+        assert first.session.closed
+        assert current_pool() is not first
+        assert await fetched(url) == "hello"
+        await close_pool()
+
+
+def test_loops_of_several_threads_each_have_their_own() -> None:
+    sessions: list[object] = []
+
+    async def look() -> None:
+        sessions.append(current_pool().session)
+
+    threads = [threading.Thread(target=lambda: asyncio.run(look())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert len({id(session) for session in sessions}) == 4
+
+
+async def test_a_gate_is_shared_by_all_who_name_it() -> None:
+    pool = current_pool()
+    assert pool.gate("a", 2) is pool.gate("a", 2)
+    assert pool.gate("a", 2) is not pool.gate("b", 2)
+    await close_pool()

@@ -1,0 +1,80 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixtura.models.openai.sse import EventParser, LineTooLongError, ServerEvent, encode_comment, encode_event
+
+
+def parsed(*chunks: bytes, limit: int = 10_000) -> list[ServerEvent]:
+    parser = EventParser(limit)
+    events = [event for chunk in chunks for event in parser.feed(chunk)]
+    return events + parser.finish()
+
+
+def test_an_event_is_its_name_and_its_data() -> None:
+    assert parsed(b"event: error\ndata: {}\n\ndata: [DONE]\n\n") == [("error", b"{}"), ("", b"[DONE]")]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+def test_every_line_end_of_the_standard_is_understood(end: bytes) -> None:
+    assert parsed(end.join([b"data: a", b"data: b", b"", b"data: c", b"", b""])) == [("", b"a\nb"), ("", b"c")]
+
+
+def test_an_event_is_delivered_as_soon_as_its_blank_line_is_there_even_with_cr_alone() -> None:
+    parser = EventParser()
+    assert parser.feed(b"data: a\r\r") == [("", b"a")]
+    assert parser.feed(b"\ndata: b\r\n\r") == [("", b"b")]
+
+
+def test_a_cr_and_its_lf_in_two_chunks_are_one_line_end() -> None:
+    assert parsed(b"data: a\r", b"\ndata: b\r", b"\n\r", b"\n") == [("", b"a\nb")]
+
+
+def test_comments_unknown_fields_and_empty_events_say_nothing() -> None:
+    stream = b": ping\n\nid: 7\nretry: 10\ndata:x\n\nevent: lost\n\n\n\ndata: y\n\n"
+    assert parsed(stream) == [("", b"x"), ("", b"y")]
+
+
+def test_only_one_space_after_the_colon_is_no_part_of_the_data() -> None:
+    assert parsed(b"data:  a\n\ndata\n\ndata:\n\n") == [("", b" a"), ("", b""), ("", b"")]
+
+
+def test_a_stream_that_stops_without_its_last_blank_line_still_gives_its_last_event() -> None:
+    assert parsed(b"data: a\n\ndata: b") == [("", b"a"), ("", b"b")]
+    assert parsed(b"data: a\n") == [("", b"a")]
+
+
+def test_a_byte_order_mark_at_the_start_is_skipped() -> None:
+    assert parsed(b"\xef\xbb", b"\xbfdata: a\n\n") == [("", b"a")]
+    assert parsed(b"\xef\xbb\xbfdata: a") == [("", b"a")]
+
+
+def test_a_line_without_end_is_given_up_at_the_limit() -> None:
+    with pytest.raises(LineTooLongError, match="1000 bytes"):
+        parsed(*[b"data: xxx"] * 200, limit=1000)
+
+
+def test_an_event_of_endless_lines_is_given_up_at_the_limit() -> None:
+    with pytest.raises(LineTooLongError, match="event"):
+        parsed(*[b"data: x\n"] * 1000, limit=1000)
+
+
+PIECES = st.sampled_from(
+    [b"data: ", b"data:", b"event: e", b"\n", b"\r", b"\r\n", b"\n\n", b": c", b"x", b" ", b"\xc3", b"\xa9", b""]
+)
+
+
+@given(st.lists(PIECES).map(b"".join), st.lists(st.integers(0, 60)))
+def test_any_chunking_gives_the_same_events(stream: bytes, cuts: list[int]) -> None:
+    bounds = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    chunks = [stream[start:end] for start, end in itertools.pairwise(bounds)]
+    assert parsed(*chunks) == parsed(stream)
+
+
+@given(st.binary(max_size=80), st.sampled_from(["", "error", "message"]))
+def test_what_is_encoded_is_parsed_back(data: bytes, name: str) -> None:
+    plain = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    stream = encode_comment("hello\nthere") + encode_event(data, name)
+    assert parsed(*(stream[at : at + 1] for at in range(len(stream)))) == [(name, plain)]

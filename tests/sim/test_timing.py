@@ -1,0 +1,99 @@
+"""Timing profiles: what is drawn, what reaches the client, and whether it agrees with the recorded times."""
+
+import asyncio
+import csv
+import random
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from mixtura.errors import ConfigError
+from mixtura.models.catalog import CatalogModel
+from mixtura.sim import SimOptions, simulated_cloud
+from mixtura.sim.bodies import Times
+from mixtura.sim.timing import parse_profile
+from mixtura.virtual import run_virtual
+
+RECORDED = Path(__file__).parents[2] / ".." / "shared" / "data" / "timings" / "groq_usage_dev.csv"
+LLAMA = CatalogModel(id="llama-3.1-8b-instant", speed=560)
+
+
+def _draws(profile: str, model: CatalogModel, *, completion: int = 100, prompt: int = 200) -> list[Times]:
+    drawn, rng = parse_profile(profile), random.Random(3)
+    return [drawn.draw(model, prompt, completion, rng) for _ in range(4000)]
+
+
+@pytest.mark.parametrize(
+    ("profile", "times"),
+    [
+        ("instant", Times()),
+        ("fixed:0.5", Times(0, 0, 500_000_000)),
+        ("rate:200", Times(0, 0, 500_000_000)),
+        ("lpu,llama-3.1-8b-instant=fixed:30", Times(0, 0, 30_000_000_000)),
+        ("fixed:1, other/model=rate:5", Times(0, 0, 1_000_000_000)),
+    ],
+)
+def test_plain_profiles_take_the_time_they_name(profile: str, times: Times) -> None:
+    assert set(_draws(profile, LLAMA)) == {times}
+
+
+@pytest.mark.parametrize("profile", ["fast", "fixed", "fixed:x", "fixed:-1", "rate:0", "lpu,x=slow", "", "lpu:2"])
+def test_an_unknown_profile_is_refused(profile: str) -> None:
+    with pytest.raises(ConfigError, match=r"timing profile .*: expected lpu, instant, heavy"):
+        parse_profile(profile)
+
+
+def test_the_heavy_profile_has_its_quantiles_and_its_stalls() -> None:
+    queues = sorted(times.queue / 1e9 for times in _draws("heavy", LLAMA))
+    stalled = [queue for queue in queues if queue >= 10]
+    calm = [queue for queue in queues if queue < 10]
+    assert len(stalled) / len(queues) == pytest.approx(0.02, abs=0.01)
+    assert statistics.median(calm) == pytest.approx(0.1, rel=0.1)
+    assert calm[int(len(calm) * 0.99)] == pytest.approx(2.0, rel=0.25)
+
+
+@pytest.mark.skipif(not RECORDED.is_file(), reason="the recorded times are not in this checkout")
+def test_the_lpu_profile_has_the_recorded_medians() -> None:
+    rates, queues = defaultdict(list), defaultdict(list)
+    with RECORDED.open(newline="") as file:
+        for row in csv.DictReader(file):
+            queues[row["model"]].append(float(row["queue_time"]))
+            if int(row["completion_tokens"]) >= 40:
+                rates[row["model"]].append(int(row["completion_tokens"]) / float(row["completion_time"]))
+    held = [model for model, values in queues.items() if len(values) >= 4 and len(rates[model]) >= 3]
+    assert len(held) >= 4
+    for model in held:
+        drawn = _draws("lpu", CatalogModel(id=model))
+        tps = statistics.median(100 / (times.completion / 1e9) for times in drawn)
+        assert tps == pytest.approx(statistics.median(rates[model]), rel=0.05), model
+        queue = statistics.median(times.queue / 1e9 for times in drawn)
+        assert queue == pytest.approx(statistics.median(queues[model]), rel=0.1), model
+
+
+def test_a_model_without_records_writes_at_its_published_speed() -> None:
+    tps = statistics.median(100 / (times.completion / 1e9) for times in _draws("lpu", LLAMA))
+    assert tps == pytest.approx(560, rel=0.02)
+
+
+def test_a_long_prompt_takes_longer_to_read() -> None:
+    short = statistics.median(times.prompt for times in _draws("lpu", LLAMA, prompt=100))
+    long = statistics.median(times.prompt for times in _draws("lpu", LLAMA, prompt=20_000))
+    assert long > 10 * short
+
+
+def test_a_stream_arrives_token_by_token_in_its_time() -> None:
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        options = SimOptions(profile="fixed:10", tokens=9)
+        async with simulated_cloud(options) as cloud, aiohttp.ClientSession() as session:
+            body = {"model": LLAMA.id, "messages": [{"role": "user", "content": "x"}], "stream": True}
+            start = loop.time()
+            url, headers = f"{cloud.base_url}/chat/completions", {"authorization": "Bearer k"}
+            async with session.post(url, json=body, headers=headers) as response:
+                return [loop.time() - start async for line in response.content if line.strip()]
+
+    moments = run_virtual(main())
+    assert moments == pytest.approx([*range(10), 10, 10]), "the role, nine tokens, the finish chunk and [DONE]"
