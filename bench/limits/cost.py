@@ -9,7 +9,8 @@ from typing import NamedTuple
 from bench.limits.table import Table
 from bench.measure import Spread
 from mixtura.chat import ChatRequest, Completion, Message, RateLimitHeaders, Timing, Usage
-from mixtura.limits.limiter import Claim, Limiter, current_limiter
+from mixtura.engine.progress import Progress
+from mixtura.limits.limiter import Limiter, current_limiter
 from mixtura.limits.queue import Need
 from mixtura.limits.window import Limits
 from mixtura.models.base import Emit
@@ -45,9 +46,9 @@ class Idle:
         return self._completion
 
 
-def _request(claim: Claim | None = None) -> ChatRequest:
+def _request(context: Progress | None = None) -> ChatRequest:
     messages = (Message(role="user", content=_QUESTION),)
-    return ChatRequest(model="idle", messages=messages, max_tokens=_MOST, claim=claim)
+    return ChatRequest(model="idle", messages=messages, max_tokens=_MOST, context=context)
 
 
 def bare() -> Call:
@@ -95,7 +96,7 @@ def whole_run(limits: Limits = _PLENTY) -> Call:
     async def call() -> None:
         hold = await limiter.admit(needs)
         for model in models:
-            await model.chat(_request(Claim(hold)))
+            await model.chat(_request(Progress("idle", "idle", hold)))
         await hold.close()
 
     return call

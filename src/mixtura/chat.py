@@ -3,7 +3,7 @@
 Field names follow the OpenAI wire where one exists, so that a reader needs one vocabulary.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -45,24 +45,6 @@ class ChatOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     extra: JsonObject = {}
 
 
-class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One call to one model. `max_tokens` counts reasoning too; None leaves it to the provider.
-
-    `claim` is this call's part of the room in rate limits that its run was promised (`limits.admission.Claim`); a model
-    that keeps no limits has no use for it.
-    """
-
-    model: str
-    messages: tuple[Message, ...]
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    reasoning_effort: str | None = None
-    options: ChatOptions = ChatOptions()
-    claim: object | None = None
-
-
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens and provider-side seconds of one call, or of several added up.
 
@@ -95,6 +77,46 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             completion_time=self.completion_time + other.completion_time,
             estimated=self.estimated or other.estimated,
         )
+
+
+class CallContext(Protocol):
+    """One call while it is under way: what the wrappers of its model draw on, and report to the caller.
+
+    The engine makes one for each call; a model of one's own may ignore it. Times are event-loop times.
+    """
+
+    def draw(self, account: str, tokens: int) -> str:
+        """Return the id of the hold (`limits.limiter.Hold`) that this attempt is sent out of, "" for none."""
+        ...
+
+    def begin(self, now: float) -> None:
+        """Note that an attempt is sent."""
+        ...
+
+    def pause(self) -> None:
+        """Note that the attempt failed: until the next one no request is out."""
+        ...
+
+    def waste(self, usage: Usage) -> None:
+        """Note what a failed attempt will be billed."""
+        ...
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One call to one model. `max_tokens` counts reasoning too; None leaves it to the provider.
+
+    `context` is the call while it is under way; None for a call that nobody accounts for. It is never sent.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    options: ChatOptions = ChatOptions()
+    context: CallContext | None = None
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):

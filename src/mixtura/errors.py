@@ -27,7 +27,10 @@ MixturaError
 import math
 import re
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from mixtura.chat import Usage
 
 Action = Literal["retry", "wait", "substitute", "drop"]
 
@@ -163,7 +166,7 @@ class ModelError(MixturaError):
         retry_after: seconds the provider asks to wait, or None.
         attempts: how often it was tried.
         exceeded: the rate limit it did not fit, where the provider names one.
-        spent: prompt and completion tokens that the provider will bill all the same, as estimated; None for none.
+        usage: tokens that the provider bills for the failed call all the same, most often an estimate; None for none.
         sent: whether the provider was asked at all.
     """
 
@@ -188,7 +191,7 @@ class ModelError(MixturaError):
         self.retry_after = retry_after
         self.attempts = attempts
         self.exceeded: Exceeded | None = None
-        self.spent: tuple[int, int] | None = None
+        self.usage: Usage | None = None
         self.sent = True
         self.reason = scrub(message)
         super().__init__(f"{model} on {provider}: {self.reason}")

@@ -32,7 +32,7 @@ SPENDER = """
 import asyncio, sys, uuid
 from pathlib import Path
 from mixtura.errors import DailyBudgetError
-from mixtura.limits.budget import RedisBudget, SqliteBudget
+from mixtura.limits.budget.stores import RedisBudget, SqliteBudget
 
 async def main(place):
     def clock():

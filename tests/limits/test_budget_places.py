@@ -26,7 +26,7 @@ STRANGER = """
 import asyncio, os, sys
 from pathlib import Path
 from mixtura.errors import ConfigError
-from mixtura.limits.budget import SqliteBudget
+from mixtura.limits.budget.stores import SqliteBudget
 
 asyncio.run(asyncio.to_thread(os.getpid))  # imports what may be out of reach for the stranger
 if os.geteuid() == 0:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixtura.chat import RateLimitHeaders
+from mixtura.engine.progress import Progress
 from mixtura.limits.account import Account
-from mixtura.limits.limiter import Claim, Limiter, NoRoomError, current_limiter
+from mixtura.limits.limiter import Limiter, NoRoomError, current_limiter
 from mixtura.limits.queue import PATIENCE, Need, Priority
 from mixtura.limits.window import Bucket, Limits, Window
 from mixtura.virtual import VirtualClockLoop, run_virtual
@@ -111,12 +112,12 @@ def test_no_run_can_take_what_another_holds_for_its_aggregator() -> None:
         account = keeper.accounts["a"]
         hold = await keeper.admit([Need("a", 7000, 2)])
         other = asyncio.create_task(keeper.admit([Need("a", 7000, 2)]))
-        draft = await keeper.send(account, 3000, hold=hold)
+        draft = await keeper.send(account, 3000, hold=hold.id)
         await asyncio.sleep(5)
         assert not other.done()
         await keeper.settle(draft)
         began = asyncio.get_running_loop().time()
-        aggregate = await keeper.send(account, 4000, hold=hold)
+        aggregate = await keeper.send(account, 4000, hold=hold.id)
         assert asyncio.get_running_loop().time() == began
         await keeper.settle(aggregate)
         await hold.close()
@@ -133,7 +134,7 @@ def test_interactive_runs_go_before_batch_ones_that_came_first() -> None:
         async def run(name: str, priority: Priority) -> None:
             hold = await keeper.admit([Need("a", 3000)], priority=priority)
             order.append(name)
-            await keeper.settle(await keeper.send(keeper.accounts["a"], 3000, hold=hold))
+            await keeper.settle(await keeper.send(keeper.accounts["a"], 3000, hold=hold.id))
             await hold.close()
 
         async with asyncio.TaskGroup() as group:
@@ -220,15 +221,15 @@ def test_a_guess_paces_by_one_call_until_a_reply_tells_better() -> None:
     virtually(main)
 
 
-def test_a_claim_draws_on_its_hold_for_one_attempt_only() -> None:
+def test_a_call_draws_on_the_hold_of_its_run_for_one_attempt_only() -> None:
     async def main() -> None:
         keeper = limiter()
         hold = await keeper.admit([Need("a", 5000, 2)], owed={"a": 3000})
-        claim, late = Claim(hold), Claim(hold, held=False)
-        assert claim.draw("a", 2500) is hold
-        assert claim.draw("a", 2500) is None
+        first, late = Progress("p", "a", hold), Progress("p", "a", hold, held=False)
+        assert first.draw("a", 2500) == hold.id
+        assert first.draw("a", 2500) == ""
         assert keeper.accounts["a"].owed_tokens == 500
-        assert late.draw("a", 500) is None
+        assert late.draw("a", 500) == ""
         assert keeper.accounts["a"].owed_tokens == 0
         await hold.close()
 

@@ -47,7 +47,7 @@ async def main(url, key, seconds, sizes):
         while loop.time() < until:
             hold = await limiter.admit([Need(key, 2 * size, 2)])
             for _ in range(2):
-                sent = await limiter.send(account, size, hold=hold)
+                sent = await limiter.send(account, size, hold=hold.id)
                 taken.append((sent.moment, size))
                 await limiter.settle(sent)
             await hold.close()
@@ -163,7 +163,7 @@ async def test_a_reservation_is_one_round_trip(redis_url: str, sends: list[str])
     sends.clear()
     hold = await limiter.admit([Need(key, 100, 2)])
     assert sends == ["EVALSHA"]
-    sent = await limiter.send(account, 50, hold=hold)
+    sent = await limiter.send(account, 50, hold=hold.id)
     assert sends == ["EVALSHA"] * 2
     await limiter.settle(sent, headers=RateLimitHeaders(None, None, 6_000, 5_900), actual=20)
     assert sends == ["EVALSHA"] * 3
@@ -333,7 +333,7 @@ async def test_redis_that_forgets_is_told_again(redis_url: str) -> None:
     key = next(KEYS)
     one, two = opened(redis_url, key, Limits(tpm=6_000), count=2)
     hold = await one.admit([Need(key, 3_000, 2)])
-    sent = await one.send(one.accounts[key], 1_000, hold=hold)
+    sent = await one.send(one.accounts[key], 1_000, hold=hold.id)
     assert await held(two, [Need(key, 3_500)], "a") > 0
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
@@ -357,10 +357,10 @@ async def test_redis_that_dies_is_not_missed_and_is_used_again(
         limiter = opened(server.url, "k")
         account = limiter.accounts["k"]
         hold = await limiter.admit([Need("k", 1_000, 4)])
-        first = await limiter.send(account, 250, hold=hold)
-        lost = await limiter.send(account, 250, hold=hold)
+        first = await limiter.send(account, 250, hold=hold.id)
+        lost = await limiter.send(account, 250, hold=hold.id)
         server.kill()
-        sent = await asyncio.gather(*(limiter.send(account, 250, hold=hold) for _ in range(2)))
+        sent = await asyncio.gather(*(limiter.send(account, 250, hold=hold.id) for _ in range(2)))
         assert limiter.degraded
         assert (account.held_tokens, account.held_requests) == (0, 0)
         another = await limiter.admit([Need("k", 300, 3)])
@@ -373,7 +373,7 @@ async def test_redis_that_dies_is_not_missed_and_is_used_again(
         assert "are kept in this process until it is back" in caplog.text
         server.start()
         await asyncio.sleep(0.25)
-        last = await limiter.send(account, 100, hold=another)
+        last = await limiter.send(account, 100, hold=another.id)
         assert not limiter.degraded
         assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
         # An empty Redis was told what had been taken and what is held.
@@ -406,7 +406,7 @@ async def test_nonsense_is_no_reason_to_fail(answer: bytes, caplog: pytest.LogCa
     async with server:
         url = f"redis://user:s3cret@127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
         limiter = opened(url, "k")
-        sent = await limiter.send(limiter.accounts["k"], 100, hold=await limiter.admit([Need("k", 100)]))
+        sent = await limiter.send(limiter.accounts["k"], 100, hold=(await limiter.admit([Need("k", 100)])).id)
         await limiter.settle(sent, headers=RateLimitHeaders(None, None, 6_000, 5_900))
         await limiter._links[asyncio.get_running_loop()].close()
     assert limiter.degraded

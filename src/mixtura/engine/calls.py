@@ -8,9 +8,9 @@ import msgspec
 
 from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Usage
 from mixtura.engine.context import Run
+from mixtura.engine.progress import Progress
 from mixtura.errors import BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
 from mixtura.events import CallStarted, Role
-from mixtura.limits.limiter import Claim
 from mixtura.models.base import Emit
 from mixtura.models.card import ModelCard
 from mixtura.recipe import Aggregator, Fallback, Proposer, Recipe
@@ -43,45 +43,12 @@ class Ask(NamedTuple):
     again: bool = False
 
 
-class Progress(Claim):
-    """How far one call has come: whether it is sent, what it wrote, when it last did, and whom it asks at present.
-
-    `pieces` counts those with text or reasoning in them; Groq sends one for each token.
-    """
-
-    # Most calls are neither watched nor stopped: what only those need is made when it is needed.
-    pieces = 0
-    last = 0.0
-
-    def __init__(self, run: Run, ask: Ask) -> None:
-        first = ask.instead or ask.slot
-        self.provider, self.model = first.provider, first.model
-        # Held are the calls that every run makes; a second try has to find room of its own.
-        held = ask.role in ("aggregator", "selector") or (ask.role == "proposer" and ask.layer == 0)
-        super().__init__(None if ask.again else run.hold, held=held)
-        self._text: list[str] | None = None
-        self._reasoning: list[str] | None = None
-
-    @property
-    def text(self) -> str:
-        """The answer text so far."""
-        return "".join(self._text or ())
-
-    @property
-    def reasoning(self) -> str:
-        """The reasoning so far."""
-        return "".join(self._reasoning or ())
-
-    def take(self, delta: Delta, now: float) -> None:
-        """Take the next piece."""
-        self.pieces += 1
-        self.last = now
-        if self._text is None or self._reasoning is None:
-            self._text, self._reasoning = [], []
-        if delta.text:
-            self._text.append(delta.text)
-        if delta.reasoning:
-            self._reasoning.append(delta.reasoning)
+def progress_of(run: Run, ask: Ask) -> Progress:
+    """Return the progress of a call that is about to be made."""
+    first = ask.instead or ask.slot
+    # Held are the calls that every run makes; a second try has to find room of its own.
+    held = ask.role in ("aggregator", "selector") or (ask.role == "proposer" and ask.layer == 0)
+    return Progress(first.provider, first.model, None if ask.again else run.hold, held=held)
 
 
 def slots(recipe: Recipe) -> list[Slot]:
@@ -110,7 +77,7 @@ def max_tokens(slot: Slot, card: ModelCard, role: Role) -> int | None:
     return min(wanted, card.max_output)
 
 
-def request(slot: Slot, card: ModelCard, ask: Ask, claim: Claim | None = None) -> ChatRequest:
+def request(slot: Slot, card: ModelCard, ask: Ask, context: Progress | None = None) -> ChatRequest:
     """Return what is sent to `card`'s model for `ask`; settings a substitute does not take are left out."""
     effort = slot.reasoning_effort
     if effort is not None and card.id != slot.model and effort not in card.efforts:
@@ -124,7 +91,7 @@ def request(slot: Slot, card: ModelCard, ask: Ask, claim: Claim | None = None) -
         seed=slot.seed,
         reasoning_effort=effort,
         options=ask.options,
-        claim=claim,
+        context=context,
     )
 
 
@@ -157,7 +124,7 @@ async def call(
             if on_delta is not None:
                 on_delta(number, delta)
 
-    spent: tuple[int, int] | None = None
+    spent: Usage | None = None
     lost = 0.0
     chain = (ask.instead or slot, *slot.fallbacks)
     for place, link in enumerate(chain):
@@ -168,7 +135,7 @@ async def call(
             lost += _dollars(run, progress, error)
             # What was begun cannot be begun anew by another model: a reader has seen it.
             last = place == len(chain) - 1 or progress.pieces > 0 or run.loop.time() >= until
-            spent = error.spent = _sum(spent, error.spent)
+            spent = error.usage = _sum(spent, error.usage)
             if last:
                 raise
             following = chain[place + 1]
@@ -180,25 +147,22 @@ async def call(
 
 def _dollars(run: Run, progress: Progress, error: ModelError) -> float:
     price = run.models.card(progress.provider, progress.model).price
-    if price is None or error.spent is None:
-        return 0.0
-    return price.cost(Usage(prompt_tokens=error.spent[0], completion_tokens=error.spent[1]))
+    return 0.0 if price is None or error.usage is None else price.cost(error.usage)
 
 
-def _with_spent(completion: Completion, spent: tuple[int, int], dollars: float) -> Completion:
+def _with_spent(completion: Completion, spent: Usage, dollars: float) -> Completion:
     """Return `completion` with what the models before it in the chain took."""
-    before = Usage(prompt_tokens=spent[0], completion_tokens=spent[1], estimated=True)
     return msgspec.structs.replace(
         completion,
-        wasted=before if completion.wasted is None else completion.wasted + before,
+        wasted=_sum(completion.wasted, spent),
         cost=None if completion.cost is None else completion.cost + dollars,
     )
 
 
-def _sum(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
+def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
     if one is None or other is None:
         return one or other
-    return one[0] + other[0], one[1] + other[1]
+    return one + other
 
 
 async def _with_substitutes(

@@ -68,7 +68,7 @@ class Drafting:
         if self._protected:
             await self._race(ask)
             return
-        number, progress = run.next_call(), calls.Progress(run, ask)
+        number, progress = run.next_call(), calls.progress_of(run, ask)
         try:
             completion = await calls.call(run, ask, number, self.until, progress)
         except ModelError as error:

@@ -11,7 +11,7 @@ import math
 
 from mixtura.chat import Completion, Delta
 from mixtura.engine import calls, results
-from mixtura.engine.calls import Ask, OnDelta, Progress
+from mixtura.engine.calls import Ask, OnDelta, progress_of
 from mixtura.engine.context import Run
 from mixtura.errors import ModelError, TimedOutError
 from mixtura.events import CallFinished, Draft
@@ -27,7 +27,7 @@ class _Try:
     def __init__(self, run: Run, ask: Ask) -> None:
         self.ask = ask
         self.number = run.next_call()
-        self.progress = Progress(run, ask)
+        self.progress = progress_of(run, ask)
         self.task: asyncio.Task[Completion | ModelError] | None = None
 
 
@@ -323,7 +323,7 @@ async def call_within(race: Race) -> tuple[int, Completion]:
 
 async def _call_plainly(run: Run, ask: Ask, until: float) -> tuple[int, Completion]:
     """Make one call without protection: it ends when it ends, or at `until`."""
-    number, progress = run.next_call(), Progress(run, ask)
+    number, progress = run.next_call(), progress_of(run, ask)
     try:
         async with asyncio.timeout_at(until):
             return number, await calls.call(run, ask, number, until, progress)

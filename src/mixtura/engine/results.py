@@ -7,8 +7,9 @@ import msgspec
 
 from mixtura.chat import Completion, Timing, Usage
 from mixtura.engine import agree, answers, calls
-from mixtura.engine.calls import Ask, Progress
+from mixtura.engine.calls import Ask
 from mixtura.engine.context import Run
+from mixtura.engine.progress import Progress
 from mixtura.errors import ModelError, TimedOutError
 from mixtura.events import Call, CallFailed, CallFinished, Draft, Failure
 from mixtura.limits.account import Account
@@ -27,10 +28,9 @@ def timed_out(run: Run, ask: Ask, until: float) -> TimedOutError:
 
 def failed(run: Run, number: int, ask: Ask, error: ModelError, progress: Progress) -> None:
     """Say that a call failed for good, and what it will be billed for all the same."""
-    if error.spent is None:
-        usage = unfinished(run, ask, progress) if isinstance(error, TimedOutError) else None
-    else:
-        usage = Usage(prompt_tokens=error.spent[0], completion_tokens=error.spent[1], estimated=True)
+    usage = error.usage
+    if usage is None and isinstance(error, TimedOutError):
+        usage = unfinished(run, ask, progress)
     lost = _failure(number, ask, error.kind, error.reason)
     lost = msgspec.structs.replace(lost, status=error.status, attempts=error.attempts)
     _say_failed(run, lost, progress, usage)
@@ -65,12 +65,15 @@ def unfinished(run: Run, ask: Ask, progress: Progress) -> Usage | None:
     A streamed call is billed for the pieces it sent, one that was not for the time that it was left to write; both for
     what attempts before took.
     """
-    prompt, written = progress.wasted
+    prompt = written = 0
     if progress.since is not None and (progress.pieces or not run.streams):
         account = run.account(progress.provider, progress.model)
         prompt += math.ceil(estimate_messages(ask.messages) * (1.0 if account is None else account.ratio))
         written += progress.pieces or _written(run, ask, progress, account)
-    return Usage(prompt_tokens=prompt, completion_tokens=written, estimated=True) if prompt or written else None
+    if not (prompt or written):
+        return progress.wasted
+    usage = Usage(prompt_tokens=prompt, completion_tokens=written, estimated=True)
+    return usage if progress.wasted is None else progress.wasted + usage
 
 
 def _written(run: Run, ask: Ask, progress: Progress, account: Account | None) -> int:

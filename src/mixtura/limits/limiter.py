@@ -62,50 +62,9 @@ class Hold:
         """Give back what was not sent."""
         for account, tokens in list(self.owed.items()):
             self.pay(account, tokens)
+        self._limiter.holds.pop(self.id, None)
         if self.needs:
             await self._limiter.release(self)
-
-
-class Claim:
-    """One call's part of the room its run was promised.
-
-    `held` says that the room for it is held, and not only owed. `sent` says whether any attempt of it was sent, `since`
-    when the present one was (event-loop time); None while none is out, since it waits for room or its next attempt.
-    `on_begin` is called whenever one goes out. `wasted` are the prompt and completion tokens of attempts that failed.
-    """
-
-    sent = False
-    wasted = (0, 0)
-    since: float | None = None
-    on_begin: Callable[[], None] | None = None
-
-    def __init__(self, hold: Hold | None, *, held: bool = True) -> None:
-        self._hold = hold
-        self._held = held
-
-    def draw(self, account: str, tokens: int) -> Hold | None:
-        """Return the hold to send the call out of: for its first attempt only, the rest of it is for other calls."""
-        hold, held = self._hold, self._held
-        self._held = False
-        if hold is None or held:
-            return hold
-        hold.pay(account, tokens)
-        return None
-
-    def begin(self, now: float) -> None:
-        """Note that an attempt is out."""
-        self.sent = True
-        self.since = now
-        if self.on_begin is not None:
-            self.on_begin()
-
-    def pause(self) -> None:
-        """Note that none is out any more."""
-        self.since = None
-
-    def waste(self, spent: tuple[int, int]) -> None:
-        """Note what an attempt that failed will be billed for."""
-        self.wasted = self.wasted[0] + spent[0], self.wasted[1] + spent[1]
 
 
 class Limiter:
@@ -127,6 +86,7 @@ class Limiter:
         self.lock = threading.RLock()
         self.accounts: dict[str, Account] = {}
         self.queue = TicketQueue()
+        self.holds: dict[str, Hold] = {}
         self._breakers: dict[str, Breaker] = {}
         self._numbers = itertools.count(1)
 
@@ -279,6 +239,7 @@ class Limiter:
             NoRoomError: they do not fit before `until` (event-loop time).
         """
         hold = Hold(self, self._number(), lifetime)
+        self.holds[hold.id] = hold
         for account, tokens in (owed or {}).items():
             self.owe(hold, account, tokens)
         needs = [need for need in needs if self.accounts[need.account].known]
@@ -300,11 +261,11 @@ class Limiter:
         account: Account,
         tokens: int,
         *,
-        hold: Hold | None = None,
+        hold: str = "",
         priority: Priority = Priority.BEGUN,
         until: float = math.inf,
     ) -> Sent:
-        """Count one call of `tokens` as sent as soon as it fits; what `hold` holds for it needs no waiting in line.
+        """Count one call of `tokens` as sent as soon as it fits; what the hold of that id holds needs no waiting.
 
         Raises:
             NoRoomError: it does not fit before `until` (event-loop time).
@@ -312,10 +273,11 @@ class Limiter:
         if account.unlimited:
             return account.take(tokens, asyncio.get_running_loop().time())
         number = self._number()
-        held = hold is not None and hold.tokens(account.key) >= tokens
+        drawn = self.holds.get(hold)
+        held = drawn is not None and drawn.tokens(account.key) >= tokens
         if held or self.queue.free(account.key, priority, asyncio.get_running_loop().time()):
             try:
-                return await self.take(account, tokens, hold, number, priority)
+                return await self.take(account, tokens, drawn, number, priority)
             except NoRoomError as error:
                 if error.quote.wait == math.inf:
                     raise
@@ -324,7 +286,7 @@ class Limiter:
         async def take(ticket: Ticket) -> Quote:
             nonlocal sent
             try:
-                sent = await self.take(account, tokens, hold, number, ticket.priority)
+                sent = await self.take(account, tokens, drawn, number, ticket.priority)
             except NoRoomError as error:
                 return error.quote
             return FITS

@@ -92,7 +92,7 @@ class SharedLimiter(Limiter):
         account: Account,
         tokens: int,
         *,
-        hold: Hold | None = None,
+        hold: str = "",
         priority: Priority = Priority.BEGUN,
         until: float = math.inf,
     ) -> Sent:

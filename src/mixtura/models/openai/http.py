@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mixtura._version import __version__
-from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing
+from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
 from mixtura.errors import ModelError, TimedOutError, UnreachableError
 from mixtura.models.base import Emit
 from mixtura.models.openai.failures import Failures, rate_limit_headers
@@ -98,20 +98,15 @@ class HttpModel:
                 raise
         except WireError as problem:
             error = self._failures.of_wire(request.model, problem)
-            usage = problem.usage
-            error.spent = (
-                _spent(request, gathered, answered=answered)
-                if usage is None
-                else (usage.prompt_tokens, usage.completion_tokens)
-            )
+            error.usage = problem.usage or _billed(request, gathered, answered=answered)
             raise error from None
         except LineTooLongError as problem:
             error = self._failures.of_wire(request.model, WireError(str(problem)))
-            error.spent = _spent(request, gathered, answered=answered)
+            error.usage = _billed(request, gathered, answered=answered)
             raise error from None
         except (ClientError, OSError) as problem:
             error = _unreachable(self._endpoint, request.model, problem)
-            error.spent = _spent(request, gathered, answered=answered)
+            error.usage = _billed(request, gathered, answered=answered)
             raise error from problem
 
 
@@ -197,11 +192,12 @@ def _whole(body: bytes, request: ChatRequest, seconds: float) -> Completion:
     return completion_from(whole, request, Timing(total=seconds))
 
 
-def _spent(request: ChatRequest, gathered: StreamedReply | None, *, answered: bool) -> tuple[int, int] | None:
-    """Return what a reply that broke off is billed for: what it took until then, None before it began."""
+def _billed(request: ChatRequest, gathered: StreamedReply | None, *, answered: bool) -> Usage | None:
+    """Return the estimated usage of a reply that broke off, None for one that had not begun."""
     if not answered or (gathered is not None and not gathered.pieces):
         return None
-    return estimate_messages(request.messages), 0 if gathered is None else gathered.pieces
+    written = 0 if gathered is None else gathered.pieces
+    return Usage(prompt_tokens=estimate_messages(request.messages), completion_tokens=written, estimated=True)
 
 
 async def _streamed(reply: "aiohttp.ClientResponse", gathered: StreamedReply, emit: Emit, begun: float) -> Completion:

@@ -10,7 +10,7 @@ from mixtura.chat import ChatRequest, Completion
 from mixtura.errors import ModelError, OverloadedError, RateLimitedError, TooLargeError, UnreachableError
 from mixtura.limits.account import Account, Quote, Sent
 from mixtura.limits.breaker import Breaker
-from mixtura.limits.limiter import Claim, Limiter, NoRoomError
+from mixtura.limits.limiter import Limiter, NoRoomError
 from mixtura.limits.policy import TRIPS, UNCOUNTED
 from mixtura.limits.window import DIMENSIONS
 from mixtura.models.base import ChatModel, Emit
@@ -50,13 +50,15 @@ class Limited:
             tokens = account.reserve_for(estimate, request.max_tokens)
             sent = await self._send(limiter, account, request, tokens, deadline)
             now = loop.time()
-        claim = request.claim if isinstance(request.claim, Claim) else Claim(None)
-        claim.begin(now)
+        context = request.context
+        if context is not None:
+            context.begin(now)
         try:
             completion = await self._model.chat(request, emit=emit, deadline=deadline)
         except ModelError as error:
-            claim.pause()
-            if isinstance(error, UNCOUNTED) and error.spent is None:
+            if context is not None:
+                context.pause()
+            if isinstance(error, UNCOUNTED) and error.usage is None:
                 wait = error.retry_after or 0.0 if error.action == "wait" else 0.0
                 await limiter.refused(sent, exceeded=error.exceeded, wait=wait)
             else:
@@ -95,10 +97,10 @@ class Limited:
         self, limiter: Limiter, account: Account, request: ChatRequest, tokens: int, deadline: float | None
     ) -> Sent:
         """Count the call as sent, out of what its run was promised where that is; wait in line where it is not."""
-        claim = request.claim if isinstance(request.claim, Claim) else Claim(None)
+        hold = "" if request.context is None else request.context.draw(account.key, tokens)
         until = math.inf if deadline is None else deadline
         try:
-            return await limiter.send(account, tokens, hold=claim.draw(account.key, tokens), until=until)
+            return await limiter.send(account, tokens, hold=hold, until=until)
         except NoRoomError as error:
             now = asyncio.get_running_loop().time()
             if account.guessing:

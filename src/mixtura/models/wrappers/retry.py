@@ -11,7 +11,6 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Timing, Usage
 from mixtura.errors import ModelError
-from mixtura.limits.limiter import Claim
 from mixtura.models.base import ChatModel, Emit
 
 
@@ -66,18 +65,19 @@ class Retrying:
                 completion = await self._model.chat(request, emit=None if emit is None else watched, deadline=deadline)
             except ModelError as error:
                 error.attempts = attempt
-                wasted = _added(wasted, error)
-                if error.spent is not None and isinstance(request.claim, Claim):
-                    # Whoever stops this call before it ends learns there what it took.
-                    request.claim.waste(error.spent)
+                if error.usage is not None:
+                    wasted = error.usage if wasted is None else wasted + error.usage
+                    if request.context is not None:
+                        # The engine may stop this call before it ends, and has to know what it took by then.
+                        request.context.waste(error.usage)
                 if shown or left.get(error.action, 0) == 0:
-                    error.spent = _as_pair(wasted)
+                    error.usage = wasted
                     raise
                 left[error.action] -= 1
                 pause = self._pause(error, attempt)
                 refused = self._refusal(pause, waited, None if deadline is None else deadline - clock())
                 if refused:
-                    error.spent = _as_pair(wasted)
+                    error.usage = wasted
                     if error.sent:
                         raise _too_long(error, pause, refused) from error
                     # One that was not even sent says itself why.
@@ -121,7 +121,7 @@ def _too_long(error: ModelError, pause: float, refused: str) -> ModelError:
         retry_after=error.retry_after,
         attempts=error.attempts,
     )
-    late.exceeded, late.spent, late.sent = error.exceeded, error.spent, error.sent
+    late.exceeded, late.usage, late.sent = error.exceeded, error.usage, error.sent
     return late
 
 
@@ -129,20 +129,8 @@ def _after(error: ModelError, cause: ModelError) -> ModelError:
     """Return an error that kept a call from being sent again, with the failure that made it necessary."""
     reason = f"{error.reason}; the attempt before failed: {cause.reason}"
     late = type(error)(error.provider, error.model, reason, retry_after=error.retry_after, attempts=error.attempts)
-    late.spent, late.sent = error.spent, error.sent
+    late.usage, late.sent = error.usage, error.sent
     return late
-
-
-def _added(wasted: Usage | None, error: ModelError) -> Usage | None:
-    """Return what failed attempts took so far, that of `error` included."""
-    if error.spent is None:
-        return wasted
-    prompt, completion = error.spent
-    return (wasted or Usage()) + Usage(prompt_tokens=prompt, completion_tokens=completion, estimated=True)
-
-
-def _as_pair(usage: Usage | None) -> tuple[int, int] | None:
-    return None if usage is None else (usage.prompt_tokens, usage.completion_tokens)
 
 
 def _counted(completion: Completion, before: Timing, attempts: int, wasted: Usage | None) -> Completion:

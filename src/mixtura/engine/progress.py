@@ -1,0 +1,81 @@
+"""How far one call has come: what the wrappers of its model report (`chat.CallContext`), and what it has written."""
+
+from collections.abc import Callable
+
+from mixtura.chat import Delta, Usage
+from mixtura.limits.limiter import Hold
+
+
+class Progress:
+    """One call while it is under way.
+
+    Attributes:
+        provider, model: whom it asks at present: the slot's model, a fall-back or a substitute.
+        pieces: pieces with text or reasoning in them that have come; Groq sends one for each token.
+        last: event-loop time of the latest piece.
+        since: event-loop time at which the present attempt was sent; None while it waits for room or a next attempt.
+        wasted: what attempts that failed will be billed; None for nothing.
+        on_begin: called whenever an attempt is sent.
+    """
+
+    # A call that is neither watched nor stopped needs none of these, so they are made when they are needed.
+    pieces = 0
+    last = 0.0
+    since: float | None = None
+    wasted: Usage | None = None
+    on_begin: Callable[[], None] | None = None
+
+    def __init__(self, provider: str, model: str, hold: Hold | None = None, *, held: bool = True) -> None:
+        self.provider, self.model = provider, model
+        self._hold = hold
+        self._held = held
+        self._text: list[str] | None = None
+        self._reasoning: list[str] | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer text so far."""
+        return "".join(self._text or ())
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning so far."""
+        return "".join(self._reasoning or ())
+
+    def take(self, delta: Delta, now: float) -> None:
+        """Take the next piece."""
+        self.pieces += 1
+        self.last = now
+        if self._text is None or self._reasoning is None:
+            self._text, self._reasoning = [], []
+        if delta.text:
+            self._text.append(delta.text)
+        if delta.reasoning:
+            self._reasoning.append(delta.reasoning)
+
+    # What follows is `chat.CallContext`.
+
+    def draw(self, account: str, tokens: int) -> str:
+        """Return the id of the run's hold for the first attempt; the rest of the hold is for other calls."""
+        hold, held = self._hold, self._held
+        self._held = False
+        if hold is None:
+            return ""
+        if held:
+            return hold.id
+        hold.pay(account, tokens)
+        return ""
+
+    def begin(self, now: float) -> None:
+        """Note that an attempt is sent."""
+        self.since = now
+        if self.on_begin is not None:
+            self.on_begin()
+
+    def pause(self) -> None:
+        """Note that the attempt failed."""
+        self.since = None
+
+    def waste(self, usage: Usage) -> None:
+        """Note what a failed attempt will be billed."""
+        self.wasted = usage if self.wasted is None else self.wasted + usage
