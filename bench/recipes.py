@@ -13,6 +13,7 @@ from bench.tutorial.asking import DRAFT_TOKENS, QUESTION, asked_of
 from bench.tutorial.wire import CHECKED
 from mixtura import Answer, MixturaError, Mixture, Recipe, recipe_names
 from mixtura.models.catalog import Plan
+from mixtura.planning.schedule import count_calls
 from mixtura.sim import SimOptions
 from mixtura.virtual import run_virtual
 
@@ -58,7 +59,7 @@ def line(name: str) -> TicketQueue:
     most = Mixture(recipe, env={"GROQ_API_KEY": "gsk_simulated"}).forecast(QUESTION)
     return TicketQueue(
         name,
-        str(recipe.calls),
+        str(count_calls(recipe)),
         f"${most.cost:.4f}",
         *("-" if name == "toy" else seconds(name, plan) for plan in ("free", "developer")),
     )

@@ -3,6 +3,7 @@
 import msgspec
 
 from conftest import World
+from mixtura import Recipe
 from mixtura.events import AnswerDelta, AnswerRestarted, Event, RunFinished, RunStarted, fold
 
 
@@ -17,7 +18,7 @@ def test_a_stored_run_replayed_gives_the_same_answer_byte_for_byte(world: World)
 
 
 def test_pieces_are_the_answer_until_it_is_finished_and_a_restart_forgets_them() -> None:
-    begun: list[Event] = [RunStarted(run="r", recipe="x", calls=1), AnswerDelta(text="Half an ")]
+    begun: list[Event] = [RunStarted(run="r", recipe=Recipe.named("single"), calls=1), AnswerDelta(text="Half an ")]
     assert fold(begun).text == "Half an "
     assert fold(begun).status == "failed"
     assert fold([*begun, AnswerRestarted(), AnswerDelta(text="Other")]).text == "Other"
@@ -32,7 +33,7 @@ def test_the_json_of_an_answer_has_every_key_whatever_happened() -> None:
 
 
 def test_models_without_a_price_are_named_and_not_counted_as_free(world: World) -> None:
-    from mixtura import Layer, Proposer, Recipe
+    from mixtura import Layer, Proposer
 
     recipe = Recipe(layers=(Layer(proposers=(Proposer(model="deepseek-r1-distill-llama-70b"),)),))
     ran = world(recipe)

@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixtura import Recipe
 from mixtura.chat import Usage
 from mixtura.columns import cut, cut_front, display_width, one_line, safe
+from mixtura.decisions import (
+    DecisionKind,
+    FellBackDetail,
+    HedgedDetail,
+    ReducedDetail,
+    RoutedDetail,
+    VotedDetail,
+    WaitedDetail,
+)
 from mixtura.events import (
     Answer,
     AnswerDelta,
@@ -22,7 +32,6 @@ from mixtura.events import (
     CallFinished,
     CallStarted,
     Decision,
-    DecisionKind,
     Draft,
     Event,
     Failure,
@@ -123,7 +132,7 @@ def ended(status: str = "ok") -> Event:
 
 def show(events: Sequence[Event], terminal: Emulator, *, answer: bool = True, drafts: bool = False) -> TerminalView:
     view = TerminalView(terminal, terminal if answer else None, screen=live(terminal), drafts=drafts)
-    view.add(RunStarted(run="r", recipe="x", calls=3))
+    view.add(RunStarted(run="r", recipe=Recipe.named("classic"), calls=3))
     for event in events:
         view.add(event)
     return view
@@ -147,7 +156,7 @@ def test_the_region_freezes_into_one_line_a_proposer_then_come_answer_decisions_
             finished(0, at=1.5),
             AnswerDelta(at=1.6, text="The answer\n"),
             AnswerDelta(at=1.7, text="is 18."),
-            Decision(at=1.8, kind="voted", reason="2 of 2 votes"),
+            Decision(at=1.8, kind="voted", reason="2 of 2 votes", detail=VotedDetail()),
             AnswerFinished(at=1.9, text="The answer\nis 18."),
             ended(),
         ],
@@ -203,7 +212,7 @@ def test_an_answer_that_begins_anew_says_so_once_and_is_whole() -> None:
     show(
         [
             AnswerDelta(text="Half an ans"),
-            Decision(kind="fell_back", reason="the aggregator was cut off", warning=True),
+            Decision(kind="fell_back", reason="the aggregator was cut off", warning=True, detail=FellBackDetail()),
             AnswerRestarted(),
             AnswerDelta(text="The best draft."),
             AnswerFinished(text="The best draft."),
@@ -218,9 +227,9 @@ def test_an_answer_that_begins_anew_says_so_once_and_is_whole() -> None:
     ]
 
 
-def waits(seconds: float = 12.0, at: float = 0.0, **detail: str) -> Event:
+def waits(seconds: float = 12.0, at: float = 0.0, window: str = "") -> Event:
     reason = "no room yet in 8,000 tokens per minute of big; the run waits about 12.0 s for it"
-    return Decision(at=at, kind="waited", reason=reason, detail={"seconds": seconds, **detail})
+    return Decision(at=at, kind="waited", reason=reason, detail=WaitedDetail(seconds=seconds, window=window))
 
 
 def test_a_wait_for_room_counts_down_while_it_lasts_and_says_how_long_it_was() -> None:
@@ -260,14 +269,17 @@ def test_a_stopped_wait_leaves_nothing_half_drawn() -> None:
 @pytest.mark.parametrize("kind", ["reduced", "routed"])
 def test_that_less_is_asked_is_said_before_the_first_call_and_once(kind: DecisionKind) -> None:
     terminal = Emulator(100)
-    less = Decision(kind=kind, reason="big answers alone", warning=True)
+    detail = ReducedDetail() if kind == "reduced" else RoutedDetail()
+    less = Decision(kind=kind, reason="big answers alone", warning=True, detail=detail)
     show([less, *started(1), finished(0), AnswerFinished(text="Yes."), ended()], terminal)
     assert [row[:3] for row in terminal.shown] == ["! b", "✓ l", "Yes", "2.0"]
 
 
 def test_a_second_try_has_a_line_of_its_own_that_says_so() -> None:
     terminal = Emulator(100)
-    hedged = Decision(kind="hedged", reason="slow; asked a second time", detail={"model": "llama-3.1-8b-instant"})
+    hedged = Decision(
+        kind="hedged", reason="slow; asked a second time", detail=HedgedDetail(model="llama-3.1-8b-instant")
+    )
     lost = Failure(call=0, role="proposer", model="x", provider="groq", kind="abandoned", reason="another was faster")
     view = show([*started(1), hedged, *started(1, first=1)], terminal)
     assert [row.split()[2] for row in terminal.shown] == ["0.0s", "(again)"]

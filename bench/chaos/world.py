@@ -104,7 +104,9 @@ async def _run(told: Scenario, recipe: Recipe, question: Question, models: Model
                 events.append(event)  # noqa: PERF401  # what came before an error has to be kept
         else:
             # What `Mixture.ask` does, and with the events of a run that nobody watches.
-            options = RunOptions(deadline=told.deadline, max_cost=most, seed=seed, watched=told.watched)
+            options = RunOptions(
+                deadline=told.deadline, max_cost=most, seed=seed, watch="calls" if told.watched else "nothing"
+            )
             said = (Message(role="user", content=question.text),)
             run = asyncio.create_task(drive(recipe, said, models, events.append, options))
             if told.leaves is not None:

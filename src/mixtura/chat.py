@@ -3,6 +3,7 @@
 Field names follow the OpenAI wire where one exists, so that a reader needs one vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -79,11 +80,36 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Delta(msgspec.Struct, frozen=True):
+    """A piece of a streamed reply: answer text, reasoning text, or both; either may be empty."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+class PartialReader(Protocol):
+    """A streamed reply that is parsed only when its caller asks how far it has come."""
+
+    def read(self) -> Sequence[tuple[float, Delta]]:
+        """Return the pieces that have arrived since the last call, each with its event-loop time. Never raises."""
+        ...
+
+
 class CallContext(Protocol):
     """One call while it is under way: what the wrappers of its model draw on, and report to the caller.
 
     The engine makes one for each call; a model of one's own may ignore it. Times are event-loop times.
+
+    Attributes:
+        partial: nobody watches the reply, but what has arrived may be wanted before it is whole. A model that can
+            streams the reply then, and attaches a reader.
     """
+
+    partial: bool
+
+    def attach(self, reader: PartialReader) -> None:
+        """Take the reader of the attempt that has begun to arrive; it replaces the one before."""
+        ...
 
     def draw(self, account: str, tokens: int) -> str:
         """Return the id of the hold (`limits.limiter.Hold`) that this attempt is sent out of, "" for none."""
@@ -130,13 +156,6 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     queue: float = 0.0
     first_token: float | None = None
     waited: float = 0.0
-
-
-class Delta(msgspec.Struct, frozen=True):
-    """A piece of a streamed reply: answer text, reasoning text, or both; either may be empty."""
-
-    text: str = ""
-    reasoning: str = ""
 
 
 class RateLimitHeaders(NamedTuple):

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from mixtura.chat import Usage
+    from mixtura.events import Answer
 
 Action = Literal["retry", "wait", "substitute", "drop"]
 
@@ -48,6 +49,8 @@ class MixturaError(Exception):
     """The root; catch it to catch everything Mixtura means to raise. Its text never holds a secret."""
 
     exit_code: ClassVar[int] = 1
+    answer: "Answer | None" = None
+    """What is known of the run that raised it: usage, cost and decisions; None where no run was begun."""
 
     def __init__(self, message: str) -> None:
         self.message = scrub(message)
@@ -143,10 +146,9 @@ class LimitError(MixturaError):
 
 
 class DeadlineError(MixturaError):
-    """The deadline passed before the run had anything to answer with; `answer` as in `NoAnswerError`."""
+    """The deadline passed before the run had anything to answer with."""
 
     exit_code = 75
-    answer: object | None = None
 
 
 class Exceeded(NamedTuple):
@@ -301,16 +303,11 @@ _URGENCY: tuple[type[ModelError], ...] = (
 
 
 class NoAnswerError(MixturaError):
-    """No draft survived; `failures` holds each call's error, the most telling first.
-
-    Attributes:
-        answer: the `mixtura.events.Answer` so far (no text, but usage, cost and decisions), when a run made one.
-    """
+    """No draft survived; `failures` holds each call's error, the most telling first."""
 
     def __init__(self, failures: Sequence[ModelError], message: str = "") -> None:
         rank = {kind: place for place, kind in enumerate(_URGENCY)}
         self.failures = tuple(sorted(failures, key=lambda failure: rank.get(type(failure), len(rank))))
-        self.answer: object | None = None
         if not message and self.failures:
             first, more = self.failures[0], len({f.message for f in self.failures}) - 1
             message = first.message + (f" (and {more} other failure{'s' * (more > 1)})" if more else "")

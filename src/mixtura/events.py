@@ -1,7 +1,8 @@
-"""What a run says, and the answer it adds up to.
+"""What happens in a run, and the answer it adds up to.
 
 A run is a stream of these events; `Answer` is a pure fold over them, so that a stored stream gives the same
-answer again. `at` is seconds since the run began. Calls are numbered from 0 in the order they were started.
+answer again (`stored.py` writes and reads them). `at` is seconds since the run began. Calls are numbered from 0 in
+the order they were started.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,29 +10,17 @@ from typing import Any, Literal
 
 import msgspec
 
-from mixtura.chat import FinishReason, JsonObject, Timing, Usage
+from mixtura.chat import ChatOptions, FinishReason, JsonObject, Message, Timing, Usage
+from mixtura.decisions import DecisionKind, Detail
+from mixtura.kinds import CallRole
+from mixtura.recipe import Recipe
 
-Role = Literal["proposer", "escalation", "reviewer", "selector", "aggregator"]
+SCHEMA = 1
+"""The number of this form of the events; `RunStarted.schema` carries it."""
+
+Role = CallRole
+
 Status = Literal["ok", "partial", "failed"]
-DecisionKind = Literal[
-    "agreed",  # the drafts end in the same answer: what would have followed was left out
-    "escalated",  # they do not: a stronger model was asked as well
-    "voted",  # the answer was counted, not written
-    "selected",  # a model named the best draft
-    "ranked",  # the proposers ranked the drafts
-    "synthesized",  # a model wrote the answer from the drafts; in which order it saw them
-    "fell_back",  # the aggregator gave nothing defensible: a draft (or its answer alone) took its place
-    "substituted",  # a model is gone and another was asked
-    "trimmed",  # drafts were shortened to fit
-    "dropped",  # a draft was left out: empty, or too late
-    "waited",  # the limits had no room yet; how long, for which window
-    "reduced",  # for want of room, money or time less was asked than the recipe says: what, and why
-    "routed",  # one model answers, since the mixture was expected to take longer than it may
-    "hedged",  # a call was slower than usual and was tried a second time
-    "cut",  # a straggler was stopped and what it had written is used, marked as incomplete
-    "edited",  # words about the drafts were taken off the front of the answer
-    "noticed",  # something a reader should know, nothing was changed
-]
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="call"):
@@ -91,25 +80,55 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
     at: float = 0.0
+    # Fields of a newer schema, kept for whoever writes the event again; see `stored.py`.
+    unknown: JsonObject | None = None
 
 
 class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
-    """First event. `started_at` is Unix time in seconds, 0 when the caller gave none."""
+    """First event.
+
+    Attributes:
+        run: the run's id.
+        recipe: what is run, after reductions; a `ReducedDetail` that comes later replaces it.
+        calls: the most calls it makes when none fails.
+        started_at: Unix time in seconds, 0 when the caller gave none.
+        conversation: what was asked; None when the caller keeps it out of the events.
+        digest: SHA-256 (hexadecimal) of the conversation's JSON, in its place.
+        options: what the caller asks of the answer; None for nothing.
+        schema: the number of the events' form; see `SCHEMA`.
+    """
 
     run: str
-    recipe: str
+    recipe: Recipe
     calls: int
     started_at: float = 0.0
+    conversation: tuple[Message, ...] | None = None
+    digest: str = ""
+    options: ChatOptions | None = None
+    schema: int = 0
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a request asks for besides its messages; None leaves a value to the provider."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    options: ChatOptions | None = None
 
 
 class CallStarted(_Event, frozen=True, kw_only=True, tag="call_started"):
-    """A request is about to be sent."""
+    """A request is about to be sent. `reads` are the drafts, by call, that it is shown, in their order."""
 
     call: int
     role: Role
     model: str
     provider: str
     layer: int = 0
+    parameters: Parameters = Parameters()
+    reads: list[int] = []
 
 
 class CallDelta(_Event, frozen=True, kw_only=True, tag="call_delta", omit_defaults=True):
@@ -137,8 +156,8 @@ class Decision(_Event, frozen=True, kw_only=True, tag="decision", omit_defaults=
 
     kind: DecisionKind
     reason: str
+    detail: Detail
     warning: bool = False
-    detail: dict[str, Any] = {}
 
 
 class AnswerDelta(_Event, frozen=True, kw_only=True, tag="answer_delta", omit_defaults=True):
@@ -153,9 +172,12 @@ class AnswerRestarted(_Event, frozen=True, kw_only=True, tag="answer_restarted")
 
 
 class AnswerFinished(_Event, frozen=True, kw_only=True, tag="answer_finished", omit_defaults=True):
-    """The whole answer; it wins over the pieces. `source`: the call it came from, None for a vote."""
+    """The whole answer; it wins over the pieces. `source` is the call that it came from.
 
-    text: str
+    `text` is None where text, reasoning and tool calls are those of `source`, word for word.
+    """
+
+    text: str | None = None
     reasoning: str = ""
     finish_reason: FinishReason = "stop"
     tool_calls: list[JsonObject] | None = None
@@ -169,6 +191,12 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished", omit_de
     error: str = ""
 
 
+class UnknownEvent(_Event, frozen=True, kw_only=True, tag="unknown"):
+    """An event of a newer schema that this version cannot read; `data` is all of it."""
+
+    data: JsonObject
+
+
 Event = (
     RunStarted
     | CallStarted
@@ -180,6 +208,7 @@ Event = (
     | AnswerRestarted
     | AnswerFinished
     | RunFinished
+    | UnknownEvent
 )
 Listener = Callable[[Event], None]
 
@@ -189,8 +218,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: DecisionKind
     reason: str
+    detail: Detail
     warning: bool = False
-    detail: dict[str, Any] = {}
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,10 +271,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Fold:
     """Collects events into an `Answer`; `add` is a listener, `answer()` may be asked at any time."""
 
-    __slots__ = ("_calls", "_decisions", "_drafts", "_failures", "_finished", "_pieces", "_started", "_takes", "_text")
+    __slots__ = (
+        *("_calls", "_decisions", "_drafts", "_failures", "_finished", "_pieces", "_started", "_takes", "_text"),
+        "_unknown",
+    )
 
     def __init__(self) -> None:
         self._started: RunStarted | None = None
+        self._unknown: list[UnknownEvent] = []
         self._drafts: list[Draft] = []
         self._calls: list[Call] = []
         self._failures: list[Failure] = []
@@ -262,6 +295,7 @@ class Fold:
             Decision: self._decisions.append,
             RunFinished: self._take_end,
             RunStarted: self._take_start,
+            UnknownEvent: self._unknown.append,
         }
 
     def add(self, event: Event) -> None:
@@ -295,6 +329,11 @@ class Fold:
     def _take_end(self, event: RunFinished) -> None:
         self._finished = event
 
+    @property
+    def text(self) -> str:
+        """The text of the answer as far as it is known."""
+        return self.answer().text
+
     def answer(self) -> Answer:
         """Return the answer as far as it is known: pieces, until it is finished."""
         done: list[Call] = [*self._drafts, *self._calls]
@@ -309,30 +348,39 @@ class Fold:
         spent: list[Call | Failure] = [*done, *lost]
         priced = [one.cost for one in spent if one.cost is not None]
         final, ended, started = self._text, self._finished, self._started
+        said: Call | AnswerFinished | None = final
+        if final is not None and final.text is None:
+            said = next((call for call in done if call.call == final.source), final)
         return Answer(
-            text=final.text if final else "".join(self._pieces),
-            reasoning=final.reasoning if final else "",
+            text=(said.text or "") if said else "".join(self._pieces),
+            reasoning=said.reasoning if said else "",
             finish_reason=final.finish_reason if final else "unknown",
-            tool_calls=final.tool_calls if final else None,
+            tool_calls=said.tool_calls if said else None,
             source=final.source if final else None,
             status=ended.status if ended else "failed",
             error=ended.error if ended else "the run has not finished",
             run=started.run if started else "",
-            recipe=started.recipe if started else "",
+            recipe=started.recipe.name if started else "",
             started_at=started.started_at if started else 0.0,
             seconds=ended.at if ended else 0.0,
             drafts=sorted(self._drafts, key=lambda draft: draft.call),
             calls=list(self._calls),
             failures=list(self._failures),
             decisions=[
-                Note(kind=said.kind, reason=said.reason, warning=said.warning, detail=said.detail)
-                for said in self._decisions
+                Note(kind=made.kind, reason=made.reason, warning=made.warning, detail=made.detail)
+                for made in self._decisions
             ],
-            warnings=[said.reason for said in self._decisions if said.warning],
+            warnings=[*(said.reason for said in self._decisions if said.warning), *self._unread()],
             usage=usage,
             cost=sum(priced) if priced else None,
             unpriced=sorted({one.model for one in spent if one.cost is None}),
         )
+
+    def _unread(self) -> list[str]:
+        if not self._unknown:
+            return []
+        names = ", ".join(dict.fromkeys(str(event.data.get("event")) for event in self._unknown))
+        return [f"{len(self._unknown)} events are of a newer schema than this version reads and are left out: {names}"]
 
 
 def fold(events: Iterable[Event]) -> Answer:

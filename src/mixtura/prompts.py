@@ -53,8 +53,11 @@ INCOMPLETE = "\n[This draft is incomplete: its author was stopped here.]"
 """Stands at the end of a draft whose author was stopped while it wrote."""
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# The tokens a fence takes beside the draft inside it, generously.
-FENCE_TOKENS = 40
+FENCE_TOKENS = 20
+"""Tokens of the fence round one draft, as `tokens.estimate_tokens` counts them, on the high side."""
+
+READING_TOKENS = 45
+"""Tokens of the line above the fences and of the text below them (how to name a draft, a ranking)."""
 
 
 def label(place: int) -> str:

@@ -25,12 +25,10 @@ import msgspec
 import tomli_w
 
 from mixtura.errors import RecipeError
+from mixtura.kinds import KINDS, AggregatorKind
 
-AggregatorKind = Literal["synthesize", "select", "vote", "rank", "auto"]
 Step = Literal["wait", "shrink", "swap", "fewer", "single"]
 STEPS: tuple[Step, ...] = get_args(Step)
-
-_NEEDS_MODEL: tuple[AggregatorKind, ...] = ("synthesize", "select", "auto")
 
 
 def _check_seconds(key: str, value: float | None, least: float) -> None:
@@ -134,10 +132,11 @@ class Aggregator(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     fallbacks: tuple[Fallback, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.model.strip() and self.kind in _NEEDS_MODEL:
+        model = KINDS[self.kind].model
+        if not self.model.strip() and model == "needed":
             raise ValueError(f"model: expected one, since kind {self.kind!r} makes a call")
-        if self.kind == "vote" and self.model:
-            raise ValueError("model: expected none, since kind 'vote' makes no call")
+        if self.model and model == "none":
+            raise ValueError(f"model: expected none, since kind {self.kind!r} makes no call")
         _check_sampling(self.temperature, self.top_p, self.max_tokens)
 
 
@@ -200,7 +199,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
                 chain.append(following)
 
 
-class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, weakref=True):
     """A whole mixture: who drafts, who answers, under which policy.
 
     `escalate` is asked only when the drafts do not agree; its drafts then join the others. Without an
@@ -225,16 +224,6 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
             count = getattr(self.policy, key)
             if count is not None and count > smallest:
                 raise ValueError(f"policy.{key}: {count} drafts are more than the smallest layer makes")
-
-    @property
-    def calls(self) -> int:
-        """How many calls a run makes when nothing fails, agrees early or has to be repeated."""
-        drafts = sum(layer.size for layer in self.layers) + (self.escalate.size if self.escalate else 0)
-        if self.aggregator is None or self.aggregator.kind == "vote":
-            return drafts
-        extra = self.escalate.size if self.escalate else 0
-        reviews = self.layers[-1].size + extra if self.aggregator.kind == "rank" else 0
-        return drafts + reviews + bool(self.aggregator.model)
 
     @classmethod
     def from_toml(cls, text: str, where: str = "recipe") -> "Recipe":

@@ -17,6 +17,7 @@ from mixtura.cli.session import chosen_recipe
 from mixtura.errors import RecipeError
 from mixtura.lab.statistics import wilson
 from mixtura.models.recorded import Recordings
+from mixtura.planning.schedule import count_calls
 
 _COMMANDS = Path(__file__).parents[2] / "docs" / "commands.md"
 _BLOCK = re.compile(r"```console\n\$ mixtura ?(\w*) --help\n(.*?)```", re.DOTALL)
@@ -135,7 +136,7 @@ def test_models_take_the_place_of_the_last_layers_proposers() -> None:
     assert chosen_recipe(None).name == "balanced"
     one = chosen_recipe(None, ["a"], "http://127.0.0.1:1/v1")
     assert [(p.model, p.provider) for p in one.layers[-1].proposers] == [("a", "http://127.0.0.1:1/v1")]
-    assert (one.calls, one.aggregator) == (1, None)
+    assert (count_calls(one), one.aggregator) == (1, None)
     deep = chosen_recipe("deep", ["a", "b"])
     assert len(deep.layers[0].slots) == 6
     assert [p.model for p in deep.layers[-1].proposers] == ["a", "b"]

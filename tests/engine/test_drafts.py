@@ -8,6 +8,7 @@ import pytest
 from conftest import World
 from mixtura import Aggregator, Layer, Mixture, Proposer, Recipe
 from mixtura.chat import JsonObject
+from mixtura.decisions import SynthesizedDetail, TrimmedDetail
 from mixtura.events import AnswerDelta, CallDelta, Decision
 from mixtura.sim import Reply, SimOptions, simulated_cloud
 from mixtura.virtual import run_virtual
@@ -77,8 +78,9 @@ def test_a_huge_draft_is_trimmed_and_the_small_ones_are_not(world: World) -> Non
     assert "begin x" in prompt
     assert "z  end" in prompt
     (trimmed,) = [said for said in ran.answer.decisions if said.kind == "trimmed"]
-    left_out = trimmed.detail["characters_left_out"]
-    assert list(left_out) in ([0], ["0"])
+    assert isinstance(trimmed.detail, TrimmedDetail)
+    left_out = trimmed.detail.characters_left_out
+    assert list(left_out) == [0]
     assert f"[... {next(iter(left_out.values()))} characters left out ...]" in prompt
 
 
@@ -98,7 +100,8 @@ def test_the_order_of_drafts_is_shuffled_by_the_seed_and_is_said(world: World) -
         ran = world("classic", reply=world.by_model(llama="llama {n}", gemma="gemma", seventy="Done."), seed=seed)
         (said,) = [said for said in ran.answer.decisions if said.kind == "synthesized"]
         shown = re.findall(r"draft [ABC]>\n(llama 1|llama 2|gemma)\n", last_prompt(ran, world.SEVENTY))
-        assert [ran.answer.drafts[call].text for call in said.detail["order"]] == shown
+        assert isinstance(said.detail, SynthesizedDetail)
+        assert [ran.answer.drafts[call].text for call in said.detail.order] == shown
         return shown
 
     assert order(1) == order(1)

@@ -8,7 +8,9 @@ import pytest
 from conftest import World
 from mixtura import Aggregator, ChatOptions, Layer, Mixture, Policy, Proposer, Recipe, recipe_names
 from mixtura.chat import JsonObject
+from mixtura.decisions import RankedDetail, VotedDetail
 from mixtura.events import AnswerDelta, RunStarted
+from mixtura.planning.schedule import count_calls
 from mixtura.sim import Reply, SimOptions, simulated_cloud
 from mixtura.virtual import run_virtual
 
@@ -60,7 +62,7 @@ def test_a_built_in_recipe_makes_the_calls_it_says(world: World, name: str, call
 
     ran = world(name, sim=SimOptions(unlimited=True, reply=reply, plan="enterprise"))
     assert ran.error is None
-    assert Recipe.named(name).calls == calls
+    assert count_calls(Recipe.named(name)) == calls
     assert ran.cloud.ledger.calls.total() == calls
     assert ran.answer.n_calls == calls
     assert isinstance(ran.events[0], RunStarted)
@@ -93,7 +95,8 @@ def test_what_a_vote_says_is_what_it_chose(world: World) -> None:
     ran = world(three("vote"), "How many?", reply=reply)
     assert ran.answer.text == "The answer is 17."
     (voted,) = [said for said in ran.answer.decisions if said.kind == "voted"]
-    assert voted.detail["winner"] == "17"
+    assert isinstance(voted.detail, VotedDetail)
+    assert voted.detail.winner == "17"
     assert voted.reason.startswith("1 of 3 votes for '17'")
 
 
@@ -157,7 +160,9 @@ def test_rank_lets_every_author_review_and_the_chairman_write(world: World) -> N
     assert ran.answer.text == "The chairman's answer."
     assert [call.role for call in ran.answer.calls] == ["reviewer"] * 3 + ["aggregator"]
     (ranked,) = [said for said in ran.answer.decisions if said.kind == "ranked"]
-    assert max(ranked.detail["points"], key=ranked.detail["points"].get) == 2
+    assert isinstance(ranked.detail, RankedDetail)
+    points = ranked.detail.points
+    assert max(points, key=points.__getitem__) == 2
     prompt = ran.prompts(world.SEVENTY)[0][-1]["content"]
     assert "authors ranked them" in prompt
     assert labelled({"messages": [{"content": prompt}]}, "the gemma draft") + " (1.00)" in prompt

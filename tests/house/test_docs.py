@@ -22,6 +22,7 @@ from bench.tutorial.__main__ import markdown
 from bench.tutorial.asking import QUESTION, Measurement, measured
 
 from mixtura import Answer, MixturaError, Mixture, Recipe, errors, events, recipe_names
+from mixtura.planning.schedule import count_calls
 from mixtura.recipe import Aggregator, Layer, Policy, Proposer
 from mixtura.sim import SimOptions, faults, simulated_cloud
 
@@ -189,7 +190,7 @@ def test_the_page_of_recipes_lists_every_one_as_it_is() -> None:
     text = (DOCS / "recipes.md").read_text("utf-8")
     for name, row in zip(recipe_names(), rows, strict=True):
         most = Mixture(name, env={"GROQ_API_KEY": "gsk_x"}).forecast(QUESTION)
-        assert row[1:3] == [str(Recipe.named(name).calls), f"${most.cost:.4f}"]
+        assert row[1:3] == [str(count_calls(Recipe.named(name))), f"${most.cost:.4f}"]
         assert f"\n### {name}\n\n`{shapes[name]}`\n" in text
 
 

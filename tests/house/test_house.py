@@ -18,16 +18,19 @@ MODULES = sorted(SRC.rglob("*.py"))
 # What each floor may stand on; a floor is a module or folder of the package. Arrows only run down this list.
 FLOORS: dict[str, set[str]] = {
     "_version": set(),
-    "errors": set(),
     "chat": set(),
+    "errors": set(),
     "virtual": set(),
     "columns": set(),
     "loops": set(),
     "places": set(),
-    "tokens": {"chat"},
-    "recipe": {"errors"},
-    "events": {"chat"},
     "prompts": {"chat"},
+    "tokens": {"chat"},
+    "kinds": {"prompts"},
+    "recipe": {"errors", "kinds"},
+    "decisions": {"recipe"},
+    "events": {"chat", "decisions", "kinds", "recipe"},
+    "stored": {"chat", "errors", "events"},
     "limits": {"chat", "errors", "loops", "places"},
     "models.base": {"chat"},
     "models.card": {"chat"},
@@ -37,17 +40,18 @@ FLOORS: dict[str, set[str]] = {
         "tokens",
     },
     "planning": {
-        *("chat", "errors", "events", "limits", "models.card", "models.served", "prompts", "recipe", "tokens"),
+        *("chat", "errors", "kinds", "limits", "models.base", "models.card", "models.served", "prompts", "recipe"),
+        "tokens",
     },
     "engine": {
-        *("chat", "errors", "events", "limits", "models.base", "models.card", "models.served", "planning", "prompts"),
-        *("recipe", "tokens"),
+        *("chat", "decisions", "errors", "events", "kinds", "limits", "models.base", "models.card", "models.served"),
+        *("planning", "prompts", "recipe", "tokens"),
     },
     "sim": {
         *("chat", "errors", "hardware", "limits", "models.base", "models.card", "models.catalog", "models.openai.sse"),
         "models.recorded",
     },
-    "terminal": {"chat", "columns", "events"},
+    "terminal": {"chat", "columns", "decisions", "events"},
     "hardware": {"errors"},
     "mixture": {
         *("chat", "engine", "errors", "events", "limits", "models.card", "models.registry", "models.served"),
@@ -75,9 +79,10 @@ FLOORS: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"*"},
 }
-# The one place that turns whatever a ChatModel raises into a failed call, the threads that run what blocks, and the
-# listeners, which are anybody's code.
-BROAD_EXCEPTS = {"engine/calls.py", "models/threads.py", "mixture/__init__.py"}
+# What a ChatModel, a budget or a listener of a caller's own raises, and the threads that run what blocks.
+BROAD_EXCEPTS = {"engine/calls.py", "engine/start.py", "models/threads.py", "mixture/listeners.py"}
+# Types that a lower floor names and does not import when it runs: an error carries the answer so far.
+TYPE_ONLY = {("errors", "chat"), ("errors", "events")}
 
 
 def name_of(path: Path) -> str:
@@ -118,6 +123,8 @@ def test_arrows_run_down(path: Path) -> None:
     assert mine in FLOORS, f"{mine} has no floor in FLOORS: decide what it may stand on"
     allowed = FLOORS[mine]
     for module in imports_of(path):
+        if (name_of(path), module) in TYPE_ONLY:
+            continue
         own = floor_of(module) == mine or module.split(".")[0] == mine.split(".")[0] == "models" != floor_of(mine)
         if own or "*" in allowed:
             continue
@@ -133,7 +140,7 @@ def test_there_is_no_circle_of_imports() -> None:
         assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
         if module not in done:
             for following in graph.get(module, ()):
-                if following != module:
+                if following != module and (module, following) not in TYPE_ONLY:
                     visit(following, (*trail, module))
             done.add(module)
 
@@ -183,7 +190,9 @@ def test_time_chance_and_environment_are_passed_in(path: Path) -> None:
     assert not re.search(r"time\.(monotonic|perf_counter)\(", code)
     assert not re.search(r"\brandom\.(random|choice|shuffle|randint|uniform)\(", code)
     # The edge, where the defaults are taken: the one door, and the registry that it makes.
-    if name_of(path) not in ("mixture.__init__", "mixture.composition", "models.registry", "terminal.__init__"):
+    if name_of(path) not in (
+        *("mixture.__init__", "mixture.composition", "mixture.options", "models.registry", "terminal.__init__"),
+    ):
         assert "os.environ" not in code
         assert "time.time(" not in code
 

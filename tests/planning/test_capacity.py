@@ -12,6 +12,7 @@ from mixtura.models.catalog import Catalog, Plan
 from mixtura.planning import demand
 from mixtura.planning.capacity import Capacity, capacity, with_substitutes
 from mixtura.planning.estimates import USUAL_DRAFT
+from mixtura.planning.schedule import count_calls
 from mixtura.sim import SimOptions, simulated_cloud
 from mixtura.tokens import estimate_messages
 from mixtura.virtual import run_virtual
@@ -42,7 +43,7 @@ async def admitted(recipe: Recipe, runs: int) -> list[float]:
         async def ask(number: int) -> float:
             # Each its own: what is asked again is cached, and cached tokens do not count.
             answer = await mixture.ask(f"{number}: {QUESTION}", deadline=7200)
-            assert answer.n_calls == recipe.calls, answer.decisions
+            assert answer.n_calls == count_calls(recipe), answer.decisions
             return loop.time()
 
         return sorted(await asyncio.gather(*map(ask, range(runs))))
@@ -67,12 +68,12 @@ def test_every_recipe_is_counted_as_its_runs_are(name: str) -> None:
         registry = ModelRegistry(env={"GROQ_API_KEY": "gsk_x", "MIXTURA_PLAN": "free"})
         sums: dict[str, int] = {}
         for one in demand.demands(recipe, as_conversation(QUESTION), registry):
-            sums[one.slot.model] = sums.get(one.slot.model, 0) + one.size * one.calls
+            sums[one.call.slot.model] = sums.get(one.call.slot.model, 0) + one.size
         return sums
 
     said = on("free", recipe, estimate_messages(as_conversation(QUESTION)))
     assert {share.model: share.tokens for share in said.shares} == run_virtual(main())
-    assert sum(share.calls for share in said.shares) == recipe.calls
+    assert sum(share.calls for share in said.shares) == count_calls(recipe)
 
 
 def test_each_window_allows_what_it_holds_and_the_tightest_binds() -> None:

@@ -29,15 +29,13 @@ from mixtura.cli.common import (
 from mixtura.cli.models import life
 from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
-from mixtura.errors import BudgetError, MissingKeyError, MixturaError
+from mixtura.errors import MissingKeyError, MixturaError
 from mixtura.events import Answer, Fold
-from mixtura.mixture import AskOptions, Mixture, as_conversation
+from mixtura.mixture import AskOptions, Mixture
 from mixtura.models.catalog import Catalog, Plan
 from mixtura.models.local.machine import Machine, installed
 from mixtura.models.registry import ModelRegistry
-from mixtura.planning import admission
 from mixtura.planning.forecast import Forecast
-from mixtura.planning.options import RunOptions
 from mixtura.recipe import Recipe
 
 
@@ -154,10 +152,7 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
     if asked.dry_run:
         for provider, _ in seats_of(recipe):
             Catalog.load().provider(provider)  # unknown ones raise here; a forecast asks nobody and would not
-        forecast = Mixture(recipe).forecast(question, **asked.options)
-        return msgspec.structs.replace(
-            forecast, notes=[*forecast.notes, *_notes(recipe), *_of_cost(recipe, question, asked)]
-        )
+        return _forecast(recipe, question, asked)
     window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
 
     async def run() -> Answer:
@@ -166,6 +161,18 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
             return await follow(mixture, question, window, fold, asked.options)
 
     return asyncio.run(run())
+
+
+def _forecast(recipe: Recipe, question: str, asked: _Asked) -> Forecast:
+    """Return what the run would take at most, and in its notes what `--max-cost` makes of it."""
+    try:
+        forecast = Mixture(recipe).forecast(question, **asked.options)
+    except BudgetError:
+        whole = AskOptions(**{**asked.options, "max_cost": None})
+        forecast = Mixture(recipe).forecast(question, **whole)
+        refused = f"with --max-cost {asked.max_cost:g} the run would be refused; this is what it would take whole"
+        forecast = msgspec.structs.replace(forecast, notes=[refused])
+    return msgspec.structs.replace(forecast, notes=[*forecast.notes, *_notes(recipe)])
 
 
 def _answerable(recipe: Recipe) -> Recipe:
@@ -198,21 +205,6 @@ def _notes(recipe: Recipe) -> list[str]:
                 f"{model} is {life(row, today())} by the catalogue: a free or developer key gets no answer of it"
             )
     return notes
-
-
-def _of_cost(recipe: Recipe, question: str, asked: _Asked) -> list[str]:
-    """Return what `--max-cost` would make of the run."""
-    if asked.max_cost is None:
-        return []
-    conversation, registry = as_conversation(question, asked.system), ModelRegistry()
-    # Money alone: how long the mixture would take is known only where its models have been asked.
-    recipe = msgspec.structs.replace(recipe, policy=msgspec.structs.replace(recipe.policy, latency_target=None))
-    money = admission.Asked(recipe, conversation, registry, RunOptions(), None, 0.0, asked.max_cost)
-    try:
-        plan = admission.choose(money)
-    except BudgetError:
-        return [f"with --max-cost {asked.max_cost:g} the run would be refused"]
-    return [f"with --max-cost {asked.max_cost:g} less would be asked: {', '.join(plan.steps)}"] * bool(plan.steps)
 
 
 def _write_forecast(forecast: Forecast, *, as_json: bool) -> None:

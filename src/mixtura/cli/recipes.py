@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from mixtura.cli.common import complete_recipes, json_option, write_json, write_text
+from mixtura.planning.schedule import count_calls
 from mixtura.recipe import Recipe, recipe_names
 
 _HELP = """\
@@ -35,7 +36,7 @@ def command(name: str | None, as_json: bool) -> None:
             {
                 "name": recipe.name,
                 "description": recipe.description,
-                "calls": recipe.calls,
+                "calls": count_calls(recipe),
                 "models": [model for _, model in seats_of(recipe)],
             }
             for recipe in recipes
@@ -43,7 +44,8 @@ def command(name: str | None, as_json: bool) -> None:
         write_json(msgspec.json.encode(rows))
         return
     for recipe in recipes:
-        calls = f"{recipe.calls} call{'s' * (recipe.calls > 1)}"
+        count = count_calls(recipe)
+        calls = f"{count} call{'s' * (count > 1)}"
         write_text(f"{recipe.name}: {recipe.description}\n    {calls}: {_shape(recipe)}")
 
 

@@ -81,8 +81,10 @@ def refuses(text: str) -> bool:
     return _REFUSAL.match(bare) is not None and not answers.states(bare)
 
 
-def best(drafts: Sequence[Draft]) -> tuple[int, str]:
+def best(drafts: Sequence[Draft], whole: Tally | None = None) -> tuple[int, str]:
     """Return the place of the draft that the others support best, and the reason in words.
+
+    `whole` is the tally of all of them, where it is known already.
 
     Whole drafts go before cut-off ones, those before filtered ones and those before incomplete ones; refusals come
     last. Then the majority's choice; without one, the heaviest draft; among equals the one that shares most words
@@ -93,7 +95,7 @@ def best(drafts: Sequence[Draft]) -> tuple[int, str]:
     if len(places) == 1:
         return places[0], "the only one left" if len(drafts) == 1 else "the only sound one"
     usable = [drafts[place] for place in places]
-    counted = tally(usable)
+    counted = whole if whole is not None and len(usable) == len(drafts) else tally(usable)
     reason = "closest to the others"
     if counted.winner and (counted.votes > max(draft.weight for draft in usable) or not counted.tied):
         places = [place for place in places if drafts[place].choice == counted.winner]

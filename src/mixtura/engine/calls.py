@@ -1,29 +1,27 @@
 """One call of a run: from a slot in the recipe to a completion, with its events, time limit and substitutes."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 
 from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Usage
+from mixtura.decisions import SubstitutedDetail
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
 from mixtura.errors import BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
-from mixtura.events import CallStarted, Role
+from mixtura.events import CallStarted, Parameters, Role
 from mixtura.models.base import Emit
 from mixtura.models.card import ModelCard
-from mixtura.recipe import Aggregator, Fallback, Proposer, Recipe
-from mixtura.tokens import estimate_messages
+from mixtura.planning.schedule import Slot, is_held, output_limit
+from mixtura.recipe import Fallback
+from mixtura.tokens import characters, estimate_messages
 
-Slot = Proposer | Aggregator
 OnDelta = Callable[[int, Delta], None]
 
-# What a reply may take when the recipe does not say. Groq counts the asked-for maximum against the per-minute
-# limit, so it is not simply large; and a model that reasons spends most of it before the first word of the answer.
-_DRAFT_TOKENS = 1024
-_ANSWER_TOKENS = 2048
-_REASONING_TOKENS = {"none": 1024, "low": 2048, "medium": 4096, "default": 4096, "high": 8192}
+_NO_OPTIONS = ChatOptions()
+
 # An estimate this far over the window is no estimate error: the call is not even sent.
 _SURELY_TOO_LARGE = 1.35
 
@@ -31,50 +29,26 @@ _SURELY_TOO_LARGE = 1.35
 class Ask(NamedTuple):
     """What to ask of a slot, in which role, with which options of the caller.
 
-    `instead` is the model to begin with in place of the slot's own; `again` marks a second try.
+    `instead` is the model to begin with in place of the slot's own; `again` marks a second try. `reads` are the drafts,
+    by call, that the messages show.
     """
 
     role: Role
     slot: Slot
     messages: tuple[Message, ...]
     layer: int = 0
-    options: ChatOptions = ChatOptions()
+    options: ChatOptions = _NO_OPTIONS
     instead: Fallback | None = None
     again: bool = False
+    reads: tuple[int, ...] = ()
 
 
 def progress_of(run: Run, ask: Ask) -> Progress:
     """Return the progress of a call that is about to be made."""
     first = ask.instead or ask.slot
     # Held are the calls that every run makes; a second try has to find room of its own.
-    held = ask.role in ("aggregator", "selector") or (ask.role == "proposer" and ask.layer == 0)
+    held = is_held(ask.role, ask.layer)
     return Progress(first.provider, first.model, None if ask.again else run.hold, held=held)
-
-
-def slots(recipe: Recipe) -> list[Slot]:
-    """Return everybody a recipe may ask, in the order they are asked; fall-backs and reviews not counted."""
-    found: list[Slot] = [slot for layer in recipe.layers for slot in layer.proposers]
-    if recipe.escalate is not None:
-        found += recipe.escalate.proposers
-    if recipe.aggregator is not None and recipe.aggregator.model:
-        found.append(recipe.aggregator)
-    return found
-
-
-def max_tokens(slot: Slot, card: ModelCard, role: Role) -> int | None:
-    """Return the output limit to ask for: the slot's own, else one that does not starve the model.
-
-    None (the provider's default) for models the catalogue does not know.
-    """
-    if slot.max_tokens is not None:
-        return slot.max_tokens
-    if card.max_output is None:
-        return None
-    wanted = _ANSWER_TOKENS if role == "aggregator" else _DRAFT_TOKENS
-    if card.reasons:
-        effort = slot.reasoning_effort or card.default_effort or "default"
-        wanted = max(wanted, _REASONING_TOKENS.get(effort, 4096))
-    return min(wanted, card.max_output)
 
 
 def request(slot: Slot, card: ModelCard, ask: Ask, context: Progress | None = None) -> ChatRequest:
@@ -87,11 +61,31 @@ def request(slot: Slot, card: ModelCard, ask: Ask, context: Progress | None = No
         messages=ask.messages,
         temperature=slot.temperature,
         top_p=slot.top_p,
-        max_tokens=max_tokens(slot, card, ask.role),
+        max_tokens=output_limit(slot, card, ask.role),
         seed=slot.seed,
         reasoning_effort=effort,
         options=ask.options,
         context=context,
+    )
+
+
+class _Watching(NamedTuple):
+    """Where the pieces of a reply go: `watched` by a reader, or `streamed` only so that they may be used."""
+
+    emit: Emit
+    watched: bool
+    streamed: bool
+
+
+def _parameters(run: Run, ask: Ask) -> Parameters:
+    slot, options = ask.slot, ask.options
+    return Parameters(
+        temperature=slot.temperature,
+        top_p=slot.top_p,
+        max_tokens=output_limit(slot, run.models.card(slot.provider, slot.model), ask.role),
+        seed=slot.seed,
+        reasoning_effort=slot.reasoning_effort,
+        options=None if options is _NO_OPTIONS else options,
     )
 
 
@@ -112,24 +106,33 @@ async def call(
         ModelError: it failed for good, its fall-backs as well.
     """
     slot = ask.slot
-    run.say(
-        CallStarted(at=run.now, call=number, role=ask.role, model=slot.model, provider=slot.provider, layer=ask.layer)
+    run.emit(
+        CallStarted(
+            at=run.now,
+            call=number,
+            role=ask.role,
+            model=slot.model,
+            provider=slot.provider,
+            layer=ask.layer,
+            parameters=_parameters(run, ask),
+            reads=list(ask.reads),
+        )
     )
-    emit: Emit | None = None
-    if run.streams or on_delta is not None:
-        clock = run.loop.time
+    clock = run.loop.time
 
-        def emit(delta: Delta) -> None:
-            progress.take(delta, clock())
-            if on_delta is not None:
-                on_delta(number, delta)
+    def emit(delta: Delta) -> None:
+        progress.take(delta, clock())
+        if on_delta is not None:
+            on_delta(number, delta)
 
+    progress.streamed = on_delta is not None or run.streams(ask.role)
+    watch = _Watching(emit, watched=on_delta is not None, streamed=run.streams(ask.role))
     spent: Usage | None = None
     lost = 0.0
     chain = (ask.instead or slot, *slot.fallbacks)
     for place, link in enumerate(chain):
         try:
-            completion = await _with_substitutes(run, ask, link, until, progress, emit)
+            completion = await _with_substitutes(run, ask, link, until, progress, watch)
             return completion if spent is None else _with_spent(completion, spent, lost)
         except ModelError as error:
             lost += _dollars(run, progress, error)
@@ -141,7 +144,7 @@ async def call(
             following = chain[place + 1]
             why = error.kind.replace("_", " ")
             reason = f"{link.model} failed ({why}), {following.model} was asked instead"
-            run.decide("substituted", reason, warning=True, failed=link.model, by=following.model)
+            run.decide(SubstitutedDetail(model=link.model, by=following.model), reason, warning=True)
     raise AssertionError("a chain has at least one link")
 
 
@@ -166,7 +169,7 @@ def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
 
 
 async def _with_substitutes(
-    run: Run, ask: Ask, link: Fallback | Slot, until: float, progress: Progress, emit: Emit | None
+    run: Run, ask: Ask, link: Fallback | Slot, until: float, progress: Progress, watch: _Watching
 ) -> Completion:
     provider, model = link.provider, link.model
     tried = [model]
@@ -176,7 +179,7 @@ async def _with_substitutes(
     while True:
         progress.provider, progress.model = provider, model
         try:
-            return await _once(run, ask, until, progress, emit)
+            return await _once(run, ask, until, progress, watch)
         except ModelGoneError as error:
             following = _substitute(run, provider, model, error)
             if following is None or following in tried:
@@ -188,7 +191,7 @@ async def _with_substitutes(
 
 def _say_substitute(run: Run, gone: str, instead: str) -> str:
     reason = f"{gone} is gone, {instead} was asked instead"
-    run.decide("substituted", reason, warning=True, gone=gone, by=instead)
+    run.decide(SubstitutedDetail(model=gone, by=instead, gone=True), reason, warning=True)
     return instead
 
 
@@ -200,7 +203,7 @@ def _substitute(run: Run, provider: str, model: str, error: ModelGoneError) -> s
     return error.replacement or run.models.replacement(provider, model)
 
 
-async def _once(run: Run, ask: Ask, until: float, progress: Progress, emit: Emit | None) -> Completion:
+async def _once(run: Run, ask: Ask, until: float, progress: Progress, watch: _Watching) -> Completion:
     provider, model = progress.provider, progress.model
     served = run.models.find(provider, model)
     asked = request(ask.slot, served.card, ask, progress)
@@ -212,6 +215,12 @@ async def _once(run: Run, ask: Ask, until: float, progress: Progress, emit: Emit
         raise TooLargeError(
             provider, model, f"the prompt is about {size:,} tokens and the model reads at most {window:,}; not sent"
         )
+    emit: Emit | None = watch.emit if watch.watched else None
+    if watch.streamed and emit is None:
+        # A reply that is streamed only because its partial text may be used is parsed when that is wanted, if its
+        # model can; else it is watched.
+        progress.partial = served.partial
+        emit = None if served.partial else watch.emit
     try:
         # A user's own model need not have been checked against the types.
         completion: object = await served.chat.chat(asked, emit=emit, deadline=until)
@@ -235,15 +244,6 @@ def _is_whole(completion: Completion) -> bool:
     text: object = completion.text
     usage: object = completion.usage
     return isinstance(text, str) and isinstance(usage, Usage)
-
-
-def characters(messages: Sequence[Message]) -> int:
-    """Return how many characters of text `messages` hold: no text has more tokens than that."""
-    total = 0
-    for message in messages:
-        content = message.content
-        total += len(content if isinstance(content, str) else message.text)
-    return total
 
 
 def _size(messages: tuple[Message, ...], window: int) -> int:

@@ -1,12 +1,12 @@
-"""One run's state: its clock, its random numbers, its numbering of calls, and how it speaks."""
+"""One run's state: its clock, its random numbers, its numbering of calls, and where its events go."""
 
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Any
 
 from mixtura.chat import Message
-from mixtura.events import CallFailed, CallFinished, Decision, DecisionKind, Event, Listener
+from mixtura.decisions import Detail, kind_of
+from mixtura.events import CallFailed, CallFinished, Decision, Event, Listener, Role
 from mixtura.limits.account import Account
 from mixtura.limits.limiter import Hold
 from mixtura.models.served import Models
@@ -14,7 +14,7 @@ from mixtura.planning.options import RunOptions
 from mixtura.recipe import Recipe
 
 
-class Meter:
+class CostMeter:
     """A listener that passes events on and adds up what the calls cost (`dollars`)."""
 
     def __init__(self, then: Listener) -> None:
@@ -31,44 +31,44 @@ class Meter:
 
 
 class Run:
-    """The state of one run. Times inside are event-loop times in seconds, times said are since `start`.
+    """The state of one run. Event-loop times are in seconds; the times in events are since `start`.
 
-    `say` hands an event to whoever listens; `question` is the text of the last user message. `hold` is the room in
-    rate limits that the run was promised. `streams`: calls are streamed, since somebody watches, or since what a
-    straggler has written by the time it is stopped is wanted. `hedges`: what is slow may be tried a second time.
+    Attributes:
+        emit: takes every event.
+        question: the text of the last user message.
+        hold: the room in rate limits that the run was promised; None where no limits are known.
+        hedges: a slow call may be tried a second time.
+        silence: the policy limits how long a call may be silent.
+        partial: what a stopped draft had written is wanted: there is a quorum, or the caller set a deadline.
+        fell_back: the answer is not the one that the recipe meant.
     """
 
     __slots__ = (
-        *("_calls", "_marker", "_time", "conversation", "deadline", "fell_back", "hedges", "hold", "loop"),
-        *("models", "options", "question", "recipe", "rng", "say", "start", "streams"),
+        *("_calls", "_marker", "_time", "conversation", "deadline", "emit", "fell_back", "hedges", "hold", "loop"),
+        *("models", "options", "partial", "question", "recipe", "rng", "silence", "start"),
     )
 
     def __init__(
         self, recipe: Recipe, conversation: Sequence[Message], models: Models, emit: Listener, options: RunOptions
     ) -> None:
+        policy = recipe.policy
         self.recipe = recipe
         self.conversation = tuple(conversation)
         self.models = models
         self.options = options
+        self.emit = emit
         self.loop = asyncio.get_running_loop()
         self._time = self.loop.time
         self.start = self._time()
-        self.deadline = self.start + (recipe.policy.deadline if options.deadline is None else options.deadline)
-        seed = recipe.policy.seed if options.seed is None else options.seed
+        self.deadline = self.start + (policy.deadline if options.deadline is None else options.deadline)
+        seed = policy.seed if options.seed is None else options.seed
         self.rng = options.rng if seed is None and options.rng is not None else random.Random(seed)
-        self.fell_back = False
-        self.say = emit
         self.question = next((said.text for said in reversed(self.conversation) if said.role == "user"), "")
         self.hold: Hold | None = None
-        self.hedges = recipe.policy.hedge
-        policy = recipe.policy
-        self.streams = (
-            options.watched
-            or options.deadline is not None
-            or policy.quorum is not None
-            or policy.first_token is not None
-            or policy.between_tokens is not None
-        )
+        self.hedges = policy.hedge
+        self.silence = policy.first_token is not None or policy.between_tokens is not None
+        self.partial = policy.quorum is not None or options.deadline is not None
+        self.fell_back = False
         self._calls = 0
         self._marker = ""
 
@@ -77,9 +77,18 @@ class Run:
         """Seconds since the run began."""
         return self._time() - self.start
 
-    def decide(self, kind: DecisionKind, reason: str, *, warning: bool = False, **detail: Any) -> None:
-        """Say that something was decided."""
-        self.say(Decision(at=self.now, kind=kind, reason=reason, warning=warning, detail=detail))
+    @property
+    def protected(self) -> bool:
+        """Whether calls are hedged, limited in their silence, or used as far as they came."""
+        return self.hedges or self.silence or self.partial
+
+    def streams(self, role: Role) -> bool:
+        """Say whether calls of `role` are streamed although no reader watches them."""
+        return self.silence or (self.partial and role in ("proposer", "escalation"))
+
+    def decide(self, detail: Detail, reason: str, *, warning: bool = False) -> None:
+        """Emit a decision."""
+        self.emit(Decision(at=self.now, kind=kind_of(detail), reason=reason, warning=warning, detail=detail))
 
     def next_call(self) -> int:
         """Return the number of the next call: 0, 1, 2, ..."""

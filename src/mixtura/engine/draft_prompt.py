@@ -6,19 +6,25 @@ from typing import NamedTuple
 
 from mixtura import prompts
 from mixtura.chat import Message
-from mixtura.engine import calls, trim
+from mixtura.decisions import TrimmedDetail
+from mixtura.engine import trim
 from mixtura.engine.context import Run
 from mixtura.events import Draft, Role
-from mixtura.tokens import estimate_messages, estimate_tokens
+from mixtura.planning.schedule import Slot, output_limit
+from mixtura.tokens import characters, estimate_messages, estimate_tokens
 
 After = Callable[[str, Sequence[int]], str]
 
 
 class Reading(NamedTuple):
-    """A prompt with drafts in it; `order[k]` is the place, among the drafts given, of the one labelled k."""
+    """A prompt with drafts in it.
+
+    `order[k]` is the place, among the drafts given, of the one labelled k; `calls[k]` is its call.
+    """
 
     messages: tuple[Message, ...]
-    order: tuple[int, ...]
+    order: tuple[int, ...] = ()
+    calls: tuple[int, ...] = ()
 
 
 class Reader(NamedTuple):
@@ -28,20 +34,23 @@ class Reader(NamedTuple):
     for a reader that turned out to take less than its window.
     """
 
-    slot: calls.Slot
+    slot: Slot
     role: Role
     instructions: str
     after: After | None = None
     share: float = 1.0
 
 
-def read_drafts(run: Run, reader: Reader, drafts: Sequence[Draft], conversation: Sequence[Message]) -> Reading:
-    """Return what `reader` is sent to work on `drafts`.
+def read_drafts(
+    run: Run, reader: Reader, drafts: Sequence[Draft], conversation: Sequence[Message] | None = None
+) -> Reading:
+    """Return what `reader` is sent to work on `drafts`, below the run's conversation or the one given.
 
     Only the text of a draft is shown, never its reasoning, its author or an error. The order is drawn anew for
     every reader, so that no draft profits from its place.
     """
     slot, instructions = reader.slot, reader.instructions
+    conversation = run.conversation if conversation is None else conversation
     order = list(range(len(drafts)))
     run.rng.shuffle(order)
     marker = run.marker([draft.text for draft in drafts])
@@ -50,27 +59,27 @@ def read_drafts(run: Run, reader: Reader, drafts: Sequence[Draft], conversation:
     room = None
     window = _window(run, slot, card.window)
     if window is not None:
-        output = calls.max_tokens(slot, card, reader.role)
+        output = output_limit(slot, card, reader.role, run.options.chat)
         room = _room(window, output, conversation, drafts, instructions + ending)
     if reader.share < 1:
         size = int(reader.share * sum(estimate_tokens(draft.text) for draft in drafts))
         room = size if room is None else min(room, size)
     texts, left_out = trim.trim([drafts[place].text for place in order], room)
     if left_out:
+        lost = {drafts[order[place]].call: count for place, count in left_out.items()}
         run.decide(
-            "trimmed",
+            TrimmedDetail(model=slot.model, characters_left_out=lost),
             f"{len(left_out)} of {len(drafts)} drafts shortened to fit what {slot.model} reads",
-            model=slot.model,
-            characters_left_out={drafts[order[place]].call: count for place, count in left_out.items()},
         )
     texts = [
         text + prompts.INCOMPLETE if drafts[place].incomplete else text
         for place, text in zip(order, texts, strict=True)
     ]
-    return Reading(prompts.with_drafts(conversation, instructions, texts, marker, ending), tuple(order))
+    messages = prompts.with_drafts(conversation, instructions, texts, marker, ending)
+    return Reading(messages, tuple(order), tuple(drafts[place].call for place in order))
 
 
-def _window(run: Run, slot: calls.Slot, window: int | None) -> int | None:
+def _window(run: Run, slot: Slot, window: int | None) -> int | None:
     """Return the tokens a call of `slot` has at most: its window, or less where a rate limit is smaller."""
     account = run.account(slot.provider, slot.model)
     if account is None or account.unlimited or not account.known:
@@ -84,7 +93,7 @@ def _room(
 ) -> int | None:
     """Return the tokens that are left for drafts, None when their characters alone say that they fit."""
     fences = prompts.FENCE_TOKENS * (len(drafts) + 1)
-    at_most = calls.characters(conversation) + len(words) + fences
+    at_most = characters(conversation) + len(words) + fences
     for draft in drafts:
         at_most += len(draft.text)
     if trim.room(window, output, at_most) > 0:

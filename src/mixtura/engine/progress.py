@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mixtura.chat import Delta, Usage
+from mixtura.chat import Delta, PartialReader, Usage
 from mixtura.limits.limiter import Hold
 
 
@@ -16,6 +16,8 @@ class Progress:
         since: event-loop time at which the present attempt was sent; None while it waits for room or a next attempt.
         wasted: what attempts that failed will be billed; None for nothing.
         on_begin: called whenever an attempt is sent.
+        streamed: its reply is asked for as a stream.
+        partial: the reply is not watched, but what has come of it may be used; see `chat.CallContext`.
     """
 
     # A call that is neither watched nor stopped needs none of these, so they are made when they are needed.
@@ -24,6 +26,8 @@ class Progress:
     since: float | None = None
     wasted: Usage | None = None
     on_begin: Callable[[], None] | None = None
+    partial = streamed = False
+    _reader: PartialReader | None = None
 
     def __init__(self, provider: str, model: str, hold: Hold | None = None, *, held: bool = True) -> None:
         self.provider, self.model = provider, model
@@ -53,7 +57,19 @@ class Progress:
         if delta.reasoning:
             self._reasoning.append(delta.reasoning)
 
+    def catch_up(self) -> None:
+        """Take the pieces that have come and that nobody has read yet."""
+        if self._reader is not None:
+            for at, delta in self._reader.read():
+                self.take(delta, at)
+
     # What follows is `chat.CallContext`.
+
+    def attach(self, reader: PartialReader) -> None:
+        """Take the reader of a new attempt; what an earlier one had written is lost."""
+        self._reader = reader
+        self._text = self._reasoning = None
+        self.pieces = 0
 
     def draw(self, account: str, tokens: int) -> str:
         """Return the id of the run's hold for the first attempt; the rest of the hold is for other calls."""

@@ -8,13 +8,15 @@ import asyncio
 from collections.abc import Sequence
 
 from mixtura import prompts
-from mixtura.chat import Delta, Message
+from mixtura.chat import Delta
+from mixtura.decisions import CutDetail, DroppedDetail, NoticedDetail
 from mixtura.engine import answers, calls, results
 from mixtura.engine.context import Run
-from mixtura.engine.draft_prompt import Reader, read_drafts
+from mixtura.engine.draft_prompt import Reader, Reading, read_drafts
 from mixtura.engine.race import Race
 from mixtura.errors import ModelError
 from mixtura.events import CallDelta, CallFinished, Draft, Role
+from mixtura.kinds import KINDS
 from mixtura.recipe import Layer, Proposer
 
 _STOPPED = "the run was stopped"
@@ -36,10 +38,11 @@ class Drafting:
         self._running: list[asyncio.Task[None]] = []
         self._grace: asyncio.TimerHandle | None = None
         # A race costs a task a call; where nothing is hedged and nothing streamed it would have nothing to do.
-        self._protected = run.streams or run.hedges
+        self._watched = run.options.watch == "calls"
+        self._protected = run.protected or self._watched
         # Counted answers may end in a bare number where the question asks for one.
         aggregator = run.recipe.aggregator
-        counts = aggregator is not None and aggregator.kind in ("vote", "auto")
+        counts = aggregator is not None and KINDS[aggregator.kind].counts
         self._lenient = counts and answers.asks_number(run.question)
 
     async def ask_all(self, layer: Layer, previous: Sequence[Draft]) -> None:
@@ -64,7 +67,8 @@ class Drafting:
     async def _propose(self, slot: Proposer, previous: Sequence[Draft]) -> None:
         run = self.run
         options = calls.without_tools(run.options.chat)
-        ask = calls.Ask(self.role, slot, self._messages(slot, previous), self.layer, options)
+        reading = self._reading(slot, previous)
+        ask = calls.Ask(self.role, slot, reading.messages, self.layer, options, reads=reading.calls)
         if self._protected:
             await self._race(ask)
             return
@@ -73,21 +77,21 @@ class Drafting:
             completion = await calls.call(run, ask, number, self.until, progress)
         except ModelError as error:
             self.errors.append(error)
-            results.failed(run, number, ask, error, progress)
+            results.emit_failed(run, number, ask, error, progress)
             return
         except asyncio.CancelledError:
             if self._stopping:
-                results.abandoned(run, number, ask, self._stopping, progress)
+                results.emit_abandoned(run, number, ask, self._stopping, progress)
             else:
-                late = results.timed_out(run, ask, self.until)
+                late = results.timeout_error(run, ask, self.until)
                 self.errors.append(late)
-                results.failed(run, number, ask, late, progress)
+                results.emit_failed(run, number, ask, late, progress)
             raise
-        self._keep(results.draft(number, ask, completion, lenient=self._lenient))
+        self._keep(results.make_draft(number, ask, completion, lenient=self._lenient))
 
     async def _race(self, ask: calls.Ask) -> None:
         """Ask one slot, protected against what is slow or silent."""
-        race = Race(self.run, ask, self.until, self._watch if self.run.options.watched else None)
+        race = Race(self.run, ask, self.until, self._watch if self._watched else None)
         try:
             completion = await race.run()
         except ModelError as error:
@@ -96,14 +100,14 @@ class Drafting:
                 self.errors.append(error)
             return
         except asyncio.CancelledError:
-            late = None if self._stopping else results.timed_out(self.run, ask, self.until)
+            late = None if self._stopping else results.timeout_error(self.run, ask, self.until)
             race.stop(self._stopping or "its time was up", late)
             if self._stopping != _STOPPED:
                 self._keep_partial(race)
             if late is not None and race.partial is None:
                 self.errors.append(late)
             raise
-        self._keep(results.draft(race.number, ask, completion, lenient=self._lenient))
+        self._keep(results.make_draft(race.number, ask, completion, lenient=self._lenient))
 
     def _keep_partial(self, race: Race) -> None:
         """Take what a straggler had written; nobody waits for it, so it does not count for the quorum."""
@@ -114,18 +118,19 @@ class Drafting:
         reason = (
             f"{draft.model} was stopped after {size} words ({draft.incomplete}); they are used as an incomplete draft"
         )
-        self.run.decide("cut", reason, call=draft.call)
+        self.run.decide(CutDetail(call=draft.call), reason)
         self.drafts.append(draft)
 
     def _keep(self, draft: Draft) -> None:
         run = self.run
-        run.say(CallFinished(at=run.now, done=draft))
+        run.emit(CallFinished(at=run.now, done=draft))
         if not draft.text.strip():
             why = " (it spent them on reasoning)" if draft.reasoning and draft.finish_reason == "length" else ""
-            run.decide("dropped", f"{draft.model} wrote an empty draft{why}", warning=True, call=draft.call)
+            run.decide(DroppedDetail(call=draft.call), f"{draft.model} wrote an empty draft{why}", warning=True)
             return
         if draft.finish_reason == "length":
-            run.decide("noticed", f"the draft of {draft.model} is cut off at its output limit", call=draft.call)
+            said = f"the draft of {draft.model} is cut off at its output limit"
+            run.decide(NoticedDetail(call=draft.call), said)
         self.drafts.append(draft)
         self._whole += 1
         if self._whole != self._enough:
@@ -146,10 +151,10 @@ class Drafting:
 
     def _watch(self, number: int, delta: Delta) -> None:
         run = self.run
-        run.say(CallDelta(at=run.now, call=number, text=delta.text, reasoning=delta.reasoning))
+        run.emit(CallDelta(at=run.now, call=number, text=delta.text, reasoning=delta.reasoning))
 
-    def _messages(self, slot: Proposer, previous: Sequence[Draft]) -> tuple[Message, ...]:
+    def _reading(self, slot: Proposer, previous: Sequence[Draft]) -> Reading:
         conversation = prompts.with_system(self.run.conversation, slot.system)
         if not previous:
-            return conversation
-        return read_drafts(self.run, Reader(slot, self.role, prompts.SYNTHESIZE), previous, conversation).messages
+            return Reading(conversation)
+        return read_drafts(self.run, Reader(slot, self.role, prompts.SYNTHESIZE), previous, conversation)

@@ -10,12 +10,14 @@ import asyncio
 import math
 
 from mixtura.chat import Completion, Delta
+from mixtura.decisions import HedgedDetail
 from mixtura.engine import calls, results
 from mixtura.engine.calls import Ask, OnDelta, progress_of
 from mixtura.engine.context import Run
 from mixtura.errors import ModelError, TimedOutError
 from mixtura.events import CallFinished, Draft
 from mixtura.limits.queue import Priority
+from mixtura.planning.schedule import output_limit
 from mixtura.tokens import estimate_messages
 
 _SOONEST_HEDGE = 0.05
@@ -59,11 +61,12 @@ class Race:
         self._tries = 0
         self._news: asyncio.Future[None] | None = None
         self._dirty = False
+        self._streamed = on_delta is not None or run.streams(ask.role)
 
     @property
     def protected(self) -> bool:
         """Whether there is anything to protect: a race costs a task a try."""
-        return self._run.streams or self._run.hedges
+        return self._run.protected or self._on_delta is not None
 
     @property
     def plain(self) -> tuple[Run, Ask, float]:
@@ -87,11 +90,11 @@ class Race:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
         for left in self._open:
-            results.abandoned(self._run, left.number, left.ask, "another try was faster", left.progress)
+            results.emit_abandoned(self._run, left.number, left.ask, "another try was faster", left.progress)
         self._open.clear()
         if isinstance(over, Completion):
             for lost, error in self._cut:
-                results.failed(self._run, lost.number, lost.ask, error, lost.progress)
+                results.emit_failed(self._run, lost.number, lost.ask, error, lost.progress)
             self._cut.clear()
             return over
         self._use_what_is_left(over.kind.replace("_", " "))
@@ -116,14 +119,14 @@ class Race:
         for lost, error in self._cut:
             shown = self._leader is None or lost.number == self._leader
             if self.partial is None and shown and self._ask.role in ("proposer", "escalation"):
-                self.partial = results.partial(run, lost.number, lost.ask, lost.progress, why)
+                self.partial = results.partial_draft(run, lost.number, lost.ask, lost.progress, why)
                 if self.partial is not None:
-                    run.say(CallFinished(at=run.now, done=self.partial))
+                    run.emit(CallFinished(at=run.now, done=self.partial))
                     continue
             if isinstance(error, _AbandonedError):
-                results.abandoned(run, lost.number, lost.ask, error.reason, lost.progress)
+                results.emit_abandoned(run, lost.number, lost.ask, error.reason, lost.progress)
             else:
-                results.failed(run, lost.number, lost.ask, error, lost.progress)
+                results.emit_failed(run, lost.number, lost.ask, error, lost.progress)
         self._cut.clear()
 
     def _start(self, group: asyncio.TaskGroup, ask: Ask) -> None:
@@ -170,7 +173,7 @@ class Race:
                 self._cut.append((begun, result))
             elif self._leader is not None and begun.number != self._leader:
                 await self._give_up(begun)
-                results.abandoned(self._run, begun.number, begun.ask, "another try was faster", begun.progress)
+                results.emit_abandoned(self._run, begun.number, begun.ask, "another try was faster", begun.progress)
             elif (error := self._silence(begun, now)) is not None:
                 await self._give_up(begun)
                 self._cut.append((begun, error))
@@ -178,11 +181,13 @@ class Race:
         if self._open and now >= self._until:
             for begun in list(self._open):
                 await self._give_up(begun)
-                self._cut.append((begun, results.timed_out(self._run, begun.ask, self._until)))
+                self._cut.append((begun, results.timeout_error(self._run, begun.ask, self._until)))
             return self._cut[-1][1]
         if self._open:
             if now >= self._late_at():
-                self._hedge(group)
+                self._open[0].progress.catch_up()
+                if now >= self._late_at():
+                    self._hedge(group)
             return None
         assert failure is not None
         if self._leader is None and self._tries < 2 and now < self._until and _broke_off(failure, self._cut[-1][0]):
@@ -209,17 +214,21 @@ class Race:
         distribution without its tail, and fall, and more would be called late.
         """
         progress = begun.progress
+        progress.catch_up()
         account = self._run.account(progress.provider, progress.model)
         since = progress.since
         # A second try that is stopped has had no time to be late.
         if account is not None and since is not None and not progress.pieces and not begun.ask.again:
-            waits = account.latency.first if self._run.streams else account.latency.total
+            waits = account.latency.first if self._streamed else account.latency.total
             waits.add(self._run.loop.time() - since)
         if begun.task is not None:
             begun.task.cancel()
 
     def _silence(self, begun: _Try, now: float) -> TimedOutError | None:
         """Return the error of a try that has been silent for too long, None for one that has not."""
+        if now < self._silent_at(begun):
+            return None
+        begun.progress.catch_up()
         if now < self._silent_at(begun):
             return None
         policy, progress = self._run.recipe.policy, begun.progress
@@ -232,7 +241,7 @@ class Race:
         progress, policy = begun.progress, self._run.recipe.policy
         since = progress.since
         patience = policy.between_tokens if progress.pieces else policy.first_token
-        if patience is None or since is None or not self._run.streams:
+        if patience is None or since is None or not self._streamed:
             return math.inf
         return max(since, progress.last if progress.pieces else since) + patience
 
@@ -246,7 +255,7 @@ class Race:
         if progress.pieces or since is None:
             return math.inf
         account = self._run.account(progress.provider, progress.model)
-        late = None if account is None else account.latency.late_after(streamed=self._run.streams)
+        late = None if account is None else account.latency.late_after(streamed=self._streamed)
         return since + max(policy.hedge_after if late is None else late, _SOONEST_HEDGE)
 
     def _hedge(self, group: asyncio.TaskGroup) -> None:
@@ -259,7 +268,8 @@ class Race:
         if account is not None and not account.unlimited and self._open:
             # A second try may take room that is free, not what others wait for.
             card = run.models.card(asked.provider, asked.model)
-            size = account.reserve_for(estimate_messages(ask.messages), calls.max_tokens(slot, card, ask.role))
+            limit = output_limit(slot, card, ask.role, ask.options)
+            size = account.reserve_for(estimate_messages(ask.messages), limit)
             accounting = run.models.find(asked.provider, asked.model).accounting
             waiting = accounting is not None and accounting.limiter().queue.ahead(account.key, Priority.BATCH) != (0, 0)
             if waiting or account.quote(size, run.loop.time()).wait > 0:
@@ -267,7 +277,8 @@ class Race:
                 return
         what = f", {instead.model} in its place" if instead else ""
         why = "is slower than usual" if self._open else "broke off"
-        run.decide("hedged", f"{slot.model} {why}; asked a second time{what}", model=slot.model)
+        said = f"{slot.model} {why}; asked a second time{what}"
+        run.decide(HedgedDetail(model=slot.model, by=asked.model), said)
         self._start(group, ask._replace(instead=instead, again=True))
 
     def _wake(self) -> float:
@@ -298,9 +309,9 @@ class Race:
 
 
 def _broke_off(failure: ModelError, lost: _Try) -> bool:
-    """Say whether a try that failed may be made once more: it fell silent, or broke off while it wrote.
+    """Say whether a try that failed may be made once more: it fell silent, or broke off while a reader watched.
 
-    Other failures have been tried again as often as they may be; after the first piece nothing is.
+    Other failures have been tried again as often as they may be; after the first piece was shown none is.
     """
     return isinstance(failure, TimedOutError) or (failure.action == "retry" and lost.progress.pieces > 0)
 
@@ -328,14 +339,14 @@ async def _call_plainly(run: Run, ask: Ask, until: float) -> tuple[int, Completi
         async with asyncio.timeout_at(until):
             return number, await calls.call(run, ask, number, until, progress)
     except TimeoutError:
-        late = results.timed_out(run, ask, until)
-        results.failed(run, number, ask, late, progress)
+        late = results.timeout_error(run, ask, until)
+        results.emit_failed(run, number, ask, late, progress)
         raise late from None
     except ModelError as error:
-        results.failed(run, number, ask, error, progress)
+        results.emit_failed(run, number, ask, error, progress)
         raise
     except asyncio.CancelledError:
-        results.abandoned(run, number, ask, "the run was stopped", progress)
+        results.emit_abandoned(run, number, ask, "the run was stopped", progress)
         raise
 
 

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mixtura import prompts
+from mixtura.decisions import NoticedDetail
 from mixtura.engine import agree, calls, results
 from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reader, read_drafts
+from mixtura.engine.drafts import DraftSet
 from mixtura.engine.race import Race, call_within
 from mixtura.errors import ModelError
 from mixtura.events import Draft
+from mixtura.planning.schedule import schedule
 from mixtura.recipe import Proposer
 
 _LETTER = re.compile(r"\b[A-Z]\d*\b")
@@ -25,32 +28,35 @@ class Ranking(NamedTuple):
     reviewers: int
 
 
-async def rank(run: Run, drafts: Sequence[Draft], until: float) -> Ranking:
+async def rank_drafts(run: Run, drafts: DraftSet, until: float) -> Ranking:
     """Let the author of each draft rank all of them; a reviewer's place for its own draft does not count.
 
     A reviewer that fails, or gives no readable ranking, is left out and that is said.
     """
     authors = _authors(run, drafts)
+    # No more reviews than the run has been planned with, if drafts of an earlier, larger layer have to do.
+    most = sum(call.role == "reviewer" for call in schedule(run.recipe, run.options.chat).calls)
     orders: list[tuple[int, list[int]]] = []
 
     async def review(reviewer: int, slot: Proposer) -> None:
         reader = Reader(slot, "reviewer", prompts.RANK, _how_to_end)
-        reading = read_drafts(run, reader, drafts, run.conversation)
-        ask = calls.Ask("reviewer", slot, reading.messages)
+        reading = read_drafts(run, reader, drafts.all)
+        ask = calls.Ask("reviewer", slot, reading.messages, reads=reading.calls)
         try:
             number, completion = await call_within(Race(run, ask, until))
         except ModelError:
             return
-        results.finished(run, number, ask, completion)
+        results.emit_finished(run, number, ask, completion)
         places = parse_ranking(completion.text, run.marker(()), len(drafts))
         if places:
             orders.append((reviewer, [reading.order[place] for place in places]))
         else:
-            run.decide("noticed", f"the review of {slot.model} names no ranking and is not counted", call=number)
+            said = f"the review of {slot.model} names no ranking and is not counted"
+            run.decide(NoticedDetail(call=number), said)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for reviewer, slot in enumerate(authors):
+            for reviewer, slot in enumerate(authors[:most]):
                 group.create_task(review(reviewer, slot))
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from errors  # a mistake, no model's failure: the caller should see it plainly
@@ -61,7 +67,7 @@ def _how_to_end(tag: str, _order: Sequence[int]) -> str:
     return f"End with your ranking of all letters above, best first: <{tag} ranking>B > A</{tag} ranking>"
 
 
-def _authors(run: Run, drafts: Sequence[Draft]) -> list[Proposer]:
+def _authors(run: Run, drafts: DraftSet) -> list[Proposer]:
     slots = {
         (slot.provider, slot.model): slot
         for layer in (*run.recipe.layers, *([run.recipe.escalate] if run.recipe.escalate else []))
@@ -111,9 +117,9 @@ def winner(drafts: Sequence[Draft], ranking: Ranking) -> int:
     return places[agree.best([drafts[place] for place in places])[0]]
 
 
-def in_words(drafts: Sequence[Draft], ranking: Ranking, order: Sequence[int]) -> str:
-    """Return the ranking as the chairman reads it, by the letters of its own `order`."""
+def describe_ranking(count: int, ranking: Ranking, order: Sequence[int]) -> str:
+    """Return the ranking of `count` drafts as the chairman reads it, by the letters of its own `order`."""
     letters = {place: prompts.label(at) for at, place in enumerate(order)}
-    ranked = sorted(range(len(drafts)), key=lambda place: -ranking.points[place])
+    ranked = sorted(range(count), key=lambda place: -ranking.points[place])
     lines = ", ".join(f"{letters[place]} ({ranking.points[place]:.2f})" for place in ranked)
     return f"How the {ranking.reviewers} authors ranked them, 1.00 is best: {lines}."

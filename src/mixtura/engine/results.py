@@ -6,13 +6,14 @@ from typing import Any
 import msgspec
 
 from mixtura.chat import Completion, Timing, Usage
-from mixtura.engine import agree, answers, calls
+from mixtura.engine import agree, answers
 from mixtura.engine.calls import Ask
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
 from mixtura.errors import ModelError, TimedOutError
 from mixtura.events import Call, CallFailed, CallFinished, Draft, Failure
 from mixtura.limits.account import Account
+from mixtura.planning.schedule import output_limit
 from mixtura.recipe import Proposer
 from mixtura.tokens import estimate_messages
 
@@ -20,25 +21,25 @@ from mixtura.tokens import estimate_messages
 _LEAST_PARTIAL = 80
 
 
-def timed_out(run: Run, ask: Ask, until: float) -> TimedOutError:
+def timeout_error(run: Run, ask: Ask, until: float) -> TimedOutError:
     """Return the error of a call that was stopped at `until`."""
     seconds = until - run.start
     return TimedOutError(ask.slot.provider, ask.slot.model, f"no whole answer within {seconds:.3g} s of the run")
 
 
-def failed(run: Run, number: int, ask: Ask, error: ModelError, progress: Progress) -> None:
+def emit_failed(run: Run, number: int, ask: Ask, error: ModelError, progress: Progress) -> None:
     """Say that a call failed for good, and what it will be billed for all the same."""
     usage = error.usage
     if usage is None and isinstance(error, TimedOutError):
-        usage = unfinished(run, ask, progress)
+        usage = usage_so_far(run, ask, progress)
     lost = _failure(number, ask, error.kind, error.reason)
     lost = msgspec.structs.replace(lost, status=error.status, attempts=error.attempts)
-    _say_failed(run, lost, progress, usage)
+    _emit_failure(run, lost, progress, usage)
 
 
-def abandoned(run: Run, number: int, ask: Ask, reason: str, progress: Progress) -> None:
+def emit_abandoned(run: Run, number: int, ask: Ask, reason: str, progress: Progress) -> None:
     """Say that a call was stopped because nobody waits for it any more, and what it took until then."""
-    _say_failed(run, _failure(number, ask, "abandoned", reason), progress, unfinished(run, ask, progress))
+    _emit_failure(run, _failure(number, ask, "abandoned", reason), progress, usage_so_far(run, ask, progress))
 
 
 def _failure(number: int, ask: Ask, kind: str, reason: str) -> Failure:
@@ -48,10 +49,10 @@ def _failure(number: int, ask: Ask, kind: str, reason: str) -> Failure:
     )
 
 
-def _say_failed(run: Run, lost: Failure, progress: Progress, usage: Usage | None) -> None:
+def _emit_failure(run: Run, lost: Failure, progress: Progress, usage: Usage | None) -> None:
     if usage is not None:
         lost = msgspec.structs.replace(lost, usage=usage, cost=_price(run, progress, usage))
-    run.say(CallFailed(at=run.now, failure=lost))
+    run.emit(CallFailed(at=run.now, failure=lost))
 
 
 def _price(run: Run, progress: Progress, usage: Usage) -> float | None:
@@ -59,14 +60,15 @@ def _price(run: Run, progress: Progress, usage: Usage) -> float | None:
     return None if price is None else price.cost(usage)
 
 
-def unfinished(run: Run, ask: Ask, progress: Progress) -> Usage | None:
+def usage_so_far(run: Run, ask: Ask, progress: Progress) -> Usage | None:
     """Return what a call that was stopped will be billed for, as far as anybody here can know; None for nothing.
 
     A streamed call is billed for the pieces it sent, one that was not for the time that it was left to write; both for
     what attempts before took.
     """
+    progress.catch_up()
     prompt = written = 0
-    if progress.since is not None and (progress.pieces or not run.streams):
+    if progress.since is not None and (progress.pieces or not progress.streamed):
         account = run.account(progress.provider, progress.model)
         prompt += math.ceil(estimate_messages(ask.messages) * (1.0 if account is None else account.ratio))
         written += progress.pieces or _written(run, ask, progress, account)
@@ -84,17 +86,18 @@ def _written(run: Run, ask: Ask, progress: Progress, account: Account | None) ->
         return 0
     writing = run.loop.time() - since - (account.latency.first.at(0.5) or 0.0)
     card = run.models.card(progress.provider, progress.model)
-    limit = calls.max_tokens(ask.slot, card, ask.role)
+    limit = output_limit(ask.slot, card, ask.role, ask.options)
     most = math.inf if limit is None else limit
     return int(min(max(0.0, writing) * rate, most))
 
 
-def partial(run: Run, number: int, ask: Ask, progress: Progress, why: str) -> Draft | None:
+def partial_draft(run: Run, number: int, ask: Ask, progress: Progress, why: str) -> Draft | None:
     """Return what a stopped call had written as an incomplete draft; None when that is too little to be of use."""
+    progress.catch_up()
     text = progress.text
     if len(text.strip()) < _LEAST_PARTIAL:
         return None
-    usage = unfinished(run, ask, progress) or Usage(estimated=True)
+    usage = usage_so_far(run, ask, progress) or Usage(estimated=True)
     completion = Completion(
         model=progress.model,
         text=text,
@@ -112,7 +115,7 @@ def partial(run: Run, number: int, ask: Ask, progress: Progress, why: str) -> Dr
     )
 
 
-def draft(number: int, ask: Ask, completion: Completion, *, lenient: bool = False) -> Draft:
+def make_draft(number: int, ask: Ask, completion: Completion, *, lenient: bool = False) -> Draft:
     """Return a proposer's completion as a draft, its final answer extracted (see `answers.extract`)."""
     return Draft(
         **_common(number, ask, completion),
@@ -122,9 +125,9 @@ def draft(number: int, ask: Ask, completion: Completion, *, lenient: bool = Fals
     )
 
 
-def finished(run: Run, number: int, ask: Ask, completion: Completion) -> None:
+def emit_finished(run: Run, number: int, ask: Ask, completion: Completion) -> None:
     """Say that a call other than a proposer's is whole."""
-    run.say(CallFinished(at=run.now, done=Call(**_common(number, ask, completion))))
+    run.emit(CallFinished(at=run.now, done=Call(**_common(number, ask, completion))))
 
 
 def _common(number: int, ask: Ask, completion: Completion) -> dict[str, Any]:

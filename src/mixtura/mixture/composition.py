@@ -6,15 +6,17 @@ from collections.abc import Mapping
 
 from mixtura.errors import ConfigError
 from mixtura.limits.budget.base import DailyBudget
+from mixtura.limits.limiter import Limiter
 from mixtura.models.card import Predicted
 from mixtura.models.served import Models
 
 
-def registry(
+def registry_of(
     client: object | None,
     env: Mapping[str, str],
     plan: str | None,
     predicted: Mapping[tuple[str, str], Predicted] | None,
+    limiter: Limiter | None,
 ) -> Models:
     """Return the registry that finds models by provider and id."""
     from mixtura.models.registry import ModelRegistry
@@ -22,7 +24,7 @@ def registry(
     return ModelRegistry(client=client, env=env, plan=plan, predicted=predicted)
 
 
-def daily_budget(given: float | None, env: Mapping[str, str]) -> DailyBudget | None:
+def daily_budget_of(given: float | None, env: Mapping[str, str]) -> DailyBudget | None:
     """Return the daily budget that is set, None when none is."""
     named = env.get("MIXTURA_DAILY_BUDGET", "").strip()
     if given is None and not named:

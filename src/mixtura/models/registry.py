@@ -172,7 +172,7 @@ class ModelRegistry:
         card = self.card(provider, model)
         if card.price is not None:
             chat = Priced(chat, card.price)
-        return Served(chat, card, accounting)
+        return Served(chat, card, accounting, partial=self._client is None)
 
     def _in_process(self, provider: str, model: str) -> Served:
         # No limits, and no second tries: what fails in this process fails again.

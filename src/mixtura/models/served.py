@@ -44,11 +44,19 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Served(NamedTuple):
-    """A model ready to be called, its card, and where its calls are counted (None: nowhere)."""
+    """A model ready to be called.
+
+    Attributes:
+        chat: the model.
+        card: what is known about it.
+        accounting: where its calls are counted; None: nowhere.
+        partial: it streams a reply that is not watched where `CallContext.partial` asks for it, and attaches a reader.
+    """
 
     chat: ChatModel
     card: ModelCard
     accounting: Accounting | None = None
+    partial: bool = False
 
 
 class Models(Protocol):

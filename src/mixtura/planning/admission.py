@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
+
 from mixtura.chat import Message
 from mixtura.errors import BudgetError, LimitError
 from mixtura.limits.account import FITS, Quote
@@ -27,13 +29,14 @@ from mixtura.models.served import Models
 from mixtura.planning import demand, estimates, reductions
 from mixtura.planning.forecast import Forecast, forecast
 from mixtura.planning.options import RunOptions
+from mixtura.planning.schedule import count_calls, schedule
 from mixtura.recipe import Recipe, Step
 
 # Of the time until the deadline, what is kept for the calls themselves on top of what they are expected to take.
 _RESERVE = 1.25
 
 
-class Plan(NamedTuple):
+class RunPlan(NamedTuple):
     """What will be run: `recipe`, reduced by `steps` (in words, `why` is their reason).
 
     `needs` are held first, after about `wait` seconds for the window `binding`; `owed` is what is asked besides, tokens
@@ -53,7 +56,7 @@ class Plan(NamedTuple):
     most: float | None = None
 
 
-class Asked(NamedTuple):
+class AdmissionRequest(NamedTuple):
     """What is to be planned, and what it may cost (None: anything). `patient`: it may wait for room."""
 
     recipe: Recipe
@@ -66,7 +69,7 @@ class Asked(NamedTuple):
     patient: bool = True
 
 
-def choose(asked: Asked) -> Plan:
+def choose(asked: AdmissionRequest) -> RunPlan:
     """Return what of the recipe can be run within its limits, budget and time.
 
     Raises:
@@ -75,32 +78,49 @@ def choose(asked: Asked) -> Plan:
     """
     recipe, routed = _routed(asked)
     if asked.limiter is None and asked.most is None:
-        return Plan(recipe, routed=routed)
-    return _Ladder(asked._replace(recipe=recipe), routed).climb()
+        return RunPlan(recipe, routed=routed)
+    return _Reducer(asked._replace(recipe=recipe), routed).reduce()
 
 
-def _routed(asked: Asked) -> tuple[Recipe, str]:
+def plan_for_money(recipe: Recipe, conversation: Sequence[Message], models: Models, options: RunOptions) -> RunPlan:
+    """Return what of the recipe can be run for `options.max_cost`, rate limits and expected times left aside.
+
+    Raises:
+        BudgetError: not even the smallest run that the policy allows is cheap enough.
+    """
+    # How long the mixture would take is known only where its models have been asked.
+    policy = msgspec.structs.replace(recipe.policy, latency_target=None)
+    recipe = msgspec.structs.replace(recipe, policy=policy)
+    return choose(AdmissionRequest(recipe, conversation, models, options, None, 0.0, options.max_cost))
+
+
+def _routed(asked: AdmissionRequest) -> tuple[Recipe, str]:
     """Return one model in the mixture's place where that would take longer than its policy's target, and why."""
     recipe, target = asked.recipe, asked.recipe.policy.latency_target
-    if target is None or recipe.calls < 2:
+    if target is None or count_calls(recipe) < 2:
         return recipe, ""
-    expected = sum(estimates.stages(asked.models, recipe))
+    expected = _seconds(asked, recipe)
     if expected <= target:
         return recipe, ""
     alone = [variant for variant, _ in reductions.single(recipe)]
-    seconds = {id(one): sum(estimates.stages(asked.models, one)) for one in alone}
+    seconds = {id(one): _seconds(asked, one) for one in alone}
     in_time = [one for one in alone if seconds[id(one)] <= target]
     chosen = in_time[0] if in_time else min(alone, key=lambda one: seconds[id(one)])
     model = chosen.layers[0].proposers[0].model
-    words = estimates.in_words(asked.models, recipe)
+    words = estimates.describe_seconds(asked.models, schedule(recipe, asked.options.chat))
     why = f"the mixture is expected to take {words}, more than its target of {target:g} s; {model} answers alone"
     return chosen, why
 
 
-class _Ladder:
+def _seconds(asked: AdmissionRequest, recipe: Recipe) -> float:
+    """Return the seconds that a run of `recipe` is expected to take."""
+    return sum(estimates.stage_seconds(asked.models, schedule(recipe, asked.options.chat)))
+
+
+class _Reducer:
     """The steps of `policy.when_limited`, tried in their order."""
 
-    def __init__(self, asked: Asked, routed: str) -> None:
+    def __init__(self, asked: AdmissionRequest, routed: str) -> None:
         self._asked = asked
         self._routed = routed
         self._patience = 0.0
@@ -109,7 +129,7 @@ class _Ladder:
         self._cheapest: Forecast | None = None
         self._tight = ""
 
-    def climb(self) -> Plan:
+    def reduce(self) -> RunPlan:
         """Return the first plan that fits."""
         asked = self._asked
         plan = self._try(asked.recipe, ())
@@ -130,7 +150,7 @@ class _Ladder:
             f"unknown for {', '.join(self._cheapest.unpriced)}",
         )
 
-    def _step(self, step: Step, crowded: str) -> Plan | None:
+    def _step(self, step: Step, crowded: str) -> RunPlan | None:
         if step == "wait":
             if not self._asked.patient:
                 return None
@@ -156,18 +176,18 @@ class _Ladder:
         self._bases += made
         return None
 
-    def _try(self, recipe: Recipe, steps: tuple[str, ...]) -> Plan | None:
+    def _try(self, recipe: Recipe, steps: tuple[str, ...]) -> RunPlan | None:
         """Return the plan of `recipe` if it fits budget, limits and time."""
         asked = self._asked
         if asked.most is not None:
-            cost = forecast(recipe, asked.conversation, asked.models)
+            cost = forecast(recipe, asked.conversation, asked.models, asked.options.chat)
             if self._cheapest is None or (cost.cost or math.inf) < (self._cheapest.cost or math.inf):
                 self._cheapest = cost
             if cost.unpriced or cost.cost is None or cost.cost > asked.most:
                 self._tight = self._tight or f"the whole run could cost more than ${asked.most:.6f}"
                 return None
         if asked.limiter is None:
-            return Plan(recipe, steps)
+            return RunPlan(recipe, steps)
         quote, needs, owed = self._quote(recipe, asked.limiter)
         if quote.wait < self._soonest.wait or not self._soonest.account:
             self._soonest = quote
@@ -175,11 +195,11 @@ class _Ladder:
             self._tight = self._tight or f"{self._model_of(quote)} has no room in {_window(quote)}"
             if not self._may_wait(recipe, quote.wait):
                 return None
-        return Plan(recipe, steps, needs, owed, quote.wait, f"{_window(quote)} of {self._model_of(quote)}")
+        return RunPlan(recipe, steps, needs, owed, quote.wait, f"{_window(quote)} of {self._model_of(quote)}")
 
     def _quote(self, recipe: Recipe, limiter: Limiter) -> tuple[Quote, tuple[Need, ...], Mapping[str, int]]:
         asked = self._asked
-        found = demand.demands(recipe, asked.conversation, asked.models)
+        found = demand.demands(recipe, asked.conversation, asked.models, asked.options.chat)
         if not found:
             return FITS, (), {}
         refused = demand.never(found)
@@ -196,14 +216,13 @@ class _Ladder:
         """Say whether the deadline leaves the time to wait and then to answer."""
         asked = self._asked
         deadline = recipe.policy.deadline if asked.options.deadline is None else asked.options.deadline
-        needed = sum(estimates.stages(asked.models, recipe)) * _RESERVE
+        needed = _seconds(asked, recipe) * _RESERVE
         return wait <= self._patience and wait + needed <= deadline
 
     def _model_of(self, quote: Quote) -> str:
-        for layer in self._asked.recipe.layers:
-            for slot in layer.proposers:
-                if quote.account.endswith(f"/{slot.model}"):
-                    return slot.model
+        for call in schedule(self._asked.recipe).calls:
+            if quote.account.endswith(f"/{call.slot.model}"):
+                return call.slot.model
         return quote.account.split("/", 2)[-1]
 
     def _no_room(self, whole: Quote) -> LimitError:

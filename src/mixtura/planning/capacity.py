@@ -11,6 +11,7 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Message
 from mixtura.errors import ConfigError
+from mixtura.kinds import CallRole
 from mixtura.limits.limiter import Limiter
 from mixtura.limits.window import DIMENSIONS, Dimension, Limits
 from mixtura.models.base import Emit
@@ -18,7 +19,8 @@ from mixtura.models.card import ModelCard
 from mixtura.models.served import Accounting, Models, Served
 from mixtura.planning import demand
 from mixtura.planning.forecast import forecast
-from mixtura.recipe import Aggregator, Layer, Proposer, Recipe
+from mixtura.planning.schedule import Slot, replace_slots
+from mixtura.recipe import Recipe
 
 LimitsOf = Callable[[str, str], Limits | None]
 """Gives the limits of (provider, model), None where none are known."""
@@ -103,7 +105,7 @@ def capacity(recipe: Recipe, question_tokens: int, models: Models, limits_of: Li
     found = demand.demands(recipe, conversation, counted)
     slots: dict[tuple[str, str], list[demand.Demand]] = {}
     for one in found:
-        slots.setdefault((one.slot.provider, one.slot.model), []).append(one)
+        slots.setdefault((one.call.slot.provider, one.call.slot.model), []).append(one)
     shares = [_share(*name, demands, limits_of(*name)) for name, demands in slots.items()]
     bounds = [bound for share in shares for bound in _bounds(share)]
     minute = _least([bound for bound in bounds if bound.dimension in _MINUTE])
@@ -126,26 +128,14 @@ def capacity(recipe: Recipe, question_tokens: int, models: Models, limits_of: Li
 def with_substitutes(recipe: Recipe, instead: Mapping[tuple[str, str], str]) -> Recipe:
     """Return `recipe` with other models in the place of those that `instead` names by (provider, model)."""
 
-    def of_layer(layer: Layer) -> Layer:
-        return Layer(proposers=tuple(of_proposer(slot) for slot in layer.proposers))
-
-    def of_proposer(slot: Proposer) -> Proposer:
+    def replaced(slot: Slot, _role: CallRole) -> Slot:
         return msgspec.structs.replace(slot, model=instead.get((slot.provider, slot.model), slot.model))
 
-    def of_aggregator(slot: Aggregator) -> Aggregator:
-        return msgspec.structs.replace(slot, model=instead.get((slot.provider, slot.model), slot.model))
-
-    return msgspec.structs.replace(
-        recipe,
-        layers=tuple(of_layer(layer) for layer in recipe.layers),
-        escalate=recipe.escalate and of_layer(recipe.escalate),
-        aggregator=recipe.aggregator and of_aggregator(recipe.aggregator),
-    )
+    return replace_slots(recipe, replaced)
 
 
 def _share(provider: str, model: str, demands: Sequence[demand.Demand], limits: Limits | None) -> Share:
-    calls = sum(one.calls for one in demands)
-    tokens = sum(one.size * one.calls for one in demands)
+    calls, tokens = len(demands), sum(one.size for one in demands)
     largest = max(one.size for one in demands)
     allows: dict[Dimension, float] = {}
     smallest: float = math.inf
@@ -191,13 +181,13 @@ def _at_once(found: Sequence[demand.Demand]) -> int | None:
     """Return how many runs are admitted at one moment with all they hold, None when nothing limits them."""
     limited = [one for one in found if one.account.limits != _BOUNDLESS]
     held = {need.account: need for need in demand.needs(limited)}
-    if demand.never(limited) is not None or any(one.held and one.account.key not in held for one in limited):
+    if demand.never(limited) is not None or any(one.call.held and one.account.key not in held for one in limited):
         return 0
     fits = [
         bucket.window.limit
         // (held[one.account.key].tokens if name.startswith("t") else held[one.account.key].requests)
         for one in limited
-        if one.held
+        if one.call.held
         for name, bucket in one.account.buckets.items()
     ]
     return int(min(fits)) if fits else None

@@ -4,69 +4,61 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mixtura import prompts
-from mixtura.chat import Message
-from mixtura.engine import calls
-from mixtura.events import Role
+from mixtura.chat import ChatOptions, Message
 from mixtura.limits.account import Account, Quote
 from mixtura.limits.limiter import Limiter
 from mixtura.limits.queue import Need, Priority
 from mixtura.models.served import Models
 from mixtura.planning import estimates
+from mixtura.planning.schedule import PlannedCall, output_limit, prompt_tokens, schedule
 from mixtura.recipe import Recipe
-from mixtura.tokens import estimate_messages, estimate_tokens
+from mixtura.tokens import estimate_messages
 
 
 class Demand(NamedTuple):
-    """`calls` alike calls of a slot, of `size` tokens each (prompt as estimated, and most output), in one stage."""
+    """One call that may be made, and what it counts for: `size` tokens (prompt as estimated, and most output)."""
 
     account: Account
-    slot: calls.Slot
+    call: PlannedCall
     size: int
-    calls: int
-    held: bool
-    stage: int
 
 
-def demands(recipe: Recipe, conversation: Sequence[Message], models: Models) -> list[Demand]:
-    """Return what the calls of `recipe` ask of accounts whose limits are known; drafts of expected length.
+class _Sum(NamedTuple):
+    """Tokens and requests asked of one account."""
 
-    `held` are those that a run is promised before it begins: the first layer, and whoever has the last word.
-    """
+    account: Account
+    tokens: int = 0
+    requests: int = 0
+
+    def plus(self, demand: Demand) -> "_Sum":
+        return _Sum(self.account, self.tokens + demand.size, self.requests + 1)
+
+
+def demands(
+    recipe: Recipe, conversation: Sequence[Message], models: Models, options: ChatOptions | None = None
+) -> list[Demand]:
+    """Return what the calls of `recipe` ask of accounts whose limits are known; drafts are of the expected length."""
+    planned = schedule(recipe, options)
+    accounts = {
+        name: estimates.account_of(models, *name)
+        for name in dict.fromkeys((call.slot.provider, call.slot.model) for call in planned.calls)
+    }
+    limited = {
+        name: account
+        for name, account in accounts.items()
+        if account is not None and account.known and not account.unlimited
+    }
+    if not limited:
+        return []
+    sizes = prompt_tokens(
+        planned, estimate_messages(conversation), lambda call: estimates.reply_tokens(models, call), options
+    )
     found: list[Demand] = []
-    base = estimate_messages(conversation)
-    synthesis = estimate_tokens(prompts.SYNTHESIZE)
-
-    stage = 0
-
-    def add(role: Role, slot: calls.Slot, prompt: int, count: int, *, held: bool) -> int:
-        account = estimates.account_of(models, slot.provider, slot.model)
-        if account is not None and account.known and not account.unlimited:
-            output = calls.max_tokens(slot, models.card(slot.provider, slot.model), role)
-            found.append(Demand(account, slot, account.reserve_for(prompt, output), count, held, stage))
-        return (estimates.tokens(models, slot, role) + prompts.FENCE_TOKENS) * count
-
-    drafts = 0
-    for stage, layer in enumerate(recipe.layers):
-        prompt = base + (drafts + synthesis if stage else 0)
-        drafts = sum(
-            add("proposer", slot, prompt + estimate_tokens(slot.system or ""), slot.samples, held=stage == 0)
-            for slot in layer.proposers
-        )
-    stage += recipe.escalate is not None
-    for slot in recipe.escalate.proposers if recipe.escalate is not None else ():
-        drafts += add("escalation", slot, base + estimate_tokens(slot.system or ""), slot.samples, held=False)
-    aggregator = recipe.aggregator
-    if aggregator is not None:
-        prompt = base + synthesis + drafts
-        if aggregator.kind == "rank":
-            stage += 1
-            for slot in recipe.layers[-1].proposers:
-                add("reviewer", slot, prompt, slot.samples, held=False)
-        if aggregator.model:
-            stage += 1
-            role: Role = "selector" if aggregator.kind == "select" else "aggregator"
-            add(role, aggregator, prompt, 1, held=True)
+    for call, size in zip(planned.calls, sizes, strict=True):
+        name = (call.slot.provider, call.slot.model)
+        if name in limited:
+            output = output_limit(call.slot, models.card(*name), call.role, options)
+            found.append(Demand(limited[name], call, limited[name].reserve_for(size, output)))
     return found
 
 
@@ -76,29 +68,14 @@ def needs(found: Sequence[Demand]) -> list[Need]:
     Where all of it together is more than a window can ever hold, nothing is: its calls are then sent one after the
     other as the window drains, before those of any run that has not begun.
     """
-    held: dict[str, tuple[Account, int, int]] = {}
-    for demand in found:
-        if demand.held:
-            _, tokens, requests = held.get(demand.account.key, (demand.account, 0, 0))
-            held[demand.account.key] = (
-                demand.account,
-                tokens + demand.size * demand.calls,
-                requests + demand.calls,
-            )
-    return [
-        Need(key, tokens, requests)
-        for key, (account, tokens, requests) in held.items()
-        if _fits_at_all(account, tokens, requests)
-    ]
+    held = _sums([demand for demand in found if demand.call.held])
+    return [Need(key, one.tokens, one.requests) for key, one in held.items() if _fits_at_all(one)]
 
 
 def owed(found: Sequence[Demand], held: Sequence[Need]) -> dict[str, int]:
     """Return the tokens that are asked of each account besides what is held."""
     first = {need.account: need.tokens for need in held}
-    sums: dict[str, int] = {}
-    for demand in found:
-        sums[demand.account.key] = sums.get(demand.account.key, 0) + demand.size * demand.calls
-    return {key: more for key, tokens in sums.items() if (more := tokens - first.get(key, 0)) > 0}
+    return {key: more for key, one in _sums(found).items() if (more := one.tokens - first.get(key, 0)) > 0}
 
 
 def never(found: Sequence[Demand]) -> Quote | None:
@@ -117,12 +94,8 @@ def drained_in(found: Sequence[Demand], now: float, limiter: Limiter, priority: 
 
     What runs before it hold, will ask for, or wait for goes first.
     """
-    sums: dict[str, tuple[Account, int, int]] = {}
-    for demand in found:
-        _, tokens, requests = sums.get(demand.account.key, (demand.account, 0, 0))
-        sums[demand.account.key] = (demand.account, tokens + demand.size * demand.calls, requests + demand.calls)
     worst = Quote(0.0)
-    for key, (account, tokens, requests) in sums.items():
+    for key, (account, tokens, requests) in _sums(found).items():
         waiting = limiter.queue.ahead(key, priority)
         for name, bucket in account.buckets.items():
             counts_tokens = name.startswith("t")
@@ -144,9 +117,9 @@ def stage_waits(found: Sequence[Demand], now: float, count: int) -> list[float]:
             level, passed = bucket.level(now), 0.0
             for stage in range(count):
                 asked = sum(
-                    demand.calls * (demand.size if name.startswith("t") else 1)
+                    demand.size if name.startswith("t") else 1
                     for demand in found
-                    if demand.account is account and demand.stage == stage
+                    if demand.account is account and demand.call.stage == stage
                 )
                 if not asked:
                     continue
@@ -157,8 +130,16 @@ def stage_waits(found: Sequence[Demand], now: float, count: int) -> list[float]:
     return waits
 
 
-def _fits_at_all(account: Account, tokens: int, requests: int) -> bool:
+def _sums(found: Sequence[Demand]) -> dict[str, _Sum]:
+    sums: dict[str, _Sum] = {}
+    for demand in found:
+        key = demand.account.key
+        sums[key] = (sums.get(key) or _Sum(demand.account)).plus(demand)
+    return sums
+
+
+def _fits_at_all(one: _Sum) -> bool:
     return all(
-        (tokens if name.startswith("t") else requests) <= bucket.window.limit
-        for name, bucket in account.buckets.items()
+        (one.tokens if name.startswith("t") else one.requests) <= bucket.window.limit
+        for name, bucket in one.account.buckets.items()
     )

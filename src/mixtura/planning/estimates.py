@@ -1,17 +1,16 @@
 """What a run is expected to take: seconds and tokens of its calls, as measured on the models' latest calls.
 
 Before enough was measured, a model is expected to be as fast as its card predicts, else as its provider publishes, and
-a draft to be of the usual length. These are guesses for planning; nothing is refused for want of a measurement.
+a draft to be of the usual length. These are guesses for planning; no run is refused for want of a measurement.
 """
 
 import math
 
-from mixtura.engine import calls
-from mixtura.events import Role
+from mixtura.kinds import CallRole
 from mixtura.limits.account import Account
 from mixtura.limits.latency import ENOUGH
 from mixtura.models.served import Models
-from mixtura.recipe import Proposer, Recipe
+from mixtura.planning.schedule import PlannedCall, Schedule, Slot, output_limit
 
 USUAL_DRAFT = 400
 """Tokens of a draft or answer while nothing is known: recorded replies to questions have 100 to 600."""
@@ -27,53 +26,53 @@ def account_of(models: Models, provider: str, model: str) -> Account | None:
     return None if accounting is None else accounting.account(accounting.limiter())
 
 
-def tokens(models: Models, slot: calls.Slot, role: Role) -> int:
-    """Return how many tokens a reply of `slot` is expected to have."""
+def reply_tokens(models: Models, call: PlannedCall) -> int:
+    """Return how many tokens the reply to `call` is expected to have."""
+    return _tokens(models, call.slot, call.role)
+
+
+def _tokens(models: Models, slot: Slot, role: CallRole) -> int:
     account = account_of(models, slot.provider, slot.model)
     measured = account.latency.tokens if account is not None else None
     known = measured.at(0.75) if measured is not None and len(measured) >= ENOUGH else None
-    limit = calls.max_tokens(slot, models.card(slot.provider, slot.model), role)
+    limit = output_limit(slot, models.card(slot.provider, slot.model), role)
     expected = int(known) if known is not None else USUAL_DRAFT
     return expected if limit is None else min(expected, limit)
 
 
-def seconds(models: Models, slot: calls.Slot, role: Role) -> float:
-    """Return how many seconds a call of `slot` is expected to take, waiting for room not counted."""
+def call_seconds(models: Models, call: PlannedCall) -> float:
+    """Return how many seconds `call` is expected to take, waiting for room not counted."""
+    slot = call.slot
     known = _measured(models, slot)
     if known is not None:
         return known
     card = models.card(slot.provider, slot.model)
     if card.predicted is not None:
-        return card.predicted.seconds(tokens(models, slot, role))
-    return _USUAL_WAIT + tokens(models, slot, role) / (card.speed or _USUAL_SPEED)
+        return card.predicted.seconds(_tokens(models, slot, call.role))
+    return _USUAL_WAIT + _tokens(models, slot, call.role) / (card.speed or _USUAL_SPEED)
 
 
-def predicts(models: Models, recipe: Recipe) -> bool:
-    """Say whether the times of any model of `recipe` are predicted."""
-    return any(models.card(slot.provider, slot.model).predicted is not None for slot in calls.slots(recipe))
+def has_predictions(models: Models, planned: Schedule) -> bool:
+    """Say whether the card of any model of the run predicts its times."""
+    return any(models.card(call.slot.provider, call.slot.model).predicted is not None for call in planned.calls)
 
 
-def stages(models: Models, recipe: Recipe) -> list[float]:
-    """Return the seconds each stage of `recipe` is expected to take: layers, escalation, reviews, aggregator."""
-    found = [_slowest(models, layer.proposers, "proposer") for layer in recipe.layers]
-    if recipe.escalate is not None:
-        found.append(_slowest(models, recipe.escalate.proposers, "escalation"))
-    aggregator = recipe.aggregator
-    if aggregator is not None:
-        if aggregator.kind == "rank":
-            found.append(_slowest(models, recipe.layers[-1].proposers, "reviewer"))
-        if aggregator.model:
-            found.append(seconds(models, aggregator, "selector" if aggregator.kind == "select" else "aggregator"))
+def stage_seconds(models: Models, planned: Schedule) -> list[float]:
+    """Return the seconds that each stage of the run is expected to take: those of its slowest call."""
+    found = [0.0] * len(planned.stages)
+    for call in planned.calls:
+        found[call.stage] = max(found[call.stage], call_seconds(models, call))
     return found
 
 
-def in_words(models: Models, recipe: Recipe) -> str:
-    """Return how long `recipe` is expected to take, in words: a range where it hangs on predictions."""
-    expected = sum(stages(models, recipe))
+def describe_seconds(models: Models, planned: Schedule) -> str:
+    """Return how long the run is expected to take, in words: a range where it hangs on predictions."""
+    expected = sum(stage_seconds(models, planned))
     used = [
         card.predicted.spread
-        for slot in calls.slots(recipe)
-        if (card := models.card(slot.provider, slot.model)).predicted is not None and _measured(models, slot) is None
+        for call in planned.calls
+        if (card := models.card(call.slot.provider, call.slot.model)).predicted is not None
+        and _measured(models, call.slot) is None
     ]
     if not used:
         return f"{expected:.2g} s"
@@ -81,12 +80,8 @@ def in_words(models: Models, recipe: Recipe) -> str:
     return f"{expected:.2g} s (predicted, {expected / factor:.2g} to {expected * factor:.2g})"
 
 
-def _measured(models: Models, slot: calls.Slot) -> float | None:
+def _measured(models: Models, slot: Slot) -> float | None:
     """Return the seconds that calls of a model take by what was measured, None while that is too little."""
     account = account_of(models, slot.provider, slot.model)
     measured = account.latency.total if account is not None else None
     return measured.at(0.5) if measured is not None and len(measured) >= ENOUGH else None
-
-
-def _slowest(models: Models, slots: tuple[Proposer, ...], role: Role) -> float:
-    return max(seconds(models, slot, role) for slot in slots)

@@ -1,26 +1,26 @@
-"""What a run would take, before anything is sent: calls, tokens, dollars, all at most."""
+"""What a run takes at most, before anything is sent: calls, tokens, dollars."""
 
+import itertools
+import math
 from collections.abc import Sequence
 
 import msgspec
 
-from mixtura import prompts
-from mixtura.chat import Message, Usage
-from mixtura.engine import calls
-from mixtura.events import Role
-from mixtura.models.card import ModelCard
+from mixtura.chat import ChatOptions, Message, Usage
+from mixtura.kinds import CallRole
 from mixtura.models.served import Models
+from mixtura.planning.schedule import PlannedCall, output_limit, prompt_tokens, schedule
 from mixtura.recipe import Recipe
-from mixtura.tokens import estimate_messages, estimate_tokens
+from mixtura.tokens import PROMPT_MARGIN, estimate_messages
 
-# What is taken for a model whose output limit nobody knows.
+# What is taken for a model whose output limit is not known.
 _UNKNOWN_OUTPUT = 4096
 
 
 class ForecastRow(msgspec.Struct, frozen=True, kw_only=True):
-    """`count` alike calls: tokens of all of them together; prompt estimated, completion at most."""
+    """`count` alike calls: tokens of all of them together and their dollars, all at most."""
 
-    role: Role
+    role: CallRole
     model: str
     provider: str
     count: int
@@ -30,9 +30,9 @@ class ForecastRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run takes at most: every draft as long as its limit, no early end, no retry.
+    """What a run takes at most: every call made, every draft as long as its limit, no second try.
 
-    `cost` is dollars for what has a price; models without one are in `unpriced`.
+    `cost` is dollars for what has a price; models without one are in `unpriced`. `notes` are sentences for a person.
     """
 
     calls: int
@@ -44,75 +44,90 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
 
 
-def forecast(recipe: Recipe, conversation: Sequence[Message], models: Models) -> Forecast:
-    """Return what `recipe` takes at most for `conversation`; nothing is sent."""
-    base = estimate_messages(conversation)
-    rows: list[ForecastRow] = []
-    drafts = 0
+def forecast(
+    recipe: Recipe, conversation: Sequence[Message], models: Models, options: ChatOptions | None = None
+) -> Forecast:
+    """Return what a run of `recipe` takes at most; nothing is sent, and of `models` only the cards are read.
 
-    def add(role: Role, slot: calls.Slot, count: int, prompt: int) -> int:
-        asked = [_of(slot, models.card(*one), role, prompt) for one in _models(slot, recipe, models)]
-        prices = [cost for _, cost in asked if cost is not None]
-        usage = max((usage for usage, _ in asked), key=lambda usage: usage.completion_tokens)
-        rows.append(
-            ForecastRow(
-                role=role,
-                model=slot.model,
-                provider=slot.provider,
-                count=count,
-                prompt_tokens=usage.prompt_tokens * count,
-                completion_tokens=usage.completion_tokens * count,
-                cost=max(prices) * count if len(prices) == len(asked) else None,
-            )
-        )
-        return usage.completion_tokens * count
-
-    synthesis = estimate_tokens(prompts.SYNTHESIZE)
-    for layer in recipe.layers:
-        prompt = base + (drafts + synthesis if drafts else 0)
-        drafts = sum(
-            add("proposer", proposer, proposer.samples, prompt + estimate_tokens(proposer.system or ""))
-            for proposer in layer.proposers
-        )
-    for proposer in recipe.escalate.proposers if recipe.escalate else ():
-        drafts += add("escalation", proposer, proposer.samples, base + estimate_tokens(proposer.system or ""))
-    aggregator = recipe.aggregator
-    if aggregator is not None:
-        prompt = base + drafts + synthesis
-        if aggregator.kind == "rank":
-            for proposer in (*recipe.layers[-1].proposers, *(recipe.escalate.proposers if recipe.escalate else ())):
-                add("reviewer", proposer, proposer.samples, prompt)
-        if aggregator.model:
-            add("selector" if aggregator.kind == "select" else "aggregator", aggregator, 1, prompt)
-    costs = [row.cost for row in rows if row.cost is not None]
+    A prompt counts as its estimate times `tokens.PROMPT_MARGIN`. Where a fall-back or a substitute may answer for a
+    slot, the dearest of them counts.
+    """
+    options = options or ChatOptions()
+    planned = schedule(recipe, options)
+    worst = _Worst(recipe, models, options)
+    sizes = prompt_tokens(planned, estimate_messages(conversation), worst.output, options)
+    rows = [worst.row(call, math.ceil(size * PROMPT_MARGIN)) for call, size in zip(planned.calls, sizes, strict=True)]
+    merged = [_merged(list(alike)) for _, alike in itertools.groupby(rows)]
+    costs = [row.cost for row in merged if row.cost is not None]
     return Forecast(
-        calls=sum(row.count for row in rows),
-        prompt_tokens=sum(row.prompt_tokens for row in rows),
-        completion_tokens=sum(row.completion_tokens for row in rows),
+        calls=sum(row.count for row in merged),
+        prompt_tokens=sum(row.prompt_tokens for row in merged),
+        completion_tokens=sum(row.completion_tokens for row in merged),
         cost=sum(costs) if costs else None,
-        unpriced=sorted({row.model for row in rows if row.cost is None}),
-        rows=rows,
+        unpriced=sorted({row.model for row in merged if row.cost is None}),
+        rows=merged,
     )
 
 
-def _models(slot: calls.Slot, recipe: Recipe, models: Models) -> list[tuple[str, str]]:
-    """Return every (provider, id) that may answer for a slot: its own, and those that may take its place."""
-    found: list[tuple[str, str]] = []
-    for link in (slot, *slot.fallbacks):
-        following: str | None = link.model
-        while following is not None and (link.provider, following) not in found:
-            found.append((link.provider, following))
-            instead = recipe.policy.substitutes.get(following)
-            if instead is None and recipe.policy.substitute:
-                instead = models.replacement(link.provider, following)
-            following = instead
-    return found
+class _Worst:
+    """The most that single calls can take."""
+
+    def __init__(self, recipe: Recipe, models: Models, options: ChatOptions) -> None:
+        self._policy = recipe.policy
+        self._models = models
+        self._options = options
+        copies = options.extra.get("n")
+        self._copies = copies if isinstance(copies, int) and copies > 1 else 1
+
+    def output(self, call: PlannedCall) -> int:
+        """Return the most tokens that the reply to `call` may have, whichever model answers."""
+        return max(self._output(call, *name) for name in self._names(call))
+
+    def row(self, call: PlannedCall, prompt: int) -> ForecastRow:
+        """Return what `call` takes at most with a prompt of `prompt` tokens."""
+        usages, costs = [], []
+        for provider, model in self._names(call):
+            card = self._models.card(provider, model)
+            size = prompt if card.window is None else min(prompt, card.window)
+            usage = Usage(prompt_tokens=size, completion_tokens=self._output(call, provider, model))
+            usages.append(usage)
+            costs.append(card.price.cost(usage) if card.price else None)
+        known = [cost for cost in costs if cost is not None]
+        return ForecastRow(
+            role=call.role,
+            model=call.slot.model,
+            provider=call.slot.provider,
+            count=1,
+            prompt_tokens=max(usage.prompt_tokens for usage in usages),
+            completion_tokens=max(usage.completion_tokens for usage in usages),
+            cost=max(known) if len(known) == len(costs) else None,
+        )
+
+    def _output(self, call: PlannedCall, provider: str, model: str) -> int:
+        card = self._models.card(provider, model)
+        return (output_limit(call.slot, card, call.role, self._options) or _UNKNOWN_OUTPUT) * self._copies
+
+    def _names(self, call: PlannedCall) -> list[tuple[str, str]]:
+        """Return every (provider, id) that may answer: the slot's own, its fall-backs, and their substitutes."""
+        found: list[tuple[str, str]] = []
+        for link in (call.slot, *call.slot.fallbacks):
+            following: str | None = link.model
+            while following is not None and (link.provider, following) not in found:
+                found.append((link.provider, following))
+                instead = self._policy.substitutes.get(following)
+                if instead is None and self._policy.substitute:
+                    instead = self._models.replacement(link.provider, following)
+                following = instead
+        return found
 
 
-def _of(slot: calls.Slot, card: ModelCard, role: Role, prompt: int) -> tuple[Usage, float | None]:
-    """Return what one call of a slot takes at most of the model of `card`, and its dollars."""
-    if card.window is not None:
-        prompt = min(prompt, card.window)
-    output = calls.max_tokens(slot, card, role) or _UNKNOWN_OUTPUT
-    usage = Usage(prompt_tokens=prompt, completion_tokens=output)
-    return usage, card.price.cost(usage) if card.price else None
+def _merged(alike: Sequence[ForecastRow]) -> ForecastRow:
+    """Return one row for calls that take the same."""
+    first, count = alike[0], len(alike)
+    return msgspec.structs.replace(
+        first,
+        count=count,
+        prompt_tokens=first.prompt_tokens * count,
+        completion_tokens=first.completion_tokens * count,
+        cost=None if first.cost is None else first.cost * count,
+    )

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from mixtura.engine import calls
-from mixtura.events import Role
+from mixtura.kinds import CallRole
 from mixtura.models.served import Models
-from mixtura.recipe import Aggregator, Fallback, Layer, Proposer, Recipe
+from mixtura.planning.schedule import Slot, output_limit, replace_slots, schedule
+from mixtura.recipe import Fallback, Layer, Proposer, Recipe
 
 # Output limits are halved, and halved again; less than this makes answers that end in the middle.
 _SHARES = (0.5, 0.25)
@@ -18,63 +18,52 @@ def shrunk(recipe: Recipe, models: Models) -> Iterator[tuple[Recipe, str]]:
     """Yield `recipe` with smaller output limits, and what was done in words."""
     for share in _SHARES:
 
-        def less(slot: calls.Slot, role: Role, share: float = share) -> int | None:
+        def with_less(slot: Slot, role: CallRole, share: float = share) -> Slot:
             card = models.card(slot.provider, slot.model)
-            limit = calls.max_tokens(slot, card, role)
+            limit = output_limit(slot, card, role)
             if limit is None:
-                return None
-            return min(limit, max(int(limit * share), _LEAST_REASONING if card.reasons else _LEAST_OUTPUT))
+                return slot
+            least = max(int(limit * share), _LEAST_REASONING if card.reasons else _LEAST_OUTPUT)
+            return msgspec.structs.replace(slot, max_tokens=min(limit, least))
 
-        def smaller(layer: Layer, role: Role) -> Layer:
-            return Layer(
-                proposers=tuple(msgspec.structs.replace(slot, max_tokens=less(slot, role)) for slot in layer.proposers)
-            )
-
-        aggregator = recipe.aggregator
-        if aggregator is not None and aggregator.model:
-            role: Role = "selector" if aggregator.kind == "select" else "aggregator"
-            aggregator = msgspec.structs.replace(aggregator, max_tokens=less(aggregator, role))
-        variant = msgspec.structs.replace(
-            recipe,
-            layers=tuple(smaller(layer, "proposer") for layer in recipe.layers),
-            escalate=None if recipe.escalate is None else smaller(recipe.escalate, "escalation"),
-            aggregator=aggregator,
-        )
+        variant = replace_slots(recipe, with_less)
         if variant != recipe:
             yield variant, f"output limits cut to {share:.0%}"
 
 
 def swapped(recipe: Recipe, models: Models, crowded: str) -> Iterator[tuple[Recipe, str]]:
     """Yield `recipe` with the proposers of the model `crowded` moved to its fall-backs, or to the other proposers'."""
-    slots = [slot for layer in recipe.layers for slot in layer.proposers]
+    slots = [call.slot for call in schedule(recipe).calls if call.role == "proposer"]
     others = [
         *(fallback for slot in slots if slot.model == crowded for fallback in slot.fallbacks),
         *(Fallback(model=slot.model, provider=slot.provider) for slot in slots if slot.model != crowded),
     ]
-    for other in dict.fromkeys((other.provider, other.model) for other in others):
-        provider, model = other
+    for provider, model in dict.fromkeys((other.provider, other.model) for other in others):
         efforts = models.card(provider, model).efforts
+        target = (provider, model)
 
-        def moved(slot: Proposer, other: tuple[str, str] = other, efforts: tuple[str, ...] = efforts) -> Proposer:
-            if slot.model != crowded:
+        def moved(
+            slot: Slot, role: CallRole, target: tuple[str, str] = target, efforts: tuple[str, ...] = efforts
+        ) -> Slot:
+            if role != "proposer" or slot.model != crowded:
                 return slot
             effort = slot.reasoning_effort if slot.reasoning_effort in efforts else None
-            return msgspec.structs.replace(slot, provider=other[0], model=other[1], reasoning_effort=effort)
+            return msgspec.structs.replace(slot, provider=target[0], model=target[1], reasoning_effort=effort)
 
-        layers = tuple(Layer(proposers=tuple(map(moved, layer.proposers))) for layer in recipe.layers)
-        if layers != recipe.layers:
-            yield msgspec.structs.replace(recipe, layers=layers), f"{crowded} swapped for {model}"
+        variant = replace_slots(recipe, moved)
+        if variant != recipe:
+            yield variant, f"{crowded} swapped for {model}"
 
 
 def fewer(recipe: Recipe, crowded: str) -> Iterator[tuple[Recipe, str]]:
     """Yield `recipe` with fewer proposers, one less each time, those of the model `crowded` first."""
-    policy = recipe.policy
-    for count in range(max(layer.size for layer in recipe.layers) - 1, policy.min_drafts - 1, -1):
+    policy, most = recipe.policy, max(layer.size for layer in recipe.layers)
+    for count in range(most - 1, policy.min_drafts - 1, -1):
         layers = tuple(Layer(proposers=_keep(layer, count, crowded)) for layer in recipe.layers)
         quorum = None if policy.quorum is None else min(policy.quorum, *(layer.size for layer in layers))
         yield (
             msgspec.structs.replace(recipe, layers=layers, policy=msgspec.structs.replace(policy, quorum=quorum)),
-            f"{count} proposer{'s' * (count > 1)} in place of {max(layer.size for layer in recipe.layers)}",
+            f"{count} proposer{'s' * (count > 1)} in place of {most}",
         )
 
 
@@ -88,32 +77,34 @@ def _keep(layer: Layer, count: int, crowded: str) -> tuple[Proposer, ...]:
 
 def single(recipe: Recipe) -> Iterator[tuple[Recipe, str]]:
     """Yield recipes of one model that answers alone: the aggregator's, then each proposer's, the weightiest first."""
-    slots = [slot for layer in reversed(recipe.layers) for slot in layer.proposers]
-    if recipe.escalate is not None:
-        slots = [*recipe.escalate.proposers, *slots]
-    slots.sort(key=lambda slot: -slot.weight)
-    alone = [_alone(slot) for slot in slots]
-    if recipe.aggregator is not None and recipe.aggregator.model:
-        alone.insert(0, _alone(recipe.aggregator))
+    calls = schedule(recipe).calls
+    drafting = [call for call in calls if isinstance(call.slot, Proposer) and call.role in ("proposer", "escalation")]
+    # Of equal weight the later stage goes first: its models are the stronger ones.
+    drafting.sort(key=lambda call: (-_weight(call.slot), -call.stage))
+    last = [call for call in calls if call.role in ("aggregator", "selector")]
     policy = msgspec.structs.replace(recipe.policy, quorum=None, min_drafts=1)
-    told: set[tuple[str, str]] = set()
-    for slot in alone:
-        if (slot.provider, slot.model) not in told:
-            told.add((slot.provider, slot.model))
-            yield (
-                Recipe(
-                    name=recipe.name,
-                    description=recipe.description,
-                    layers=(Layer(proposers=(slot,)),),
-                    policy=policy,
-                ),
-                f"{slot.model} answers alone",
-            )
+    alone: dict[tuple[str, str], Slot] = {}
+    for call in (*last, *drafting):
+        alone.setdefault((call.slot.provider, call.slot.model), call.slot)
+    for slot in alone.values():
+        yield (
+            Recipe(
+                name=recipe.name,
+                description=recipe.description,
+                layers=(Layer(proposers=(_alone(slot),)),),
+                policy=policy,
+            ),
+            f"{slot.model} answers alone",
+        )
 
 
-def _alone(slot: Proposer | Aggregator) -> Proposer:
+def _weight(slot: Slot) -> float:
+    return slot.weight if isinstance(slot, Proposer) else 1.0
+
+
+def _alone(slot: Slot) -> Proposer:
     if isinstance(slot, Proposer):
-        return msgspec.structs.replace(slot, samples=1)
+        return slot
     # Its system prompt is about drafts, and there are none.
     return Proposer(
         model=slot.model,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from mixtura.columns import cut, cut_front, display_width, one_line, safe
+from mixtura.decisions import HedgedDetail, WaitedDetail
 from mixtura.events import (
     Answer,
     AnswerDelta,
@@ -82,7 +83,7 @@ class TerminalView:
         elif isinstance(event, AnswerRestarted):
             self._restarted()
         elif isinstance(event, AnswerFinished):
-            self._answer_done(event.text)
+            self._answer_done(self._fold.text)
         elif isinstance(event, RunFinished):
             self._close(event)
 
@@ -106,8 +107,8 @@ class TerminalView:
             self._say(f"! {one_line(event.reason)}", "warning")
         elif event.kind != "waited":
             self._decisions.append(event)
-            if event.kind == "hedged":
-                self._hedged = one_line(str(event.detail.get("model", "")))
+            if isinstance(event.detail, HedgedDetail):
+                self._hedged = one_line(event.detail.model)
         elif self._screen.live:
             self._waiting = event
             self._draw(event.at)
@@ -329,12 +330,13 @@ class TerminalView:
 
 def _wait(said: Decision, at: float, *, over: bool = False) -> str:
     """Return in words that a run waits for room at `at`, or, when that is over, how long it did."""
-    window, passed = one_line(str(said.detail.get("window", ""))), at - said.at
+    detail = said.detail if isinstance(said.detail, WaitedDetail) else WaitedDetail()
+    window, passed = one_line(detail.window), at - said.at
     if over:
         return f"waited {passed:.1f} s for room" + f" in {window}" * bool(window)
     if not window:
         return one_line(said.reason)
-    return f"waiting about {max(0.0, float(said.detail.get('seconds', 0.0)) - passed):.0f} s for room in {window}"
+    return f"waiting about {max(0.0, detail.seconds - passed):.0f} s for room in {window}"
 
 
 def summary(answer: Answer, width: int = 80) -> str:

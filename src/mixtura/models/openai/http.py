@@ -10,6 +10,7 @@ from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usa
 from mixtura.errors import ModelError, TimedOutError, UnreachableError
 from mixtura.models.base import Emit
 from mixtura.models.openai.failures import Failures, rate_limit_headers
+from mixtura.models.openai.late import LateReader
 from mixtura.models.openai.pool import CONNECT_SECONDS, current_pool
 from mixtura.models.openai.sse import EventParser, LineTooLongError
 from mixtura.models.openai.stream import StreamedReply
@@ -72,12 +73,15 @@ class HttpModel:
         assert self._url is not None
         clock = asyncio.get_running_loop().time
         begun = clock()
-        gathered = None if emit is None else StreamedReply(request)
+        # Nobody watches, yet what has arrived may be wanted before the reply is whole: it is streamed, and parsed late.
+        late = emit is None and request.context is not None and request.context.partial
+        streams = late or emit is not None
+        gathered = StreamedReply(request) if streams else None
         answered = False
         try:
             reply = await session.post(
                 self._url,
-                data=encode_request(request, self._dialect, stream=emit is not None),
+                data=encode_request(request, self._dialect, stream=streams),
                 headers=self._headers,
                 proxy=self._endpoint.proxy,
                 allow_redirects=False,
@@ -86,7 +90,7 @@ class HttpModel:
                 if not 200 <= reply.status < 300:
                     raise self._failures.of_reply(request.model, reply.status, reply.headers, await _read(reply))
                 answered = True
-                if emit is not None and gathered is not None:
+                if gathered is not None:
                     completion = await _streamed(reply, gathered, emit, begun)
                 else:
                     completion = _whole(await _read(reply), request, clock() - begun)
@@ -200,15 +204,20 @@ def _billed(request: ChatRequest, gathered: StreamedReply | None, *, answered: b
     return Usage(prompt_tokens=estimate_messages(request.messages), completion_tokens=written, estimated=True)
 
 
-async def _streamed(reply: "aiohttp.ClientResponse", gathered: StreamedReply, emit: Emit, begun: float) -> Completion:
-    """Read a streamed reply, telling `emit` each piece as it comes."""
+async def _streamed(
+    reply: "aiohttp.ClientResponse", gathered: StreamedReply, emit: Emit | None, begun: float
+) -> Completion:
+    """Read a streamed reply: `emit` gets each piece as it comes; without it pieces are parsed when they are wanted."""
     clock, request = asyncio.get_running_loop().time, gathered.request
     if not reply.headers.get("Content-Type", "").startswith("text/event-stream"):
         body = await _read(reply)
         now = clock() - begun
         completion = completion_from(decode_reply(body), request, Timing(total=now, first_token=now))
-        emit(Delta(completion.text, completion.reasoning))
+        if emit is not None:
+            emit(Delta(completion.text, completion.reasoning))
         return completion
+    if emit is None:
+        return await _read_late(reply, gathered, begun)
     parser = EventParser()
     first: float | None = None
     size = 0
@@ -232,6 +241,26 @@ async def _streamed(reply: "aiohttp.ClientResponse", gathered: StreamedReply, em
     total = clock() - begun
     await _let_end(reply)
     return gathered.completion(Timing(total=total, first_token=first))
+
+
+async def _read_late(reply: "aiohttp.ClientResponse", gathered: StreamedReply, begun: float) -> Completion:
+    """Read a streamed reply that nobody watches: its pieces are parsed when they are wanted, and at its end."""
+    clock, context = asyncio.get_running_loop().time, gathered.request.context
+    late = LateReader(gathered)
+    if context is not None:
+        context.attach(late)
+    size = 0
+    async for piece in reply.content.iter_any():
+        size += len(piece)
+        if size > REPLY_LIMIT:
+            raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
+        if late.feed(piece, clock()):
+            break
+    late.finish()
+    total = clock() - begun
+    await _let_end(reply)
+    first = late.first
+    return gathered.completion(Timing(total=total, first_token=None if first is None else first - begun))
 
 
 async def _let_end(reply: "aiohttp.ClientResponse") -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from mixtura.chat import ChatRequest, Completion, Delta
+from mixtura.chat import CallContext, ChatRequest, Completion, Delta, PartialReader
 from mixtura.models.base import ChatModel, Emit
 
 _NAMES = ("think", "thinking", "thought", "reasoning")
@@ -243,6 +243,8 @@ class ThinkingApart:
     ) -> Completion:
         """Answer `request`. See `ChatModel.chat`."""
         if emit is None:
+            if request.context is not None and request.context.partial:
+                request = msgspec.structs.replace(request, context=_SplitContext(request.context))
             return thinking_apart(await self._model.chat(request, deadline=deadline))
         splitter = ThinkSplitter()
 
@@ -258,6 +260,37 @@ class ThinkingApart:
         if rest.text or rest.reasoning:
             emit(rest)
         return thinking_apart(completion)
+
+
+class _SplitContext:
+    """A call's context whose reader gives the thinking in a partial reply apart from its text."""
+
+    partial = True
+
+    def __init__(self, inner: CallContext) -> None:
+        self.draw, self.begin, self.pause, self.waste = inner.draw, inner.begin, inner.pause, inner.waste
+        self._inner = inner
+
+    def attach(self, reader: PartialReader) -> None:
+        """Attach a reader that splits what `reader` reads. See `chat.CallContext`."""
+        self._inner.attach(_SplitReader(reader))
+
+
+class _SplitReader:
+    """A partial reply, its thinking apart."""
+
+    def __init__(self, reader: PartialReader) -> None:
+        self._reader = reader
+        self._splitter = ThinkSplitter()
+
+    def read(self) -> list[tuple[float, Delta]]:
+        """Return the pieces since the last call. See `chat.PartialReader`."""
+        found = []
+        for at, delta in self._reader.read():
+            split = self._splitter.feed(delta.text) if delta.text else Delta()
+            # A piece that is held back still shows that the model writes.
+            found.append((at, Delta(split.text, delta.reasoning + split.reasoning)))
+        return found
 
 
 def thinking_apart(completion: Completion) -> Completion:

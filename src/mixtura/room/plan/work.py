@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura import prompts
-from mixtura.engine import calls
 from mixtura.errors import ConfigError
 from mixtura.events import Role
 from mixtura.models.served import Models
 from mixtura.planning.estimates import USUAL_DRAFT
+from mixtura.planning.schedule import output_limit, prompt_tokens, schedule
 from mixtura.recipe import Aggregator, Layer, Proposer, Recipe
-from mixtura.tokens import estimate_tokens
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -143,69 +142,31 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def work_of(recipe: Recipe, models: Models, assumed: Assumed | None = None) -> Work:
-    """Return what one run of `recipe` asks; of `models` only the cards are read."""
-    return _Worked(recipe, models, assumed or Assumed()).work()
-
-
-class _Worked:
-    """Walks through a recipe once."""
-
-    def __init__(self, recipe: Recipe, models: Models, assumed: Assumed) -> None:
-        self._recipe, self._models, self._assumed = recipe, models, assumed
-        self._calls: list[Call] = []
-        self._stages: list[str] = []
-        self._synthesis = estimate_tokens(prompts.SYNTHESIZE)
-
-    def work(self) -> Work:
-        recipe, policy = self._recipe, self._recipe.policy
-        drafts: tuple[int, ...] = ()
-        for number, layer in enumerate(recipe.layers, 1):
-            name = "drafts" if len(recipe.layers) == 1 else f"layer {number}"
-            drafts = self._slots(name, layer, "proposer", drafts)
-        aggregator = recipe.aggregator
-        asked = list(recipe.layers[-1].proposers)
-        if recipe.escalate is not None:
-            drafts += self._slots("escalation", recipe.escalate, "escalation", (), disputed=True)
-            asked += recipe.escalate.proposers
-        if aggregator is not None:
-            # Where agreeing drafts end a run, whoever comes after them is asked for the others alone.
-            early = policy.stop_when_agree
-            if aggregator.kind == "rank":
-                self._slots("reviews", Layer(proposers=tuple(asked)), "reviewer", drafts, disputed=early)
-            if aggregator.model:
-                self._stages.append("answer")
-                role: Role = "selector" if aggregator.kind == "select" else "aggregator"
-                self._calls.append(self._call(role, aggregator, drafts, disputed=early))
-        return Work(
-            name=recipe.name,
-            stages=tuple(self._stages),
-            calls=tuple(self._calls),
-            quorum=policy.quorum,
-            grace=policy.grace,
-            assumed=self._assumed,
+    """Return what one run of `recipe` asks, by its schedule; of `models` only the cards are read."""
+    assumed = assumed or Assumed()
+    planned = schedule(recipe)
+    # The tokens of the prompts without the drafts, which are drawn for each mixture.
+    sizes = prompt_tokens(planned, assumed.question, lambda _: -prompts.FENCE_TOKENS)
+    made = [
+        Call(
+            stage=call.stage,
+            role=call.role,
+            model=(call.slot.provider, call.slot.model),
+            prompt=size,
+            reads=call.reads,
+            most=output_limit(call.slot, models.card(call.slot.provider, call.slot.model), call.role),
+            disputed=not call.certain,
         )
-
-    def _slots(
-        self, name: str, layer: Layer, role: Role, reads: tuple[int, ...], *, disputed: bool = False
-    ) -> tuple[int, ...]:
-        self._stages.append(name)
-        first = len(self._calls)
-        for slot in layer.slots:
-            self._calls.append(self._call(role, slot, reads, disputed=disputed))
-        return tuple(range(first, len(self._calls)))
-
-    def _call(self, role: Role, slot: Proposer | Aggregator, reads: tuple[int, ...], *, disputed: bool) -> Call:
-        own = estimate_tokens(slot.system or "") if role in ("proposer", "escalation") else 0
-        card = self._models.card(slot.provider, slot.model)
-        return Call(
-            stage=len(self._stages) - 1,
-            role=role,
-            model=(slot.provider, slot.model),
-            prompt=self._assumed.question + own + (self._synthesis if reads else 0),
-            reads=reads,
-            most=calls.max_tokens(slot, card, role),
-            disputed=disputed,
-        )
+        for call, size in zip(planned.calls, sizes, strict=True)
+    ]
+    return Work(
+        name=recipe.name,
+        stages=planned.stages,
+        calls=tuple(made),
+        quorum=recipe.policy.quorum,
+        grace=recipe.policy.grace,
+        assumed=assumed,
+    )
 
 
 class Drawn(NamedTuple):

@@ -9,6 +9,7 @@ from mixtura.models.card import ModelCard
 from mixtura.models.catalog import Catalog
 from mixtura.models.served import Served
 from mixtura.planning.forecast import Forecast, forecast
+from mixtura.planning.schedule import count_calls
 from mixtura.recipe import Layer, Recipe, recipe_names
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.ratios import to
@@ -82,7 +83,13 @@ def study() -> Study:
         ("the tutorial's program", f"{calls}", f"{usual:,.0f}", digits(usual / single), f"{longest:,.0f}"),
         ("the same, as its text says", f"{calls}", f"{low:,} to {high:,}", to(*said.times_single), "-"),
         *(
-            (f"recipe {name}", f"{Recipe.named(name).calls}", f"{typical:,}", digits(typical / single), f"{most:,}")
+            (
+                f"recipe {name}",
+                f"{count_calls(Recipe.named(name))}",
+                f"{typical:,}",
+                digits(typical / single),
+                f"{most:,}",
+            )
             for name, (typical, most) in totals.items()
         ),
     ]
@@ -122,7 +129,7 @@ def study() -> Study:
 
 def _span(totals: Mapping[str, tuple[int, int]]) -> str:
     """Return the span of the usual totals of recipes that make more than one call."""
-    found = [typical for name, (typical, _) in totals.items() if Recipe.named(name).calls > 1]
+    found = [typical for name, (typical, _) in totals.items() if count_calls(Recipe.named(name)) > 1]
     return f"{min(found):,} to {max(found):,}"
 
 

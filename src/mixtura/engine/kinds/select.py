@@ -1,0 +1,51 @@
+"""A model names the best draft, which is returned word for word."""
+
+import re
+from collections.abc import Sequence
+
+from mixtura import prompts
+from mixtura.decisions import SelectedDetail
+from mixtura.engine import calls, results
+from mixtura.engine.context import Run
+from mixtura.engine.draft_prompt import Reader, read_drafts
+from mixtura.engine.drafts import DraftSet
+from mixtura.engine.outcome import Outcome, fall_back, outcome_of
+from mixtura.engine.race import Race, call_within
+from mixtura.errors import ModelError
+from mixtura.kinds import KINDS
+from mixtura.recipe import Aggregator
+
+
+async def answer(run: Run, aggregator: Aggregator, drafts: DraftSet) -> Outcome:
+    """Return the draft that the aggregator's model names. See `engine.aggregate.KindModule`."""
+    if len(drafts) == 1:
+        run.decide(SelectedDetail(call=drafts[0].call), "only one draft came; nothing to select from")
+        return outcome_of(drafts[0])
+    instructions = aggregator.system or KINDS["select"].instructions
+    reading = read_drafts(run, Reader(aggregator, "selector", instructions, _how_to_choose), drafts.all)
+    ask = calls.Ask("selector", aggregator, reading.messages, len(run.recipe.layers), reads=reading.calls)
+    try:
+        number, completion = await call_within(Race(run, ask, run.deadline))
+    except ModelError as error:
+        return fall_back(run, drafts, f"failed ({error.reason})")
+    results.emit_finished(run, number, ask, completion)
+    place = parse_choice(completion.text, run.marker(()), len(drafts))
+    if place is None:
+        return fall_back(run, drafts, "named no draft")
+    chosen = drafts[reading.order[place]]
+    run.decide(SelectedDetail(call=chosen.call), f"{aggregator.model} chose the draft of {chosen.model}")
+    return outcome_of(chosen)
+
+
+def _how_to_choose(tag: str, _order: Sequence[int]) -> str:
+    return f"End with the letter of the best draft: <{tag} choice>A</{tag} choice>"
+
+
+def parse_choice(text: str, tag: str, count: int) -> int | None:
+    """Return the place of the draft named between the run's tags, or by a reply that is a letter alone."""
+    found = re.findall(rf"<{re.escape(tag)} choice>(.*?)</", text, re.DOTALL)
+    named = str(found[-1]) if found else text
+    bare = re.fullmatch(r"\W*(?:(?:draft|answer|response|option)\s*)?([A-Z]\d*)\W*", named, re.IGNORECASE)
+    name = bare[1] if bare else ""
+    by_label = {prompts.label(place): place for place in range(count)}
+    return by_label.get(name.upper())

@@ -1,0 +1,60 @@
+"""The answer of a run before it is an event, and the draft that takes an aggregator's place."""
+
+from typing import NamedTuple
+
+from mixtura.chat import FinishReason, JsonObject
+from mixtura.decisions import FellBackDetail
+from mixtura.engine.context import Run
+from mixtura.engine.drafts import DraftSet
+from mixtura.events import AnswerFinished, AnswerRestarted, Draft
+
+
+class Outcome(NamedTuple):
+    """The answer.
+
+    Attributes:
+        text, reasoning, finish_reason, tool_calls: as in `events.Answer`.
+        source: the number of the call it came from.
+        verbatim: text, reasoning and tool calls are those of `source`, word for word.
+        said: its pieces have been emitted.
+    """
+
+    text: str
+    source: int | None
+    reasoning: str = ""
+    finish_reason: FinishReason = "stop"
+    tool_calls: list[JsonObject] | None = None
+    verbatim: bool = False
+    said: bool = False
+
+    def event(self, at: float) -> AnswerFinished:
+        """Return the event that ends the answer."""
+        if self.verbatim:
+            return AnswerFinished(at=at, finish_reason=self.finish_reason, source=self.source)
+        return AnswerFinished(
+            at=at,
+            text=self.text,
+            reasoning=self.reasoning,
+            finish_reason=self.finish_reason,
+            tool_calls=self.tool_calls,
+            source=self.source,
+        )
+
+
+def outcome_of(draft: Draft) -> Outcome:
+    """Return `draft` as the answer."""
+    return Outcome(draft.text, draft.call, draft.reasoning, draft.finish_reason, draft.tool_calls, verbatim=True)
+
+
+def fall_back(run: Run, drafts: DraftSet, why: str, *, restart: bool = False) -> Outcome:
+    """Return the best draft in the aggregator's place, and emit why; `restart` withdraws pieces already emitted."""
+    chosen, reason = drafts.best
+    run.fell_back = True
+    run.decide(
+        FellBackDetail(call=chosen.call),
+        f"the aggregator {why}; the answer is the draft of {chosen.model} ({reason})",
+        warning=True,
+    )
+    if restart:
+        run.emit(AnswerRestarted(at=run.now))
+    return outcome_of(chosen)

@@ -1,0 +1,166 @@
+"""How a run begins and how its accounts are closed: keys and limits checked, money reserved, room held."""
+
+import asyncio
+from collections.abc import Sequence
+
+from mixtura.chat import Message
+from mixtura.decisions import NoticedDetail, ReducedDetail, RoutedDetail, WaitedDetail
+from mixtura.engine.context import CostMeter, Run
+from mixtura.errors import BudgetError, ConfigError, LimitError, MixturaError
+from mixtura.limits.budget.base import DailyBudget
+from mixtura.limits.limiter import Hold, Limiter, NoRoomError
+from mixtura.models.served import Models
+from mixtura.planning import admission, estimates
+from mixtura.planning.admission import AdmissionRequest, RunPlan
+from mixtura.planning.forecast import forecast
+from mixtura.planning.options import RunOptions
+from mixtura.planning.schedule import schedule
+from mixtura.recipe import Recipe
+
+
+def find_limiter(recipe: Recipe, models: Models) -> Limiter | None:
+    """Return the limiter that knows limits of any model of `recipe`; None when no limits are known.
+
+    Raises:
+        ConfigError: a provider is unknown, or its key is missing: better said before anything is sent.
+    """
+    limiter: Limiter | None = None
+    keeper: Limiter | None = None
+    for call in schedule(recipe).calls:
+        for link in (call.slot, *call.slot.fallbacks):
+            accounting = models.find(link.provider, link.model).accounting
+            if accounting is None or limiter is not None:
+                continue
+            keeper = keeper or accounting.limiter()
+            if accounting.known or keeper.keeps:
+                account = accounting.account(keeper)
+                if account.known and not account.unlimited:
+                    limiter = keeper
+    return limiter
+
+
+async def plan_run(
+    recipe: Recipe, conversation: Sequence[Message], models: Models, options: RunOptions, limiter: Limiter | None
+) -> tuple[RunPlan, AdmissionRequest | None]:
+    """Return what of `recipe` can be run, its worst cost reserved from the day's budget; and what was asked for.
+
+    Raises:
+        BudgetError, LimitError: not even the smallest run that the policy allows fits; nothing was sent.
+        ConfigError: the day's budget cannot be kept.
+    """
+    budget = options.budget
+    if limiter is None and options.max_cost is None and budget is None and not recipe.policy.latency_target:
+        return RunPlan(recipe), None
+    request = AdmissionRequest(recipe, conversation, models, options, limiter, asyncio.get_running_loop().time())
+    if budget is None:
+        return _priced(admission.choose(request._replace(most=options.max_cost)), request, options.max_cost), request
+    try:
+        return await _reserve(budget, request), request
+    except MixturaError:
+        raise
+    except Exception as error:
+        # A budget that was handed in is somebody's code; one that cannot be kept refuses.
+        name = type(budget).__name__
+        raise ConfigError(
+            f"the daily budget ({name}) raised {type(error).__name__}: {error}; nothing was sent"
+        ) from error
+
+
+async def _reserve(budget: DailyBudget, request: AdmissionRequest) -> RunPlan:
+    """Return the plan of the largest run that what is left of the day allows, its worst cost reserved."""
+    options = request.options
+    today = await budget.today()
+    left = max(0.0, today.allowed - today.spent - today.reserved)
+    most = left if options.max_cost is None else min(left, options.max_cost)
+    try:
+        plan = _priced(admission.choose(request._replace(most=most)), request, most)
+    except BudgetError as error:
+        if error.worst is not None and most != options.max_cost:
+            # The budget's own error says it better: how much is left, and when there is more.
+            await budget.reserve(options.run, error.worst)
+            # Room came meanwhile; the run was refused all the same, and must leave nothing reserved.
+            await budget.settle(options.run, 0.0)
+        raise
+    cost = plan.most or 0.0
+    await budget.reserve(options.run, 2 * cost if plan.may_hedge else cost)
+    return plan
+
+
+def _priced(plan: RunPlan, request: AdmissionRequest, most: float | None) -> RunPlan:
+    """Return `plan` with its worst cost; second tries are left out where they would cost too much."""
+    if most is None:
+        return plan
+    cost = forecast(plan.recipe, request.conversation, request.models, request.options.chat).cost or 0.0
+    return plan._replace(may_hedge=plan.recipe.policy.hedge and 2 * cost <= most, most=cost)
+
+
+def emit_plan(run: Run, plan: RunPlan) -> None:
+    """Emit what the plan changes of the recipe."""
+    if plan.routed:
+        run.decide(RoutedDetail(model=plan.recipe.layers[0].proposers[0].model), plan.routed, warning=True)
+    if plan.steps:
+        detail = ReducedDetail(steps=list(plan.steps), recipe=plan.recipe)
+        run.decide(detail, f"{plan.why}: {', '.join(plan.steps)}", warning=True)
+    if plan.wait > 0:
+        reason = f"no room yet in {plan.binding}; the run waits about {plan.wait:.1f} s for it"
+        run.decide(WaitedDetail(seconds=round(plan.wait, 3), window=plan.binding), reason)
+
+
+async def hold_room(run: Run, plan: RunPlan, limiter: Limiter, request: AdmissionRequest) -> None:
+    """Wait for the room that the run needs before it spends anything; if it does not come, run what has room now.
+
+    Raises:
+        LimitError: no run that the policy allows has room.
+    """
+    if not (plan.needs or plan.owed):
+        return
+    try:
+        run.hold = await _held(run, plan, limiter)
+    except LimitError:
+        if "wait" not in run.recipe.policy.when_limited or run.loop.time() >= run.deadline:
+            raise
+        # The estimate was too good. What the policy allows besides waiting may still be run, for what is reserved.
+        most = request.options.max_cost if request.options.budget is None else plan.most
+        smaller = admission.choose(request._replace(now=run.loop.time(), patient=False, most=most))
+        run.recipe = smaller.recipe
+        emit_plan(run, smaller)
+        if smaller.needs or smaller.owed:
+            run.hold = await _held(run, smaller, limiter)
+
+
+async def _held(run: Run, plan: RunPlan, limiter: Limiter) -> Hold:
+    expected = estimates.stage_seconds(run.models, schedule(run.recipe, run.options.chat))
+    latest = max(run.start, run.deadline - sum(expected))
+    try:
+        return await limiter.admit(
+            plan.needs,
+            priority=run.options.priority,
+            until=latest,
+            lifetime=run.deadline - run.start + 1.0,
+            owed=plan.owed,
+        )
+    except NoRoomError as error:
+        quote = error.quote
+        raise LimitError(
+            f"no room in {plan.binding} before {latest - run.start:.0f} s of the run had passed; nothing was sent: "
+            f"try again in about {quote.wait:.0f} s, or with a longer deadline",
+            retry_after=quote.wait,
+            window=plan.binding,
+        ) from None
+
+
+async def close_accounts(run: Run, meter: CostMeter | None, limiter: Limiter | None) -> None:
+    """Give back the room that was not used and settle the day's budget; whatever fails here costs no answer."""
+    if run.hold is not None:
+        await run.hold.close()
+    budget = run.options.budget
+    if meter is not None and budget is not None:
+        try:
+            await budget.settle(run.options.run, meter.dollars)
+        except Exception as error:  # noqa: BLE001  # a budget may be a caller's own; it is emitted below
+            said = error.message if isinstance(error, MixturaError) else f"{type(error).__name__}: {error}"
+            reason = f"the daily budget could not be told that the run cost ${meter.dollars:.6f} ({said})"
+            run.decide(NoticedDetail(), reason, warning=True)
+    if limiter is not None and limiter.degraded:
+        reason = "the rate-limit windows that processes share cannot be reached; this one keeps its own for now"
+        run.decide(NoticedDetail(), reason, warning=True)

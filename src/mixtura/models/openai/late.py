@@ -1,0 +1,93 @@
+"""A streamed reply that is parsed late: when its caller wants what has come of it, and once at its end.
+
+A run that limits how long a call may be silent, or that uses what a straggler had written, streams its drafts although
+nobody watches them. Parsing each piece as it comes costs more than everything else that is done for such a call.
+"""
+
+from collections.abc import Sequence
+
+from mixtura.chat import Delta
+from mixtura.models.openai.sse import EventParser, LineTooLongError, ServerEvent
+from mixtura.models.openai.stream import StreamedReply
+from mixtura.models.openai.wire import WireError
+
+# What ends a stream, or breaks it off, stands in one of these; a piece that holds neither needs no look.
+_MARKS = (b"[DONE]", b'"error"', b"event: error", b"event:error")
+_LONGEST_MARK = max(map(len, _MARKS))
+
+
+class LateReader:
+    """The bytes of one stream with the times of their arrival; a `chat.PartialReader`.
+
+    Attributes:
+        first: event-loop time at which the first piece with text or reasoning came; known once it was parsed.
+    """
+
+    def __init__(self, gathered: StreamedReply) -> None:
+        self.first: float | None = None
+        self._gathered = gathered
+        self._parser = EventParser()
+        self._waiting: list[tuple[float, bytes]] = []
+        self._unread: list[tuple[float, Delta]] = []
+        self._tail = b""
+        self._problem: WireError | LineTooLongError | None = None
+
+    def feed(self, piece: bytes, now: float) -> bool:
+        """Take the next bytes; return whether the stream is over.
+
+        Raises:
+            WireError, LineTooLongError: the stream broke off with an error, or is none.
+        """
+        self._waiting.append((now, piece))
+        seen = self._tail + piece if self._tail else piece
+        self._tail = seen[-_LONGEST_MARK:]
+        if not any(mark in seen for mark in _MARKS):
+            return False
+        self._parse()
+        self._raise()
+        return self._gathered.done
+
+    def finish(self) -> None:
+        """Parse what is left.
+
+        Raises:
+            WireError, LineTooLongError: as `feed`.
+        """
+        self._parse()
+        if self._problem is None and not self._gathered.done:
+            self._parse_events(self._parser.finish(), self._waiting[-1][0] if self._waiting else 0.0)
+        self._raise()
+
+    def read(self) -> Sequence[tuple[float, Delta]]:
+        """Return the pieces that have arrived since the last call. See `chat.PartialReader`."""
+        self._parse()
+        found, self._unread = self._unread, []
+        return found
+
+    def _parse(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for at, piece in waiting:
+            if self._problem is not None:
+                return
+            try:
+                events = self._parser.feed(piece)
+            except LineTooLongError as problem:
+                self._problem = problem
+                return
+            self._parse_events(events, at)
+
+    def _parse_events(self, events: Sequence[ServerEvent], at: float) -> None:
+        for event in events:
+            try:
+                delta = self._gathered.take(event)
+            except WireError as problem:
+                # A caller who asks how far the reply has come must not fail for it: reading the stream does.
+                self._problem = problem
+                return
+            if delta is not None:
+                self.first = at if self.first is None else self.first
+                self._unread.append((at, delta))
+
+    def _raise(self) -> None:
+        if self._problem is not None:
+            raise self._problem
