@@ -31,7 +31,9 @@ def test_the_calls_are_those_of_a_forecast(name: str) -> None:
 def test_an_aggregator_reads_its_question_its_instruction_and_all_drafts() -> None:
     work = work_of(Recipe.named("fast"), REGISTRY, Assumed(question=100, output=50))
     prompt, output = work.tokens(work.calls[-1])
-    assert prompt == 100 + estimate_tokens(prompts.SYNTHESIZE) + 3 * (50 + prompts.FENCE_TOKENS)
+    assert (
+        prompt == 100 + estimate_tokens(prompts.SYNTHESIZE) + 3 * (50 + prompts.FENCE_TOKENS) + prompts.READING_TOKENS
+    )
     assert output == 50
 
 

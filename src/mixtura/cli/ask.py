@@ -29,7 +29,7 @@ from mixtura.cli.common import (
 from mixtura.cli.models import life
 from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
-from mixtura.errors import MissingKeyError, MixturaError
+from mixtura.errors import BudgetError, MissingKeyError, MixturaError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture
 from mixtura.models.catalog import Catalog, Plan
@@ -168,7 +168,8 @@ def _forecast(recipe: Recipe, question: str, asked: _Asked) -> Forecast:
     try:
         forecast = Mixture(recipe).forecast(question, **asked.options)
     except BudgetError:
-        whole = AskOptions(**{**asked.options, "max_cost": None})
+        whole = asked.options
+        whole["max_cost"] = None
         forecast = Mixture(recipe).forecast(question, **whole)
         refused = f"with --max-cost {asked.max_cost:g} the run would be refused; this is what it would take whole"
         forecast = msgspec.structs.replace(forecast, notes=[refused])

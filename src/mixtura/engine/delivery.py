@@ -51,24 +51,26 @@ class EventQueue:
 
     def put(self, event: Event) -> None:
         """Take the next event of the run."""
-        if isinstance(event, CallDelta | AnswerDelta):
-            if len(self._waiting) >= _MERGE_FROM:
-                self._merge(event)
-                return
-        else:
+        if not isinstance(event, CallDelta | AnswerDelta):
             # A later piece must not be merged into one that stands before this event.
             self._open.clear()
+        elif self._merged(event):
+            return
         self._waiting.append(event)
         self._news.set()
 
-    def _merge(self, delta: CallDelta | AnswerDelta) -> None:
+    def _merged(self, delta: CallDelta | AnswerDelta) -> bool:
+        """Merge a piece with those that wait, if any do or too much waits; say whether that was done."""
+        if not self._open and len(self._waiting) < _MERGE_FROM:
+            return False
         call = delta.call if isinstance(delta, CallDelta) else _ANSWER
         pieces = self._open.get(call)
-        if pieces is None:
+        if pieces is not None:
+            pieces.add(delta)
+        elif len(self._waiting) >= _MERGE_FROM:
             pieces = self._open[call] = _Pieces(delta, call)
             self._waiting.append(pieces)
-        else:
-            pieces.add(delta)
+        return pieces is not None
 
     def close(self) -> None:
         """Note that no event follows."""

@@ -226,8 +226,6 @@ class Race:
 
     def _silence(self, begun: _Try, now: float) -> TimedOutError | None:
         """Return the error of a try that has been silent for too long, None for one that has not."""
-        if now < self._silent_at(begun):
-            return None
         begun.progress.catch_up()
         if now < self._silent_at(begun):
             return None
@@ -284,6 +282,10 @@ class Race:
     def _wake(self) -> float:
         """Return the next moment at which something may be due."""
         moments = [self._silent_at(begun) for begun in self._open]
+        between = self._run.recipe.policy.between_tokens
+        if between is not None and self._streamed and any(not begun.progress.pieces for begun in self._open):
+            # The first token may come the next moment, and be the last one.
+            moments.append(self._run.loop.time() + between)
         return min(*moments, self._late_at(), self._until)
 
     async def _wait(self, moment: float) -> None:

@@ -1,0 +1,211 @@
+"""Does a forecast hold? Random recipes, asked of the simulated cloud: never more is billed than was said before.
+
+    python -m bench.chaos.worst_case --recipes 10000
+
+Each number makes a recipe of its own (layers, samples, kinds, escalation, limits, system texts in prose, code and other
+scripts, a caller's tools) and a question. The replies are as long as they may be, or agree, or differ.
+"""
+
+import argparse
+import multiprocessing
+import os
+import random
+import sys
+from collections.abc import Iterator
+from typing import get_args
+
+from bench.chaos.recipes import MODELS
+from mixtura import (
+    Aggregator,
+    ChatOptions,
+    Layer,
+    Message,
+    MixturaError,
+    Mixture,
+    ModelRegistry,
+    Policy,
+    Proposer,
+    Recipe,
+    Usage,
+)
+from mixtura.chat import JsonObject
+from mixtura.kinds import KINDS, AggregatorKind
+from mixtura.planning.demand import demands, needs, owed
+from mixtura.planning.forecast import Forecast
+from mixtura.planning.schedule import count_calls, schedule
+from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
+from mixtura.virtual import run_virtual
+
+KEY = "gsk_worst"
+_PROSE = (
+    "Weigh what each source says before you answer, and name the one you trust. ",
+    "def mean(values):\n    return sum(values) / len(values)  # 3.14, 2.72 and 1.41\n",
+    '{"id": 7, "tags": ["a", "b", "c"], "price": 12.5}, ',
+    "Die Antwort steht am Ende, in einem einzigen Satz. ",
+    "答えは最後の行に短く書いてください。",
+    "I am. You are? He is; we are: they are! ",
+    "1 2 3 5 8 13 21 34 55 89 144 233 377 610 987 ",
+)
+_TOOL: JsonObject = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather of a place, now or in so many days.",
+        "parameters": {"type": "object", "properties": {"place": {"type": "string"}, "days": {"type": "integer"}}},
+    },
+}
+
+
+def text(rng: random.Random, most: int) -> str:
+    """Return up to `most` pieces of text of one kind or several."""
+    return "".join(rng.choice(_PROSE) for _ in range(rng.randint(1, most))).strip()
+
+
+def proposer(rng: random.Random) -> Proposer:
+    """Return a random proposer."""
+    return Proposer(
+        model=rng.choice(MODELS),
+        samples=rng.choice((1, 1, 1, 2, 3)),
+        weight=rng.choice((1.0, 1.0, 2.0, 0.5)),
+        temperature=rng.choice((None, 0.7)),
+        system=text(rng, 8) if rng.random() < 0.3 else None,
+        max_tokens=rng.choice((None, 16, 120, 700)),
+    )
+
+
+def recipe(rng: random.Random) -> Recipe:
+    """Return a random recipe, any that can be written."""
+    layers = tuple(
+        Layer(proposers=tuple(proposer(rng) for _ in range(rng.randint(1, 3))))
+        for _ in range(rng.choice((1, 1, 1, 2, 3)))
+    )
+    kind: AggregatorKind = rng.choice(get_args(AggregatorKind))
+    row = KINDS[kind]
+    named = row.model == "needed" or (row.model == "optional" and rng.random() < 0.6)
+    aggregator = Aggregator(
+        kind=kind,
+        model=rng.choice(MODELS) if named else "",
+        system=text(rng, rng.choice((3, 60))) if named and rng.random() < 0.3 else None,
+        max_tokens=rng.choice((None, 40, 900)),
+    )
+    alone = len(layers) == 1 and layers[0].size == 1 and rng.random() < 0.5
+    smallest = min(layer.size for layer in layers)
+    return Recipe(
+        name="random",
+        layers=layers,
+        escalate=Layer(proposers=(proposer(rng),)) if not alone and rng.random() < 0.3 else None,
+        aggregator=None if alone else aggregator,
+        policy=Policy(
+            deadline=600.0,
+            quorum=rng.choice((None, None, rng.randint(1, smallest))),
+            stop_when_agree=rng.random() < 0.3,
+            first_token=rng.choice((None, 30.0)),
+        ),
+    )
+
+
+class Replies:
+    """What the models of one cloud say: as much as they may, the same answer, or different ones."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._mood = rng.choice(("long", "agree", "differ"))
+
+    def __call__(self, request: JsonObject, call: int) -> str:
+        if self._mood == "long" or self._rng.random() < 0.3:
+            return "word " * (request.get("max_completion_tokens") or request.get("max_tokens") or 1200)
+        return f"The answer is {5 if self._mood == 'agree' else call}."
+
+
+def problems(number: int) -> list[str]:
+    """Ask the random recipe of `number` once, and return what was forecast or booked wrongly."""
+    return run_virtual(_problems(random.Random(f"worst/{number}")))
+
+
+async def _problems(rng: random.Random) -> list[str]:
+    made, question = recipe(rng), text(rng, 20)
+    options = ChatOptions(tools=[_TOOL] * rng.randint(1, 3)) if rng.random() < 0.2 else ChatOptions()
+    sim = SimOptions(
+        plan="enterprise", unlimited=True, extra_models=MODELS, reply=Replies(rng), seed=rng.getrandbits(32)
+    )
+    async with simulated_cloud(sim) as cloud:
+        env = {"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url}
+        mixture = Mixture(made, models=ModelRegistry(env=env))
+        said = mixture.forecast(question, options=options)
+        try:
+            await mixture.ask(question, options=options, seed=rng.getrandbits(32))
+        except MixturaError as error:
+            if cloud.ledger.total_tokens == 0:
+                return [f"nothing was answered: {error}"]
+        await cloud.ledger.settled()
+        return [*_billed(cloud, said), *_booked(made, question, options, said)]
+
+
+def _billed(cloud: SimulatedCloud, said: Forecast) -> Iterator[str]:
+    """Yield where more was billed than was forecast."""
+    ledger = cloud.ledger
+    calls, prompt, completion = ledger.calls.total(), ledger.prompt_tokens.total(), ledger.completion_tokens.total()
+    if calls > said.calls:
+        yield f"{calls} calls, {said.calls} forecast"
+    if prompt > said.prompt_tokens:
+        yield f"{prompt} prompt tokens, {said.prompt_tokens} forecast"
+    if completion > said.completion_tokens:
+        yield f"{completion} completion tokens, {said.completion_tokens} forecast"
+    cost = _dollars(cloud)
+    if said.cost is not None and not said.unpriced and cost > said.cost + 1e-12:
+        yield f"${cost:.6f} billed, ${said.cost:.6f} forecast"
+
+
+def _dollars(cloud: SimulatedCloud) -> float:
+    """Return the bill of all models that have a price."""
+    ledger, models = cloud.ledger, ModelRegistry(env={"GROQ_API_KEY": KEY})
+    total = 0.0
+    for model, prompt in ledger.prompt_tokens.items():
+        price = models.card("groq", model).price
+        usage = Usage(
+            prompt_tokens=prompt,
+            cached_tokens=ledger.cached_tokens[model],
+            completion_tokens=ledger.completion_tokens[model],
+        )
+        total += price.cost(usage) if price is not None else 0.0
+    return total
+
+
+def _booked(made: Recipe, question: str, options: ChatOptions, said: Forecast) -> Iterator[str]:
+    """Yield where limits are asked for other calls than can be made."""
+    possible = schedule(made, options).calls
+    models = ModelRegistry(env={"GROQ_API_KEY": KEY}, plan="developer")
+    limited = {model for model in MODELS if models.find("groq", model).accounting.limits is not None}  # type: ignore[union-attr]
+    found = demands(made, [Message(role="user", content=question)], models, options)
+    if not len(possible) == said.calls == count_calls(made):
+        yield f"{len(possible)} calls are possible, {said.calls} forecast, {count_calls(made)} counted"
+    if [demand.call for demand in found] != [call for call in possible if call.slot.model in limited]:
+        yield f"{len(found)} calls are booked of {len(possible)} that are possible"
+    booked = sum(need.tokens for need in needs(found)) + sum(owed(found, needs(found)).values())
+    if booked != sum(demand.size for demand in found):
+        yield f"{booked} tokens are booked, {sum(demand.size for demand in found)} asked for"
+
+
+def many(count: int, processes: int) -> int:
+    """Try `count` recipes and print those whose forecast does not hold; 1 when there are any."""
+    wrong = 0
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for number, found in enumerate(pool.imap(problems, range(count), chunksize=20)):
+            if found:
+                wrong += 1
+                print(f"recipe {number}: {'; '.join(found)}")
+    print(f"{count:,} random recipes: " + (f"{wrong} forecasts do not hold" if wrong else "every forecast holds"))
+    return bool(wrong)
+
+
+def main() -> int:
+    """Read the options and try."""
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos.worst_case", description=__doc__)
+    parser.add_argument("--recipes", type=int, default=10_000, metavar="N", help="how many are tried")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at once")
+    told = parser.parse_args()
+    return many(told.recipes, told.processes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
