@@ -52,8 +52,8 @@ def test_whatever_the_pace_of_the_reader_it_learns_the_same(events: list[Event],
             del left[:put]
             taken += [await queue.get() for _ in range(min(take, len(queue)))]
         queue.close()
-        while (event := await queue.get()) is not None:
-            taken.append(event)
+        while (last := await queue.get()) is not None:
+            taken.append(last)
         return [event for event in taken if event is not None]
 
     assert texts(asyncio.run(read())) == texts(events)

@@ -27,7 +27,7 @@ PLANS: tuple[Plan, ...] = get_args(Plan)
 class Provider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Where models are served and how its dialect of the OpenAI wire differs. See data/providers.toml.
 
-    A provider that is `in_process` has no address: its models run here, and the module `mixtura.models.<name>.provider`
+    A provider that is `in_process` has no address: its models run here, and an entry point (`models/in_process.py`)
     finds them.
     """
 

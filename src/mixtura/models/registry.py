@@ -6,11 +6,9 @@ registry is made with.
 
 import datetime as dt
 import hashlib
-import importlib
 import os
 import random
 from collections.abc import Callable, Mapping
-from typing import Protocol, cast
 
 import msgspec
 
@@ -18,8 +16,9 @@ from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
 from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard, Predicted
-from mixtura.models.catalog import PLANS, Catalog, CatalogModel, Plan
+from mixtura.models.catalog import PLANS, Catalog, CatalogModel, Plan, Provider
 from mixtura.models.environment import api_key, base_url, proxy_for
+from mixtura.models.in_process import is_registered, load_provider
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.http import Endpoint, HttpModel, list_models
 from mixtura.models.openai.sdk import SdkClient
@@ -30,23 +29,6 @@ from mixtura.models.wrappers.limited import Limited
 from mixtura.models.wrappers.priced import Priced
 from mixtura.models.wrappers.retry import Retrying, RetryPolicy
 from mixtura.models.wrappers.thinking import ThinkingApart
-
-
-class Finding(Protocol):
-    """What the module `mixtura.models.<provider>.provider` of a provider in this process offers."""
-
-    def find(self, model: str, env: Mapping[str, str]) -> Served:
-        """Return the model and its card; wrappers are the registry's part.
-
-        Raises:
-            ConfigError: it cannot be used here; the text says what to do.
-        """
-
-    def card(self, model: str, env: Mapping[str, str]) -> ModelCard:
-        """Return what is known about the model; never fails."""
-
-    def names(self, env: Mapping[str, str]) -> list[str]:
-        """Return the models there are, by name."""
 
 
 class ModelRegistry:
@@ -109,8 +91,8 @@ class ModelRegistry:
         if card is None:
             row = self.catalog.get(provider, model)
             card = row.card if row is not None else ModelCard(id=model, provider=provider)
-            if provider in self.catalog.providers and self.catalog.provider(provider).in_process:
-                card = _finding(provider).card(model, self._env)
+            if self._is_in_process(provider):
+                card = load_provider(provider).card(model, self._env)
             if (provider, model) in self.predicted:
                 card = msgspec.structs.replace(card, predicted=self.predicted[provider, model])
             self._cards[provider, model] = card
@@ -127,8 +109,8 @@ class ModelRegistry:
             ConfigError: as `find`.
             ModelError: the list could not be had.
         """
-        if self.catalog.provider(provider).in_process:
-            return [{"id": name} for name in _finding(provider).names(self._env)]
+        if self._provider(provider).in_process:
+            return [{"id": name} for name in load_provider(provider).names(self._env)]
         return await list_models(self.endpoint(provider), self._failures(provider))
 
     def endpoint(self, provider: str) -> Endpoint:
@@ -138,7 +120,7 @@ class ModelRegistry:
             ConfigError: the provider is unknown or in this process, or its base URL or key cannot be used.
             MissingKeyError: it needs a key and none is set.
         """
-        row = self.catalog.provider(provider)
+        row = self._provider(provider)
         if row.in_process:
             raise ConfigError(f"{provider!r} has no address: its models run in this process")
         url = base_url(row, self._env)
@@ -150,11 +132,21 @@ class ModelRegistry:
             proxy=proxy_for(url, self._env),
         )
 
+    def _provider(self, name: str) -> Provider:
+        """Return the catalogue's row of a provider, or one for a provider in this process that a package offers."""
+        if name not in self.catalog.providers and self._is_in_process(name):
+            return Provider(title=name, in_process=True)
+        return self.catalog.provider(name)
+
+    def _is_in_process(self, provider: str) -> bool:
+        row = self.catalog.providers.get(provider)
+        return row.in_process if row is not None else "://" not in provider and is_registered(provider)
+
     def _failures(self, provider: str) -> Failures:
         return Failures(provider, self.catalog, self._today)
 
     def _compose(self, provider: str, model: str) -> Served:
-        if self.catalog.provider(provider).in_process:
+        if self._provider(provider).in_process:
             return self._in_process(provider, model)
         row = self.catalog.get(provider, model)
         dialect = Dialect.of(self.catalog.provider(provider), row)
@@ -176,7 +168,7 @@ class ModelRegistry:
 
     def _in_process(self, provider: str, model: str) -> Served:
         # No limits, and no second tries: what fails in this process fails again.
-        found = _finding(provider).find(model, self._env)
+        found = load_provider(provider).find(model, self._env)
         chat: ChatModel = ThinkingApart(found.chat)
         if found.card.price is not None:
             chat = Priced(chat, found.card.price)
@@ -195,10 +187,6 @@ class ModelRegistry:
             plans=plans,
             redis=self._env.get("MIXTURA_REDIS_URL", "").strip(),
         )
-
-
-def _finding(provider: str) -> Finding:
-    return cast("Finding", importlib.import_module(f"mixtura.models.{provider}.provider"))
 
 
 def _plan(given: str | None, env: Mapping[str, str]) -> Plan | None:
