@@ -8,6 +8,7 @@ A request with `"stream": true` gets a stream of chunks, all of them in one writ
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -47,11 +48,11 @@ AT_ONCE = Pace()
 class Canned(asyncio.Protocol):
     """HTTP/1.1 with keep-alive, just enough for clients that send a whole request with a content-length."""
 
-    def __init__(self, pace: Pace, spans: list[tuple[float, float]]) -> None:
+    def __init__(self, pace: Pace, spans: list[tuple[float, float]], numbers: Iterator[int]) -> None:
         self._pace = pace
         self._spans = spans
+        self._numbers = numbers
         self._data = b""
-        self._number = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -77,10 +78,9 @@ class Canned(asyncio.Protocol):
 
     def _answer(self, body: bytes) -> None:
         loop = asyncio.get_running_loop()
-        self._number += 1
         found = _MODEL.search(body)
         model = found[1].decode() if found else "unknown"
-        number = (hash(body) + self._number) % replies.NUMBERS
+        number = next(self._numbers)
         if _STREAM.search(body):
             pieces = replies.streamed(model, number, self._pace.chunks)
         else:
@@ -120,11 +120,14 @@ class Canned(asyncio.Protocol):
 async def serve(pace: Pace, chain: Path | None = None) -> None:
     """Serve until killed, over TLS with the certificate and key in `chain`; the first line printed is the port."""
     spans: list[tuple[float, float]] = []
+    # All connections share them, so that no two drafts of a run are the same: those would not be aggregated.
+    numbers = itertools.cycle(range(replies.NUMBERS))
     context = None
     if chain is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(chain)
-    server = await asyncio.get_running_loop().create_server(lambda: Canned(pace, spans), "127.0.0.1", 0, ssl=context)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Canned(pace, spans, numbers), "127.0.0.1", 0, ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
