@@ -66,8 +66,7 @@ def ours(watch: Literal["answer", "calls"]) -> MakePipeline:
         mixture = mixture_of(PLAIN, url)
 
         async def ask() -> str:
-            # Until `watch` exists it is taken, and every call is watched.
-            stream = mixture.stream(QUESTION, watch="answer") if watch == "answer" else mixture.stream(QUESTION)  # type: ignore[call-arg]
+            stream = mixture.stream(QUESTION, watch=watch)
             return "".join([event.text async for event in stream if type(event) is AnswerDelta])
 
         yield ask
