@@ -1,7 +1,7 @@
-"""Measuring: CPU and wall of pipelines, start-up times, peak memory; medians of interleaved rounds."""
+"""Measuring: wall time of pipelines, start-up times, peak memory; medians of interleaved rounds."""
 
 import asyncio
-import gc
+import contextlib
 import json
 import os
 import statistics
@@ -11,10 +11,9 @@ import time
 import urllib.request
 from typing import NamedTuple
 
-from bench.pipelines import PIPELINES, PROPOSERS
+from bench.pipelines import PROPOSERS, bare, ours, sdk
 
-# Some systems count CPU in ticks of 10 ms: a round has to be much longer than one.
-_PER_ROUND = 400
+PIPELINES = {"groq SDK + gather": sdk, "bare aiohttp": bare, "Mixtura": ours()}
 
 
 class Spread(NamedTuple):
@@ -32,52 +31,9 @@ class Spread(NamedTuple):
         return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-class Cpu(NamedTuple):
-    """Milliseconds of CPU a mixture and mixtures a second, round by round and by pipeline."""
-
-    milliseconds: dict[str, list[float]]
-    rates: dict[str, list[float]]
-
-    @property
-    def per_mixture(self) -> dict[str, Spread]:
-        return {name: Spread.of(values) for name, values in self.milliseconds.items()}
-
-    @property
-    def per_second(self) -> dict[str, Spread]:
-        return {name: Spread.of(values) for name, values in self.rates.items()}
-
-    def ratio(self, one: str, other: str) -> Spread:
-        pairs = zip(self.milliseconds[one], self.milliseconds[other], strict=True)
-        return Spread.of([mine / theirs for mine, theirs in pairs])
-
-
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def cpu(url: str, rounds: int) -> Cpu:
-    """Measure all pipelines in turn, `rounds` times, against the server at `url`."""
-
-    async def main() -> Cpu:
-        made = {name: make(url) for name, make in PIPELINES.items()}
-        found = Cpu({name: [] for name in made}, {name: [] for name in made})
-        for pipeline, _ in made.values():
-            for _ in range(_PER_ROUND):
-                await pipeline()
-        for _ in range(rounds):
-            for name, (pipeline, _) in made.items():
-                gc.collect()
-                wall, used = time.perf_counter(), time.process_time()
-                for _ in range(_PER_ROUND):
-                    await pipeline()
-                found.milliseconds[name].append((time.process_time() - used) / _PER_ROUND * 1e3)
-                found.rates[name].append(_PER_ROUND / (time.perf_counter() - wall))
-        for _, close in made.values():
-            await close()
-        return found
-
-    return asyncio.run(main())
 
 
 def walls(url: str, rounds: int) -> dict[str, Spread]:
@@ -85,20 +41,19 @@ def walls(url: str, rounds: int) -> dict[str, Spread]:
 
     async def main() -> dict[str, Spread]:
         ratios: dict[str, list[float]] = {name: [] for name in PIPELINES}
-        made = {name: make(url) for name, make in PIPELINES.items()}
-        for pipeline, _ in made.values():
-            await pipeline()
-        for _ in range(rounds):
-            for name, (pipeline, _) in made.items():
-                await asyncio.to_thread(_spans, url)
-                begun = time.perf_counter()
+        async with contextlib.AsyncExitStack() as stack:
+            made = {name: await stack.enter_async_context(make(url)) for name, make in PIPELINES.items()}
+            for pipeline in made.values():
                 await pipeline()
-                wall = time.perf_counter() - begun
-                spans = sorted(await asyncio.to_thread(_spans, url))
-                longest = [end - start for start, end in spans]
-                ratios[name].append(wall / (max(longest[: len(PROPOSERS)]) + longest[-1]))
-        for _, close in made.values():
-            await close()
+            for _ in range(rounds):
+                for name, pipeline in made.items():
+                    await asyncio.to_thread(_spans, url)
+                    begun = time.perf_counter()
+                    await pipeline()
+                    wall = time.perf_counter() - begun
+                    spans = sorted(await asyncio.to_thread(_spans, url))
+                    longest = [end - start for start, end in spans]
+                    ratios[name].append(wall / (max(longest[: len(PROPOSERS)]) + longest[-1]))
         return {name: Spread.of(values) for name, values in ratios.items()}
 
     return asyncio.run(main())
@@ -128,7 +83,14 @@ def start_ups(rounds: int) -> dict[str, Spread]:
     return {name: Spread.of(values) for name, values in found.items()}
 
 
-_SDK_ASK = "import asyncio, sys; from bench.pipelines import sdk; asyncio.run(sdk(sys.argv[1])[0]())"
+_SDK_ASK = """
+import asyncio, sys
+from bench.pipelines import sdk
+async def main():
+    async with sdk(sys.argv[1]) as ask:
+        await ask()
+asyncio.run(main())
+"""
 
 
 def peaks(url: str, rounds: int) -> dict[str, float]:

@@ -198,9 +198,8 @@ _OURS = "import mixtura; assert mixtura.ask('Why?', 'classic').text"
 _SDK = """
 from bench.pipelines import sdk
 async def main():
-    pipeline, close = sdk(os.environ["GROQ_BASE_URL"])
-    assert await pipeline()
-    await close()
+    async with sdk(os.environ["GROQ_BASE_URL"]) as ask:
+        assert await ask()
 asyncio.run(main())
 """
 
