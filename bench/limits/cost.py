@@ -10,7 +10,8 @@ from bench.limits.table import Table
 from bench.measure import Spread
 from mixtura.chat import ChatRequest, Completion, Message, RateLimitHeaders, Timing, Usage
 from mixtura.engine.progress import Progress
-from mixtura.limits.limiter import Limiter, current_limiter
+from mixtura.limits.current import current_limiter
+from mixtura.limits.limiter import Limiter
 from mixtura.limits.queue import Need
 from mixtura.limits.window import Limits
 from mixtura.models.base import Emit

@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.limits.table import Table
 from bench.measure import Spread
 from mixtura.errors import ConfigError
+from mixtura.limits.limiter import Limiter
 from mixtura.limits.queue import Need
 from mixtura.limits.window import Limits
 
 if TYPE_CHECKING:
     from redis import Redis
-
-    from mixtura.limits.redis.limiter import SharedLimiter
 
 ROUNDS = 7
 CALLS = 1_000
@@ -91,10 +90,10 @@ async def measure(url: str, rounds: int = ROUNDS, calls: int = CALLS) -> dict[st
     """Measure one reservation of a call, its settling, and the admission of a whole run."""
     from redis import Redis
 
-    from mixtura.limits.redis.limiter import SharedLimiter
+    from mixtura.limits.redis.store import RedisStore
 
     client = Redis.from_url(url)
-    limiter = SharedLimiter(url)
+    limiter = Limiter(RedisStore(url))
     names = [f"bench/{uuid.uuid4().hex}/{model}" for model in ("small", "other", "large")]
     for name in names:
         limiter.account(name, _PLENTY, known=True)
@@ -104,9 +103,7 @@ async def measure(url: str, rounds: int = ROUNDS, calls: int = CALLS) -> dict[st
         client.close()
 
 
-async def _measured(
-    limiter: "SharedLimiter", client: "Redis", names: list[str], rounds: int, calls: int
-) -> dict[str, Taken]:
+async def _measured(limiter: Limiter, client: "Redis", names: list[str], rounds: int, calls: int) -> dict[str, Taken]:
     needs = [Need(names[0], 2 * _TOKENS, 2), Need(names[1], _TOKENS), Need(names[2], 2 * _TOKENS)]
     account = limiter.accounts[names[0]]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from mixtura.errors import ConfigError
 from mixtura.limits.budget.base import DailyBudget
+from mixtura.limits.limiter import Limiter
 from mixtura.models.card import Predicted
 from mixtura.models.served import Models
 
@@ -15,11 +16,12 @@ def registry(
     env: Mapping[str, str],
     plan: str | None,
     predicted: Mapping[tuple[str, str], Predicted] | None,
+    limiter: Limiter | None = None,
 ) -> Models:
-    """Return the registry that finds models by provider and id."""
+    """Return the registry that finds models by provider and id; `limiter` counts their calls, None for the default."""
     from mixtura.models.registry import ModelRegistry
 
-    return ModelRegistry(client=client, env=env, plan=plan, predicted=predicted)
+    return ModelRegistry(client=client, env=env, plan=plan, predicted=predicted, limiter=limiter)
 
 
 def daily_budget(given: float | None, env: Mapping[str, str]) -> DailyBudget | None:
