@@ -190,11 +190,8 @@ class Account:
         self.in_flight += 1
         self._calls += 1
         if self.unlimited:
-            return SentCall(self, now, number=self._calls)
-        snapshots: dict[Dimension, BucketSnapshot] = {}
-        for name, bucket in self.buckets.items():
-            bucket.take(tokens if name in TOKENS else 1, now)
-            snapshots[name] = BucketSnapshot(bucket.level(now), bucket.taken, bucket.corrected)
+            return SentCall(self, now, 0, None, self._calls)
+        snapshots = {name: bucket.count(tokens if name in TOKENS else 1, now) for name, bucket in self.buckets.items()}
         return SentCall(self, now, tokens, snapshots, self._calls, self._unused)
 
     def settle(
@@ -236,9 +233,9 @@ class Account:
 
     def credit(self, tokens: int, now: float) -> None:
         """Give `tokens` back from now on: they were cached, or reserved and not used."""
-        for name in TOKENS:
+        for name in TOKENS if tokens else ():
             bucket = self.buckets.get(name)
-            if bucket is not None and tokens:
+            if bucket is not None:
                 bucket.release(tokens, now)
 
     def learn_estimate(self, estimate: int, actual: int) -> None:

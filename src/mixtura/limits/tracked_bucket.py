@@ -23,8 +23,14 @@ class TrackedBucket(LeakyBucket):
 
     def take(self, amount: float, now: float) -> None:
         """Count `amount` units as used from `now`."""
-        super().take(amount, now)
+        self.count(amount, now)
+
+    def count(self, amount: float, now: float) -> BucketSnapshot:
+        """Count `amount` units as used from `now`, and return the bucket with them in it."""
+        level = self.level(now) + amount
+        self._level, self._at = level, max(now, self._at)
         self.taken += amount
+        return BucketSnapshot(level, self.taken, self.corrected)
 
     def correct(self, snapshot: BucketSnapshot, at: float, level: float, now: float) -> float:
         """Correct the level, given that the provider's level was `level` at `at`, the moment of `snapshot`.
@@ -55,14 +61,16 @@ class TrackedBucket(LeakyBucket):
     def uncount(self, amount: float, now: float) -> None:
         """Take back units that the provider never counted, also for the replies of calls sent since."""
         before = self.level(now)
-        self.give_back(amount, now)
-        self.corrected += self.level(now) - before
+        after = max(0.0, before - amount)
+        self._level, self._at = after, max(now, self._at)
+        self.corrected += after - before
 
     def release(self, amount: float, now: float) -> None:
         """Give units back from `now` on; to the reply of an earlier call this is a negative take."""
         before = self.level(now)
-        self.give_back(amount, now)
-        self.taken += self.level(now) - before
+        after = max(0.0, before - amount)
+        self._level, self._at = after, max(now, self._at)
+        self.taken += after - before
 
     def raise_to(self, level: float, now: float) -> None:
         """Raise the level to `level` where it is lower."""

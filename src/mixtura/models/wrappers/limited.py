@@ -3,7 +3,6 @@
 import asyncio
 import math
 import weakref
-from typing import NamedTuple
 
 import msgspec
 
@@ -20,13 +19,14 @@ from mixtura.models.served import Accounting
 from mixtura.tokens import estimate_messages, estimate_tokens
 
 
-class _Counting(NamedTuple):
-    """What counts a model's calls in one event loop.
+class _Counting(msgspec.Struct, frozen=True):
+    """What counts a model's calls in the event loop that `loop` refers to.
 
     `shared` is the breaker of the whole provider. `before` and `after` keep failures of the limiter from a call that
     is not sent yet, and from one whose outcome is there already.
     """
 
+    loop: weakref.ref[asyncio.AbstractEventLoop]
     limiter: Limiter
     account: Account
     shared: CircuitBreaker
@@ -46,14 +46,16 @@ class Limited:
         self._model = model
         self._provider = provider
         self._accounting = accounting
-        self._found: tuple[weakref.ref[asyncio.AbstractEventLoop], _Counting] | None = None
+        self._counting: _Counting | None = None
 
     async def chat(
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
         """Answer `request`. See `ChatModel.chat`."""
         loop = asyncio.get_running_loop()
-        counting = self._counting(loop)
+        counting = self._counting
+        if counting is None or counting.loop() is not loop:
+            counting = self._look_up(loop)
         account, shared = counting.account, counting.shared
         own = account.breaker
         healthy = shared.healthy and own.healthy
@@ -98,21 +100,18 @@ class Limited:
             await _settle(counting, call, completion, estimate, tokens - (request.max_tokens or 0))
         return completion
 
-    def _counting(self, loop: asyncio.AbstractEventLoop) -> _Counting:
-        """Return what counts calls in the running loop; it is looked up once for each loop."""
-        found = self._found
-        if found is not None and found[0]() is loop:
-            return found[1]
+    def _look_up(self, loop: asyncio.AbstractEventLoop) -> _Counting:
+        """Return what counts calls in the running loop, and remember it for the next call."""
         limiter = self._accounting.limiter()
         before, after = FailSafe(limiter), FailSafe(limiter, passes=())
         with before:
             shared = limiter.breaker(self._accounting.group)
-            counting = _Counting(limiter, self._accounting.open(limiter), shared, before, after)
-            # One assignment: another thread reads both or neither.
-            self._found = weakref.ref(loop), counting
+            account = self._accounting.open(limiter)
+            # One assignment: another thread reads all of it or nothing.
+            self._counting = counting = _Counting(weakref.ref(loop), limiter, account, shared, before, after)
             return counting
         # The limiter failed. This call goes out uncounted, and the next one asks the limiter again.
-        return _Counting(limiter, Account(self._accounting.key), CircuitBreaker(), before, after)
+        return _Counting(weakref.ref(loop), limiter, Account(self._accounting.key), CircuitBreaker(), before, after)
 
     async def _send(self, counting: _Counting, request: ChatRequest, tokens: int, deadline: float | None) -> SentCall:
         """Count the call as sent: out of its run's hold, or else after waiting in the queue."""
