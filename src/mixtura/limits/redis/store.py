@@ -104,7 +104,7 @@ class RedisStore:
         if answer is None:
             quote = await self._memory.book(reservation, needs, ticket, priority)
         else:
-            quote = self._quoted(answer, accounts, ticket)
+            quote = self._read_quote(answer, accounts, ticket)
         with self.lock:
             if quote.wait <= 0:
                 self._reservations.add(reservation, now + reservation.lifetime)
@@ -130,7 +130,7 @@ class RedisStore:
             account.in_flight -= 1
         if answer is None:
             return await self._memory.take(account, tokens, reservation, ticket, priority)
-        quote = self._quoted(answer, [replica], ticket)
+        quote = self._read_quote(answer, [replica], ticket)
         if quote.wait > 0:
             raise NoRoomError(quote)
         with self.lock:
@@ -197,7 +197,7 @@ class RedisStore:
         if accounts:
             await self.exchange.ask("leave", accounts, {"ticket": ticket})
 
-    def _quoted(self, answer: ScriptAnswer, accounts: Sequence[AccountReplica], ticket: str) -> Quote:
+    def _read_quote(self, answer: ScriptAnswer, accounts: Sequence[AccountReplica], ticket: str) -> Quote:
         """Return the answer's quote, and note whether the ticket waits in the queue of Redis now."""
         wait, number, dimension, limit, requested = answer.quote
         if 0 < wait < math.inf:
