@@ -12,8 +12,8 @@ from bench.chaos.speech import Question, Speaker, questions
 from mixtura import Answer, Event, MixturaError, Mixture, Recipe, fold
 from mixtura.chat import Message
 from mixtura.engine.run import drive
+from mixtura.limits.current import current_limiter
 from mixtura.limits.latency import ENOUGH
-from mixtura.limits.limiter import current_limiter
 from mixtura.limits.queue import Priority
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.options import RunOptions

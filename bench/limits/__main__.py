@@ -15,26 +15,26 @@ from bench.limits import backlog, cost, crowd, estimate, heavy, shared
 from bench.limits.table import Table
 
 
-class Asked(NamedTuple):
-    """What the caller asks for; None: each table's own."""
+class Arguments(NamedTuple):
+    """Seeds of the cloud, and the number of questions or runs; None: each table's default."""
 
     seeds: tuple[int, ...] | None = None
     number: int | None = None
 
 
-def _heavy(found: Table, asked: Asked) -> None:
+def _heavy(found: Table, asked: Arguments) -> None:
     heavy.table(found, asked.number or heavy.QUESTIONS, asked.seeds or heavy.SEEDS)
 
 
-def _backlog(found: Table, asked: Asked) -> None:
+def _backlog(found: Table, asked: Arguments) -> None:
     backlog.table(found, asked.number or backlog.QUESTIONS, asked.seeds or backlog.SEEDS)
 
 
-def _crowd(found: Table, asked: Asked) -> None:
+def _crowd(found: Table, asked: Arguments) -> None:
     crowd.table(found, asked.number or crowd.RUNS)
 
 
-TABLES: dict[str, Callable[[Table, Asked], None]] = {
+TABLES: dict[str, Callable[[Table, Arguments], None]] = {
     "heavy": _heavy,
     "backlog": _backlog,
     "crowd": _crowd,
@@ -44,10 +44,10 @@ TABLES: dict[str, Callable[[Table, Asked], None]] = {
 }
 
 
-def measure(found: Table, names: Sequence[str] = tuple(TABLES), asked: Asked | None = None) -> None:
+def measure(found: Table, names: Sequence[str] = tuple(TABLES), asked: Arguments | None = None) -> None:
     """Add the rows of the tables `names`, all of them by default."""
     for name in names:
-        TABLES[name](found, asked or Asked())
+        TABLES[name](found, asked or Arguments())
 
 
 def main() -> int:
@@ -56,12 +56,16 @@ def main() -> int:
     parser.add_argument("tables", nargs="*", metavar="table", help=f"{', '.join(TABLES)}; all by default")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds of the simulated cloud")
     parser.add_argument("--count", type=int, help="questions (heavy, backlog) or runs (crowd)")
-    told = parser.parse_args()
-    unknown = [name for name in told.tables if name not in TABLES]
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.tables if name not in TABLES]
     if unknown:
         parser.error(f"no table {unknown[0]!r}: there are {', '.join(TABLES)}")
     found = Table()
-    measure(found, told.tables or tuple(TABLES), Asked(tuple(told.seeds) if told.seeds else None, told.count))
+    measure(
+        found,
+        arguments.tables or tuple(TABLES),
+        Arguments(tuple(arguments.seeds) if arguments.seeds else None, arguments.count),
+    )
     return int(found.missed)
 
 

@@ -50,11 +50,11 @@ class GatherPipeline:
         return reply.choices[0].message.content or ""
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._client.close()
 
 
-def recorded(count: int) -> list[Recording]:
+def recorded_questions(count: int) -> list[Recording]:
     """Return the first `count` recorded questions that the recipe's models answered; none without the recordings."""
     if not RECORDINGS.is_file():
         return []
@@ -65,11 +65,11 @@ def recorded(count: int) -> list[Recording]:
 
 def questions(count: int) -> list[str]:
     """Return `count` different questions: recorded ones, or words without meaning where there are none."""
-    real = [row.prompt or row.question for row in recorded(count)]
+    real = [row.prompt or row.question for row in recorded_questions(count)]
     return real + [filler(180, random.Random(f"question {place}")) for place in range(len(real), count)]
 
 
-def answering(options: SimOptions) -> SimOptions:
+def answering_options(options: SimOptions) -> SimOptions:
     """Return options of a cloud that answers from the recordings, else with text of the usual length."""
     files = (str(RECORDINGS),) if RECORDINGS.is_file() else ()
     return msgspec.structs.replace(options, recordings=files, tokens=USUAL_REPLY)

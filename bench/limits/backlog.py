@@ -10,8 +10,8 @@ from typing import NamedTuple
 import groq
 import msgspec
 
-from bench.limits.asking import KEY, TODAY, GatherPipeline, answering, questions
-from bench.limits.bound import Bound, bound_of, charged
+from bench.limits.asking import KEY, TODAY, GatherPipeline, answering_options, questions
+from bench.limits.bound import TimeBound, bound_of, charges
 from bench.limits.table import Table
 from mixtura import MixturaError, Mixture, Recipe
 from mixtura.limits.window import Limits
@@ -26,7 +26,7 @@ BOUND = 1.05
 _DEADLINE = 30 * 86_400.0
 
 
-class Case(NamedTuple):
+class BacklogCase(NamedTuple):
     """A recipe on a day of the calendar, with all four windows or with those of a minute alone."""
 
     recipe: str
@@ -40,14 +40,14 @@ class Case(NamedTuple):
 
 
 CASES = tuple(
-    Case(recipe, day, days)
+    BacklogCase(recipe, day, days)
     for recipe, day in (("classic", TUTORIAL_ERA), ("balanced", TODAY))
     for days in (False, True)
 )
 
 
-class Ours(NamedTuple):
-    """What became of a backlog asked of Mixtura."""
+class MixtureBacklog(NamedTuple):
+    """A backlog asked of Mixtura: its time, and what was answered, reduced and refused."""
 
     seconds: float
     answered: int
@@ -55,7 +55,7 @@ class Ours(NamedTuple):
     refused: int
     calls: int
     needed: int
-    bound: Bound
+    bound: TimeBound
 
     @property
     def ratio(self) -> float:
@@ -63,8 +63,8 @@ class Ours(NamedTuple):
         return self.seconds / self.bound.seconds
 
 
-class Theirs(NamedTuple):
-    """What became of the same backlog asked of the SDK."""
+class SdkBacklog(NamedTuple):
+    """The same backlog asked of the SDK."""
 
     seconds: float
     answered: int
@@ -72,7 +72,7 @@ class Theirs(NamedTuple):
     refused: int
 
 
-def recipe_of(case: Case) -> Recipe:
+def recipe_of(case: BacklogCase) -> Recipe:
     """Return the case's recipe, told to wait for room and to reduce nothing."""
     recipe = Recipe.named(case.recipe)
     policy = msgspec.structs.replace(recipe.policy, when_limited=("wait",))
@@ -87,7 +87,7 @@ def slots(recipe: Recipe) -> Counter[str]:
     return found
 
 
-def rows_of(case: Case) -> dict[str, CatalogModel]:
+def rows_of(case: BacklogCase) -> dict[str, CatalogModel]:
     """Return the catalogue's rows of the recipe's models, without the windows of a day where those are left out."""
     found: dict[str, CatalogModel] = {}
     for model in slots(recipe_of(case)):
@@ -99,42 +99,42 @@ def rows_of(case: Case) -> dict[str, CatalogModel]:
     return found
 
 
-def limits_of(case: Case) -> dict[str, Limits]:
+def limits_of(case: BacklogCase) -> dict[str, Limits]:
     """Return the limits that the case's models have."""
     return {model: row.free or Limits() for model, row in rows_of(case).items()}
 
 
-def options_of(case: Case, seed: int) -> SimOptions:
+def options_of(case: BacklogCase, seed: int) -> SimOptions:
     """Return a cloud with the case's limits."""
     limits = limits_of(case)
-    return answering(SimOptions(as_of=case.as_of, plan="free", limits=limits, profile="lpu", seed=seed))
+    return answering_options(SimOptions(as_of=case.as_of, plan="free", limits=limits, profile="lpu", seed=seed))
 
 
-def ours(case: Case, asked: Sequence[str], seed: int) -> Ours:
+def ours(case: BacklogCase, asked: Sequence[str], seed: int) -> MixtureBacklog:
     """Ask Mixtura everything at once."""
     alone = run_virtual(_alone(case, asked[-1], seed))
     return run_virtual(_ours(case, asked, seed, alone))
 
 
-def _mixture(case: Case, cloud: SimulatedCloud) -> Mixture:
+def _mixture(case: BacklogCase, cloud: SimulatedCloud) -> Mixture:
     catalog = Catalog.load().extended(rows_of(case).values())
     env = {"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url}
     return Mixture(recipe_of(case), models=ModelRegistry(catalog, env=env, plan="free"))
 
 
-async def counted(case: Case, question: str) -> dict[str, tuple[int, int]]:
-    """Return what one run is charged, see `charged`."""
+async def charges_of_run(case: BacklogCase, question: str) -> dict[str, tuple[int, int]]:
+    """Return what one run is charged, see `charges`."""
     async with simulated_cloud(options_of(case, 0)) as cloud:
         await _mixture(case, cloud).ask(question, seed=0, deadline=_DEADLINE)
-        return charged(cloud)
+        return charges(cloud)
 
 
-async def _alone(case: Case, question: str, seed: int) -> float:
+async def _alone(case: BacklogCase, question: str, seed: int) -> float:
     async with simulated_cloud(options_of(case, seed)) as cloud:
         return (await _mixture(case, cloud).ask(question, seed=0, deadline=_DEADLINE)).seconds
 
 
-async def _ours(case: Case, asked: Sequence[str], seed: int, alone: float) -> Ours:
+async def _ours(case: BacklogCase, asked: Sequence[str], seed: int, alone: float) -> MixtureBacklog:
     loop = asyncio.get_running_loop()
     answered = reduced = 0
     async with simulated_cloud(options_of(case, seed)) as cloud:
@@ -155,24 +155,24 @@ async def _ours(case: Case, asked: Sequence[str], seed: int, alone: float) -> Ou
         seconds = loop.time() - begun
         await cloud.ledger.settled()
         needed = {model: calls * len(asked) for model, calls in slots(recipe_of(case)).items()}
-        return Ours(
+        return MixtureBacklog(
             seconds=seconds,
             answered=answered,
             reduced=reduced,
             refused=cloud.ledger.refused[429],
             calls=cloud.ledger.calls.total(),
             needed=sum(needed.values()),
-            bound=bound_of(limits_of(case), charged(cloud), needed, alone),
+            bound=bound_of(limits_of(case), charges(cloud), needed, alone),
         )
 
 
-def theirs(case: Case, asked: Sequence[str], seed: int) -> Theirs:
+def theirs(case: BacklogCase, asked: Sequence[str], seed: int) -> SdkBacklog:
     """Ask the SDK's pipeline everything at once."""
     random.seed(seed)  # the SDK jitters its retries with the global generator
     return run_virtual(_theirs(case, asked, seed))
 
 
-async def _theirs(case: Case, asked: Sequence[str], seed: int) -> Theirs:
+async def _theirs(case: BacklogCase, asked: Sequence[str], seed: int) -> SdkBacklog:
     loop = asyncio.get_running_loop()
     lost: Counter[str] = Counter()
     recipe = recipe_of(case)
@@ -192,10 +192,12 @@ async def _theirs(case: Case, asked: Sequence[str], seed: int) -> Theirs:
         seconds = loop.time() - begun
         await asyncio.sleep(120)  # the siblings that gather leaves running
         await pipeline.close()
-        return Theirs(seconds, len(asked) - lost.total(), lost, cloud.ledger.refused[429])
+        return SdkBacklog(seconds, len(asked) - lost.total(), lost, cloud.ledger.refused[429])
 
 
-def table(found: Table, count: int = QUESTIONS, seeds: Sequence[int] = SEEDS, cases: Sequence[Case] = CASES) -> None:
+def table(
+    found: Table, count: int = QUESTIONS, seeds: Sequence[int] = SEEDS, cases: Sequence[BacklogCase] = CASES
+) -> None:
     """Add the rows: the worst of the seeds is held against the bound."""
     asked = questions(count)
     for case in cases:

@@ -1,7 +1,7 @@
-"""The least time that limits allow, from what the cloud really charged.
+"""The least time in which limits allow a backlog, computed from what the cloud really charged.
 
 The bound of a window is (what was charged for all runs - what fits at once) / rate; the bound of all is the highest of
-them, and the time that one run takes by itself. Second tries are not counted: they are our own doing.
+them, and the time that one run takes by itself. Calls beyond those needed (hedges, retries) are not counted.
 """
 
 from collections import Counter
@@ -16,14 +16,14 @@ Charged = Mapping[str, tuple[int, int]]
 """Calls that were let in, and the tokens charged for them, by model."""
 
 
-class Bound(NamedTuple):
-    """The least seconds that the limits allow, and the window that says so."""
+class TimeBound(NamedTuple):
+    """The least seconds that the limits allow, and the window that decides it."""
 
     seconds: float
     window: str
 
 
-def charged(cloud: SimulatedCloud) -> dict[str, tuple[int, int]]:
+def charges(cloud: SimulatedCloud) -> dict[str, tuple[int, int]]:
     """Return what a cloud that refused nothing has charged.
 
     It charges a prompt's own tokens and 5, and bills 6 and 4 a message for the template instead; so what was charged
@@ -40,9 +40,9 @@ def charged(cloud: SimulatedCloud) -> dict[str, tuple[int, int]]:
     }
 
 
-def bound_of(limits: Mapping[str, Limits], found: Charged, needed: Mapping[str, int], alone: float) -> Bound:
+def bound_of(limits: Mapping[str, Limits], found: Charged, needed: Mapping[str, int], alone: float) -> TimeBound:
     """Return what `limits` allow for `needed` calls by model, when the last run takes `alone` seconds by itself."""
-    worst = Bound(alone, "none")
+    worst = TimeBound(alone, "none")
     for model, (calls, tokens) in found.items():
         counted = min(calls, needed[model])
         for name, (words, seconds) in DIMENSIONS.items():
@@ -52,5 +52,5 @@ def bound_of(limits: Mapping[str, Limits], found: Charged, needed: Mapping[str, 
             amount = counted if name.startswith("r") else tokens * counted / calls
             least = max(0.0, amount - limit) / (limit / seconds) + alone
             if least > worst.seconds:
-                worst = Bound(least, f"{limit:,} {words} of {model}")
+                worst = TimeBound(least, f"{limit:,} {words} of {model}")
     return worst

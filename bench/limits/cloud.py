@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from bench.limits.bound import charged
+from bench.limits.bound import charges
 from mixtura.chat import JsonObject
 from mixtura.limits.window import Limits
 from mixtura.sim import SimOptions, simulated_cloud
@@ -24,15 +24,15 @@ from mixtura.sim import SimOptions, simulated_cloud
 MARKER = re.compile(r"marker-\d{6}-[0-9a-f]{8}")
 
 
-class RateLimitHeaders(msgspec.Struct, frozen=True, kw_only=True):
-    """What the launcher tells the cloud."""
+class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How the cloud is to run: its limits by model, and the seconds that each reply takes."""
 
     limits: dict[str, Limits]
     seconds: float = 0.3
 
 
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """What the cloud counted: calls and tokens charged by model, refusals by status."""
+class CloudTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cloud has counted: calls and tokens charged by model, refusals by status."""
 
     charged: dict[str, tuple[int, int]]
     refused: dict[str, int]
@@ -41,23 +41,23 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reply(request: JsonObject, call: int) -> str:
-    """Answer with every marker that stands in the request: what belongs to two runs would show.
+    """Answer with every marker of the request, so that an answer mixed from two runs is noticed.
 
-    No two replies are alike, since drafts that are need no aggregator.
+    No two replies are alike, because equal drafts need no aggregator.
     """
     text = "\n".join(str(message.get("content")) for message in request["messages"])
     markers = sorted(set(MARKER.findall(text)))
     return f"In reply {call} the answer to this question, and to no other one, is {' and '.join(markers)}, no more."
 
 
-async def _serve(told: RateLimitHeaders) -> None:
-    options = SimOptions(profile=f"fixed:{told.seconds}", limits=told.limits, reply=reply)
+async def _serve(settings: CloudSettings) -> None:
+    options = SimOptions(profile=f"fixed:{settings.seconds}", limits=settings.limits, reply=reply)
     async with simulated_cloud(options) as cloud:
         print(cloud.url, flush=True)
         await asyncio.to_thread(sys.stdin.read)
         ledger = cloud.ledger
-        counted = Counted(
-            charged=charged(cloud),
+        counted = CloudTotals(
+            charged=charges(cloud),
             refused={str(status): number for status, number in ledger.refused.items()},
             aborted=ledger.aborted,
             max_in_flight=ledger.max_in_flight,
@@ -65,7 +65,7 @@ async def _serve(told: RateLimitHeaders) -> None:
         print(msgspec.json.encode(counted).decode(), flush=True)
 
 
-class Running:
+class CloudProcess:
     """A cloud in another process: its address, and, once stopped, what it counted."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
@@ -73,21 +73,21 @@ class Running:
         assert process.stdout is not None
         self.url = process.stdout.readline().strip()
 
-    def stop(self) -> Counted:
-        """End it and return what it counted."""
+    def stop(self) -> CloudTotals:
+        """End the process and return its totals."""
         said, _ = self._process.communicate("")
-        return msgspec.json.decode(said, type=Counted)
+        return msgspec.json.decode(said, type=CloudTotals)
 
 
 @contextmanager
-def cloud_process(told: RateLimitHeaders) -> Iterator[Running]:
+def cloud_process(settings: CloudSettings) -> Iterator[CloudProcess]:
     """Run a cloud in a process of its own for as long as the block runs."""
-    command = [sys.executable, "-m", "bench.limits.cloud", msgspec.json.encode(told).decode()]
+    command = [sys.executable, "-m", "bench.limits.cloud", msgspec.json.encode(settings).decode()]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     )
     try:
-        yield Running(process)
+        yield CloudProcess(process)
     finally:
         if process.poll() is None:
             process.kill()
@@ -98,6 +98,6 @@ def cloud_process(told: RateLimitHeaders) -> Iterator[Running]:
 
 
 if __name__ == "__main__":
-    # A client that stops a call while its last byte is written is no error of anybody's.
+    # A client may stop a call while its last byte is written; aiohttp would log that as an error.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    asyncio.run(_serve(msgspec.json.decode(sys.argv[1], type=RateLimitHeaders)))
+    asyncio.run(_serve(msgspec.json.decode(sys.argv[1], type=CloudSettings)))

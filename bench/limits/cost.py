@@ -10,7 +10,8 @@ from bench.limits.table import Table
 from bench.measure import Spread
 from mixtura.chat import ChatRequest, Completion, Message, RateLimitHeaders, Timing, Usage
 from mixtura.engine.progress import Progress
-from mixtura.limits.limiter import Limiter, current_limiter
+from mixtura.limits.current import current_limiter
+from mixtura.limits.limiter import Limiter
 from mixtura.limits.queue import Need
 from mixtura.limits.window import Limits
 from mixtura.models.base import Emit
@@ -27,8 +28,8 @@ _QUESTION = "Explain the tradeoffs between B-tree and LSM-tree indexes for write
 Call = Callable[[], Awaitable[object]]
 
 
-class Idle:
-    """A model that does nothing, and tells what is left as a provider would."""
+class IdleModel:
+    """A model that does nothing, and states its limits as a provider's headers would."""
 
     def __init__(self, told: RateLimitHeaders | None) -> None:
         self._completion = Completion(
@@ -53,7 +54,7 @@ def _request(context: Progress | None = None) -> ChatRequest:
 
 def bare() -> Call:
     """A call of the model itself."""
-    model, request = Idle(None), _request()
+    model, request = IdleModel(None), _request()
 
     async def call() -> None:
         await model.chat(request)
@@ -63,7 +64,7 @@ def bare() -> Call:
 
 def open_account() -> Call:
     """A call where no limits are known."""
-    model, request = Limited(Idle(None), "bench", Accounting(key="bench/open", group="bench")), _request()
+    model, request = Limited(IdleModel(None), "bench", Accounting(key="bench/open", group="bench")), _request()
 
     async def call() -> None:
         await model.chat(request)
@@ -72,10 +73,10 @@ def open_account() -> Call:
 
 
 def known_account(limits: Limits = _PLENTY) -> Call:
-    """A call against four windows, of which two are told in every reply."""
+    """A call against four windows, two of which every reply states."""
     told = RateLimitHeaders(limits.rpd, (limits.rpd or 0) - 1, limits.tpm, (limits.tpm or 0) - _PROMPT - _MOST)
     accounting = Accounting(key="bench/known", group="bench", limits=limits, known=True)
-    model, request = Limited(Idle(told), "bench", accounting), _request()
+    model, request = Limited(IdleModel(told), "bench", accounting), _request()
 
     async def call() -> None:
         await model.chat(request)
@@ -90,7 +91,7 @@ def whole_run(limits: Limits = _PLENTY) -> Call:
     models, needs = [], []
     for name, count in (("small", 2), ("other", 1), ("large", 1)):
         accounting = Accounting(key=f"bench/{name}", group="bench", limits=limits, known=True)
-        models += [Limited(Idle(told), "bench", accounting)] * count
+        models += [Limited(IdleModel(told), "bench", accounting)] * count
         needs.append(Need(accounting.account(limiter).key, 2 * count * (_PROMPT + _MOST), count))
 
     async def call() -> None:
@@ -102,17 +103,17 @@ def whole_run(limits: Limits = _PLENTY) -> Call:
     return call
 
 
-class Kind(NamedTuple):
-    """A way to call, and how many calls of a model that is at once."""
+class CallKind(NamedTuple):
+    """A way to call, and how many calls of a model one such call makes."""
 
     make: Callable[[], Call]
     calls: int = 1
 
 
 KINDS = {
-    "no limits known": Kind(open_account),
-    "four windows, headers told": Kind(known_account),
-    "the same, run of four admitted as a whole": Kind(whole_run, 4),
+    "no limits known": CallKind(open_account),
+    "four windows, headers told": CallKind(known_account),
+    "the same, run of four admitted as a whole": CallKind(whole_run, 4),
 }
 
 

@@ -20,7 +20,7 @@ import msgspec
 from bench.limits.asking import KEY
 from bench.limits.backlog import slots
 from bench.limits.bound import bound_of
-from bench.limits.cloud import MARKER, Counted, RateLimitHeaders, cloud_process
+from bench.limits.cloud import MARKER, CloudSettings, CloudTotals, cloud_process
 from bench.limits.table import Table
 from mixtura import MixturaError, Mixture, Recipe
 from mixtura.limits.window import Limits
@@ -40,8 +40,8 @@ _PEAK = 300.0
 _DEADLINE = 600.0
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What the client found; `peak` is its largest resident set in MB, `cpu` its seconds of CPU."""
+class ClientTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client has counted; `peak` is its largest resident set in MB, `cpu` its seconds of CPU."""
 
     seconds: float
     cpu: float
@@ -60,7 +60,7 @@ def marker(place: int) -> str:
     return f"marker-{place:06d}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
 
 
-async def ask_all(url: str, limits: dict[str, Limits], runs: int) -> Found:
+async def ask_all(url: str, limits: dict[str, Limits], runs: int) -> ClientTotals:
     """Ask every question at once and look for its marker in its own answer."""
     rows = []
     for model, own in limits.items():
@@ -91,7 +91,7 @@ async def ask_all(url: str, limits: dict[str, Limits], runs: int) -> Found:
 
     begun = time.perf_counter()
     await asyncio.gather(*(ask(place) for place in range(runs)))
-    return Found(
+    return ClientTotals(
         seconds=time.perf_counter() - begun,
         cpu=time.process_time(),
         peak=peak(),
@@ -108,7 +108,7 @@ async def ask_all(url: str, limits: dict[str, Limits], runs: int) -> Found:
 def peak() -> float:
     """Return the largest resident set of this process, in MB.
 
-    Where the system tells it of this program alone: `getrusage` counts what the parent held when it was started.
+    Read from /proc where there is one: `getrusage` also counts what the parent process held when it started this one.
     """
     try:
         status = Path("/proc/self/status").read_text("utf-8")
@@ -118,13 +118,13 @@ def peak() -> float:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 
 
-def measure(runs: int = RUNS) -> tuple[Found, Counted]:
+def measure(runs: int = RUNS) -> tuple[ClientTotals, CloudTotals]:
     """Run the cloud and the client, each in a process of its own; return what both counted."""
-    with cloud_process(RateLimitHeaders(limits=LIMITS, seconds=SECONDS)) as cloud:
-        told = msgspec.json.encode(LIMITS).decode()
-        command = [sys.executable, "-m", "bench.limits.crowd", cloud.url, told, str(runs)]
+    with cloud_process(CloudSettings(limits=LIMITS, seconds=SECONDS)) as cloud:
+        limits = msgspec.json.encode(LIMITS).decode()
+        command = [sys.executable, "-m", "bench.limits.crowd", cloud.url, limits, str(runs)]
         said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ).stdout
-        return msgspec.json.decode(said.splitlines()[-1], type=Found), cloud.stop()
+        return msgspec.json.decode(said.splitlines()[-1], type=ClientTotals), cloud.stop()
 
 
 def table(found: Table, runs: int = RUNS) -> None:

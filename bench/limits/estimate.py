@@ -24,7 +24,7 @@ _FIELD = re.compile(r"^        (content|role): (.*?)(?=^        \S|\Z)", re.MULT
 _USED = re.compile(r'"prompt_tokens":\s*(\d+)')
 
 
-class Sample(NamedTuple):
+class PromptSample(NamedTuple):
     """One recorded request; `offers` tools or not, whose JSON is `tools` tokens by the same estimate (0: not read)."""
 
     model: str
@@ -45,40 +45,42 @@ class Sample(NamedTuple):
         return f"{self.ratio:.2f} ({self.estimate} / {self.real}){more}"
 
 
-class _Asked(NamedTuple):
+class _RecordedRequest(NamedTuple):
     model: str
     messages: list[Message]
     tools: int
 
 
-def samples(folder: Path = WIRE) -> list[Sample]:
+def samples(folder: Path = WIRE) -> list[PromptSample]:
     """Return every recorded request whose reply tells its prompt tokens; one that was recorded twice counts once."""
     return list(dict.fromkeys(sample for path in sorted(folder.glob("*.yaml")) for sample in _read(path)))
 
 
-def _read(path: Path) -> Iterator[Sample]:
+def _read(path: Path) -> Iterator[PromptSample]:
     for part in re.split(r"^- (?=id: |request:)", path.read_text("utf-8"), flags=re.MULTILINE)[1:]:
         said, _, replied = part.partition("\n  response:")
         used = _USED.findall(replied)
-        asked = _asked(said)
+        asked = _read_request(said)
         if asked is not None and used:
             offers = '"tools":' in said or "\n      tools:" in said
-            yield Sample(asked.model, estimate_messages(asked.messages), int(used[-1]), offers, asked.tools)
+            yield PromptSample(asked.model, estimate_messages(asked.messages), int(used[-1]), offers, asked.tools)
 
 
-def _asked(request: str) -> _Asked | None:
+def _read_request(request: str) -> _RecordedRequest | None:
     quoted = _QUOTED_BODY.search(request)
     if quoted is not None:
         # YAML folds a line end and what it is indented by into one space, and doubles a quote.
         text = re.sub(r"\n\s+", " ", quoted[1]).replace("''", "'")
         body: dict[str, Any] = msgspec.json.decode(text)
         tools = estimate_tokens(msgspec.json.encode(body["tools"]).decode()) if body.get("tools") else 0
-        return _Asked(str(body["model"]), [_message(turn) for turn in body["messages"]], tools)
+        return _RecordedRequest(str(body["model"]), [_message(turn) for turn in body["messages"]], tools)
     parsed = _PARSED.search(request)
     if parsed is None:
         return None
     turns = [dict(_FIELD.findall(" " * 8 + turn)) for turn in _TURN.findall(parsed[1])]
-    return _Asked(parsed[2], [_message({key: _plain(value) for key, value in turn.items()}) for turn in turns], 0)
+    return _RecordedRequest(
+        parsed[2], [_message({key: _plain(value) for key, value in turn.items()}) for turn in turns], 0
+    )
 
 
 def _plain(scalar: str) -> str:

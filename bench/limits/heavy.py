@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import groq
 
-from bench.limits.asking import KEY, GatherPipeline, answering, percentile, recorded
+from bench.limits.asking import KEY, GatherPipeline, answering_options, percentile, recorded_questions
 from bench.limits.table import Table
 from bench.tutorial.recorded import sign_test
 from mixtura import MixturaError, Mixture
@@ -19,12 +19,12 @@ from mixtura.virtual import run_virtual
 
 QUESTIONS = 600
 SEEDS = (1, 2, 3)
-# A few at a time: what a model's latest calls took is known from the second dozen of questions on.
+# Four at a time: from the second dozen of questions on, the limiter knows what each model's latest calls took.
 _AT_ONCE = 4
 
 
-class Asked(NamedTuple):
-    """What became of each question, in order: the seconds it took, whether the answer was right; tokens billed."""
+class PipelineResult(NamedTuple):
+    """For each question in order: the seconds it took and whether its answer was right; and the tokens billed."""
 
     seconds: tuple[float, ...]
     right: tuple[bool, ...]
@@ -36,11 +36,11 @@ class Asked(NamedTuple):
         return sum(self.right) / len(self.right)
 
 
-class Compared(NamedTuple):
+class Comparison(NamedTuple):
     """Both pipelines over the same questions."""
 
-    ours: Asked
-    theirs: Asked
+    ours: PipelineResult
+    theirs: PipelineResult
 
     def ratio(self, share: float) -> float:
         """Return our percentile over theirs."""
@@ -63,15 +63,15 @@ class Compared(NamedTuple):
         return 1.96 * math.sqrt(max(share * (1 - share), 1e-9) / len(self.theirs.right))
 
 
-def compare(rows: Sequence[Recording], seed: int) -> Compared:
-    """Ask both pipelines every question; in virtual time, so that a busy machine changes nothing."""
-    options = answering(SimOptions(profile="heavy", unlimited=True, seed=seed))
+def compare(rows: Sequence[Recording], seed: int) -> Comparison:
+    """Ask both pipelines every question, in virtual time: a busy machine changes no figure."""
+    options = answering_options(SimOptions(profile="heavy", unlimited=True, seed=seed))
     random.seed(seed)  # the SDK jitters its retries with the global generator
     theirs = run_virtual(_theirs(rows, options))
-    return Compared(run_virtual(_ours(rows, options)), theirs)
+    return Comparison(run_virtual(_ours(rows, options)), theirs)
 
 
-async def _ours(rows: Sequence[Recording], options: SimOptions) -> Asked:
+async def _ours(rows: Sequence[Recording], options: SimOptions) -> PipelineResult:
     async with simulated_cloud(options) as cloud:
         mixture = Mixture("classic", env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url})
 
@@ -82,10 +82,10 @@ async def _ours(rows: Sequence[Recording], options: SimOptions) -> Asked:
                 return ""
 
         seconds, right = await _all(rows, ask)
-        return Asked(seconds, right, cloud.ledger.total_tokens)
+        return PipelineResult(seconds, right, cloud.ledger.total_tokens)
 
 
-async def _theirs(rows: Sequence[Recording], options: SimOptions) -> Asked:
+async def _theirs(rows: Sequence[Recording], options: SimOptions) -> PipelineResult:
     async with simulated_cloud(options) as cloud:
         pipeline = GatherPipeline(cloud.url)
 
@@ -97,7 +97,7 @@ async def _theirs(rows: Sequence[Recording], options: SimOptions) -> Asked:
 
         seconds, right = await _all(rows, ask)
         await pipeline.close()
-        return Asked(seconds, right, cloud.ledger.total_tokens)
+        return PipelineResult(seconds, right, cloud.ledger.total_tokens)
 
 
 async def _all(
@@ -120,7 +120,7 @@ async def _all(
 
 def table(found: Table, count: int = QUESTIONS, seeds: Sequence[int] = SEEDS) -> None:
     """Add the rows: one for each seed."""
-    rows = recorded(count)
+    rows = recorded_questions(count)
     if not rows:
         found.skip("heavy tail", "the recordings are not in ../shared/data/recordings")
         return

@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.limits.table import Table
 from bench.measure import Spread
 from mixtura.errors import ConfigError
+from mixtura.limits.limiter import Limiter
 from mixtura.limits.queue import Need
 from mixtura.limits.window import Limits
 
 if TYPE_CHECKING:
     from redis import Redis
-
-    from mixtura.limits.redis.limiter import SharedLimiter
 
 ROUNDS = 7
 CALLS = 1_000
@@ -35,8 +34,8 @@ _PLENTY = Limits(rpm=100_000_000, rpd=2_000_000_000, tpm=100_000_000_000, tpd=2_
 _PATIENCE = 10.0
 
 
-class Taken(NamedTuple):
-    """What one operation takes: microseconds of CPU here, of wall time, and commands the server counted."""
+class OperationCost(NamedTuple):
+    """What one operation takes: microseconds of CPU in this process and of wall time, and scripts the server ran."""
 
     cpu: Spread
     wall: Spread
@@ -81,32 +80,32 @@ def _await_port(port: int) -> None:
 
 
 def _commands(client: "Redis") -> int:
-    """Return how often the server ran a script, its own commands not counted: that is one round trip each."""
+    """Return how often the server ran a script, which is one round trip each."""
     stats = client.info("commandstats")
     assert isinstance(stats, dict)
     return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in ("eval", "evalsha"))
 
 
-async def measure(url: str, rounds: int = ROUNDS, calls: int = CALLS) -> dict[str, Taken]:
+async def measure(url: str, rounds: int = ROUNDS, calls: int = CALLS) -> dict[str, OperationCost]:
     """Measure one reservation of a call, its settling, and the admission of a whole run."""
     from redis import Redis
 
-    from mixtura.limits.redis.limiter import SharedLimiter
+    from mixtura.limits.redis.store import RedisStore
 
     client = Redis.from_url(url)
-    limiter = SharedLimiter(url)
+    limiter = Limiter(RedisStore(url))
     names = [f"bench/{uuid.uuid4().hex}/{model}" for model in ("small", "other", "large")]
     for name in names:
         limiter.account(name, _PLENTY, known=True)
     try:
-        return await _measured(limiter, client, names, rounds, calls)
+        return await _measure(limiter, client, names, rounds, calls)
     finally:
         client.close()
 
 
-async def _measured(
-    limiter: "SharedLimiter", client: "Redis", names: list[str], rounds: int, calls: int
-) -> dict[str, Taken]:
+async def _measure(
+    limiter: Limiter, client: "Redis", names: list[str], rounds: int, calls: int
+) -> dict[str, OperationCost]:
     needs = [Need(names[0], 2 * _TOKENS, 2), Need(names[1], _TOKENS), Need(names[2], 2 * _TOKENS)]
     account = limiter.accounts[names[0]]
 
@@ -139,7 +138,7 @@ async def _measured(
             trips[name] = (_commands(client) - before) / calls
     if limiter.degraded:
         raise ConfigError("Redis went away while it was measured")
-    return {name: Taken(Spread.of(cpu[name]), Spread.of(wall[name]), trips[name]) for name in steps}
+    return {name: OperationCost(Spread.of(cpu[name]), Spread.of(wall[name]), trips[name]) for name in steps}
 
 
 def table(found: Table, rounds: int = ROUNDS, calls: int = CALLS) -> None:

@@ -21,6 +21,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
+from mixtura.limits.current import own_limiter
+
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
@@ -73,9 +75,6 @@ class _JumpingSelector(selectors.BaseSelector):
 class VirtualClockLoop(asyncio.SelectorEventLoop):
     """An event loop whose `time()` starts at 0 and moves only when every task in it waits for a timer."""
 
-    own_clock = True
-    """What is kept between runs for all loops of a process (see `limits/limiter.py`) is not shared with this one."""
-
     def __init__(self) -> None:
         self._virtual_now = 0.0
         self._jobs = 0
@@ -107,6 +106,12 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtual(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
-    """Run a coroutine to its end on a fresh `VirtualClockLoop`, as `asyncio.run` does on a real one."""
-    with asyncio.Runner(debug=debug, loop_factory=VirtualClockLoop) as runner:
+    """Run a coroutine to its end on a fresh `VirtualClockLoop`, as `asyncio.run` does on a real one.
+
+    Rate limits are counted by a limiter of the loop's own, not by that of the process or of a Redis server, which live
+    in real time.
+    """
+    loop = VirtualClockLoop()
+    # What the loop still ends when it is closed is counted there, too.
+    with own_limiter(loop), asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
         return runner.run(main)

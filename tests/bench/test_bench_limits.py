@@ -28,7 +28,7 @@ def test_a_table_holds_values_against_bounds(capsys: pytest.CaptureFixture[str])
 
 @needs_recordings
 def test_the_heavy_tail_compares_both_pipelines_on_the_same_questions() -> None:
-    both = heavy.compare(asking.recorded(20), 1)
+    both = heavy.compare(asking.recorded_questions(20), 1)
     assert len(both.ours.seconds) == len(both.theirs.seconds) == 20
     assert all(seconds > 0 for seconds in (*both.ours.seconds, *both.theirs.seconds))
     assert both.ours.share > 0.5
@@ -44,7 +44,7 @@ def test_the_heavy_tail_has_its_rows() -> None:
 
 
 @pytest.mark.parametrize("case", [backlog.CASES[0], backlog.CASES[-1]], ids=lambda case: case.name)
-def test_a_backlog_is_held_against_what_the_limits_allow(case: backlog.Case) -> None:
+def test_a_backlog_is_held_against_what_the_limits_allow(case: backlog.BacklogCase) -> None:
     asked = asking.questions(20)
     ours, theirs = backlog.ours(case, asked, 1), backlog.theirs(case, asked, 1)
     assert ours.answered == 20
@@ -58,9 +58,9 @@ def test_a_backlog_is_held_against_what_the_limits_allow(case: backlog.Case) -> 
 
 
 def test_the_bound_counts_what_the_cloud_charged() -> None:
-    case = backlog.Case("classic", TUTORIAL_ERA, days=False)
+    case = backlog.BacklogCase("classic", TUTORIAL_ERA, days=False)
     asked = asking.questions(1)
-    found = run_virtual(backlog.counted(case, asked[0]))
+    found = run_virtual(backlog.charges_of_run(case, asked[0]))
     assert {model: calls for model, (calls, _) in found.items()} == backlog.slots(backlog.recipe_of(case))
     # Two drafts of at most 1,024 tokens each; no prompt has more tokens than characters.
     _, tokens = found["llama-3.1-8b-instant"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mixtura.chat import RateLimitHeaders
 from mixtura.errors import Exceeded
-from mixtura.limits.account import Account, Sent
+from mixtura.limits.account import Account, SentCall
 from mixtura.limits.window import Limits
 from mixtura.sim.quota import Quota
 
@@ -76,7 +76,7 @@ def test_late_replies_in_any_order_keep_belief_and_provider_in_step(
 ) -> None:
     account, quota = Account("a", FREE, known=True), Quota(FREE)
     now = 0.0
-    waiting: list[tuple[float, int, Sent, RateLimitHeaders]] = []
+    waiting: list[tuple[float, int, SentCall, RateLimitHeaders]] = []
     for pause, tokens, off, takes in calls:
         now += pause
         for reply in sorted(entry for entry in waiting if entry[0] <= now):
@@ -85,7 +85,7 @@ def test_late_replies_in_any_order_keep_belief_and_provider_in_step(
         real = max(1, tokens + off)
         sent = account.take(tokens, now)
         if quota.admit(real, now) is not None:
-            account.refused(sent, now)
+            account.refund(sent, now)
             continue
         waiting.append((now + takes, len(waiting), sent, told(quota, now)))
     for at, _, sent, said in sorted(waiting, key=lambda entry: entry[0]):
@@ -147,28 +147,28 @@ def test_headers_that_contradict_themselves_change_no_level(odd: RateLimitHeader
 
 def test_a_refusal_that_names_its_window_fills_it() -> None:
     account = Account("a", FREE, known=True)
-    account.refused(account.take(500, 0.0), 0.0)
-    account.exceeded(Exceeded("tpm", 8000, 7900), 11.2, 0.0)
+    account.refund(account.take(500, 0.0), 0.0)
+    account.learn_refusal(Exceeded("tpm", 8000, 7900), 11.2, 0.0)
     assert account.quote(500, 0.0).wait == pytest.approx((7900 + 500 - 8000) / (8000 / 60) + 0.1, abs=0.02)
 
 
 def test_a_refusal_without_figures_blocks_for_as_long_as_it_says() -> None:
     account = Account("a", FREE, known=True)
-    account.exceeded(Exceeded("", 0.0), 7.66, 0.0)
+    account.learn_refusal(Exceeded("", 0.0), 7.66, 0.0)
     assert account.quote(1, 0.0).wait == pytest.approx(7.66)
     assert account.quote(1, 7.7).wait == 0
 
 
 def test_a_wait_of_a_century_blocks_for_a_day_at_most() -> None:
     account = Account("a", FREE, known=True)
-    account.exceeded(Exceeded("", 0.0), 1e10, 0.0)
+    account.learn_refusal(Exceeded("", 0.0), 1e10, 0.0)
     assert account.quote(1, 0.0).wait <= 86_400
 
 
 def test_a_window_that_nobody_knew_is_learned_from_its_refusal() -> None:
     account = Account("a")
     assert account.limits == Limits()
-    account.exceeded(Exceeded("rpm", 20, 20), 3.0, 0.0)
+    account.learn_refusal(Exceeded("rpm", 20, 20), 3.0, 0.0)
     assert not account.unlimited
     assert account.limits == Limits(rpm=20)
     assert account.quote(1, 0.0).wait > 0
@@ -176,7 +176,7 @@ def test_a_window_that_nobody_knew_is_learned_from_its_refusal() -> None:
 
 def test_refused_calls_cost_no_tokens_but_a_request_of_the_day() -> None:
     account = Account("a", FREE, known=True)
-    account.refused(account.take(5000, 0.0), 0.0)
+    account.refund(account.take(5000, 0.0), 0.0)
     levels = {name: bucket.level(0.0) for name, bucket in account.buckets.items()}
     assert levels == {"rpm": 0, "rpd": 1, "tpm": 0, "tpd": 0}
 
@@ -240,8 +240,8 @@ def test_books_are_closed_once() -> None:
     sent = account.take(1000, 0.0)
     account.settle(sent, 0.0)
     account.settle(sent, 0.0)
-    account.lost(sent)
-    account.refused(sent, 0.0)
+    account.abandon(sent)
+    account.refund(sent, 0.0)
     assert account.in_flight == 0
     assert account.buckets["tpm"].level(0.0) == 1000
 

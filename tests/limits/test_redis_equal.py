@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 import servers
 from mixtura.chat import RateLimitHeaders
 from mixtura.errors import Exceeded
-from mixtura.limits.account import Sent
+from mixtura.limits.account import SentCall
 from mixtura.limits.limiter import Hold, Limiter, NoRoomError
 from mixtura.limits.queue import Need, Priority
-from mixtura.limits.redis.limiter import SharedLimiter
+from mixtura.limits.redis.store import RedisStore
 from mixtura.limits.window import DIMENSIONS, Limits
 
 redis_url = servers.redis_url
@@ -42,9 +42,10 @@ class Pair:
         self._loop = loop
         self._clock = clock
         self._url = url
-        self.both: tuple[Limiter, SharedLimiter] = (Limiter(), SharedLimiter(url))
+        self.store = RedisStore(url)
+        self.both = (Limiter(), Limiter(self.store))
         self.holds: list[tuple[Hold, Hold]] = []
-        self.sent: list[tuple[Sent, Sent]] = []
+        self.sent: list[tuple[SentCall, SentCall]] = []
         self.key = ""
 
     def begin(self, limits: Limits, known: bool, plans: list[Limits]) -> None:
@@ -65,7 +66,7 @@ class Pair:
         pair = (Hold(self.both[0], name, 1e6), Hold(self.both[1], name, 1e6))
         waits = []
         for limiter, hold in zip(self.both, pair, strict=True):
-            quote = await limiter.book(hold, [Need(self.key, tokens, requests)], f"{hold.id}@0", INTERACTIVE)
+            quote = await limiter.store.book(hold, [Need(self.key, tokens, requests)], f"{hold.id}@0", INTERACTIVE)
             waits.append((quote.wait, quote.dimension))
             await self._leave(f"{hold.id}@0")
         self._same(*waits)
@@ -78,13 +79,13 @@ class Pair:
         said: list[Any] = []
         for limiter, hold in zip(self.both, holds, strict=True):
             try:
-                said.append(await limiter.take(limiter.accounts[self.key], tokens, hold, "t@0", BEGUN))
+                said.append(await limiter.store.take(limiter.accounts[self.key], tokens, hold, "t@0", BEGUN))
             except NoRoomError as error:
                 said.append((error.quote.wait, error.quote.dimension))
             await self._leave("t@0")
         one, two = said
-        if isinstance(one, Sent):
-            assert isinstance(two, Sent)
+        if isinstance(one, SentCall):
+            assert isinstance(two, SentCall)
             self.sent.append((one, two))
         else:
             self._same(one, two)
@@ -92,10 +93,10 @@ class Pair:
     async def settle(
         self, number: int, headers: RateLimitHeaders | float | None, actual: int | None, cached: int
     ) -> None:
-        """Close the books of one call; a number says what share of all that was not used the headers give back."""
+        """Count the outcome of one call; a number says what share of all that was not used the headers give back."""
         if self.sent:
             pair = self.sent.pop(number % len(self.sent))
-            mark = (pair[0].marks or {}).get("tpm")
+            mark = (pair[0].snapshots or {}).get("tpm")
             if isinstance(headers, float):
                 level = max(0.0, mark.level - headers * pair[0].unused) if mark is not None else 0.0
                 headers = RateLimitHeaders(None, None, 6_000, round(max(0.0, 6_000 - level)))
@@ -103,7 +104,7 @@ class Pair:
                 await limiter.settle(sent, headers=headers, actual=actual, cached=cached, excess=cached % 7 - 3)
 
     async def refused(self, number: int, exceeded: Exceeded | None, wait: float) -> None:
-        """Close the books of one call that was refused."""
+        """Count the outcome of one call that was refused."""
         if self.sent:
             for limiter, sent in zip(self.both, self.sent.pop(number % len(self.sent)), strict=True):
                 await limiter.refused(sent, exceeded=exceeded, wait=wait)
@@ -115,7 +116,7 @@ class Pair:
                 await hold.close()
 
     async def _leave(self, name: str) -> None:
-        await self.both[1]._ask("leave", [self.both[1]._mine(self.key)], {"ticket": name})
+        await self.store.leave(name)
 
     def check(self) -> None:
         """Both believe the same."""
@@ -181,7 +182,7 @@ def test_one_process_cannot_tell_redis_from_its_own_memory(clock: servers.Clock,
         )
         def same(limits: Limits, known: bool, plans: list[Limits], steps: list[tuple[Any, ...]]) -> None:
             pair.begin(limits, known, plans)
-            pair.run(pair.both[1]._meet([pair.both[1]._mine(pair.key)]))
+            pair.run(pair.store.sync([pair.store.replica(pair.key)]))
             for name, *args in steps:
                 pair.run(getattr(pair, name)(*args))
                 pair.check()

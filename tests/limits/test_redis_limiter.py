@@ -16,9 +16,10 @@ import redis.asyncio
 import servers
 from mixtura.chat import RateLimitHeaders
 from mixtura.errors import ConfigError, Exceeded
+from mixtura.limits.current import current_limiter
 from mixtura.limits.limiter import Hold, Limiter, NoRoomError
 from mixtura.limits.queue import PATIENCE, Need, Priority
-from mixtura.limits.redis.limiter import SharedLimiter, shared_limiter
+from mixtura.limits.redis.store import RedisStore
 from mixtura.limits.window import Limits
 from mixtura.sim.quota import Quota
 from mixtura.virtual import run_virtual
@@ -33,12 +34,13 @@ WIDE = Limits(rpm=600, tpm=6_000)
 # What another process does: send calls as fast as it may, and print when each was counted, by Redis' clock.
 SENDER = """
 import asyncio, json, sys
+from mixtura.limits.limiter import Limiter
 from mixtura.limits.queue import Need
-from mixtura.limits.redis.limiter import SharedLimiter
+from mixtura.limits.redis.store import RedisStore
 from mixtura.limits.window import Limits
 
 async def main(url, key, seconds, sizes):
-    limiter = SharedLimiter(url)
+    limiter = Limiter(RedisStore(url))
     account = limiter.account(key, Limits(rpm=600, tpm=60_000), known=True)
     loop = asyncio.get_running_loop()
     taken = []
@@ -65,12 +67,13 @@ asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), json.loads(sys.ar
 # What a process does that dies: it holds something, stands in line for more, and is gone.
 DYING = """
 import asyncio, os, sys
+from mixtura.limits.limiter import Limiter
 from mixtura.limits.queue import Need
-from mixtura.limits.redis.limiter import SharedLimiter
+from mixtura.limits.redis.store import RedisStore
 from mixtura.limits.window import Limits
 
 async def main(url, key):
-    limiter = SharedLimiter(url)
+    limiter = Limiter(RedisStore(url))
     limiter.account(key, Limits(tpm=6_000), known=True)
     await limiter.admit([Need(key, 4_000)], lifetime=2.0)
     waiting = asyncio.create_task(limiter.admit([Need(key, 5_000)]))
@@ -89,9 +92,8 @@ def ticket(name: str, age: float = 0.0) -> str:
 async def held(limiter: Limiter, needs: list[Need], name: str, priority: Priority = INTERACTIVE) -> float:
     """Try once to hold `needs`; return the wait."""
     place = ticket(name)
-    quote = await limiter.book(Hold(limiter, name, 600.0), needs, place, priority)
-    if isinstance(limiter, SharedLimiter):
-        await limiter._ask("leave", [limiter._mine(need.account) for need in needs], {"ticket": place})
+    quote = await limiter.store.book(Hold(limiter, name, 600.0), needs, place, priority)
+    await limiter.store.leave(place)
     return quote.wait
 
 
@@ -111,7 +113,7 @@ def sends(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def opened(url: str, key: str, limits: Limits | None = WIDE, *, count: int = 1, known: bool = True) -> Any:
     """Return limiters that stand for processes of their own, each with an account of `key`."""
-    limiters = [SharedLimiter(url) for _ in range(count)]
+    limiters = [Limiter(RedisStore(url)) for _ in range(count)]
     for limiter in limiters:
         limiter.account(key, limits, known=known)
     return limiters if count > 1 else limiters[0]
@@ -185,7 +187,7 @@ async def test_an_account_without_windows_costs_no_round_trip(redis_url: str, se
 
 async def test_holds_of_several_accounts_are_all_or_nothing(redis_url: str) -> None:
     wide, narrow = next(KEYS), next(KEYS)
-    one, two = (SharedLimiter(redis_url) for _ in range(2))
+    one, two = (Limiter(RedisStore(redis_url)) for _ in range(2))
     for limiter in (one, two):
         limiter.account(wide, WIDE, known=True)
         limiter.account(narrow, Limits(tpm=100), known=True)
@@ -222,7 +224,7 @@ async def test_who_came_first_goes_first_whichever_process_it_is(redis_url: str)
     await one.send(one.accounts[key], 5_950)
     order: list[int] = []
 
-    async def come(limiter: SharedLimiter, number: int, tokens: int, priority: Priority) -> None:
+    async def come(limiter: Limiter, number: int, tokens: int, priority: Priority) -> None:
         await limiter.admit([Need(key, tokens)], priority=priority)
         order.append(number)
 
@@ -239,10 +241,10 @@ async def test_a_batch_that_waited_long_is_the_first_of_the_interactive(redis_ur
     key = next(KEYS)
     one, two = opened(redis_url, key, Limits(tpm=6_000), count=2)
     await one.send(one.accounts[key], 6_000)
-    old = await one.book(Hold(one, "old", 9.0), [Need(key, 500)], ticket("old", PATIENCE + 1), BATCH)
-    new = await two.book(Hold(two, "new", 9.0), [Need(key, 500)], ticket("new"), INTERACTIVE)
-    young = await one.book(Hold(one, "young", 9.0), [Need(key, 500)], ticket("young", PATIENCE - 9), BATCH)
-    begun = await one.book(Hold(one, "begun", 9.0), [Need(key, 500)], ticket("begun"), BEGUN)
+    old = await one.store.book(Hold(one, "old", 9.0), [Need(key, 500)], ticket("old", PATIENCE + 1), BATCH)
+    new = await two.store.book(Hold(two, "new", 9.0), [Need(key, 500)], ticket("new"), INTERACTIVE)
+    young = await one.store.book(Hold(one, "young", 9.0), [Need(key, 500)], ticket("young", PATIENCE - 9), BATCH)
+    begun = await one.store.book(Hold(one, "begun", 9.0), [Need(key, 500)], ticket("begun"), BEGUN)
     assert old.wait == pytest.approx(5.1, abs=0.2)
     assert begun.wait == pytest.approx(5.1, abs=0.2)
     assert new.wait == pytest.approx(10.1, abs=0.2)
@@ -268,7 +270,7 @@ async def test_who_gives_up_leaves_the_line(redis_url: str) -> None:
 async def test_what_one_process_is_told_all_know(redis_url: str) -> None:
     key = next(KEYS)
     plan = Limits(rpm=30, rpd=1_000, tpm=6_000)
-    one, two = SharedLimiter(redis_url), SharedLimiter(redis_url)
+    one, two = Limiter(RedisStore(redis_url)), Limiter(RedisStore(redis_url))
     for limiter in (one, two):
         limiter.account(key, Limits(rpm=10, tpm=1_000), plans=[plan])
     sent = await one.send(one.accounts[key], 500)
@@ -298,7 +300,7 @@ async def test_what_a_refusal_says_all_know(redis_url: str) -> None:
     assert two.accounts[key].limits == Limits(rpm=600, tpm=3_000)
     sent = await one.send(one.accounts[key], 10)
     await one.refused(sent, exceeded=None, wait=20.0)
-    quote = await two.book(Hold(two, "b", 9.0), [Need(key, 1)], ticket("b"), BEGUN)
+    quote = await two.store.book(Hold(two, "b", 9.0), [Need(key, 1)], ticket("b"), BEGUN)
     assert (quote.dimension, round(quote.wait)) == ("blocked", 20)
 
 
@@ -324,7 +326,7 @@ async def test_a_hold_ends_with_its_lifetime(clock: servers.Clock, redis_url: st
     clock.set(clock.now + 2)
     assert await held(two, [Need(key, 5_000)], "a") == 0
     with pytest.raises(NoRoomError):
-        await one.take(one.accounts[key], 2_000, hold, ticket("b"), BEGUN)
+        await one.store.take(one.accounts[key], 2_000, hold, ticket("b"), BEGUN)
     await hold.close()
     assert one.accounts[key].held_tokens == 5_000
 
@@ -351,7 +353,7 @@ async def test_redis_that_forgets_is_told_again(redis_url: str) -> None:
 async def test_redis_that_dies_is_not_missed_and_is_used_again(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mixtura.limits.redis.limiter._RETRY", 0.2)
+    monkeypatch.setattr("mixtura.limits.redis.exchange._RETRY", 0.2)
     caplog.set_level(logging.INFO, "mixtura")
     with servers.redis_server() as server:
         limiter = opened(server.url, "k")
@@ -408,7 +410,7 @@ async def test_nonsense_is_no_reason_to_fail(answer: bytes, caplog: pytest.LogCa
         limiter = opened(url, "k")
         sent = await limiter.send(limiter.accounts["k"], 100, hold=(await limiter.admit([Need("k", 100)])).id)
         await limiter.settle(sent, headers=RateLimitHeaders(None, None, 6_000, 5_900))
-        await limiter._links[asyncio.get_running_loop()].close()
+        await limiter.store.exchange.connections[asyncio.get_running_loop()].close()
     assert limiter.degraded
     assert len(caplog.records) == 1
     assert "s3cret" not in caplog.text
@@ -429,34 +431,33 @@ async def test_a_server_that_is_silent_costs_about_a_second_once(caplog: pytest.
         await asyncio.gather(*(limiter.send(limiter.accounts["k"], 10) for _ in range(50)))
         assert 0.5 < loop.time() - begun < 3
         silence.set()
-        await limiter._links[loop].close()
+        await limiter.store.exchange.connections[loop].close()
     assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "redis://localhost:port", "localhost:6379", "redis://[", ""])
 def test_an_address_that_cannot_be_is_refused_at_once(url: str) -> None:
     with pytest.raises(ConfigError, match="MIXTURA_REDIS_URL"):
-        SharedLimiter(url)
+        RedisStore(url)
 
 
 def test_the_password_of_a_wrong_address_is_not_shown() -> None:
     with pytest.raises(ConfigError) as wrong:
-        SharedLimiter("redis://user:s3cret@host:port/0")
+        RedisStore("redis://user:s3cret@host:port/0")
     assert "s3cret" not in str(wrong.value)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mixtura.limits.redis.connection", None)
-    monkeypatch.delattr("mixtura.limits.redis.connection")
+    monkeypatch.setitem(sys.modules, "mixtura.limits.redis.exchange", None)
     with pytest.raises(ConfigError, match=r"pip install 'mixtura\[redis\]'"):
-        SharedLimiter("redis://localhost")
+        RedisStore("redis://localhost")
 
 
 def test_loops_come_and_go_and_leave_nothing_behind(redis_url: str) -> None:
     key = next(KEYS)
 
-    async def once() -> SharedLimiter:
-        limiter = shared_limiter(redis_url)
+    async def once() -> Limiter:
+        limiter = current_limiter(redis_url)
         account = limiter.account(key, WIDE, known=True)
         await asyncio.gather(*(limiter.send(account, 1) for _ in range(20)))
         return limiter
@@ -464,9 +465,10 @@ def test_loops_come_and_go_and_leave_nothing_behind(redis_url: str) -> None:
     limiters = {asyncio.run(once()) for _ in range(3)}
     assert len(limiters) == 1
     limiter = limiters.pop()
-    assert not limiter._links
+    assert isinstance(limiter.store, RedisStore)
+    assert not limiter.store.exchange.connections
     assert not limiter.degraded
     # Virtual time knows nothing of a real server.
     virtual = run_virtual(once())
     assert virtual is not limiter
-    assert not virtual._links
+    assert not isinstance(virtual.store, RedisStore)

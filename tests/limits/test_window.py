@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixtura.limits.window import Bucket, Window, go_duration, parse_duration
+from mixtura.limits.window import LeakyBucket, Window, go_duration, parse_duration
 
 DAY, MINUTE = 86_400.0, 60.0
 
@@ -55,7 +55,7 @@ def test_more_than_the_limit_never_fits() -> None:
 
 @given(limits, spans, st.lists(st.tuples(st.floats(0, 100), st.integers(1, 500)), max_size=30))
 def test_waiting_as_long_as_told_is_enough(limit: int, seconds: float, calls: list[tuple[float, int]]) -> None:
-    bucket, now = Bucket(Window(limit, seconds)), 0.0
+    bucket, now = LeakyBucket(Window(limit, seconds)), 0.0
     for pause, amount in calls:
         now += pause
         asked = min(amount, limit)
@@ -69,7 +69,7 @@ def test_waiting_as_long_as_told_is_enough(limit: int, seconds: float, calls: li
 def test_admitted_units_in_any_window_stay_under_twice_the_limit(
     limit: int, seconds: float, amounts: list[int]
 ) -> None:
-    bucket, now, taken = Bucket(Window(limit, seconds)), 0.0, 0.0
+    bucket, now, taken = LeakyBucket(Window(limit, seconds)), 0.0, 0.0
     for amount in amounts:
         asked = min(amount, limit)
         now += bucket.wait(asked, now)
@@ -82,7 +82,7 @@ def test_admitted_units_in_any_window_stay_under_twice_the_limit(
 def test_a_level_only_sinks_and_is_empty_when_the_reset_says(
     limit: int, seconds: float, now: float, later: float, amount: int
 ) -> None:
-    bucket = Bucket(Window(limit, seconds))
+    bucket = LeakyBucket(Window(limit, seconds))
     bucket.take(amount, now)
     assert 0 <= bucket.level(now + later) <= bucket.level(now) == amount
     assert bucket.level(now + bucket.reset(now)) <= 1e-3
@@ -91,7 +91,7 @@ def test_a_level_only_sinks_and_is_empty_when_the_reset_says(
 
 
 def test_a_started_unit_counts_as_a_whole() -> None:
-    bucket = Bucket(Window(30, MINUTE))
+    bucket = LeakyBucket(Window(30, MINUTE))
     bucket.take(2, 0.0)
     assert bucket.used(1.0) == 2
     assert bucket.used(2.0) == 1
@@ -99,7 +99,7 @@ def test_a_started_unit_counts_as_a_whole() -> None:
 
 
 def test_units_can_be_given_back_but_never_below_nothing() -> None:
-    bucket = Bucket(Window(60, MINUTE))
+    bucket = LeakyBucket(Window(60, MINUTE))
     bucket.take(10, 0.0)
     bucket.give_back(4, 0.0)
     assert bucket.level(0.0) == 6
@@ -108,14 +108,14 @@ def test_units_can_be_given_back_but_never_below_nothing() -> None:
 
 
 def test_a_providers_header_replaces_the_level() -> None:
-    bucket = Bucket(Window(6_000, MINUTE))
+    bucket = LeakyBucket(Window(6_000, MINUTE))
     bucket.observe(1_000, 5.0)
     assert bucket.used(5.0) == 5_000
     assert bucket.level(15.0) == 4_000
 
 
 def test_time_that_goes_back_frees_nothing() -> None:
-    bucket = Bucket(Window(60, MINUTE))
+    bucket = LeakyBucket(Window(60, MINUTE))
     bucket.take(10, 100.0)
     assert bucket.level(50.0) == 10
 

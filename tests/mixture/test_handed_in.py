@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mixtura import Answer, ConfigError, DailyBudgetError, Mixture, Recipe
-from mixtura.limits.budget.base import Spent
+from mixtura.limits.budget.base import DailySpending
 from mixtura.limits.budget.stores import SqliteBudget
 from mixtura.limits.limiter import Limiter
 from mixtura.limits.window import Limits
@@ -37,9 +37,9 @@ class OwnBudget:
     async def settle(self, run: str, dollars: float) -> None:
         self._note("settle", dollars)
 
-    async def today(self) -> Spent:
+    async def today(self) -> DailySpending:
         self._note("today")
-        return Spent(day="2026-11-26", spent=0.0, reserved=0.0, allowed=1.0, seconds_left=60.0)
+        return DailySpending(day="2026-11-26", spent=0.0, reserved=0.0, allowed=1.0, seconds_left=60.0)
 
     async def close(self) -> None: ...
 

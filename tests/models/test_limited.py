@@ -18,7 +18,8 @@ from mixtura.errors import (
     TooLargeError,
     UnreachableError,
 )
-from mixtura.limits.limiter import Limiter, current_limiter
+from mixtura.limits.current import current_limiter
+from mixtura.limits.limiter import Limiter
 from mixtura.limits.window import Limits
 from mixtura.models.base import Emit
 from mixtura.models.openai.failures import exceeded, rate_limit_headers, retry_after
@@ -170,7 +171,7 @@ def test_a_model_that_keeps_failing_is_left_alone_and_tried_with_one_call() -> N
         assert left_alone.value.retry_after == pytest.approx(1.0)
         await asyncio.sleep(1.0)
         assert (await limited.chat(REQUEST)).text == "Because."
-        assert account().breaker.well
+        assert account().breaker.healthy
 
     virtually(main)
 

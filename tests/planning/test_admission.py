@@ -14,7 +14,7 @@ from mixtura import Answer, MixturaError, Mixture, Policy, Recipe
 from mixtura.chat import Message
 from mixtura.engine.run import drive
 from mixtura.errors import BudgetError, ConfigError, DailyBudgetError, InputError, LimitError
-from mixtura.limits.budget.base import Spent
+from mixtura.limits.budget.base import DailySpending
 from mixtura.limits.window import Limits
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.options import RunOptions
@@ -255,9 +255,9 @@ class Books:
         self.left = left
         self.booked: dict[str, float] = {}
 
-    async def today(self) -> Spent:
+    async def today(self) -> DailySpending:
         left = self.left.pop(0) if len(self.left) > 1 else self.left[0]
-        return Spent(day="2026-11-22", spent=10.0 - left, reserved=0.0, allowed=10.0, seconds_left=60.0)
+        return DailySpending(day="2026-11-22", spent=10.0 - left, reserved=0.0, allowed=10.0, seconds_left=60.0)
 
     async def reserve(self, run: str, dollars: float) -> None:
         self.booked[run] = dollars

@@ -247,7 +247,7 @@ async def _redis(env: Mapping[str, str]) -> list[Check]:
         from redis.asyncio import Redis
 
         from mixtura.limits.redis import connection
-        from mixtura.limits.redis.url import reason, shown
+        from mixtura.limits.redis.url import failure_text, without_password
     except ImportError:
         fix = "pip install 'mixtura[redis]'"
         return [Check(name="redis", ok=False, said="MIXTURA_REDIS_URL is set, and its package is missing", fix=fix)]
@@ -265,10 +265,10 @@ async def _redis(env: Mapping[str, str]) -> list[Check]:
     except ConfigError as error:
         return [_failed("redis", error)]
     except connection.FAILURES as error:
-        said = f"{shown(url)} cannot be used: {reason(error, url)}"
+        said = f"{without_password(url)} cannot be used: {failure_text(error, url)}"
         fix = "start it, or unset MIXTURA_REDIS_URL; until then each process keeps its own windows"
         return [Check(name="redis", ok=False, said=said, fix=fix)]
-    return [Check(name="redis", ok=True, said=f"{shown(url)} answered in {(clock() - begun) * 1000:.0f} ms")]
+    return [Check(name="redis", ok=True, said=f"{without_password(url)} answered in {(clock() - begun) * 1000:.0f} ms")]
 
 
 def _failed(name: str, error: MixturaError) -> Check:

@@ -1,9 +1,9 @@
-"""What is believed of one key's windows for one model, and what teaches it: headers, refusals, usage.
+"""Rate-limit state of one key for one model: how full its windows are, and what replies teach about them.
 
-Belief and provider are kept in step by differences: every call remembers what was believed when it was sent, its reply
-says what was true, and the difference is added to what is believed now. So a reply that comes late or among a
-hundred others corrects as well as one that comes alone, at the same small cost. One that is overtaken by the reply of
-a call sent after it has nothing to add.
+The provider keeps the real windows; an `Account` estimates their levels. Every call remembers the estimate at the
+moment it was sent. Its reply's headers say what the level really was then, and the difference is added to the present
+estimate. A reply therefore corrects equally well whether it arrives late, among a hundred others, or alone. Headers
+of a call that was sent before one whose reply is already known are ignored: they are out of date.
 """
 
 import math
@@ -14,26 +14,29 @@ import msgspec
 
 from mixtura.chat import RateLimitHeaders
 from mixtura.errors import Exceeded
-from mixtura.limits.breaker import Breaker
-from mixtura.limits.latency import Latency
-from mixtura.limits.window import DIMENSIONS, Bucket, Dimension, Limits, Window
+from mixtura.limits.breaker import CircuitBreaker
+from mixtura.limits.latency import LatencyHistory
+from mixtura.limits.tracked_bucket import BucketSnapshot, TrackedBucket
+from mixtura.limits.window import DIMENSIONS, Dimension, Limits, Window
 
-# Calls are sent at one moment and counted by the provider at another. What is taken drains here a little before it
-# does there, so a call is held back until this many seconds more have drained, and one unit for rounding.
+# The provider counts a call a moment after it was sent, so a bucket here drains a little ahead of the provider's.
+# A call is therefore held back until this many more seconds have drained, and one unit for rounding.
 SLACK = 0.1
-# Releases smaller than this share of the window prove nothing about whether the provider gives back at all.
-TELLING = 0.02
-# Prompts of one model differ in how far their estimate is off: so much is added to what was learned. What turns out
-# to be too much is given back when the reply tells the real number.
-_CAUTION = 1.05
-SIGNS = 2
+# Unused reservations below this share of a window are too small to show whether the provider gives them back.
+EVIDENCE_SHARE = 0.02
+# So many replies in a row have to show it.
+EVIDENCE_NEEDED = 2
+# Prompts of one model differ in how far their estimate is off, so this much is added to the learned ratio. The reply
+# tells the real number, and the excess is taken back.
+_SAFETY_FACTOR = 1.05
 LONGEST_BLOCK = 86_400.0
+# While one call tests a guessed limit, a second one that exceeds the guess looks again after so many seconds.
+PROBE_DELAY = 1.0
 TOKENS: tuple[Dimension, ...] = ("tpm", "tpd")
-_REQUESTS: tuple[Dimension, ...] = ("rpm", "rpd")
 
 
 class Quote(NamedTuple):
-    """When a demand would fit: `wait` seconds from now (0: at once, inf: never), and the window that says so."""
+    """When a demand would fit: `wait` seconds from now (0: at once, inf: never), and the window that decides it."""
 
     wait: float
     account: str = ""
@@ -45,88 +48,52 @@ class Quote(NamedTuple):
 FITS = Quote(0.0)
 
 
-class Mark(msgspec.Struct):
-    """What was believed of one window when a call was sent; the sums count all that was ever taken or corrected."""
+class SentCall(msgspec.Struct):
+    """One call that was counted.
 
-    level: float
-    taken: float
-    corrected: float
-
-
-class Sent(msgspec.Struct):
-    """One call that was counted: what it took, when, and what was believed then. `marks` is None without windows.
-
-    `number` counts the account's calls. `unused` is what settled calls before it had reserved and not used, since a
-    reply last told the truth.
+    Attributes:
+        account: where it was counted.
+        at: event-loop time at which it was sent.
+        tokens: what it reserved.
+        snapshots: the windows at that moment; None when the account had none.
+        number: its place among the account's calls.
+        unused: tokens that calls settled before it had reserved and not used, since a reply last told the level.
+        settled: its outcome has been counted.
     """
 
     account: "Account"
     at: float
     tokens: int = 0
-    marks: dict[Dimension, Mark] | None = None
+    snapshots: dict[Dimension, BucketSnapshot] | None = None
     number: int = 0
     unused: float = 0.0
     settled: bool = False
 
 
-class Believed(Bucket):
-    """A bucket that keeps count of all that was taken and corrected, so that a late reply can be placed."""
-
-    def __init__(self, window: Window) -> None:
-        super().__init__(window)
-        self.taken = 0.0
-        self.corrected = 0.0
-
-    def take(self, amount: float, now: float) -> None:
-        """Count `amount` units as used from `now`."""
-        super().take(amount, now)
-        self.taken += amount
-
-    def correct(self, mark: Mark, at: float, level: float, now: float) -> float:
-        """Take over that `level` was true at `at`, when `mark` was believed; return what was believed too much.
-
-        What was taken since then, and what drained, are kept: the level now lies between what it is if nothing of the
-        old level was left to drain, and what it is if all of it was.
-        """
-        believed = mark.level + self.corrected - mark.corrected
-        surplus = believed - level
-        since = self.taken - mark.taken
-        drained = max(0.0, now - at) * self.window.rate
-        low, high = max(0.0, level + since - drained), max(0.0, level - drained) + since
-        before = self.level(now)
-        after = min(max(before - surplus, low), high)
-        self.corrected += after - before
-        self._level, self._at = after, now
-        return surplus
-
-    def rescale(self, limit: float, now: float) -> None:
-        """Change the limit; what is in use stays in use."""
-        level = self.level(now)
-        self.window = Window(limit, self.window.seconds)
-        self._level, self._at = level, now
-
-
 class Account:
-    """One key's windows for one model, with how fast it answers and whether it works at all.
+    """One key's windows for one model, how fast the model answers, and whether it works at all.
 
-    Not safe to use from two threads at once: `Limiter` sees to that.
+    Not safe to use from two threads at once: callers hold the lock of the account's store.
 
     Args:
-        key: what it is known by: provider, key and model in one word, the key not readable from it.
-        limits: the windows; None when nothing is known of any.
-        known: they were told (by the user or the provider); else they are a guess from the catalogue, which paces calls
-            but never refuses one.
-        plans: the limits of every plan that the catalogue knows; the provider's headers say which one it is.
+        key: its name, made of the server, a hash of the key, and the model.
+        limits: the windows; None when none are known.
+        known: the user or the provider stated the limits. Otherwise they are a guess from the catalogue, which may
+            delay a call and never refuses one.
+        plans: the limits of every plan in the catalogue; the provider's headers show which plan applies.
 
     Attributes:
-        open: nothing limits calls: no limits are known, or the provider has answered without telling any.
+        unlimited: nothing limits calls: no limits are known, or the provider answered without stating any.
         in_flight: calls sent and not settled.
-        held_requests, held_tokens: promised to runs that were admitted, not sent yet.
-        owed_tokens: what runs that have begun will ask for later without holding it. It delays nobody's call, but
-            whoever plans a whole run has to reckon with it.
-        ratio: tokens of real prompts over their estimate, as learned from usage.
+        held_requests, held_tokens: promised to admitted runs and not sent yet.
+        owed_tokens: what runs under way will ask for later without holding it. It delays no call; planning a whole
+            run counts it.
+        ratio: tokens of real prompts over their estimate, learned from usage.
+        synced: the account's store and this process know the same about it.
         version: counts changes of the limits.
     """
+
+    synced = True
 
     def __init__(
         self, key: str, limits: Limits | None = None, *, known: bool = False, plans: Sequence[Limits] = ()
@@ -134,8 +101,8 @@ class Account:
         self.key = key
         self.known = known
         self.plans = tuple(plans)
-        self.latency = Latency()
-        self.breaker = Breaker()
+        self.latency = LatencyHistory()
+        self.breaker = CircuitBreaker()
         self.in_flight = 0
         self.held_requests = 0
         self.held_tokens = 0
@@ -143,14 +110,14 @@ class Account:
         self.ratio = 1.0
         self.gives_back = False
         self.version = 0
-        self.buckets: dict[Dimension, Believed] = {}
+        self.buckets: dict[Dimension, TrackedBucket] = {}
         self.unlimited = True
         self._calls = 0
-        self._heard = 0
+        self._latest_reply = 0
         self._unused = 0.0
-        self._signs = 0
+        self._evidence = 0
         self._blocked_until = -math.inf
-        self._set(limits or Limits())
+        self._set_windows(limits or Limits())
 
     @property
     def limits(self) -> Limits:
@@ -159,16 +126,16 @@ class Account:
 
     @property
     def guessing(self) -> bool:
-        """The windows are a guess that no reply has confirmed yet."""
+        """Whether the windows are a guess that no reply has confirmed yet."""
         return not self.known and not self.unlimited
 
-    def know(self, limits: Limits, now: float) -> None:
-        """Take over limits that somebody who knows has told."""
-        self._set(limits, now)
+    def set_limits(self, limits: Limits, now: float) -> None:
+        """Replace the limits by ones that are known for certain."""
+        self._set_windows(limits, now)
         self.known = True
 
-    def _set(self, limits: Limits, now: float = -math.inf) -> None:
-        """Keep windows for `limits`; those that are there already keep their level."""
+    def _set_windows(self, limits: Limits, now: float = -math.inf) -> None:
+        """Keep a window for each limit of `limits` and no others; a window that stays keeps its level."""
         for name, (_, seconds) in DIMENSIONS.items():
             limit = getattr(limits, name)
             if limit is None:
@@ -176,18 +143,18 @@ class Account:
             elif name in self.buckets:
                 self.buckets[name].rescale(limit, now)
             else:
-                self.buckets[name] = Believed(Window(limit, seconds))
+                self.buckets[name] = TrackedBucket(Window(limit, seconds))
         self.unlimited = not self.buckets
         self.version += 1
 
     def reserve_for(self, estimate: int, max_tokens: int | None) -> int:
-        """Return the tokens a call counts for: its prompt, as estimated and learned, and its most output."""
-        return math.ceil(estimate * self.ratio * _CAUTION) + (max_tokens or 0)
+        """Return the tokens a call counts for: its estimated prompt, corrected by the ratio, and its most output."""
+        return math.ceil(estimate * self.ratio * _SAFETY_FACTOR) + (max_tokens or 0)
 
     def quote(
         self, tokens: float, now: float, requests: int = 1, ahead_tokens: float = 0, ahead_requests: int = 0
     ) -> Quote:
-        """Return when `requests` calls of `tokens` together fit, behind what is held and what is `ahead` in line."""
+        """Return when `requests` calls of `tokens` together fit, after all holds and what is `ahead` in the queue."""
         worst = FITS
         if now < self._blocked_until:
             worst = Quote(min(self._blocked_until - now, LONGEST_BLOCK), self.key, "blocked")
@@ -209,58 +176,67 @@ class Account:
                     worst = Quote(wait, self.key, name, window.limit, amount)
         return worst
 
-    def take(self, tokens: int, now: float) -> Sent:
+    def quote_call(self, tokens: int, now: float) -> Quote:
+        """Return when one call of `tokens` may be sent; guessed limits let through one call at a time as a test."""
+        if not self.guessing:
+            return self.quote(tokens, now)
+        if self.in_flight == 0:
+            return FITS
+        quote = self.quote(tokens, now)
+        return Quote(PROBE_DELAY, *quote[1:]) if quote.wait == math.inf else quote
+
+    def take(self, tokens: int, now: float) -> SentCall:
         """Count one call of `tokens` as sent."""
         self.in_flight += 1
         self._calls += 1
         if self.unlimited:
-            return Sent(self, now, number=self._calls)
-        marks: dict[Dimension, Mark] = {}
-        for name, bucket in self.buckets.items():
-            bucket.take(tokens if name in TOKENS else 1, now)
-            marks[name] = Mark(bucket.level(now), bucket.taken, bucket.corrected)
-        return Sent(self, now, tokens, marks, self._calls, self._unused)
+            return SentCall(self, now, 0, None, self._calls)
+        snapshots = {name: bucket.count(tokens if name in TOKENS else 1, now) for name, bucket in self.buckets.items()}
+        return SentCall(self, now, tokens, snapshots, self._calls, self._unused)
 
     def settle(
         self,
-        sent: Sent,
+        call: SentCall,
         now: float,
         *,
         headers: RateLimitHeaders | None = None,
         actual: int | None = None,
         excess: int = 0,
     ) -> None:
-        """Close the books of a call that was answered.
+        """Count the outcome of a call that was answered; a second time changes nothing.
 
         Args:
-            sent: the call.
+            call: the call.
             now: the time.
-            headers: what the reply's headers say; None when they say nothing of limits.
-            actual: tokens it really took, cached ones not counted; None when that is not known.
-            excess: by how many tokens its prompt was estimated too long; less than nothing: too short.
+            headers: the rate limits in the reply's headers; None when they state none.
+            actual: tokens the call really took, without cached ones; None when that is not known.
+            excess: by how many tokens its prompt was estimated too long; negative: too short.
         """
-        if sent.settled:
+        if call.settled:
             return
-        sent.settled = True
+        call.settled = True
         self.in_flight -= 1
         if headers is not None:
-            self._learn(sent, headers, now)
+            self._learn(call, headers, now)
         elif not self.known and not self.unlimited:
-            # A provider that counts says so on every reply; this one does not.
-            self._set(Limits(), now)
-        if sent.marks and excess:
-            # Headers tell how full the minute is, better than this does; nothing tells of the day.
-            heard = headers is not None and headers.tokens_left is not None
-            self._uncount(("tpd",) if heard else TOKENS, excess, now)
-        if sent.marks and actual is not None:
-            unused = max(0, sent.tokens - actual)
+            # A provider that limits calls says so on every reply; this one does not.
+            self._set_windows(Limits(), now)
+        if call.snapshots and excess:
+            # Headers tell the level of the minute, more exactly than the excess does; no header tells that of the day.
+            minute_told = headers is not None and headers.tokens_left is not None
+            self._uncount(("tpd",) if minute_told else TOKENS, excess, now)
+        if call.snapshots and actual is not None:
+            unused = max(0, call.tokens - actual)
             self._unused += unused
             if self.gives_back:
-                self._give_back(TOKENS, unused, now)
+                self.credit(unused, now)
 
     def credit(self, tokens: int, now: float) -> None:
-        """Return tokens that do not count after all, because they were cached."""
-        self._give_back(TOKENS, tokens, now)
+        """Give `tokens` back from now on: they were cached, or reserved and not used."""
+        for name in TOKENS if tokens else ():
+            bucket = self.buckets.get(name)
+            if bucket is not None:
+                bucket.release(tokens, now)
 
     def learn_estimate(self, estimate: int, actual: int) -> None:
         """Learn from one reply how far prompt estimates are off, quickly upwards and slowly downwards."""
@@ -268,110 +244,98 @@ class Account:
             seen = min(max(actual / estimate, 0.25), 8.0)
             self.ratio += (seen - self.ratio) * (0.5 if seen > self.ratio else 0.1)
 
-    def refused(self, sent: Sent, now: float) -> None:
-        """Close the books of a call that the provider did not count (refused, or never reached it)."""
-        if sent.settled:
+    def refund(self, call: SentCall, now: float) -> None:
+        """Take back what a call took that the provider refused, or that never reached it."""
+        if call.settled:
             return
-        sent.settled = True
+        call.settled = True
         self.in_flight -= 1
-        if sent.marks:
-            # A refused attempt was seen to count against the requests per day.
-            self._uncount(TOKENS, sent.tokens, now)
+        if call.snapshots:
+            # Refused attempts were observed to count against the requests per day.
+            self._uncount(TOKENS, call.tokens, now)
             self._uncount(("rpm",), 1, now)
 
-    def lost(self, sent: Sent) -> None:
-        """Close the books of a call that broke off: it was counted, and nobody knows what it came to."""
-        if not sent.settled:
-            sent.settled = True
+    def abandon(self, call: SentCall) -> None:
+        """End a call that broke off: the provider counted it, and its real size stays unknown."""
+        if not call.settled:
+            call.settled = True
             self.in_flight -= 1
 
-    def exceeded(self, window: Exceeded, wait: float, now: float) -> None:
-        """Learn from a refusal that names a window and how full it is, or that only says how long to wait."""
-        dimension, limit, used = window
+    def learn_refusal(self, exceeded: Exceeded, wait: float, now: float) -> None:
+        """Learn from a refusal that names a window and its level, or that only says how long to wait."""
+        dimension, limit, used = exceeded
         if dimension in DIMENSIONS and limit > 0:
             name: Dimension = dimension
             bucket = self.buckets.get(name)
             if bucket is None:
-                bucket = self.buckets[name] = Believed(Window(limit, DIMENSIONS[name][1]))
+                bucket = self.buckets[name] = TrackedBucket(Window(limit, DIMENSIONS[name][1]))
             elif bucket.window.limit != limit:
                 bucket.rescale(limit, now)
             if used is not None:
-                level = max(bucket.level(now), min(used, limit))
-                bucket.corrected += level - bucket.level(now)
-                bucket.observe(limit - level, now)
+                bucket.raise_to(min(used, limit), now)
             self.known, self.unlimited = True, False
             self.version += 1
         elif wait:
             self._blocked_until = max(self._blocked_until, now + min(wait, LONGEST_BLOCK))
 
     def _uncount(self, names: Sequence[Dimension], amount: float, now: float) -> None:
-        """Take back units that never counted, also not when the calls after it were sent."""
         for name in names:
             bucket = self.buckets.get(name)
             if bucket is not None:
-                before = bucket.level(now)
-                bucket.give_back(amount, now)
-                bucket.corrected += bucket.level(now) - before
+                bucket.uncount(amount, now)
 
-    def _give_back(self, names: Sequence[Dimension], amount: float, now: float) -> None:
-        """Return units from now on: for the reply of a call sent earlier that is something taken since, negatively."""
-        for name in names:
-            bucket = self.buckets.get(name)
-            if bucket is not None and amount:
-                before = bucket.level(now)
-                bucket.give_back(amount, now)
-                bucket.taken += bucket.level(now) - before
-
-    def _learn(self, sent: Sent, headers: RateLimitHeaders, now: float) -> None:
-        heard: tuple[tuple[Dimension, float | None, float | None], ...] = (
+    def _learn(self, call: SentCall, headers: RateLimitHeaders, now: float) -> None:
+        """Take over the limits and levels that a reply's headers state."""
+        stated: tuple[tuple[Dimension, float | None, float | None], ...] = (
             ("rpd", headers.request_limit, headers.requests_left),
             ("tpm", headers.token_limit, headers.tokens_left),
         )
-        sound = [(name, limit, left) for name, limit, left in heard if limit is not None and limit >= 1]
+        sound = [(name, limit, left) for name, limit, left in stated if limit is not None and limit >= 1]
         if not sound:
             if not self.known:
-                self._set(Limits(), now)
+                self._set_windows(Limits(), now)
             return
         if any(name not in self.buckets or self.buckets[name].window.limit != limit for name, limit, _ in sound):
-            self._adopt({name: int(limit) for name, limit, _ in sound}, now)
+            self._adopt_limits({name: int(limit) for name, limit, _ in sound}, now)
         self.known = True
-        if sent.marks and sent.number < self._heard:
+        if call.snapshots and call.number < self._latest_reply:
             return
-        self._heard = sent.number
+        self._latest_reply = call.number
         for name, limit, left in sound:
-            mark = None if sent.marks is None else sent.marks.get(name)
-            # What is left cannot be more than all of it: a header that says so is not to be trusted.
+            snapshot = None if call.snapshots is None else call.snapshots.get(name)
+            # More left than the limit is a contradiction: such a header is ignored.
             if left is None or not 0 <= left <= limit:
                 continue
             bucket = self.buckets[name]
-            # A mark that counts more than was taken is of a window that is no more.
-            if mark is None or mark.taken > bucket.taken:
+            # A snapshot that counts more than the bucket ever took belongs to a window that was replaced since.
+            if snapshot is None or snapshot.taken > bucket.taken:
                 bucket.observe(left, now)
                 continue
-            surplus = bucket.correct(mark, sent.at, limit - left, now)
+            surplus = bucket.correct(snapshot, call.at, limit - left, now)
             if name == "tpm":
-                self._judge(surplus, sent, bucket.window.limit)
+                self._learn_give_back(surplus, call, bucket.window.limit)
 
-    def _judge(self, surplus: float, sent: Sent, limit: float) -> None:
-        """Learn whether the provider gives back what a call reserved and did not use.
+    def _learn_give_back(self, surplus: float, call: SentCall, limit: float) -> None:
+        """Learn whether the provider gives back tokens that a call reserved and did not use.
 
-        Only nearly all of what could have been given back speaks for it, twice: a prompt that was estimated too long
-        looks like a little of it.
+        Evidence for it is a surplus of nearly all tokens that could have been given back, seen twice in a row: a prompt
+        that was estimated too long looks like a small part of them.
         """
-        unused, sent.unused = sent.unused, 0.0
-        if unused >= TELLING * limit:
+        unused, call.unused = call.unused, 0.0
+        if unused >= EVIDENCE_SHARE * limit:
             if self.gives_back:
                 self.gives_back = surplus > -unused / 2
             else:
-                self._signs = self._signs + 1 if surplus >= 0.8 * unused else 0
-                self.gives_back = self._signs >= SIGNS
-        # The belief is anchored anew: what was released before this call was sent is in it, or is not.
+                self._evidence = self._evidence + 1 if surplus >= 0.8 * unused else 0
+                self.gives_back = self._evidence >= EVIDENCE_NEEDED
+        # The level is exact again as of this call: what was unused before it is either in that level or was not given
+        # back.
         self._unused = max(0.0, self._unused - unused)
 
-    def _adopt(self, told: dict[Dimension, int], now: float) -> None:
-        """Take over limits that differ from the guess: those of the plan they belong to, where one fits."""
+    def _adopt_limits(self, stated: dict[Dimension, int], now: float) -> None:
+        """Take over limits that differ from the present ones: all limits of the plan they belong to, where one fits."""
         fitting = [
-            plan for plan in self.plans if all(getattr(plan, name) in (None, limit) for name, limit in told.items())
+            plan for plan in self.plans if all(getattr(plan, name) in (None, limit) for name, limit in stated.items())
         ]
         base = fitting[0] if fitting else Limits() if not self.known else self.limits
-        self._set(msgspec.structs.replace(base, **told), now)
+        self._set_windows(msgspec.structs.replace(base, **stated), now)

@@ -1,4 +1,4 @@
-"""How fast a model has been answering: running percentiles of the latest calls."""
+"""How fast a model has been answering: running percentiles of its latest calls."""
 
 from collections import deque
 
@@ -7,8 +7,8 @@ _KEPT = 128
 ENOUGH = 8
 
 
-class Percentiles:
-    """The latest values of one measure. Adding one costs next to nothing; they are sorted when somebody asks."""
+class RunningPercentiles:
+    """Percentiles of the latest values of one measure. Adding is cheap: values are sorted when they are read."""
 
     __slots__ = ("_latest", "_sorted")
 
@@ -20,12 +20,12 @@ class Percentiles:
         return len(self._latest)
 
     def add(self, value: float) -> None:
-        """Take one more value; the oldest goes when there are too many."""
+        """Add one value; the oldest is dropped when there are too many."""
         self._latest.append(value)
         self._sorted = None
 
     def at(self, share: float) -> float | None:
-        """Return the value at `share` (0.5 the median, 0.95), None before the first one."""
+        """Return the value at `share` (0.5: the median, 0.95), None before the first one."""
         values = self._sorted
         if values is None:
             values = self._sorted = sorted(self._latest)
@@ -37,54 +37,54 @@ class Percentiles:
         return values[low] + (values[high] - values[low]) * (place - low)
 
 
-class Latency:
+class LatencyHistory:
     """What a model's latest calls took, in seconds as their caller saw them, and how long its drafts are in tokens.
 
-    `first` are the waits for the first token, known for streamed calls only; `total` whole calls; `tokens` completion
-    tokens; `rate` tokens a second once it writes. Calls are only noted when they end, and sorted in when somebody asks.
+    A finished call is only appended; the percentiles are brought up to date when one of them is read.
     """
 
     __slots__ = ("_first", "_new", "_rate", "_tokens", "_total")
 
     def __init__(self) -> None:
-        self._first = Percentiles()
-        self._total = Percentiles()
-        self._tokens = Percentiles()
-        self._rate = Percentiles()
+        self._first = RunningPercentiles()
+        self._total = RunningPercentiles()
+        self._tokens = RunningPercentiles()
+        self._rate = RunningPercentiles()
         self._new: deque[tuple[float, float | None, int]] = deque(maxlen=_KEPT)
 
     def add(self, total: float, first: float | None, tokens: int) -> None:
-        """Take one finished call."""
+        """Add one finished call: its seconds in all, until the first token (None: not streamed), and its tokens."""
         self._new.append((total, first, tokens))
 
     @property
-    def first(self) -> Percentiles:
-        """Seconds until the first token."""
+    def first(self) -> RunningPercentiles:
+        """Seconds until the first token, of streamed calls."""
         self._sort_in()
         return self._first
 
     @property
-    def total(self) -> Percentiles:
+    def total(self) -> RunningPercentiles:
         """Seconds of whole calls."""
         self._sort_in()
         return self._total
 
     @property
-    def tokens(self) -> Percentiles:
+    def tokens(self) -> RunningPercentiles:
         """Completion tokens."""
         self._sort_in()
         return self._tokens
 
     @property
-    def rate(self) -> Percentiles:
-        """Tokens a second, from the first one on."""
+    def rate(self) -> RunningPercentiles:
+        """Tokens a second, from the first token on."""
         self._sort_in()
         return self._rate
 
     def late_after(self, *, streamed: bool) -> float | None:
-        """Return the seconds after which a call is slower than 19 of 20: of silence when streamed, else in all.
+        """Return the seconds after which a call is slower than 19 of 20, None while too few calls are known.
 
-        None while too few calls are known.
+        Args:
+            streamed: count the seconds until the first token instead of those of the whole call.
         """
         seen = self.first if streamed else self.total
         return seen.at(0.95) if len(seen) >= ENOUGH else None
@@ -94,7 +94,7 @@ class Latency:
             try:
                 total, first, tokens = self._new.popleft()
             except IndexError:
-                # Empty, or another thread was faster.
+                # Empty, or another thread took the last one.
                 return
             self._total.add(total)
             if tokens > 0:

@@ -1,7 +1,11 @@
-"""What each failure means, in one table: whether to try again and when, whether another model is asked, who is blamed.
+"""What each failure of a call means: whether it is tried again, which model is asked instead, and what it counts for.
 
-`ModelError.action` carries the second column to `models/wrappers/retry.py`; the sets below carry the last two to
-`models/wrappers/limited.py`; `engine/calls.py` asks fall-backs for every failure. docs/limits.md shows the same table.
+The table is for readers; nothing parses it but the test that holds docs/limits.md and the code to it. These act on it:
+
+- "again": `models/wrappers/retry.py`, by `ModelError.action`; the hedge of a slow call is `engine/race.py`'s.
+- "another model": `engine/calls.py`, which asks fall-backs after every failure, and a replacement after `model_gone`.
+- "breaker" and "counted": `models/wrappers/limited.py`, by the sets below.
+- that nothing else of a refused key is begun: `engine/run.py`.
 
     failure        again                      another model   breaker    counted in the windows
     unreachable    after a pause              fall-back       provider   unknown: stays counted

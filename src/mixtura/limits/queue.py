@@ -1,4 +1,4 @@
-"""Waiting in line: first come, first served within a priority, on every account a ticket needs."""
+"""The waiting queue: first come, first served within a priority, on all accounts of a ticket at once."""
 
 import asyncio
 import enum
@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# A batch that has waited this long (seconds) counts as interactive, and as the first of them: nothing may starve.
+# A batch ticket that has waited this long (seconds) counts as interactive and goes before those, so that none starves.
 PATIENCE = 60.0
 
 
 class Priority(enum.IntEnum):
-    """Who goes first: calls of runs that have begun, then runs somebody waits for, then the rest."""
+    """The order of service: calls of runs under way, then runs that a user waits for, then batches."""
 
     BEGUN = 0
     INTERACTIVE = 1
@@ -19,7 +19,7 @@ class Priority(enum.IntEnum):
 
 
 class Need(NamedTuple):
-    """What is asked of one account: `requests` calls of `tokens` in all (prompt and most output)."""
+    """A demand on one account: `requests` calls of `tokens` in all (prompt and most output)."""
 
     account: str
     tokens: int
@@ -27,7 +27,7 @@ class Need(NamedTuple):
 
 
 class Ticket:
-    """One place in the line, for all its needs at once; `nudge` wakes whoever waits for it."""
+    """One place in the queue, for all its needs at once; `nudge` wakes the task that waits on it."""
 
     __slots__ = ("_loop", "_nudged", "_waiter", "needs", "number", "priority", "since")
 
@@ -41,16 +41,16 @@ class Ticket:
         self._nudged = False
 
     def order(self, now: float) -> tuple[int, int]:
-        """Return the rank: lower goes first. The same on every account, so that no two wait for each other."""
+        """Return the rank: lower goes first. It is the same on every account, so no two tickets wait for each other."""
         return (Priority.INTERACTIVE if self.ages_in(now) == 0 else self.priority, self.number)
 
     def ages_in(self, now: float) -> float:
-        """Return the seconds until a batch counts as interactive, inf for what is no batch."""
+        """Return the seconds until a batch ticket counts as interactive, inf for other tickets."""
         return max(0.0, PATIENCE - (now - self.since)) if self.priority is Priority.BATCH else math.inf
 
     async def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or as soon as something has changed."""
-        # The future is there before the flag is read, and `nudge` does it the other way round: no nudge is lost.
+        """Return after `seconds`, or as soon as the ticket is nudged."""
+        # The future is made before the flag is read, and `nudge` works in the opposite order: no nudge is lost.
         self._waiter = self._loop.create_future()
         timer = self._loop.call_later(seconds, self._wake)
         try:
@@ -62,7 +62,7 @@ class Ticket:
             self._nudged = False
 
     def nudge(self) -> None:
-        """Wake the waiter, from whichever thread."""
+        """Wake the waiting task; safe to call from any thread."""
         self._nudged = True
         if self._waiter is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
@@ -72,8 +72,8 @@ class Ticket:
             self._waiter.set_result(None)
 
 
-class _Queue:
-    """The tickets of one account by priority, each in order of arrival, and what they ask for together."""
+class _AccountQueue:
+    """The tickets of one account by priority, each in order of arrival, and the sums of their demands."""
 
     def __init__(self) -> None:
         self.tickets: tuple[dict[int, Ticket], ...] = tuple({} for _ in Priority)
@@ -81,31 +81,31 @@ class _Queue:
         self.requests = [0] * len(Priority)
 
     def head(self, now: float) -> Ticket | None:
-        """Return who is first."""
+        """Return the ticket that is served next."""
         first = [next(iter(tickets.values())) for tickets in self.tickets if tickets]
         return min(first, key=lambda ticket: ticket.order(now), default=None)
 
 
 class TicketQueue:
-    """All waiting tickets. Not safe to use from two threads at once: `Limiter` sees to that."""
+    """All waiting tickets. Not safe to use from two threads at once: `Limiter` holds its store's lock."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, _AccountQueue] = {}
         self._count = 0
 
     def join(self, needs: Iterable[Need], priority: Priority, now: float) -> Ticket:
-        """Return a new place at the end of its priority."""
+        """Return a new ticket at the end of its priority."""
         self._count += 1
         ticket = Ticket(self._count, tuple(needs), priority, now)
         for need in ticket.needs:
-            queue = self._queues.setdefault(need.account, _Queue())
+            queue = self._queues.setdefault(need.account, _AccountQueue())
             queue.tickets[priority][ticket.number] = ticket
             queue.tokens[priority] += need.tokens
             queue.requests[priority] += need.requests
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Give a place up, admitted or not, and wake those who are first now."""
+        """Remove a ticket, served or not, and wake the tickets that are first now."""
         for need in ticket.needs:
             queue = self._queues[need.account]
             if queue.tickets[ticket.priority].pop(ticket.number, None) is not None:
@@ -114,8 +114,12 @@ class TicketQueue:
         for need in ticket.needs:
             self.nudge(need.account)
 
+    def has_waiters(self, account: str) -> bool:
+        """Say whether any ticket waits for `account`; safe to call without the lock."""
+        return account in self._queues
+
     def nudge(self, account: str) -> None:
-        """Wake the first of every priority of `account`: there may be more room than it thought."""
+        """Wake the first ticket of every priority of `account`: it may fit sooner than its last quote said."""
         queue = self._queues.get(account)
         if queue is None:
             return
@@ -126,14 +130,14 @@ class TicketQueue:
             del self._queues[account]
 
     def ahead(self, account: str, priority: Priority) -> tuple[int, int]:
-        """Return the tokens and requests that a newcomer of `priority` would wait behind."""
+        """Return the tokens and requests that a new ticket of `priority` would wait behind."""
         queue = self._queues.get(account)
         if queue is None:
             return 0, 0
         return sum(queue.tokens[: priority + 1]), sum(queue.requests[: priority + 1])
 
     def free(self, account: str, priority: Priority, now: float) -> bool:
-        """Say whether a newcomer of `priority` would be first."""
+        """Say whether a new ticket of `priority` would be first."""
         queue = self._queues.get(account)
         head = None if queue is None else queue.head(now)
         return head is None or head.order(now)[0] > priority

@@ -1,11 +1,11 @@
-"""Rate-limit windows as Groq keeps them: leaky buckets that refill all the time, and Go's way to write times.
+"""Rate-limit windows as Groq keeps them, which is as leaky buckets, and durations as Go writes them.
 
-A window of `limit` units per `seconds` is a bucket whose level sinks by `limit / seconds` each second. Checked
-to the digit against recorded headers: 14,400 requests a day with one used reads "14399 left, reset 6s", and
-13 tokens of 6,000 a minute read "5987 left, reset 130ms".
+A window of `limit` units per `seconds` is a bucket whose level sinks by `limit / seconds` each second. Recorded
+headers agree to the digit: 14,400 requests a day with one used read "14399 left, reset 6s", and 13 tokens of 6,000
+a minute read "5987 left, reset 130ms".
 
-Every method takes `now`, in seconds of any clock, so that nothing here knows one; a clock that is set back costs
-no more than what would have drained in between.
+Every method takes `now`, in seconds of a clock that the caller chooses. After that clock is set back, a bucket drains
+from the new time on.
 """
 
 import math
@@ -16,7 +16,7 @@ import msgspec
 
 # A clock set back by more than this (seconds) is a new clock; less is two threads reading it at the same time.
 _SET_BACK = 1.0
-# Less than this much of a unit is float dust, not a use: a caller who waits exactly as long as told must fit.
+# Less than this much of a unit is a rounding error: a caller that waits exactly as long as it was told to must fit.
 _DUST = 1e-6
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -24,7 +24,7 @@ _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Requests and tokens per minute and per day; None means no such limit is known."""
+    """Requests and tokens per minute and per day; None: no such limit is known."""
 
     rpm: int | None = None
     rpd: int | None = None
@@ -54,8 +54,8 @@ class Window(msgspec.Struct, frozen=True):
         """Units that come back each second."""
         return self.limit / self.seconds
 
-    def sunk(self, level: float, elapsed: float) -> float:
-        """Return what is left of `level` after `elapsed` seconds."""
+    def level_after(self, level: float, elapsed: float) -> float:
+        """Return the level after `elapsed` seconds in which nothing is taken."""
         return max(0.0, level - max(0.0, elapsed) * self.rate)
 
     def remaining(self, level: float) -> int:
@@ -73,8 +73,8 @@ class Window(msgspec.Struct, frozen=True):
         return max(0.0, used + requested - self.limit) / self.rate
 
 
-class Bucket:
-    """One window's level over time."""
+class LeakyBucket:
+    """The level of one window over time."""
 
     def __init__(self, window: Window, level: float = 0.0, now: float = -math.inf) -> None:
         self.window = window
@@ -84,12 +84,12 @@ class Bucket:
     def level(self, now: float) -> float:
         """Return the units in use at `now`."""
         if now < self._at - _SET_BACK:
-            # Somebody set the clock back: what is used drains from here on, instead of not at all until then.
+            # The clock was set back. Without this the level would not drain until the old time came round again.
             self._at = now
-        return self.window.sunk(self._level, now - self._at) if self._level else 0.0
+        return self.window.level_after(self._level, now - self._at) if self._level else 0.0
 
     def used(self, now: float) -> int:
-        """Return the units in use at `now` as a provider counts them, a started one as a whole."""
+        """Return the units in use at `now` as a provider counts them: rounded up."""
         return math.ceil(self.level(now) - _DUST)
 
     def remaining(self, now: float) -> int:
@@ -97,7 +97,7 @@ class Bucket:
         return self.window.remaining(self.level(now))
 
     def reset(self, now: float) -> float:
-        """Return the seconds from `now` until nothing is in use, if nothing more is taken."""
+        """Return the seconds from `now` until the bucket is empty, if nothing more is taken."""
         return self.window.reset(self.level(now))
 
     def wait(self, requested: float, now: float) -> float:
@@ -105,17 +105,17 @@ class Bucket:
         return self.window.wait(max(0, self.used(now)), requested)
 
     def take(self, amount: float, now: float) -> None:
-        """Count `amount` units as used from `now`; the level may pass the limit when the caller did not ask."""
+        """Count `amount` units as used from `now`; the level may pass the limit: `wait` says whether they fit."""
         self._level = self.level(now) + amount
         self._at = max(now, self._at)
 
     def give_back(self, amount: float, now: float) -> None:
-        """Return units that were taken and not used; the level never falls below zero."""
+        """Give back units that were taken and not used; the level never falls below zero."""
         self._level = max(0.0, self.level(now) - amount)
         self._at = max(now, self._at)
 
     def observe(self, remaining: float, now: float) -> None:
-        """Take over what a provider's header says is free at `now`."""
+        """Set the level from the `remaining` units that a provider's header states at `now`."""
         self._level = max(0.0, self.window.limit - remaining)
         self._at = now
 

@@ -16,12 +16,12 @@ def registry_of(
     env: Mapping[str, str],
     plan: str | None,
     predicted: Mapping[tuple[str, str], Predicted] | None,
-    limiter: Limiter | None,
+    limiter: Limiter | None = None,
 ) -> Models:
-    """Return the registry that finds models by provider and id."""
+    """Return the registry that finds models by provider and id; `limiter` counts their calls, None for the default."""
     from mixtura.models.registry import ModelRegistry
 
-    return ModelRegistry(client=client, env=env, plan=plan, predicted=predicted)
+    return ModelRegistry(client=client, env=env, plan=plan, predicted=predicted, limiter=limiter)
 
 
 def daily_budget_of(given: float | None, env: Mapping[str, str]) -> DailyBudget | None:

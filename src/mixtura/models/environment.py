@@ -30,6 +30,29 @@ def base_url(row: Provider, env: Mapping[str, str]) -> str:
     return url
 
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def server_address(url: str, row: Provider) -> str:
+    """Return a base URL in the one form that all ways of writing it share; "" when it is none.
+
+    Host in lower case, no default port, no slash at the end, and the provider's suffix, which its SDK leaves out.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return ""
+    if not host:
+        return ""
+    path = parts.path.rstrip("/")
+    if row.base_url_suffix and not path.endswith(row.base_url_suffix):
+        path += row.base_url_suffix
+    host = f"[{host}]" if ":" in host else host
+    netloc = host if port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{port}"
+    return f"{parts.scheme}://{netloc}{path}"
+
+
 def api_key(provider: str, row: Provider, env: Mapping[str, str]) -> str:
     """Return the key of a provider, "" where it needs none.
 

@@ -8,16 +8,18 @@ import datetime as dt
 import hashlib
 import os
 import random
+import urllib.parse
 from collections.abc import Callable, Mapping
 
 import msgspec
 
 from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
+from mixtura.limits.limiter import Limiter
 from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard, Predicted
 from mixtura.models.catalog import PLANS, Catalog, CatalogModel, Plan, Provider
-from mixtura.models.environment import api_key, base_url, proxy_for
+from mixtura.models.environment import api_key, base_url, proxy_for, server_address
 from mixtura.models.in_process import is_registered, load_provider
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.http import Endpoint, HttpModel, list_models
@@ -45,6 +47,8 @@ class ModelRegistry:
             `env`, and without it the free plan's are a guess until the first reply tells better.
         predicted: what calls of (provider, model) are expected to take before they were measured; None reads the file
             that MIXTURA_PREDICTIONS of `env` names, if any.
+        limiter: counts every call against its rate limits. None: the event loop's own limiter where it has one
+            (`run_virtual`), else that of the Redis server that MIXTURA_REDIS_URL of `env` names, else the process's.
 
     Raises:
         ConfigError: no such plan; predictions that are none, or a file of them that cannot be read.
@@ -61,6 +65,7 @@ class ModelRegistry:
         today: Callable[[], dt.date] = dt.date.today,
         plan: str | None = None,
         predicted: Predictions | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         self.catalog = catalog or Catalog.load()
         self._env = os.environ if env is None else env
@@ -70,6 +75,7 @@ class ModelRegistry:
         self._rng = rng or random.Random()
         self._policy = policy or RetryPolicy()
         self._today = today
+        self._limiter = limiter
         self._served: dict[tuple[str, str], Served] = {}
         self._cards: dict[tuple[str, str], ModelCard] = {}
 
@@ -153,12 +159,13 @@ class ModelRegistry:
         chat: ChatModel
         if self._client is None:
             endpoint = self.endpoint(provider)
-            whose = f"{endpoint.url} {endpoint.key}"
+            url, key = endpoint.url, endpoint.key
             chat = HttpModel(endpoint, dialect, self._failures(provider))
         else:
-            whose = self._client.whose
+            url, key = self._client.base_url, self._client.key
             chat = self._client.model(dialect, self._failures(provider))
-        accounting = self._accounting(provider, model, whose, row)
+        server = server_address(url, self.catalog.provider(provider)) or provider
+        accounting = self._accounting(server, key, model, row)
         chat = Limited(chat, provider, accounting)
         chat = ThinkingApart(Retrying(chat, self._policy, self._rng))
         card = self.card(provider, model)
@@ -174,9 +181,11 @@ class ModelRegistry:
             chat = Priced(chat, found.card.price)
         return Served(chat, found.card)
 
-    def _accounting(self, provider: str, model: str, whose: str, row: CatalogModel | None) -> Accounting:
-        # Limits are an organisation's, and a key is all that is known of one. A hash tells keys apart and no more.
-        group = f"{provider}/{hashlib.sha256(whose.encode()).hexdigest()[:16]}"
+    def _accounting(self, server: str, key: str, model: str, row: CatalogModel | None) -> Accounting:
+        # Providers limit organisations, and of an organisation only its key is known here: whichever way a server is
+        # reached, the same key shares one account. The hash tells keys apart without showing them.
+        host = urllib.parse.urlsplit(server).netloc or server
+        group = f"{host}/{hashlib.sha256(f'{server} {key}'.encode()).hexdigest()[:16]}"
         plans = tuple(limits for plan in PLANS if row is not None and (limits := row.limits(plan)) is not None)
         limits = row.limits(self.plan or "free") if row is not None else None
         return Accounting(
@@ -185,6 +194,7 @@ class ModelRegistry:
             limits=limits,
             known=self.plan is not None,
             plans=plans,
+            keeper=self._limiter,
             redis=self._env.get("MIXTURA_REDIS_URL", "").strip(),
         )
 

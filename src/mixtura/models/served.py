@@ -5,7 +5,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from mixtura.limits.account import Account
-from mixtura.limits.limiter import Limiter, current_limiter
+from mixtura.limits.current import current_limiter
+from mixtura.limits.failsafe import FailSafe
+from mixtura.limits.limiter import Limiter
 from mixtura.limits.window import Limits
 from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard
@@ -14,10 +16,14 @@ from mixtura.models.card import ModelCard
 class Accounting(msgspec.Struct, frozen=True, kw_only=True):
     """Where the calls of one key and model are counted.
 
-    `key` names the account, `group` what all models of that provider and key share; neither shows the key itself.
-    `limits` are its windows as far as they are known, `known` whether somebody told them (else they are the
-    catalogue's guess), `plans` the limits of every plan. `redis` is the URL of the server where the windows are kept
-    for several processes; without one they are kept in this process.
+    Attributes:
+        key: names the account. Neither it nor `group` shows the API key.
+        group: what all models of the same server and API key share.
+        limits: the windows, as far as they are known.
+        known: the user or the provider stated the limits; otherwise they are the catalogue's guess.
+        plans: the limits of every plan in the catalogue.
+        keeper: the limiter that was handed in; None for the one that `redis` or the event loop determines.
+        redis: URL of the Redis server that keeps the windows for several processes; "" for none.
     """
 
     key: str
@@ -25,22 +31,29 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits | None = None
     known: bool = False
     plans: tuple[Limits, ...] = ()
+    keeper: Limiter | None = None
     redis: str = ""
 
     def limiter(self) -> Limiter:
-        """Return who keeps the windows; call it in a running event loop."""
-        if not self.redis:
-            return current_limiter()
-        from mixtura.limits.redis.limiter import shared_limiter
+        """Return the limiter that counts the calls; without a `keeper` a running event loop is needed.
 
-        return shared_limiter(self.redis)
+        Raises:
+            ConfigError: `redis` is not the URL of a Redis server, or the package for Redis is missing.
+        """
+        return current_limiter(self.redis) if self.keeper is None else self.keeper
 
     def account(self, limiter: Limiter) -> Account:
-        """Return the account in `limiter`, opened if need be."""
+        """Return the account in `limiter`, opened if need be; one without limits where the limiter fails."""
         account = limiter.accounts.get(self.key)
         if account is None or (self.known and not account.known):
-            return limiter.account(self.key, self.limits, known=self.known, plans=self.plans)
+            with FailSafe(limiter):
+                return self.open(limiter)
+            return Account(self.key)
         return account
+
+    def open(self, limiter: Limiter) -> Account:
+        """Open the account in `limiter` and return it; raises what the limiter raises."""
+        return limiter.account(self.key, self.limits, known=self.known, plans=self.plans)
 
 
 class Served(NamedTuple):
@@ -60,7 +73,7 @@ class Served(NamedTuple):
 
 
 class Models(Protocol):
-    """Finds who answers for (provider, model); the engine's only way to a model."""
+    """Finds the model that answers for (provider, model); the engine's only way to a model."""
 
     def find(self, provider: str, model: str) -> Served:
         """Return the model. An unknown id is still served: only the provider can know.

@@ -204,15 +204,6 @@ def _spread(shares: Sequence[Share]) -> float:
     return max(waits)
 
 
-class _Accounting(Accounting, frozen=True, kw_only=True):
-    """Counts in a limiter of its own: neither a key nor a running event loop is needed."""
-
-    keeper: Limiter
-
-    def limiter(self) -> Limiter:
-        return self.keeper
-
-
 class _Counted:
     """Models whose calls can be counted and not made: their windows are those of a plan, and empty."""
 
@@ -225,7 +216,7 @@ class _Counted:
         limits = self._limits_of(provider, model)
         if limits is None or limits == Limits():
             limits = _BOUNDLESS
-        accounting = _Accounting(
+        accounting = Accounting(
             key=f"{provider}/{model}", group=provider, limits=limits, known=True, keeper=self._limiter
         )
         return Served(_Uncallable(), self.card(provider, model), accounting)

@@ -4,7 +4,7 @@ import math
 
 import msgspec
 
-from mixtura.limits.window import DIMENSIONS, Bucket, Limits, Window, go_duration
+from mixtura.limits.window import DIMENSIONS, LeakyBucket, Limits, Window, go_duration
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ class Quota:
 
     def __init__(self, limits: Limits) -> None:
         self._buckets = {
-            f"{words} ({short.upper()})": Bucket(Window(limit, seconds))
+            f"{words} ({short.upper()})": LeakyBucket(Window(limit, seconds))
             for short, (words, seconds) in DIMENSIONS.items()
             if (limit := getattr(limits, short)) is not None
         }

@@ -1,8 +1,8 @@
-"""A daily budget, wherever it is kept: days, amounts and refusals. `limits/budget/stores.py` keeps it.
+"""A daily budget: days, amounts and refusals, which are the same wherever `limits/budget/stores.py` keeps it.
 
-Days are UTC calendar days of the clock that is passed in. A run counts for the day it was reserved on, whenever it
-is settled. A reservation that is never settled (its process was killed) stays counted at its worst for that day:
-the safe side. A clock that is set back finds the earlier day's books as they were left, so nothing is gained by it.
+Days are UTC calendar days of the clock that is passed in. A run counts for the day on which it reserved its cost,
+whenever it is settled. A reservation that is never settled, because its process was killed, stays counted at its worst
+case for that day. Setting the clock back gains nothing: the earlier day's sums are still there.
 
 Amounts are kept as whole billionths of a dollar, rounded up, which makes sums exact in any order.
 """
@@ -23,19 +23,24 @@ T = TypeVar("T")
 DAY = 86_400
 """Seconds of a day."""
 KEPT_DAYS = 40
-"""Books older than this many days are deleted."""
+"""Sums older than this many days are deleted."""
 
 _BILLION = 1_000_000_000
 # A Lua number counts billionths exactly up to 9 million dollars; more than this a day is a slip anyway.
 _MOST = 1_000_000.0
-# Less than this much of a billionth is float dust: 0.3 dollars are 300,000,000 of them, not one more.
+# Less than this much of a billionth is a rounding error: 0.3 dollars are 300,000,000 of them, not one more.
 _DUST = 1e-3
 
 
-class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """One day's books, in dollars: `spent` by settled runs, `reserved` by the others, at most `allowed` together.
+class DailySpending(msgspec.Struct, frozen=True, kw_only=True):
+    """What one day has cost so far.
 
-    `day` is written as 2026-11-22; it ends in `seconds_left` seconds.
+    Attributes:
+        day: as in 2026-11-22.
+        spent: dollars of the runs that are settled.
+        reserved: dollars that runs under way may cost at most.
+        allowed: the most that both may come to together.
+        seconds_left: seconds until the day ends.
     """
 
     day: str
@@ -46,50 +51,50 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DailyBudget(Protocol):
-    """At most `allowed` dollars a day, for all processes that keep the same books."""
+    """At most `allowed` dollars a day, for all processes that share the budget."""
 
     allowed: float
 
     async def reserve(self, run: str, dollars: float) -> None:
-        """Book `dollars`, the most the run can cost, on today's books; a second time replaces the first.
+        """Reserve `dollars`, the most the run can cost, of today's budget; a second reservation replaces the first.
 
         Raises:
-            DailyBudgetError: that much is not left today; nothing was booked.
-            ConfigError: the books cannot be kept.
-            ValueError: `dollars` is negative or no number.
+            DailyBudgetError: that much is not left today; nothing was reserved.
+            ConfigError: the budget cannot be kept.
+            ValueError: `dollars` is negative or not a number.
         """
 
     async def settle(self, run: str, dollars: float) -> None:
         """Replace the run's reservation by the `dollars` it cost; settling it again changes nothing.
 
-        A run that was never reserved is added to what today has spent.
+        The cost of a run without a reservation is added to today's.
 
         Raises:
-            ConfigError: the books cannot be kept.
-            ValueError: `dollars` is negative or no number.
+            ConfigError: the budget cannot be kept.
+            ValueError: `dollars` is negative or not a number.
         """
 
-    async def today(self) -> Spent:
-        """Return today's books.
+    async def today(self) -> DailySpending:
+        """Return what today has cost so far.
 
         Raises:
-            ConfigError: the books cannot be kept.
+            ConfigError: the budget cannot be kept.
         """
 
     async def close(self) -> None:
-        """Let go of the file or the connections; another operation opens them again."""
+        """Close the file or the connections; another operation opens them again."""
 
 
-class Booked(NamedTuple):
-    """What came of a reservation, and the day's other amounts, in billionths."""
+class ReservationResult(NamedTuple):
+    """Whether a reservation fits the day, and the day's other amounts in billionths."""
 
     fits: bool
     spent: int
     reserved: int
 
 
-class Books(ABC):
-    """What is the same wherever the books are kept: days, amounts, refusals, and callers that are cancelled."""
+class StoredBudget(ABC):
+    """A daily budget but for where it is stored: days, amounts, refusals, and callers that are cancelled."""
 
     def __init__(self, allowed: float, clock: Callable[[], float]) -> None:
         if not 0 <= allowed <= _MOST:
@@ -102,32 +107,32 @@ class Books(ABC):
         self._clock = clock
 
     async def reserve(self, run: str, dollars: float) -> None:
-        """Book the run's worst case on today's books. See `DailyBudget.reserve`."""
+        """Reserve the run's worst case of today's budget. See `DailyBudget.reserve`."""
         now = self._clock()
         day = _day_of(now)
-        booking = asyncio.ensure_future(self._reserve(run, day, _billionths(dollars)))
+        reserving = asyncio.ensure_future(self._reserve(run, day, _billionths(dollars)))
         try:
-            booked = await _uncut(booking)
+            result = await _finish(reserving)
         except asyncio.CancelledError:
-            # The caller never learns that it holds a reservation, so nobody else would settle it.
-            if not booking.cancelled() and booking.exception() is None and booking.result().fits:
+            # The caller never learns that it holds a reservation, so it would not settle it.
+            if not reserving.cancelled() and reserving.exception() is None and reserving.result().fits:
                 await self._settle(run, day, 0)
             raise
-        if not booked.fits:
-            spent, reserved = booked.spent / _BILLION, booked.reserved / _BILLION
+        if not result.fits:
+            spent, reserved = result.spent / _BILLION, result.reserved / _BILLION
             raise DailyBudgetError(dollars, self.allowed, spent, reserved, (day + 1) * DAY - now)
 
     async def settle(self, run: str, dollars: float) -> None:
         """Replace the run's reservation by what it cost. See `DailyBudget.settle`."""
         day = _day_of(self._clock())
-        await _uncut(asyncio.ensure_future(self._settle(run, day, _billionths(dollars))))
+        await _finish(asyncio.ensure_future(self._settle(run, day, _billionths(dollars))))
 
-    async def today(self) -> Spent:
-        """Return today's books."""
+    async def today(self) -> DailySpending:
+        """Return what today has cost so far. See `DailyBudget.today`."""
         now = self._clock()
         day = _day_of(now)
-        spent, reserved = await _uncut(asyncio.ensure_future(self._sums(day)))
-        return Spent(
+        spent, reserved = await _finish(asyncio.ensure_future(self._sums(day)))
+        return DailySpending(
             day=(date(1970, 1, 1) + timedelta(days=day)).isoformat(),
             spent=spent / _BILLION,
             reserved=reserved / _BILLION,
@@ -136,7 +141,7 @@ class Books(ABC):
         )
 
     @abstractmethod
-    async def _reserve(self, run: str, day: int, amount: int) -> Booked: ...
+    async def _reserve(self, run: str, day: int, amount: int) -> ReservationResult: ...
 
     @abstractmethod
     async def _settle(self, run: str, day: int, amount: int) -> None: ...
@@ -146,10 +151,10 @@ class Books(ABC):
 
 
 def _billionths(dollars: float) -> int:
-    """Return dollars as whole billionths, rounded up; what is beyond any budget stays beyond it.
+    """Return dollars as whole billionths, rounded up; an amount above any budget stays above it.
 
     Raises:
-        ValueError: it is no amount.
+        ValueError: `dollars` is negative or not a number.
     """
     if not dollars >= 0:
         raise ValueError(f"expected dollars, 0 or more, got {dollars}")
@@ -161,13 +166,13 @@ def _day_of(now: float) -> int:
     return math.floor(now / DAY)
 
 
-async def _uncut(work: asyncio.Future[T]) -> T:
-    """Wait for `work`, which is brought to its end even if the caller is cancelled meanwhile."""
+async def _finish(work: asyncio.Future[T]) -> T:
+    """Wait for `work`, which is finished even if the caller is cancelled meanwhile."""
     try:
         await asyncio.wait([work])
     except asyncio.CancelledError:
         await asyncio.wait([work])
         if not work.cancelled():
-            work.exception()  # looked at, or asyncio reports it as lost
+            work.exception()  # read, because asyncio reports errors that are never read
         raise
     return work.result()

@@ -1,10 +1,10 @@
 """A daily budget in dollars, kept across processes: in a file of one machine, or in Redis for several.
 
-A run reserves what it could cost at worst before it sends anything, and settles to what it really cost. What is
-spent and what is reserved never pass `allowed` together, however many processes book at once: each operation is
-one transaction (SQLite) or one script (Redis). `limits/budget/base.py` says which day a run counts for.
+A run reserves what it could cost at worst before it sends anything, and settles to what it really cost. Spent and
+reserved dollars together never exceed `allowed`, however many processes reserve at once: each operation is one
+transaction (SQLite) or one script (Redis). `limits/budget/base.py` says which day a run counts for.
 
-A budget that cannot be kept refuses: every failure of the file or of Redis is a ConfigError, and no run is sent.
+A budget that cannot be kept refuses every run: each failure of the file or of Redis is a ConfigError.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixtura.errors import ConfigError
-from mixtura.limits.budget.base import DAY, KEPT_DAYS, Booked, Books, DailyBudget, Spent
-from mixtura.limits.redis.url import reason, shown
+from mixtura.limits.budget.base import DAY, KEPT_DAYS, DailyBudget, DailySpending, ReservationResult, StoredBudget
+from mixtura.limits.redis.url import failure_text, without_password
 from mixtura.loops import close_with_loop
 from mixtura.places import make_folders, state_folder
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["DailyBudget", "RedisBudget", "Spent", "SqliteBudget", "budget_file"]
+__all__ = ["DailyBudget", "DailySpending", "RedisBudget", "SqliteBudget", "budget_file"]
 
-# Seconds a process waits for its turn at the file, and for Redis to connect or answer.
+# Seconds that a process waits for its turn at the file, and for Redis to connect or answer.
 _TURN = 20.0
 _REDIS_TIMEOUT = 3.0
 _REDIS_CONNECTIONS = 8
@@ -40,11 +40,11 @@ _SCHEMA = (
 )
 
 
-class SqliteBudget(Books):
+class SqliteBudget(StoredBudget):
     """A daily budget in a small SQLite file at `path`, for all processes of one machine.
 
     The file and the folders it needs are made when first used, readable for their owner only. It has to lie on a
-    local disk. A process that is killed loses nothing that was booked; a power cut may lose the last moments.
+    local disk. Nothing is lost when a process is killed; a power cut may lose the last moments.
     """
 
     def __init__(self, path: Path, allowed: float, clock: Callable[[], float]) -> None:
@@ -55,7 +55,7 @@ class SqliteBudget(Books):
     async def close(self) -> None:
         """Nothing is left open: each operation opens the file and closes it."""
 
-    async def _reserve(self, run: str, day: int, amount: int) -> Booked:
+    async def _reserve(self, run: str, day: int, amount: int) -> ReservationResult:
         return await asyncio.to_thread(self._reserve_now, run, day, amount)
 
     async def _settle(self, run: str, day: int, amount: int) -> None:
@@ -64,7 +64,7 @@ class SqliteBudget(Books):
     async def _sums(self, day: int) -> tuple[int, int]:
         return await asyncio.to_thread(self._sums_now, day)
 
-    def _reserve_now(self, run: str, day: int, amount: int) -> Booked:
+    def _reserve_now(self, run: str, day: int, amount: int) -> ReservationResult:
         with self._transaction() as file:
             spent, reserved = _sums_in(file, day)
             kept = file.execute("SELECT reserved FROM runs WHERE run = ? AND day = ?", (run, day)).fetchone()
@@ -73,7 +73,7 @@ class SqliteBudget(Books):
             if fits:
                 _add(file, day, 0, amount - held)
                 file.execute("REPLACE INTO runs VALUES (?, ?, ?)", (run, day, amount))
-            return Booked(fits, spent, reserved - held)
+            return ReservationResult(fits, spent, reserved - held)
 
     def _settle_now(self, run: str, day: int, amount: int) -> None:
         with self._transaction() as file:
@@ -92,7 +92,7 @@ class SqliteBudget(Books):
         """Give the file inside one transaction that no other process or thread can come between."""
         with self._lock:
             try:
-                with contextlib.closing(self._opened()) as file:
+                with contextlib.closing(self._open()) as file:
                     file.execute("BEGIN IMMEDIATE")
                     try:
                         yield file
@@ -105,15 +105,15 @@ class SqliteBudget(Books):
                 said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 raise ConfigError(
                     f"the daily budget cannot be kept in {self._path}: {said}: make it a file that you may "
-                    "write, delete it to begin its books anew, or set MIXTURA_HOME to another folder"
+                    "write, delete it to begin anew, or set MIXTURA_HOME to another folder"
                 ) from error
 
-    def _opened(self) -> sqlite3.Connection:
-        """Return the file that lies there now: were one kept open, a new one beside it would be a second book."""
+    def _open(self) -> sqlite3.Connection:
+        """Open the file that is there now: one kept open could have been deleted, and another begun in its place."""
         make_folders(self._path.parent)
-        # SQLite would make the file readable for everybody; its helper files follow this one's permissions.
+        # SQLite would make the file readable for all users; its helper files follow this one's permissions.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        return _connected(self._path)
+        return _connect(self._path)
 
 
 # KEYS: the day, the run. ARGV: the day's number, billionths, what is allowed, seconds to keep. Gives fits, spent,
@@ -160,11 +160,11 @@ _DAY_PREFIX = f"{_PREFIX}day:"
 _REDIS_KEPT = (KEPT_DAYS + 1) * DAY
 
 
-class RedisBudget(Books):
+class RedisBudget(StoredBudget):
     """A daily budget in the Redis or Valkey server at `url`, for all machines that reach it.
 
-    What the server forgets (a restart without persistence, evicted keys) is forgotten here too. Its connections end
-    with their event loop.
+    What the server loses (in a restart without persistence, or to eviction) is lost to the budget. Connections are
+    closed with their event loop.
     """
 
     def __init__(self, url: str, allowed: float, clock: Callable[[], float]) -> None:
@@ -175,7 +175,7 @@ class RedisBudget(Books):
         self._keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = (
             weakref.WeakKeyDictionary()
         )
-        _redis_client(url)  # a wrong address or a missing package is better said now than at the first run
+        _redis_client(url)  # a wrong address or a missing package is better reported now than at the first run
 
     async def close(self) -> None:
         """Close this loop's connections; they close themselves when it ends."""
@@ -188,10 +188,10 @@ class RedisBudget(Books):
         if client is not None:
             await client.aclose(close_connection_pool=True)
 
-    async def _reserve(self, run: str, day: int, amount: int) -> Booked:
+    async def _reserve(self, run: str, day: int, amount: int) -> ReservationResult:
         keys = (f"{_DAY_PREFIX}{day}", f"{_PREFIX}run:{run}")
         fits, spent, reserved = await self._call(_RESERVE, keys, day, amount, self._limit, _REDIS_KEPT)
-        return Booked(bool(fits), spent, reserved)
+        return ReservationResult(bool(fits), spent, reserved)
 
     async def _settle(self, run: str, day: int, amount: int) -> None:
         keys = (f"{_DAY_PREFIX}{day}", f"{_PREFIX}run:{run}")
@@ -212,19 +212,20 @@ class RedisBudget(Books):
         try:
             found: list[int] = await client.eval(script, len(keys), *keys, *args)
         except (RedisError, OSError) as error:
+            where, why = without_password(self._url), failure_text(error, self._url)
             raise ConfigError(
-                f"the daily budget cannot be kept in Redis at {shown(self._url)}: {reason(error, self._url)}: check "
-                "the address, and that the server runs and may be written"
+                f"the daily budget cannot be kept in Redis at {where}: {why}: check the address, and that the server "
+                "runs and may be written"
             ) from error
         return found
 
 
 def budget_file(env: Mapping[str, str]) -> Path:
-    """Return where a machine's budget is kept: in MIXTURA_HOME, else where the user's state belongs."""
+    """Return the path of a machine's budget: in MIXTURA_HOME, else in the folder for the user's state."""
     return state_folder(env) / "budget.db"
 
 
-def _connected(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     file = sqlite3.connect(path, timeout=_TURN, isolation_level=None, check_same_thread=False)
     try:
         try:
@@ -248,7 +249,7 @@ def _sums_in(file: sqlite3.Connection, day: int) -> tuple[int, int]:
 
 
 def _add(file: sqlite3.Connection, day: int, spent: int, reserved: int) -> None:
-    """Add to a day's sums; the first entry of a day also clears out the days that are too old."""
+    """Add to a day's sums; the first entry of a day also deletes the days that are too old."""
     changes = (spent, reserved, day)
     if not file.execute("UPDATE days SET spent = spent + ?, reserved = reserved + ? WHERE day = ?", changes).rowcount:
         file.execute("INSERT INTO days VALUES (?, ?, ?)", (day, spent, reserved))
@@ -268,14 +269,14 @@ def _redis_client(url: str) -> "Redis":
         "timeout": _TURN,
         "socket_timeout": _REDIS_TIMEOUT,
         "socket_connect_timeout": _REDIS_TIMEOUT,
-        # Once more at once: a server that was restarted meanwhile is not one that cannot be reached. Booking the
-        # same run twice changes nothing.
+        # One immediate retry covers a server that was restarted since. Reserving for the same run twice changes
+        # nothing.
         "retry": Retry(NoBackoff(), 1),
     }
     try:
         return Redis.from_pool(BlockingConnectionPool.from_url(url, **options))
     except ValueError:
-        # Not said from the cause: its text may hold the password.
+        # The cause is left out: its text may hold the password.
         raise ConfigError(
-            f"daily budget: {shown(url)} is no address of a Redis server: write redis://HOST:PORT/0"
+            f"daily budget: {without_password(url)} is no address of a Redis server: write redis://HOST:PORT/0"
         ) from None

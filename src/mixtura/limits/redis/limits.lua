@@ -1,16 +1,16 @@
--- The rate-limit windows of many processes, in Redis or Valkey. shared.py puts the constants before this text.
+-- The rate-limit windows of many processes, in Redis or Valkey. connection.py puts the constants before this text.
 --
--- KEYS: the clock, then of every account four: its hash (limits, levels, sums, flags), the expiry of its holds (sorted
--- set), what they hold, and the line of those who wait for it (hashes). ARGV[1]: what is asked for, as msgpack.
+-- KEYS: the clock, then four for every account: its hash (limits, levels, sums, flags), the expiry times of its holds
+-- (sorted set), what those hold, and the queue of tickets that wait for it (hashes). ARGV[1]: the request, as msgpack.
 --
--- Answers {time, strangers, quote, states} as msgpack: which accounts the asker has to introduce first (then nothing
--- was done), when what was asked fits, and every account's state afterwards. The arithmetic is that of account.py,
--- line by line; times are seconds.
+-- Answers {time, unknown, quote, states} as msgpack: which accounts the process has to introduce first (then nothing
+-- was done), when the demand fits, and every account's state afterwards. The arithmetic is that of account.py, line by
+-- line; times are seconds.
 
 local ask = cmsgpack.unpack(ARGV[1])
-local COUNTS = {'calls', 'heard', 'signs', 'unused', 'blocked', 'tokens', 'requests'}
+local COUNTS = {'calls', 'latest_reply', 'evidence', 'unused', 'blocked', 'tokens', 'requests'}
 
--- Redis' own time, but it never goes back: after a clock was set back it goes on from where it was.
+-- Returns the server's time, made monotonic: after the clock was set back, it goes on from where it was.
 local function steady()
   local read = redis.call('TIME')
   local kept = redis.call('HMGET', KEYS[1], 'last', 'behind')
@@ -29,7 +29,7 @@ local function load(number)
   local field = {}
   for i = 1, #read, 2 do field[read[i]] = read[i + 1] end
   local account = {
-    key = KEYS[base], expiries = KEYS[base + 1], parts = KEYS[base + 2], line = KEYS[base + 3],
+    key = KEYS[base], expiries = KEYS[base + 1], parts = KEYS[base + 2], queue = KEYS[base + 3],
     life = field.life, known = field.known == '1', gives_back = field.gives_back == '1', windows = {},
   }
   for _, name in ipairs(COUNTS) do account[name] = tonumber(field[name] or 0) end
@@ -62,7 +62,7 @@ local function save(account)
     end
   end
   redis.call('HSET', account.key, unpack(fields))
-  redis.call('EXPIRE', account.key, KEPT)
+  redis.call('EXPIRE', account.key, ACCOUNT_SECONDS)
 end
 
 -- Holds.
@@ -83,29 +83,29 @@ local function keep(account, id, tokens, requests, expires)
   end
   redis.call('HSET', account.parts, id, cmsgpack.pack({tokens, requests}))
   if expires then redis.call('ZADD', account.expiries, expires, id) end
-  redis.call('EXPIRE', account.parts, KEPT)
-  redis.call('EXPIRE', account.expiries, KEPT)
+  redis.call('EXPIRE', account.parts, ACCOUNT_SECONDS)
+  redis.call('EXPIRE', account.expiries, ACCOUNT_SECONDS)
 end
 
 local function purge(account)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', account.expiries, '-inf', now)) do keep(account, id, 0, 0) end
 end
 
--- The line. A place is {priority, since, expires, tokens, requests}.
+-- The queue. A place is {priority, since, expires, tokens, requests}.
 
 local function rank(place)
   return place[1] == BATCH and now - place[2] >= PATIENCE and INTERACTIVE or place[1]
 end
 
--- Returns the tokens and requests of those who go before the asker, and the asker's own place.
+-- Returns the tokens and requests of the tickets that go before the request's, and that ticket's own place.
 local function ahead(account)
-  local found, mine, others = redis.call('HGETALL', account.line), {ask.priority, now - ask.age}, {}
+  local found, mine, others = redis.call('HGETALL', account.queue), {ask.priority, now - ask.age}, {}
   for i = 1, #found, 2 do
     local place = cmsgpack.unpack(found[i + 1])
     if found[i] == ask.ticket then
       mine[2] = place[2]
     elseif place[3] <= now then
-      redis.call('HDEL', account.line, found[i])
+      redis.call('HDEL', account.queue, found[i])
     else
       place.id = found[i]
       others[#others + 1] = place
@@ -121,12 +121,12 @@ local function ahead(account)
   return tokens, requests, mine
 end
 
-local function stand(account, mine, tokens, requests)
-  redis.call('HSET', account.line, ask.ticket, cmsgpack.pack({mine[1], mine[2], now + STANDS, tokens, requests}))
-  redis.call('EXPIRE', account.line, KEPT)
+local function enqueue(account, mine, tokens, requests)
+  redis.call('HSET', account.queue, ask.ticket, cmsgpack.pack({mine[1], mine[2], now + TICKET_SECONDS, tokens, requests}))
+  redis.call('EXPIRE', account.queue, ACCOUNT_SECONDS)
 end
 
-local function leave(account) redis.call('HDEL', account.line, ask.ticket) end
+local function leave(account) redis.call('HDEL', account.queue, ask.ticket) end
 
 -- Windows.
 
@@ -174,7 +174,7 @@ local function adopt(account, limits)
   end
 end
 
--- Takes back units that never counted, also not when the calls after it were sent.
+-- Takes back units that the provider never counted, also for the replies of calls sent since.
 local function uncount(account, name, amount)
   local window = account.windows[name]
   if window then
@@ -195,9 +195,9 @@ local function give_back(account, amount)
   end
 end
 
--- A mark is {level, taken, corrected}; returns what was believed too much.
-local function correct(window, mark, at, level)
-  local surplus, since = mark[1] + window.corrected - mark[3] - level, window.taken - mark[2]
+-- A snapshot is {level, taken, corrected}. Returns by how many units the level was estimated too high.
+local function correct(window, snapshot, at, level)
+  local surplus, since = snapshot[1] + window.corrected - snapshot[3] - level, window.taken - snapshot[2]
   local drained = math.max(0, now - at) * window.rate
   local low, high = math.max(0, level + since - drained), math.max(0, level - drained) + since
   local after = math.min(math.max(window.level - surplus, low), high)
@@ -205,50 +205,50 @@ local function correct(window, mark, at, level)
   return surplus
 end
 
--- What was believed when a call was sent means nothing in another memory than the one it was read in.
-local function check_marks(account)
+-- The snapshots of a call say nothing about windows of another life than the one in which it was counted.
+local function check_life(account)
   ask.foreign = ask.life ~= '' and ask.life ~= account.life
-  if ask.foreign then ask.marks, ask.unused = {}, nil end
+  if ask.foreign then ask.snapshots, ask.unused = {}, nil end
 end
 
--- Learns whether the provider gives back what a call reserved and did not use.
-local function judge(account, surplus, limit)
-  if ask.before >= TELLING * limit then
+-- Learns whether the provider gives back tokens that a call reserved and did not use.
+local function learn_give_back(account, surplus, limit)
+  if ask.before >= EVIDENCE_SHARE * limit then
     if account.gives_back then
       account.gives_back = surplus > -ask.before / 2
     else
-      account.signs = surplus >= 0.8 * ask.before and account.signs + 1 or 0
-      account.gives_back = account.signs >= SIGNS
+      account.evidence = surplus >= 0.8 * ask.before and account.evidence + 1 or 0
+      account.gives_back = account.evidence >= EVIDENCE_NEEDED
     end
   end
   account.unused = math.max(0, account.unused - ask.before)
 end
 
 local function learn(account)
-  if #ask.heard == 0 then
+  if #ask.headers == 0 then
     if not account.known then adopt(account, {}) end
     return
   end
   local differs = false
-  for _, said in ipairs(ask.heard) do
-    local window = account.windows[said.name]
-    differs = differs or not window or window.limit ~= said.limit
+  for _, stated in ipairs(ask.headers) do
+    local window = account.windows[stated.name]
+    differs = differs or not window or window.limit ~= stated.limit
   end
   if differs and ask.limits then adopt(account, ask.limits) end
   account.known = true
-  -- Somebody else may have learned other limits since the asker looked.
-  for _, said in ipairs(ask.heard) do rescale(account, said.name, said.limit) end
-  if ask.foreign or (next(ask.marks) and ask.number < account.heard) then return end
-  account.heard = ask.number
-  for _, said in ipairs(ask.heard) do
-    local window, mark = account.windows[said.name], ask.marks[said.name]
-    -- A mark that counts more than was taken is of a window that is no more.
-    if said.left and (not mark or mark[2] > window.taken) then
-      window.level = math.max(0, window.limit - said.left)
-    elseif said.left then
-      local surplus = correct(window, mark, ask.at, said.limit - said.left)
-      if said.name == 'tpm' then
-        judge(account, surplus, window.limit)
+  -- Another process may have learned other limits since this one read them.
+  for _, stated in ipairs(ask.headers) do rescale(account, stated.name, stated.limit) end
+  if ask.foreign or (next(ask.snapshots) and ask.number < account.latest_reply) then return end
+  account.latest_reply = ask.number
+  for _, stated in ipairs(ask.headers) do
+    local window, snapshot = account.windows[stated.name], ask.snapshots[stated.name]
+    -- A snapshot that counts more than the window ever took belongs to a window that was replaced since.
+    if stated.left and (not snapshot or snapshot[2] > window.taken) then
+      window.level = math.max(0, window.limit - stated.left)
+    elseif stated.left then
+      local surplus = correct(window, snapshot, ask.at, stated.limit - stated.left)
+      if stated.name == 'tpm' then
+        learn_give_back(account, surplus, window.limit)
       end
     end
   end
@@ -265,33 +265,33 @@ local function exceeded(account, window)
   kept.corrected, kept.level, account.known = kept.corrected + level - kept.level, level, true
 end
 
--- What can be asked for.
+-- The operations.
 
 local act = {}
 
--- An account that is new here is begun with what the asker believes. One that is not hears of each window what the
--- asker believed when it last looked, in case Redis has forgotten, and what it took since without saying so.
+-- An account without a record here begins with what the process knows. One with a record is told of each window the
+-- level in that process's copy, in case Redis has lost it, and what the process took since without telling Redis.
 function act.introduce(accounts)
   for i, account in ipairs(accounts) do
-    local told = ask.accounts[i]
+    local own = ask.accounts[i]
     if not account.life then
-      redis.call('DEL', account.expiries, account.parts, account.line)
-      account.life, account.known, account.gives_back = told.fresh, told.known, told.gives_back
+      redis.call('DEL', account.expiries, account.parts, account.queue)
+      account.life, account.known, account.gives_back = own.new_life, own.known, own.gives_back
       account.tokens, account.requests = 0, 0
-      adopt(account, told.limits)
-    elseif told.known and not account.known then
-      adopt(account, told.limits)
+      adopt(account, own.limits)
+    elseif own.known and not account.known then
+      adopt(account, own.limits)
       account.known = true
     end
-    for name, levels in pairs(told.levels) do
+    for name, levels in pairs(own.levels) do
       local window = account.windows[name]
       if window then
         window.level = math.max(window.level, levels[1]) + levels[2]
         window.taken = window.taken + levels[2]
       end
     end
-    if told.blocked > 0 then account.blocked = math.max(account.blocked, now + told.blocked) end
-    for _, hold in ipairs(told.holds) do keep(account, hold[1], hold[2], hold[3], now + hold[4]) end
+    if own.blocked > 0 then account.blocked = math.max(account.blocked, now + own.blocked) end
+    for _, hold in ipairs(own.holds) do keep(account, hold[1], hold[2], hold[3], now + hold[4]) end
   end
 end
 
@@ -311,7 +311,7 @@ function act.book(accounts)
       keep(account, ask.hold, tokens + need[1], requests + need[2], now + ask.lifetime)
       leave(account)
     elseif worst[1] < math.huge then
-      stand(account, places[i], need[1], need[2])
+      enqueue(account, places[i], need[1], need[2])
     end
   end
   return worst
@@ -324,7 +324,7 @@ function act.take(accounts)
   local before = {tokens = account.tokens - used, requests = account.requests - counted}
   local mine
   if used < ask.tokens or counted < 1 then
-    -- What is not covered has to wait for its turn.
+    -- What the hold does not cover has to wait for its turn.
     local tokens, requests, place = ahead(account)
     before.tokens, before.requests, mine = before.tokens + tokens, before.requests + requests, place
   end
@@ -332,10 +332,10 @@ function act.take(accounts)
   local found = {0, 1, '', 0, 0}
   if not (guessing and ask.probe) then
     found = quote(account, 1, ask.tokens, 1, before)
-    if guessing and found[1] == math.huge then found[1] = LATER end
+    if guessing and found[1] == math.huge then found[1] = PROBE_DELAY end
   end
   if found[1] > 0 then
-    if found[1] < math.huge and mine then stand(account, mine, ask.tokens - used, 1 - counted) end
+    if found[1] < math.huge and mine then enqueue(account, mine, ask.tokens - used, 1 - counted) end
     return found
   end
   if promised > 0 or held > 0 then keep(account, ask.hold, held - used, promised - counted) end
@@ -350,11 +350,11 @@ end
 
 function act.settle(accounts)
   local account = accounts[1]
-  check_marks(account)
+  check_life(account)
   learn(account)
-  if next(ask.marks) then
-    -- Headers tell how full the minute is, better than the excess does; nothing tells of the day.
-    if not ask.told then uncount(account, 'tpm', ask.excess) end
+  if next(ask.snapshots) then
+    -- Headers tell the level of the minute, more exactly than the excess does; no header tells that of the day.
+    if not ask.minute_told then uncount(account, 'tpm', ask.excess) end
     uncount(account, 'tpd', ask.excess)
   end
   account.unused = account.unused + (ask.unused or 0)
@@ -364,9 +364,9 @@ end
 
 function act.refused(accounts)
   local account = accounts[1]
-  check_marks(account)
-  if next(ask.marks) then
-    -- A refused attempt was seen to count against the requests per day.
+  check_life(account)
+  if next(ask.snapshots) then
+    -- Refused attempts were observed to count against the requests per day.
     for name in pairs(IS_TOKENS) do uncount(account, name, ask.tokens) end
     uncount(account, 'rpm', 1)
   end
@@ -376,13 +376,13 @@ end
 function act.release(accounts) for _, account in ipairs(accounts) do keep(account, ask.hold, 0, 0) end end
 function act.leave(accounts) for _, account in ipairs(accounts) do leave(account) end end
 
-local accounts, strangers, states = {}, {}, {}
+local accounts, unknown, states = {}, {}, {}
 for i = 1, (#KEYS - 1) / 4 do
   accounts[i] = load(i)
-  if ask.op ~= 'introduce' and accounts[i].life ~= ask.lives[i] then strangers[#strangers + 1] = i end
+  if ask.op ~= 'introduce' and accounts[i].life ~= ask.lives[i] then unknown[#unknown + 1] = i end
 end
 local found = {0, 1, '', 0, 0}
-if #strangers == 0 then
+if #unknown == 0 then
   for _, account in ipairs(accounts) do purge(account) end
   found = act[ask.op](accounts) or found
   for i, account in ipairs(accounts) do
@@ -393,9 +393,9 @@ if #strangers == 0 then
       if window then windows[#windows + 1] = {name, window.limit, window.level, window.taken, window.corrected} end
     end
     states[i] = {
-      account.life, account.known, account.gives_back, account.calls, account.heard, account.unused,
+      account.life, account.known, account.gives_back, account.calls, account.latest_reply, account.unused,
       math.max(0, account.blocked - now), account.tokens, account.requests, windows,
     }
   end
 end
-return cmsgpack.pack({now, strangers, found, states})
+return cmsgpack.pack({now, unknown, found, states})

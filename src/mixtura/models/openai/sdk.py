@@ -32,6 +32,10 @@ _COMMON = frozenset(
 class SdkClient:
     """A client made ready: retries off, its signature and its errors known.
 
+    Attributes:
+        base_url: where the client sends its calls, as it writes the address; "" when it does not say.
+        key: its API key, or a stand-in that is unique to the client.
+
     Raises:
         ConfigError: the object has no `chat.completions.create`.
     """
@@ -47,7 +51,9 @@ class SdkClient:
                 f"a {type(client).__name__} cannot be used as a client: it has no chat.completions.create"
             ) from None
         self.name = type(client).__name__
-        self.whose = f"{getattr(client, 'base_url', '')} {getattr(client, 'api_key', None) or id(client)}"
+        self.base_url = str(getattr(client, "base_url", None) or "")
+        # A client without a key has limits of its own, as far as can be known.
+        self.key = str(getattr(client, "api_key", None) or id(client))
         self.synchronous = not _is_async(client, self.create)
         self.errors = _errors_of(client)
         self._names = _parameters(self.create)

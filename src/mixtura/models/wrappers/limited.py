@@ -1,4 +1,4 @@
-"""The limits of one key and model, kept: `Limited` wraps any model. See `limits/limiter.py` for the windows."""
+"""`Limited` wraps any model and keeps its calls within the rate limits of its key. See `limits/limiter.py`."""
 
 import asyncio
 import math
@@ -8,8 +8,9 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion
 from mixtura.errors import ModelError, OverloadedError, RateLimitedError, TooLargeError, UnreachableError
-from mixtura.limits.account import Account, Quote, Sent
-from mixtura.limits.breaker import Breaker
+from mixtura.limits.account import Account, Quote, SentCall
+from mixtura.limits.breaker import CircuitBreaker
+from mixtura.limits.failsafe import FailSafe
 from mixtura.limits.limiter import Limiter, NoRoomError
 from mixtura.limits.policy import TRIPS, UNCOUNTED
 from mixtura.limits.window import DIMENSIONS
@@ -18,102 +19,120 @@ from mixtura.models.served import Accounting
 from mixtura.tokens import estimate_messages, estimate_tokens
 
 
+class _Counting(msgspec.Struct, frozen=True):
+    """What counts a model's calls in the event loop that `loop` refers to.
+
+    `shared` is the breaker of the whole provider. `before` and `after` keep failures of the limiter from a call that
+    is not sent yet, and from one whose outcome is there already.
+    """
+
+    loop: weakref.ref[asyncio.AbstractEventLoop]
+    limiter: Limiter
+    account: Account
+    shared: CircuitBreaker
+    before: FailSafe
+    after: FailSafe
+
+
 class Limited:
     """A model whose calls are counted against its windows before they are sent, and settled when they are answered.
 
-    A call that does not fit waits in line; one that does not fit before its deadline, or never will, is not sent.
-    Calls to a model, or a whole provider, that keeps failing are not sent either, until its breaker lets one try.
+    A call that does not fit waits in the queue. A call that cannot fit before its deadline, or never will, is not sent;
+    nor is a call to a model, or a provider, that keeps failing, until its circuit breaker lets one through as a probe.
+    A limiter that fails costs no call and no answer: the call is then sent uncounted, and its answer stands.
     """
 
     def __init__(self, model: ChatModel, provider: str, accounting: Accounting) -> None:
         self._model = model
         self._provider = provider
         self._accounting = accounting
-        self._kept: tuple[weakref.ref[asyncio.AbstractEventLoop], tuple[Limiter, Account, Breaker]] | None = None
+        self._counting: _Counting | None = None
 
     async def chat(
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
         """Answer `request`. See `ChatModel.chat`."""
         loop = asyncio.get_running_loop()
-        limiter, account, shared = self._kept_for(loop)
+        counting = self._counting
+        if counting is None or counting.loop() is not loop:
+            counting = self._look_up(loop)
+        account, shared = counting.account, counting.shared
         own = account.breaker
-        well = shared.well and own.well
-        if not well:
+        healthy = shared.healthy and own.healthy
+        if not healthy:
             self._check(request, (shared, own), loop.time())
         estimate = tokens = 0
-        now = loop.time()
+        call: SentCall | None = None
         if account.unlimited:
-            sent = account.take(0, now)
+            call = account.take(0, loop.time())
         else:
             estimate = _prompt_tokens(request)
             tokens = account.reserve_for(estimate, request.max_tokens)
-            sent = await self._send(limiter, account, request, tokens, deadline)
-            now = loop.time()
+            with counting.before:
+                call = await self._send(counting, request, tokens, deadline)
         context = request.context
         if context is not None:
-            context.begin(now)
+            context.begin(loop.time())
         try:
             completion = await self._model.chat(request, emit=emit, deadline=deadline)
         except ModelError as error:
             if context is not None:
                 context.pause()
-            if isinstance(error, UNCOUNTED) and error.usage is None:
-                wait = error.retry_after or 0.0 if error.action == "wait" else 0.0
-                await limiter.refused(sent, exceeded=error.exceeded, wait=wait)
-            else:
-                limiter.lost(sent)
-            _judge(error, shared, own, loop.time())
+            await _end_failed(counting, call, error)
+            _record_failure(error, shared, own, loop.time())
             raise
         except BaseException:
-            limiter.lost(sent)
-            shared.gave_up()
-            own.gave_up()
+            _end_lost(counting, call)
+            shared.release_probe()
+            own.release_probe()
             raise
-        if not well:
-            shared.succeeded()
-            own.succeeded()
+        if not healthy:
+            shared.record_success()
+            own.record_success()
         timing = completion.timing
         account.latency.add(timing.total, timing.first_token, completion.usage.completion_tokens)
+        if call is None:
+            return completion
         if account.unlimited and completion.rate_limits is None:
-            # Nothing is kept and nothing was told: nobody can be waiting for what this call leaves behind.
-            account.lost(sent)
+            # The account has no windows and the reply states none, so nothing can wait for what this call leaves.
+            account.abandon(call)
         else:
-            await _settle(limiter, sent, completion, estimate, tokens - (request.max_tokens or 0))
+            await _settle(counting, call, completion, estimate, tokens - (request.max_tokens or 0))
         return completion
 
-    def _kept_for(self, loop: asyncio.AbstractEventLoop) -> tuple[Limiter, Account, Breaker]:
-        """Return what is kept about the model for the running loop; found once a loop."""
-        known = self._kept
-        if known is not None and known[0]() is loop:
-            return known[1]
+    def _look_up(self, loop: asyncio.AbstractEventLoop) -> _Counting:
+        """Return what counts calls in the running loop, and remember it for the next call."""
         limiter = self._accounting.limiter()
-        found = limiter, self._accounting.account(limiter), limiter.breaker(self._accounting.group)
-        # One assignment: another thread reads both or neither.
-        self._kept = weakref.ref(loop), found
-        return found
+        before, after = FailSafe(limiter), FailSafe(limiter, passes=())
+        with before:
+            shared = limiter.breaker(self._accounting.group)
+            account = self._accounting.open(limiter)
+            # One assignment: another thread reads all of it or nothing.
+            self._counting = counting = _Counting(weakref.ref(loop), limiter, account, shared, before, after)
+            return counting
+        # The limiter failed. This call goes out uncounted, and the next one asks the limiter again.
+        return _Counting(weakref.ref(loop), limiter, Account(self._accounting.key), CircuitBreaker(), before, after)
 
-    async def _send(
-        self, limiter: Limiter, account: Account, request: ChatRequest, tokens: int, deadline: float | None
-    ) -> Sent:
-        """Count the call as sent, out of what its run was promised where that is; wait in line where it is not."""
+    async def _send(self, counting: _Counting, request: ChatRequest, tokens: int, deadline: float | None) -> SentCall:
+        """Count the call as sent: out of its run's hold, or else after waiting in the queue."""
+        account = counting.account
         hold = "" if request.context is None else request.context.draw(account.key, tokens)
         until = math.inf if deadline is None else deadline
         try:
-            return await limiter.send(account, tokens, hold=hold, until=until)
+            return await counting.limiter.send(account, tokens, hold=hold, until=until)
         except NoRoomError as error:
             now = asyncio.get_running_loop().time()
             if account.guessing:
-                # A guess may delay a call; only what is known may refuse it.
+                # A guess may delay a call; only a limit that is known may refuse it.
                 return account.take(tokens, now)
             raise self._no_room(request, error.quote, now, deadline) from None
 
-    def _check(self, request: ChatRequest, breakers: tuple[Breaker, Breaker], now: float) -> None:
-        """Let the call pass both breakers, or raise what they have seen last."""
+    def _check(self, request: ChatRequest, breakers: tuple[CircuitBreaker, CircuitBreaker], now: float) -> None:
+        """Let the call pass both breakers, or raise the latest failure that one of them has seen."""
         for breaker in breakers:
             left = breaker.retry_in(now)
             if left > 0:
-                kind, reason = breaker.last or (OverloadedError, "it kept failing")
+                kind, reason = breaker.last_failure or (OverloadedError, "it kept failing")
                 error = kind(
                     self._provider,
                     request.model,
@@ -148,38 +167,65 @@ class Limited:
         return error
 
 
-async def _settle(limiter: Limiter, sent: Sent, completion: Completion, estimate: int, reserved: int) -> None:
-    """Close the books of an answered call: `reserved` tokens for a prompt that was estimated at `estimate`."""
+async def _settle(counting: _Counting, call: SentCall, completion: Completion, estimate: int, reserved: int) -> None:
+    """Count the outcome of an answered call: `reserved` tokens for a prompt that was estimated at `estimate`."""
     usage = completion.usage
-    if usage.estimated:
-        await limiter.settle(sent, headers=completion.rate_limits)
+    limiter = counting.limiter
+    with counting.after:
+        if usage.estimated:
+            await limiter.settle(call, headers=completion.rate_limits)
+            return
+        if call.snapshots:
+            call.account.learn_estimate(estimate, usage.prompt_tokens)
+        await limiter.settle(
+            call,
+            headers=completion.rate_limits,
+            actual=usage.total_tokens - usage.cached_tokens,
+            cached=usage.cached_tokens,
+            excess=reserved - usage.prompt_tokens,
+        )
         return
-    if sent.marks:
-        sent.account.learn_estimate(estimate, usage.prompt_tokens)
-    await limiter.settle(
-        sent,
-        headers=completion.rate_limits,
-        actual=usage.total_tokens - usage.cached_tokens,
-        cached=usage.cached_tokens,
-        excess=reserved - usage.prompt_tokens,
-    )
+    call.account.abandon(call)
 
 
-def _judge(error: ModelError, shared: Breaker, own: Breaker, now: float) -> None:
-    """Tell the breakers what a failure says: of the provider when it cannot be reached, else of the model."""
+async def _end_failed(counting: _Counting, call: SentCall | None, error: ModelError) -> None:
+    """Count a call that failed: one that the provider refused is taken back, and what the refusal says is learned."""
+    if call is None:
+        return
+    if not isinstance(error, UNCOUNTED) or error.usage is not None:
+        _end_lost(counting, call)
+        return
+    wait = error.retry_after or 0.0 if error.action == "wait" else 0.0
+    with counting.after:
+        await counting.limiter.refused(call, exceeded=error.exceeded, wait=wait)
+        return
+    call.account.abandon(call)
+
+
+def _end_lost(counting: _Counting, call: SentCall | None) -> None:
+    """Count a call that broke off: what it took stays taken."""
+    if call is not None:
+        with counting.after:
+            counting.limiter.lost(call)
+            return
+        call.account.abandon(call)
+
+
+def _record_failure(error: ModelError, shared: CircuitBreaker, own: CircuitBreaker, now: float) -> None:
+    """Record a failure with the provider's breaker when it cannot be reached, else with the model's."""
     if not isinstance(error, TRIPS):
-        # It was well enough to refuse.
-        shared.succeeded()
-        own.succeeded()
+        # The provider worked well enough to refuse.
+        shared.record_success()
+        own.record_success()
         return
     unreachable = isinstance(error, UnreachableError)
     breaker, other = (shared, own) if unreachable else (own, shared)
-    breaker.last = (type(error), error.reason)
-    breaker.failed(now)
+    breaker.last_failure = (type(error), error.reason)
+    breaker.record_failure(now)
     if unreachable:
-        other.gave_up()
+        other.release_probe()
     else:
-        other.succeeded()
+        other.record_success()
 
 
 def _prompt_tokens(request: ChatRequest) -> int:
