@@ -25,8 +25,9 @@ from mixtura.errors import (
 )
 from mixtura.models.catalog import Catalog
 from mixtura.models.openai import http
+from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures
-from mixtura.models.openai.http import Endpoint, HttpModel, list_models
+from mixtura.models.openai.http import HttpModel, list_models
 from mixtura.models.openai.pool import close_pool
 from mixtura.models.openai.wire import Dialect
 

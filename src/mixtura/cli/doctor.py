@@ -25,7 +25,7 @@ from mixtura.errors import ConfigError, MissingKeyError, MixturaError
 from mixtura.limits.budget.stores import RedisBudget, SqliteBudget, budget_file
 from mixtura.limits.window import DIMENSIONS, Dimension
 from mixtura.models.catalog import PLANS, Catalog, CatalogModel
-from mixtura.models.openai.http import Endpoint
+from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
 

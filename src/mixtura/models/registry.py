@@ -21,8 +21,9 @@ from mixtura.models.card import ModelCard, Predicted
 from mixtura.models.catalog import PLANS, Catalog, CatalogModel, Plan, Provider
 from mixtura.models.environment import api_key, base_url, proxy_for, server_address
 from mixtura.models.in_process import is_registered, load_provider
+from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures
-from mixtura.models.openai.http import Endpoint, HttpModel, list_models
+from mixtura.models.openai.http import HttpModel, list_models
 from mixtura.models.openai.sdk import SdkClient
 from mixtura.models.openai.wire import Dialect
 from mixtura.models.predictions import Predictions, read_predictions

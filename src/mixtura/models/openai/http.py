@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mixtura._version import __version__
 from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
 from mixtura.errors import ModelError, TimedOutError, UnreachableError
 from mixtura.models.base import Emit
+from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures, rate_limit_headers
 from mixtura.models.openai.late import LateReader
 from mixtura.models.openai.pool import CONNECT_SECONDS, current_pool
@@ -18,27 +18,12 @@ from mixtura.models.openai.wire import Dialect, WireError, completion_from, deco
 from mixtura.tokens import estimate_messages
 
 if TYPE_CHECKING:
-    import aiohttp
-    import yarl
-    from multidict import CIMultiDict
+    from mixtura.models.openai.exchange import Reply, Route
 
 REPLY_LIMIT = 64 * 1024 * 1024
 _LIST_SECONDS = 20.0
 # How long a finished stream may take to end properly before its connection is given up instead of kept.
 _LINGER_SECONDS = 0.05
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a provider is reached: `url` is everything before /chat/completions, `key` may be empty.
-
-    `max_concurrency` bounds the calls open at once, `proxy` is the address of an HTTP proxy.
-    """
-
-    provider: str
-    url: str
-    key: str = ""
-    max_concurrency: int | None = None
-    proxy: str | None = None
 
 
 class HttpModel:
@@ -51,8 +36,6 @@ class HttpModel:
         self._endpoint = endpoint
         self._dialect = dialect
         self._failures = failures
-        self._url: yarl.URL | None = None
-        self._headers: CIMultiDict[str] | None = None
 
     async def chat(
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
@@ -61,16 +44,13 @@ class HttpModel:
         pool = current_pool()
         most = self._endpoint.max_concurrency
         if most is None:
-            return await self._call(pool.session, request, emit)
+            return await self._call(pool.route(self._endpoint), request, emit)
         async with pool.gate(self._endpoint.url, most):
-            return await self._call(pool.session, request, emit)
+            return await self._call(pool.route(self._endpoint), request, emit)
 
-    async def _call(self, session: "aiohttp.ClientSession", request: ChatRequest, emit: Emit | None) -> Completion:
+    async def _call(self, route: "Route", request: ChatRequest, emit: Emit | None) -> Completion:
         from aiohttp import ClientError
 
-        if self._headers is None:
-            self._url, self._headers = _address(self._endpoint, "/chat/completions")
-        assert self._url is not None
         clock = asyncio.get_running_loop().time
         begun = clock()
         # Nobody watches, yet what has arrived may be wanted before the reply is whole: it is streamed, and parsed late.
@@ -79,13 +59,7 @@ class HttpModel:
         gathered = StreamedReply(request) if streams else None
         answered = False
         try:
-            reply = await session.post(
-                self._url,
-                data=encode_request(request, self._dialect, stream=streams),
-                headers=self._headers,
-                proxy=self._endpoint.proxy,
-                allow_redirects=False,
-            )
+            reply = await route.post(encode_request(request, self._dialect, stream=streams))
             try:
                 if not 200 <= reply.status < 300:
                     raise self._failures.of_reply(request.model, reply.status, reply.headers, await _read(reply))
@@ -122,7 +96,7 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
     """
     from aiohttp import ClientError
 
-    url, headers = _address(endpoint, "/models")
+    url, headers = endpoint.address("/models")
     try:
         async with asyncio.timeout(_LIST_SECONDS):
             reply = await current_pool().session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False)
@@ -149,33 +123,14 @@ class _ModelList(msgspec.Struct):
     data: list[dict[str, Any]]
 
 
-def _address(endpoint: Endpoint, path: str) -> "tuple[yarl.URL, CIMultiDict[str]]":
-    """Return what every call to `path` has in common, made once."""
-    import yarl
-    from multidict import CIMultiDict
-
-    headers = CIMultiDict(
-        {
-            "User-Agent": f"mixtura/{__version__}",
-            "Content-Type": "application/json",
-            "Accept": "application/json, text/event-stream",
-            # A proxy that compresses a stream also holds its pieces back.
-            "Accept-Encoding": "identity",
-        }
-    )
-    if endpoint.key:
-        headers["Authorization"] = f"Bearer {endpoint.key}"
-    return yarl.URL(endpoint.url.rstrip("/") + path), headers
-
-
-async def _read(reply: "aiohttp.ClientResponse") -> bytes:
+async def _read(reply: "Reply") -> bytes:
     """Return a reply's body.
 
     Raises:
         WireError: it is over the limit.
     """
-    size = reply.content_length
-    if size is not None and size <= REPLY_LIMIT and "Content-Encoding" not in reply.headers:
+    said = reply.headers.get("Content-Length", "")
+    if said.isdecimal() and int(said) <= REPLY_LIMIT and "Content-Encoding" not in reply.headers:
         return await reply.read()
     pieces: list[bytes] = []
     size = 0
@@ -204,9 +159,7 @@ def _billed(request: ChatRequest, gathered: StreamedReply | None, *, answered: b
     return Usage(prompt_tokens=estimate_messages(request.messages), completion_tokens=written, estimated=True)
 
 
-async def _streamed(
-    reply: "aiohttp.ClientResponse", gathered: StreamedReply, emit: Emit | None, begun: float
-) -> Completion:
+async def _streamed(reply: "Reply", gathered: StreamedReply, emit: Emit | None, begun: float) -> Completion:
     """Read a streamed reply: `emit` gets each piece as it comes; without it pieces are parsed when they are wanted."""
     clock, request = asyncio.get_running_loop().time, gathered.request
     if not reply.headers.get("Content-Type", "").startswith("text/event-stream"):
@@ -243,7 +196,7 @@ async def _streamed(
     return gathered.completion(Timing(total=total, first_token=first))
 
 
-async def _read_late(reply: "aiohttp.ClientResponse", gathered: StreamedReply, begun: float) -> Completion:
+async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> Completion:
     """Read a streamed reply that nobody watches: its pieces are parsed when they are wanted, and at its end."""
     clock, context = asyncio.get_running_loop().time, gathered.request.context
     late = LateReader(gathered)
@@ -263,7 +216,7 @@ async def _read_late(reply: "aiohttp.ClientResponse", gathered: StreamedReply, b
     return gathered.completion(Timing(total=total, first_token=None if first is None else first - begun))
 
 
-async def _let_end(reply: "aiohttp.ClientResponse") -> None:
+async def _let_end(reply: "Reply") -> None:
     """Give a finished stream the moment it needs to end, so that its connection can be used again."""
     from aiohttp import ClientError
 

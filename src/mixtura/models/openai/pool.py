@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from mixtura.loops import close_with_loop
+from mixtura.models.openai.endpoint import Endpoint
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from mixtura.models.openai.exchange import Route
 
 CONNECT_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 60.0
@@ -24,6 +27,7 @@ class Pool:
     def __init__(self, session: "aiohttp.ClientSession") -> None:
         self.session = session
         self._gates: dict[str, asyncio.Semaphore] = {}
+        self._routes: dict[Endpoint, Route] = {}
         self._keeper = close_with_loop(self._end)
 
     @classmethod
@@ -31,13 +35,10 @@ class Pool:
         """Return a new pool for the running loop."""
         import aiohttp
 
-        from mixtura.models.openai.bytes_request import request_class
-
         return cls(
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                request_class=request_class(),
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
             )
         )
@@ -52,6 +53,16 @@ class Pool:
     async def close(self) -> None:
         """Close every connection, those in use included."""
         await self._keeper.aclose()
+
+    def route(self, endpoint: Endpoint) -> "Route":
+        """Return where calls to `endpoint` go."""
+        route = self._routes.get(endpoint)
+        if route is None:
+            from mixtura.models.openai.exchange import Route
+
+            url, headers = endpoint.address("/chat/completions")
+            route = self._routes[endpoint] = Route(self.session, url, headers, endpoint.proxy)
+        return route
 
     def gate(self, name: str, most: int) -> asyncio.Semaphore:
         """Return the gate that lets `most` calls to `name` through at once."""
