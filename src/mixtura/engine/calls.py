@@ -70,11 +70,22 @@ def request(slot: Slot, card: ModelCard, ask: Ask, context: Progress | None = No
 
 
 class _Watching(NamedTuple):
-    """Where the pieces of a reply go: `watched` by a reader, or `streamed` only so that they may be used."""
+    """Where the pieces of a streamed reply go; `watched` by a reader, or only streamed so that they may be used."""
 
     emit: Emit
     watched: bool
-    streamed: bool
+
+
+def _watching(run: Run, number: int, progress: Progress, on_delta: OnDelta | None) -> _Watching:
+    clock = run.loop.time
+    progress.streamed = True
+
+    def emit(delta: Delta) -> None:
+        progress.take(delta, clock())
+        if on_delta is not None:
+            on_delta(number, delta)
+
+    return _Watching(emit, watched=on_delta is not None)
 
 
 def _parameters(run: Run, ask: Ask) -> Parameters:
@@ -118,15 +129,9 @@ async def call(
             reads=list(ask.reads),
         )
     )
-    clock = run.loop.time
-
-    def emit(delta: Delta) -> None:
-        progress.take(delta, clock())
-        if on_delta is not None:
-            on_delta(number, delta)
-
-    progress.streamed = on_delta is not None or run.streams(ask.role)
-    watch = _Watching(emit, watched=on_delta is not None, streamed=run.streams(ask.role))
+    watch: _Watching | None = None
+    if on_delta is not None or run.streams(ask.role):
+        watch = _watching(run, number, progress, on_delta)
     spent: Usage | None = None
     lost = 0.0
     chain = (ask.instead or slot, *slot.fallbacks)
@@ -169,7 +174,7 @@ def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
 
 
 async def _with_substitutes(
-    run: Run, ask: Ask, link: Fallback | Slot, until: float, progress: Progress, watch: _Watching
+    run: Run, ask: Ask, link: Fallback | Slot, until: float, progress: Progress, watch: _Watching | None
 ) -> Completion:
     provider, model = link.provider, link.model
     tried = [model]
@@ -203,7 +208,7 @@ def _substitute(run: Run, provider: str, model: str, error: ModelGoneError) -> s
     return error.replacement or run.models.replacement(provider, model)
 
 
-async def _once(run: Run, ask: Ask, until: float, progress: Progress, watch: _Watching) -> Completion:
+async def _once(run: Run, ask: Ask, until: float, progress: Progress, watch: _Watching | None) -> Completion:
     provider, model = progress.provider, progress.model
     served = run.models.find(provider, model)
     asked = request(ask.slot, served.card, ask, progress)
@@ -215,12 +220,12 @@ async def _once(run: Run, ask: Ask, until: float, progress: Progress, watch: _Wa
         raise TooLargeError(
             provider, model, f"the prompt is about {size:,} tokens and the model reads at most {window:,}; not sent"
         )
-    emit: Emit | None = watch.emit if watch.watched else None
-    if watch.streamed and emit is None:
+    emit: Emit | None = None
+    if watch is not None:
         # A reply that is streamed only because its partial text may be used is parsed when that is wanted, if its
         # model can; else it is watched.
-        progress.partial = served.partial
-        emit = None if served.partial else watch.emit
+        progress.partial = served.partial and not watch.watched
+        emit = None if progress.partial else watch.emit
     try:
         # A user's own model need not have been checked against the types.
         completion: object = await served.chat.chat(asked, emit=emit, deadline=until)

@@ -1,6 +1,5 @@
 """A set of drafts, with what is found out about it once: the count of its final answers, its best draft."""
 
-import functools
 from collections.abc import Iterable, Iterator
 
 from mixtura.engine import agree
@@ -11,8 +10,13 @@ from mixtura.events import Draft
 class DraftSet:
     """Drafts that become one answer, in the order of their calls."""
 
+    # Kept in plain slots: functools.cached_property takes a lock under Python 3.11.
+    __slots__ = ("_best", "_tally", "all")
+
     def __init__(self, drafts: Iterable[Draft]) -> None:
         self.all = tuple(drafts)
+        self._tally: Tally | None = None
+        self._best: tuple[Draft, str] | None = None
 
     def __len__(self) -> int:
         return len(self.all)
@@ -23,18 +27,22 @@ class DraftSet:
     def __getitem__(self, place: int) -> Draft:
         return self.all[place]
 
-    @functools.cached_property
+    @property
     def tally(self) -> Tally:
         """The count of their final answers."""
-        return agree.tally(self.all)
+        if self._tally is None:
+            self._tally = agree.tally(self.all)
+        return self._tally
 
-    @functools.cached_property
+    @property
     def identical(self) -> bool:
         """At least two drafts are there, all whole, and all say the same word for word."""
         return agree.identical(self.all)
 
-    @functools.cached_property
+    @property
     def best(self) -> tuple[Draft, str]:
         """The draft that the others support best, and the reason in words."""
-        place, reason = agree.best(self.all, self.tally)
-        return self.all[place], reason
+        if self._best is None:
+            place, reason = agree.best(self.all, self.tally)
+            self._best = self.all[place], reason
+        return self._best

@@ -154,10 +154,11 @@ def output_limit(slot: Slot, card: ModelCard, role: CallRole, options: ChatOptio
     A limit in `options.extra` is sent in its place. None (the provider's default) where the catalogue does not know
     the model.
     """
-    given = [] if options is None else [options.extra.get(name) for name in _OUTPUT_FIELDS]
-    sent = [limit for limit in given if isinstance(limit, int) and limit > 0]
-    if sent:
-        return max(sent)
+    if options is not None and options.extra:
+        given = [options.extra.get(name) for name in _OUTPUT_FIELDS]
+        sent = [limit for limit in given if isinstance(limit, int) and limit > 0]
+        if sent:
+            return max(sent)
     if slot.max_tokens is not None:
         return slot.max_tokens
     if card.max_output is None:
