@@ -8,6 +8,7 @@ proxy or a large body, the session makes the request.
 """
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
@@ -24,7 +25,7 @@ _BUFFER = 64 * 1024
 
 
 class Reply(Protocol):
-    """A reply whose head has come, as `aiohttp.ClientResponse` has it; `close` unless it was read to its end."""
+    """A reply whose head has come; `close` it unless it was read to its end."""
 
     @property
     def status(self) -> int:
@@ -35,11 +36,14 @@ class Reply(Protocol):
         """The headers."""
 
     @property
-    def content(self) -> aiohttp.StreamReader:
-        """The body as it comes."""
+    def ended(self) -> bool:
+        """Everything was read."""
 
     async def read(self) -> bytes:
         """Return the whole body."""
+
+    async def more(self) -> bytes:
+        """Return what has come since the last call, waiting for it if need be; b"" at the end."""
 
     def close(self) -> None:
         """Close the connection, unless the reply has ended."""
@@ -75,9 +79,10 @@ class Route:
             aiohttp.ClientError, OSError: no connection, or it broke before the head of the reply was whole.
         """
         if self._template is None or len(body) > _MOST_BYTES:
-            return await self._session.post(
+            reply = await self._session.post(
                 self._url, data=body, headers=self._headers, proxy=self._proxy, allow_redirects=False
             )
+            return SessionReply(reply)
         connection = await self._connect(self._template)
         try:
             protocol = connection.protocol
@@ -108,10 +113,24 @@ class Route:
             raise aiohttp.ConnectionTimeoutError(f"no connection to {self._url.host}") from problem
 
 
+class SessionReply:
+    """A reply to a request that the session made."""
+
+    def __init__(self, reply: aiohttp.ClientResponse) -> None:
+        self.status, self.headers = reply.status, reply.headers
+        self.read, self.more, self.close = reply.read, reply.content.readany, reply.close
+        self._reply = reply
+
+    @property
+    def ended(self) -> bool:
+        """Everything was read."""
+        return self._reply.content.at_eof()
+
+
 class _PooledReply:
     """A reply on a connection that goes back to the pool when the reply ends."""
 
-    __slots__ = ("_connection", "content", "headers", "status")
+    __slots__ = ("_connection", "_content", "headers", "status")
 
     def __init__(
         self,
@@ -122,13 +141,33 @@ class _PooledReply:
     ) -> None:
         self.status = status
         self.headers = headers
-        self.content = content
+        self._content = content
         self._connection: Connection | None = connection
         content.on_eof(self._release)
 
+    @property
+    def ended(self) -> bool:
+        """Everything was read."""
+        return self._content.at_eof()
+
     async def read(self) -> bytes:
         """Return the whole body."""
-        return await self.content.read()
+        return await self._content.read()
+
+    async def more(self) -> bytes:
+        """Return what has come since the last call. See `Reply.more`."""
+        content = self._content
+        waiting: deque[bytes] = content._buffer  # noqa: SLF001
+        while not waiting and not content._eof:  # noqa: SLF001
+            if (problem := content.exception()) is not None:
+                raise problem
+            await content._wait("more")  # noqa: SLF001
+        if len(waiting) > 1 and not content._buffer_offset:  # noqa: SLF001
+            # A stream comes in many small chunks. Taken one by one each costs more than parsing it.
+            merged = b"".join(waiting)
+            waiting.clear()
+            waiting.append(merged)
+        return content.read_nowait()
 
     def close(self) -> None:
         """Close the connection unless the reply has ended."""

@@ -96,10 +96,13 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
     """
     from aiohttp import ClientError
 
+    from mixtura.models.openai.exchange import SessionReply
+
     url, headers = endpoint.address("/models")
     try:
         async with asyncio.timeout(_LIST_SECONDS):
-            reply = await current_pool().session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False)
+            session = current_pool().session
+            reply = SessionReply(await session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False))
             try:
                 body = await _read(reply)
             finally:
@@ -134,7 +137,7 @@ async def _read(reply: "Reply") -> bytes:
         return await reply.read()
     pieces: list[bytes] = []
     size = 0
-    async for piece in reply.content.iter_any():
+    while piece := await reply.more():
         size += len(piece)
         if size > REPLY_LIMIT:
             raise WireError(f"a reply of more than {REPLY_LIMIT >> 20} MB")
@@ -174,7 +177,7 @@ async def _streamed(reply: "Reply", gathered: StreamedReply, emit: Emit | None, 
     parser = EventParser()
     first: float | None = None
     size = 0
-    async for piece in reply.content.iter_any():
+    while piece := await reply.more():
         size += len(piece)
         if size > REPLY_LIMIT:
             raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
@@ -203,7 +206,7 @@ async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> C
     if context is not None:
         context.attach(late)
     size = 0
-    async for piece in reply.content.iter_any():
+    while piece := await reply.more():
         size += len(piece)
         if size > REPLY_LIMIT:
             raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
@@ -220,11 +223,11 @@ async def _let_end(reply: "Reply") -> None:
     """Give a finished stream the moment it needs to end, so that its connection can be used again."""
     from aiohttp import ClientError
 
-    if reply.content.at_eof():
+    if reply.ended:
         return
     try:
         async with asyncio.timeout(_LINGER_SECONDS):
-            while await reply.content.readany():
+            while await reply.more():
                 pass
     except (TimeoutError, ClientError, OSError):
         # The answer is whole: how its connection ends costs the connection only.

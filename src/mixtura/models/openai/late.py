@@ -14,6 +14,8 @@ from mixtura.models.openai.wire import WireError
 # What ends a stream, or breaks it off, stands in one of these; a piece that holds neither needs no look.
 _MARKS = (b"[DONE]", b'"error"', b"event: error", b"event:error")
 _LONGEST_MARK = max(map(len, _MARKS))
+# Of several events that came together, those that are parsed one by one.
+_FIRST, _LAST, _FEW = 1, 4, 8
 
 
 class LateReader:
@@ -77,7 +79,23 @@ class LateReader:
             self._parse_events(events, at)
 
     def _parse_events(self, events: Sequence[ServerEvent], at: float) -> None:
+        if len(events) > _FEW and not any(event.event for event in events):
+            # The first chunk of a stream names it and the last ones close it; what lies between is text.
+            middle = events[_FIRST:-_LAST]
+            self._parse_each(events[:_FIRST], at)
+            found = None if self._problem is not None else self._gathered.take_all([event.data for event in middle])
+            if found is not None:
+                self.first = at if self.first is None and found else self.first
+                self._unread += [(at, delta) for delta in found]
+                events = events[-_LAST:]
+            else:
+                events = events[_FIRST:]
+        self._parse_each(events, at)
+
+    def _parse_each(self, events: Sequence[ServerEvent], at: float) -> None:
         for event in events:
+            if self._problem is not None:
+                return
             try:
                 delta = self._gathered.take(event)
             except WireError as problem:

@@ -1,6 +1,9 @@
 """A streamed reply put together again: events in, `Delta`s out, and at the end the whole `Completion`."""
 
 import json
+from collections.abc import Sequence
+
+import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
 from mixtura.models.openai.sse import ServerEvent
@@ -15,6 +18,35 @@ from mixtura.models.openai.wire import (
     decode_reply,
     text_of,
 )
+
+
+class _PlainDelta(msgspec.Struct):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: None = None
+    executed_tools: None = None
+    annotations: None = None
+    refusal: None = None
+
+
+class _PlainChoice(msgspec.Struct):
+    delta: _PlainDelta
+    finish_reason: None = None
+    message: None = None
+
+
+class _PlainChunk(msgspec.Struct):
+    """A chunk of text and nothing else, as nearly every chunk of a stream is; one that holds more does not decode."""
+
+    choices: list[_PlainChoice]
+    usage: None = None
+    usage_breakdown: None = None
+    x_groq: None = None
+    error: None = None
+
+
+_PLAIN = msgspec.json.Decoder(list[_PlainChunk])
 
 
 class StreamedReply:
@@ -50,6 +82,33 @@ class StreamedReply:
         if name == "error":
             raise WireError("the stream broke off with an error", _error_in(data))
         return self.add(decode_reply(data))
+
+    def take_all(self, chunks: Sequence[bytes]) -> list[Delta] | None:
+        """Return what `chunks` (the data of events without a name) add, read together; None when one needs `take`.
+
+        Nothing is taken then. Reading them together costs a fifth of reading one after the other.
+        """
+        if self._whole.id is None:
+            return None
+        try:
+            plain = _PLAIN.decode(b"[%b]" % b",".join(chunks))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        if len(plain) != len(chunks) or not all(chunk.choices for chunk in plain):
+            return None
+        found: list[Delta] = []
+        for chunk in plain:
+            delta = chunk.choices[0].delta
+            text, reasoning = delta.content or "", delta.reasoning or delta.reasoning_content or ""
+            if text:
+                self._text.append(text)
+            if reasoning:
+                self._reasoning.append(reasoning)
+            if text or reasoning:
+                found.append(Delta(text, reasoning))
+        self._chosen = True
+        self.pieces += len(found)
+        return found
 
     def add(self, chunk: WireReply) -> Delta | None:
         """Return what one decoded chunk adds to the answer.
