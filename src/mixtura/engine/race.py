@@ -61,6 +61,7 @@ class Race:
         self._tries = 0
         self._news: asyncio.Future[None] | None = None
         self._dirty = False
+        self._timer: asyncio.TimerHandle | None = None
         self._streamed = on_delta is not None or run.streams(ask.role)
 
     @property
@@ -83,12 +84,15 @@ class Race:
             async with asyncio.TaskGroup() as group:
                 self._start(group, self._ask)
                 while True:
-                    await self._wait(self._wake())
+                    await self._wait()
                     over = await self._look(group)
                     if over is not None:
                         break
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
         for left in self._open:
             results.emit_abandoned(self._run, left.number, left.ask, "another try was faster", left.progress)
         self._open.clear()
@@ -134,7 +138,7 @@ class Race:
         self._tries += 1
         self._open.append(begun)
         # From when it is sent, and not from now on, it can be late or silent.
-        begun.progress.on_begin = self._tell
+        begun.progress.on_begin = self._set_timer
         begun.task = group.create_task(self._call(begun))
         begun.task.add_done_callback(self._tell)
 
@@ -288,20 +292,30 @@ class Race:
             moments.append(self._run.loop.time() + between)
         return min(*moments, self._late_at(), self._until)
 
-    async def _wait(self, moment: float) -> None:
-        """Return at `moment`, or when something has happened."""
+    def _set_timer(self) -> None:
+        """Have the race wake at the next moment at which something may be due."""
+        moment = self._wake()
+        if self._timer is not None:
+            if self._timer.when() == moment and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+        self._timer = self._run.loop.call_at(moment, self._tell)
+
+    async def _wait(self) -> None:
+        """Return when something may be due, or has happened."""
         if self._dirty:
             self._dirty = False
             return
-        loop = self._run.loop
-        self._news = loop.create_future()
-        timer = loop.call_at(moment, self._tell) if moment < math.inf else None
+        self._news = self._run.loop.create_future()
+        if any(begun.progress.since is not None for begun in self._open):
+            self._set_timer()
+        elif self._timer is None:
+            # Nothing is sent yet, so nothing can be late: only the end of the time counts.
+            self._timer = self._run.loop.call_at(self._until, self._tell)
         try:
             await self._news
         finally:
             self._news, self._dirty = None, False
-            if timer is not None:
-                timer.cancel()
 
     def _tell(self, _: object = None) -> None:
         if self._news is not None and not self._news.done():

@@ -1,5 +1,6 @@
 """How fast a model has been answering: running percentiles of its latest calls."""
 
+import bisect
 from collections import deque
 
 _KEPT = 128
@@ -8,13 +9,14 @@ ENOUGH = 8
 
 
 class RunningPercentiles:
-    """Percentiles of the latest values of one measure. Adding is cheap: values are sorted when they are read."""
+    """Percentiles of the latest values of one measure, which are kept sorted."""
 
-    __slots__ = ("_latest", "_sorted")
+    __slots__ = ("_kept", "_latest", "_sorted")
 
     def __init__(self, kept: int = _KEPT) -> None:
-        self._latest: deque[float] = deque(maxlen=kept)
-        self._sorted: list[float] | None = []
+        self._kept = kept
+        self._latest: deque[float] = deque()
+        self._sorted: list[float] = []
 
     def __len__(self) -> int:
         return len(self._latest)
@@ -22,13 +24,14 @@ class RunningPercentiles:
     def add(self, value: float) -> None:
         """Add one value; the oldest is dropped when there are too many."""
         self._latest.append(value)
-        self._sorted = None
+        bisect.insort(self._sorted, value)
+        if len(self._latest) > self._kept:
+            oldest = self._latest.popleft()
+            del self._sorted[bisect.bisect_left(self._sorted, oldest)]
 
     def at(self, share: float) -> float | None:
         """Return the value at `share` (0.5: the median, 0.95), None before the first one."""
         values = self._sorted
-        if values is None:
-            values = self._sorted = sorted(self._latest)
         if not values:
             return None
         place = share * (len(values) - 1)

@@ -14,21 +14,19 @@ from mixtura.models.openai.wire import WireError
 # What ends a stream, or breaks it off, stands in one of these; a piece that holds neither needs no look.
 _MARKS = (b"[DONE]", b'"error"', b"event: error", b"event:error")
 _LONGEST_MARK = max(map(len, _MARKS))
-# Of several events that came together, those that are parsed one by one.
-_FIRST, _LAST, _FEW = 1, 4, 8
 
 
 class LateReader:
     """The bytes of one stream with the times of their arrival; a `chat.PartialReader`.
 
     Attributes:
-        first: event-loop time at which the first piece with text or reasoning came; known once it was parsed.
+        first: event-loop time at which the first bytes came, or, once it is known, the first text or reasoning.
     """
 
     def __init__(self, gathered: StreamedReply) -> None:
         self.first: float | None = None
         self._gathered = gathered
-        self._parser = EventParser()
+        self._parser: EventParser | None = None
         self._waiting: list[tuple[float, bytes]] = []
         self._unread: list[tuple[float, Delta]] = []
         self._tail = b""
@@ -43,9 +41,9 @@ class LateReader:
         self._waiting.append((now, piece))
         seen = self._tail + piece if self._tail else piece
         self._tail = seen[-_LONGEST_MARK:]
-        if not any(mark in seen for mark in _MARKS):
+        if not (b"[DONE]" in seen or b"error" in seen) or not any(mark in seen for mark in _MARKS):
             return False
-        self._parse()
+        self._parse_whole()
         self._raise()
         return self._gathered.done
 
@@ -55,8 +53,8 @@ class LateReader:
         Raises:
             WireError, LineTooLongError: as `feed`.
         """
-        self._parse()
-        if self._problem is None and not self._gathered.done:
+        self._parse_whole()
+        if self._problem is None and not self._gathered.done and self._parser is not None:
             self._parse_events(self._parser.finish(), self._waiting[-1][0] if self._waiting else 0.0)
         self._raise()
 
@@ -66,33 +64,36 @@ class LateReader:
         found, self._unread = self._unread, []
         return found
 
+    def _parse_whole(self) -> None:
+        """Parse what is waiting; nobody has asked for a piece of it yet, so its text is taken as a whole if it can."""
+        if self._parser is None and self._waiting:
+            body = b"".join([piece for _, piece in self._waiting])
+            taken = self._gathered.take_body(body)
+            if taken is not None:
+                self.first = self._first_text()
+                self._waiting = [(self._waiting[-1][0], body[taken:])]
+        self._parse()
+
+    def _first_text(self) -> float:
+        """Return when the first text came, as near as can be told: the first bytes most often only name the stream."""
+        times = [at for at, _ in self._waiting]
+        alone = self._waiting[0][1].count(b"\n\n") <= 1
+        return times[1] if alone and len(times) > 1 else times[0]
+
     def _parse(self) -> None:
         waiting, self._waiting = self._waiting, []
+        parser = self._parser = self._parser or EventParser()
         for at, piece in waiting:
             if self._problem is not None:
                 return
             try:
-                events = self._parser.feed(piece)
+                events = parser.feed(piece)
             except LineTooLongError as problem:
                 self._problem = problem
                 return
             self._parse_events(events, at)
 
     def _parse_events(self, events: Sequence[ServerEvent], at: float) -> None:
-        if len(events) > _FEW and not any(event.event for event in events):
-            # The first chunk of a stream names it and the last ones close it; what lies between is text.
-            middle = events[_FIRST:-_LAST]
-            self._parse_each(events[:_FIRST], at)
-            found = None if self._problem is not None else self._gathered.take_all([event.data for event in middle])
-            if found is not None:
-                self.first = at if self.first is None and found else self.first
-                self._unread += [(at, delta) for delta in found]
-                events = events[-_LAST:]
-            else:
-                events = events[_FIRST:]
-        self._parse_each(events, at)
-
-    def _parse_each(self, events: Sequence[ServerEvent], at: float) -> None:
         for event in events:
             if self._problem is not None:
                 return

@@ -49,9 +49,6 @@ class EventParser:
         if b"\r" in chunk:
             self._after_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if not (self._rest or self._data or self._event) and (events := _plain_events(chunk, self._limit)):
-            self._begun = True
-            return events
         if b"\n" not in chunk:
             self._hold(chunk)
             return []
@@ -110,14 +107,16 @@ class EventParser:
         return events
 
 
-def _plain_events(chunk: bytes, limit: int) -> list[ServerEvent]:
-    """Return the events of `chunk` if it is whole events of one `data:` line each, as most servers send them."""
+def plain_data(chunk: bytes) -> list[bytes]:
+    """Return the data of the events in `chunk` if it is whole events of one `data:` line each; else an empty list.
+
+    Most servers send nothing but such events, and to split them takes a tenth of the time of parsing them.
+    """
     if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")):
         return []
-    count = chunk.count(b"\n\ndata: ") + 1
-    if chunk.count(b"\n") != 2 * count or len(chunk) > limit:
-        return []
-    return [ServerEvent("", data) for data in chunk[6:-2].split(b"\n\ndata: ")]
+    found = chunk[6:-2].split(b"\n\ndata: ")
+    # No other line, and none that is split over two.
+    return found if chunk.count(b"\n") == 2 * len(found) else []
 
 
 def encode_event(data: bytes, event: str = "") -> bytes:
