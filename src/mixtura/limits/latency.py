@@ -93,7 +93,7 @@ class LatencyHistory:
         return seen.at(0.95) if len(seen) >= ENOUGH else None
 
     def _sort_in(self) -> None:
-        while True:
+        while self._new:
             try:
                 total, first, tokens = self._new.popleft()
             except IndexError:

@@ -11,9 +11,9 @@ from mixtura.models.openai.sse import EventParser, LineTooLongError, ServerEvent
 from mixtura.models.openai.stream import StreamedReply
 from mixtura.models.openai.wire import WireError
 
-# What ends a stream, or breaks it off, stands in one of these; a piece that holds neither needs no look.
-_MARKS = (b"[DONE]", b'"error"', b"event: error", b"event:error")
-_LONGEST_MARK = max(map(len, _MARKS))
+# What breaks a stream off stands in one of these; bytes that hold none, and no [DONE], need no look.
+_ERRORS = (b'"error"', b"event: error", b"event:error")
+_LONGEST_MARK = max(map(len, _ERRORS))
 
 
 class LateReader:
@@ -41,7 +41,7 @@ class LateReader:
         self._waiting.append((now, piece))
         seen = self._tail + piece if self._tail else piece
         self._tail = seen[-_LONGEST_MARK:]
-        if not (b"[DONE]" in seen or b"error" in seen) or not any(mark in seen for mark in _MARKS):
+        if b"[DONE]" not in seen and (b"error" not in seen or not any(mark in seen for mark in _ERRORS)):
             return False
         self._parse_whole()
         self._raise()
@@ -67,7 +67,8 @@ class LateReader:
     def _parse_whole(self) -> None:
         """Parse what is waiting; nobody has asked for a piece of it yet, so its text is taken as a whole if it can."""
         if self._parser is None and self._waiting:
-            body = b"".join([piece for _, piece in self._waiting])
+            waiting = self._waiting
+            body = waiting[0][1] if len(waiting) == 1 else b"".join([piece for _, piece in waiting])
             taken = self._gathered.take_body(body)
             if taken is not None:
                 self.first = self._first_text()

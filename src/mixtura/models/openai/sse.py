@@ -115,8 +115,7 @@ def plain_data(chunk: bytes) -> list[bytes]:
     if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")):
         return []
     found = chunk[6:-2].split(b"\n\ndata: ")
-    # No other line, and none that is split over two.
-    return found if chunk.count(b"\n") == 2 * len(found) else []
+    return [] if True in [b"\n" in data for data in found] else found
 
 
 def encode_event(data: bytes, event: str = "") -> bytes:

@@ -46,11 +46,14 @@ class _PlainChunk(msgspec.Struct):
 
 
 _PLAIN = msgspec.json.Decoder(list[_PlainChunk])
-# What stands in the last chunks of a stream, and in hardly any other.
-_CLOSING = (b"[DONE]", b'"finish_reason":"', b'"usage":{', b'"x_groq"')
 # Fewer events than this are parsed one by one. Round the data of each stand "data: " and two line ends.
 _FEW = 6
 _AROUND = 8
+
+
+def _closes(data: bytes) -> bool:
+    """Say whether a chunk may be one of those that close a stream."""
+    return b"[DONE]" in data or b'"finish_reason":"' in data or b'"usage":{' in data or b'"x_groq"' in data
 
 
 class StreamedReply:
@@ -98,7 +101,7 @@ class StreamedReply:
             return None
         # The first chunk of a stream names it and the last ones close it; what lies between is text.
         end = len(pieces)
-        while end > 1 and any(mark in pieces[end - 1] for mark in _CLOSING):
+        while end > 1 and _closes(pieces[end - 1]):
             end -= 1
         try:
             plain = _PLAIN.decode(b"[%b]" % b",".join(pieces[1:end]))
@@ -108,9 +111,13 @@ class StreamedReply:
         if len(deltas) != end - 1:
             return None
         self.add(decode_reply(pieces[0]))
-        self._text += [delta.content for delta in deltas if delta.content]
-        self._reasoning += [said for delta in deltas if (said := delta.reasoning or delta.reasoning_content)]
-        self.pieces += sum(bool(delta.content or delta.reasoning or delta.reasoning_content) for delta in deltas)
+        texts = [delta.content for delta in deltas if delta.content]
+        self._text += texts
+        self.pieces += len(texts)
+        if len(texts) < len(deltas):
+            reasoned = [(delta, said) for delta in deltas if (said := delta.reasoning or delta.reasoning_content)]
+            self._reasoning += [said for _, said in reasoned]
+            self.pieces += sum(not delta.content for delta, _ in reasoned)
         self._chosen = True
         return len(body) - sum(len(piece) + _AROUND for piece in pieces[end:])
 

@@ -281,13 +281,15 @@ class _SplitReader:
 
     def __init__(self, reader: PartialReader) -> None:
         self._reader = reader
-        self._splitter = ThinkSplitter()
+        self._splitter: ThinkSplitter | None = None
 
     def read(self) -> list[tuple[float, Delta]]:
         """Return the pieces since the last call. See `chat.PartialReader`."""
         found = []
+        # Made when a piece is wanted: most replies come whole.
+        splitter = self._splitter = self._splitter or ThinkSplitter()
         for at, delta in self._reader.read():
-            split = self._splitter.feed(delta.text) if delta.text else Delta()
+            split = splitter.feed(delta.text) if delta.text else Delta()
             # A piece that is held back still shows that the model writes.
             found.append((at, Delta(split.text, delta.reasoning + split.reasoning)))
         return found
