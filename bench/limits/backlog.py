@@ -73,7 +73,7 @@ class SdkBacklog(NamedTuple):
 
 
 def recipe_of(case: BacklogCase) -> Recipe:
-    """Return the case's recipe, told to wait for room and to reduce nothing."""
+    """Return the case's recipe, with a policy that waits for room and reduces nothing."""
     recipe = Recipe.named(case.recipe)
     policy = msgspec.structs.replace(recipe.policy, when_limited=("wait",))
     return msgspec.structs.replace(recipe, policy=policy)

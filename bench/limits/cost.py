@@ -31,13 +31,13 @@ Call = Callable[[], Awaitable[object]]
 class IdleModel:
     """A model that does nothing, and states its limits as a provider's headers would."""
 
-    def __init__(self, told: RateLimitHeaders | None) -> None:
+    def __init__(self, headers: RateLimitHeaders | None) -> None:
         self._completion = Completion(
             model="idle",
             text="Yes.",
             usage=Usage(prompt_tokens=_PROMPT, completion_tokens=_WRITTEN),
             timing=Timing(total=0.5, first_token=0.1),
-            rate_limits=told,
+            rate_limits=headers,
         )
 
     async def chat(
@@ -74,9 +74,9 @@ def open_account() -> Call:
 
 def known_account(limits: Limits = _PLENTY) -> Call:
     """A call against four windows, two of which every reply states."""
-    told = RateLimitHeaders(limits.rpd, (limits.rpd or 0) - 1, limits.tpm, (limits.tpm or 0) - _PROMPT - _MOST)
+    headers = RateLimitHeaders(limits.rpd, (limits.rpd or 0) - 1, limits.tpm, (limits.tpm or 0) - _PROMPT - _MOST)
     accounting = Accounting(key="bench/known", group="bench", limits=limits, known=True)
-    model, request = Limited(IdleModel(told), "bench", accounting), _request()
+    model, request = Limited(IdleModel(headers), "bench", accounting), _request()
 
     async def call() -> None:
         await model.chat(request)
@@ -86,12 +86,12 @@ def known_account(limits: Limits = _PLENTY) -> Call:
 
 def whole_run(limits: Limits = _PLENTY) -> Call:
     """Four calls of a run that is admitted as a whole: three drafts of two models, and the answer of a third."""
-    told = RateLimitHeaders(limits.rpd, (limits.rpd or 0) - 1, limits.tpm, (limits.tpm or 0) - _PROMPT - _MOST)
+    headers = RateLimitHeaders(limits.rpd, (limits.rpd or 0) - 1, limits.tpm, (limits.tpm or 0) - _PROMPT - _MOST)
     limiter: Limiter = current_limiter()
     models, needs = [], []
     for name, count in (("small", 2), ("other", 1), ("large", 1)):
         accounting = Accounting(key=f"bench/{name}", group="bench", limits=limits, known=True)
-        models += [Limited(IdleModel(told), "bench", accounting)] * count
+        models += [Limited(IdleModel(headers), "bench", accounting)] * count
         needs.append(Need(accounting.account(limiter).key, 2 * count * (_PROMPT + _MOST), count))
 
     async def call() -> None:

@@ -8,11 +8,11 @@
 
     run_virtual(main())               # takes about a second, and the same course every time
 
-Sockets are real. Both ends of every connection have to live in this loop: the kernel delivers what is sent to
-127.0.0.1 before `send` returns, so "no socket is ready" means "nobody in here has anything to say", and time
-may move. A peer in another process or on another machine would be outrun. While a job is in an executor
-(`run_in_executor`, `asyncio.to_thread`, name lookups) the clock stands still, so such a job must not itself wait
-for one of this loop's timers. Subprocesses are not waited for.
+Sockets are real. Both ends of every connection have to live in this loop: the kernel delivers data for 127.0.0.1
+before `send` returns, so when no socket is ready no data is on its way, and time may move. A peer in another process or
+on another machine would be outrun. While a job is in an executor (`run_in_executor`, `asyncio.to_thread`, name lookups)
+the clock stands still, so such a job must not itself wait for one of this loop's timers. Subprocesses are not waited
+for.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# A jump this long (seconds) is most often a timeout about to fire: look at the sockets once more, for a
-# millisecond of real time, before believing that nothing will come.
+# A jump this long (seconds) is most often a timeout about to fire: the sockets are polled once more, for a millisecond
+# of real time, before the clock jumps.
 _FAR = 1.0
 _SECOND_LOOK = 0.001
 
@@ -62,7 +62,7 @@ class _JumpingSelector(selectors.BaseSelector):
         if timeout is not None and timeout <= 0:
             return self._real.select(0)
         if not self.may_jump() or timeout is None:
-            # No timer to jump to, or a thread that still has to report: wait for it in real time.
+            # There is no timer to jump to, or a thread is at work: wait in real time.
             return self._real.select(None)
         ready = self._real.select(0)
         if not ready and timeout >= _FAR:

@@ -17,7 +17,7 @@ from mixtura.engine.drafts import DraftSet
 from mixtura.engine.outcome import Outcome, outcome_of
 from mixtura.engine.propose import Drafting
 from mixtura.engine.race import Race, call_within
-from mixtura.engine.start import close_accounts, emit_plan, find_limiter, hold_room, plan_run
+from mixtura.engine.start import close_accounts, emit_plan, find_limiters, hold_room, plan_run
 from mixtura.engine.writer import answer_alone
 from mixtura.errors import (
     DeadlineError,
@@ -54,7 +54,7 @@ async def drive(
         NoAnswerError: no draft survived and the aggregator could not answer alone.
         DeadlineError: the deadline passed first.
     """
-    limiter = find_limiter(recipe, models)
+    keeper, limiter = find_limiters(recipe, models)
     plan, request = await plan_run(recipe, conversation, models, options, limiter)
     meter = CostMeter(emit) if options.budget is not None else None
     run = Run(plan.recipe, conversation, models, emit if meter is None else meter, options)
@@ -68,13 +68,13 @@ async def drive(
     except BaseException as error:
         # Whatever ends a run, listeners hear that it ended; then it goes on to the caller.
         try:
-            await close_accounts(run, meter, limiter)
+            await close_accounts(run, meter, keeper)
         finally:
             run.emit(RunFinished(at=run.now, status="failed", error=_last_words(error)))
         raise
     try:
-        if run.hold is not None or meter is not None or limiter is not None:
-            await close_accounts(run, meter, limiter)
+        if run.hold is not None or meter is not None or (keeper is not None and keeper.degraded):
+            await close_accounts(run, meter, keeper)
     finally:
         if options.watch != "nothing" and outcome.text and not outcome.said:
             run.emit(AnswerDelta(at=run.now, text=outcome.text))

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mixtura.chat import Message
 from mixtura.decisions import NoticedDetail, ReducedDetail, RoutedDetail, WaitedDetail
 from mixtura.engine.context import CostMeter, Run
 from mixtura.errors import BudgetError, ConfigError, LimitError, MixturaError
 from mixtura.limits.budget.base import DailyBudget
+from mixtura.limits.failsafe import FailSafe
 from mixtura.limits.limiter import Hold, Limiter, NoRoomError
 from mixtura.models.served import Models
 from mixtura.planning import admission, estimates
@@ -18,8 +20,15 @@ from mixtura.planning.schedule import schedule
 from mixtura.recipe import Recipe
 
 
-def find_limiter(recipe: Recipe, models: Models) -> Limiter | None:
-    """Return the limiter that knows limits of any model of `recipe`; None when no limits are known.
+class Limiters(NamedTuple):
+    """Who counts the calls of a run: `keeper` (None: no call is counted), and whether it knows limits to plan with."""
+
+    keeper: Limiter | None
+    planning: Limiter | None
+
+
+def find_limiters(recipe: Recipe, models: Models) -> Limiters:
+    """Return the limiter that counts the calls of `recipe`, and the same one if it knows limits of any of its models.
 
     Raises:
         ConfigError: a provider is unknown, or its key is missing: better said before anything is sent.
@@ -36,7 +45,7 @@ def find_limiter(recipe: Recipe, models: Models) -> Limiter | None:
                 account = accounting.account(keeper)
                 if account.known and not account.unlimited:
                     limiter = keeper
-    return limiter
+    return Limiters(keeper, limiter)
 
 
 async def plan_run(
@@ -128,17 +137,19 @@ async def hold_room(run: Run, plan: RunPlan, limiter: Limiter, request: Admissio
             run.hold = await _held(run, smaller, limiter)
 
 
-async def _held(run: Run, plan: RunPlan, limiter: Limiter) -> Hold:
+async def _held(run: Run, plan: RunPlan, limiter: Limiter) -> Hold | None:
+    """Return the hold on what `plan` needs; None where the limiter fails: the run then begins without one."""
     expected = estimates.stage_seconds(run.models, schedule(run.recipe, run.options.chat))
     latest = max(run.start, run.deadline - sum(expected))
     try:
-        return await limiter.admit(
-            plan.needs,
-            priority=run.options.priority,
-            until=latest,
-            lifetime=run.deadline - run.start + 1.0,
-            owed=plan.owed,
-        )
+        with FailSafe(limiter):
+            return await limiter.admit(
+                plan.needs,
+                priority=run.options.priority,
+                until=latest,
+                lifetime=run.deadline - run.start + 1.0,
+                owed=plan.owed,
+            )
     except NoRoomError as error:
         quote = error.quote
         raise LimitError(
@@ -147,9 +158,10 @@ async def _held(run: Run, plan: RunPlan, limiter: Limiter) -> Hold:
             retry_after=quote.wait,
             window=plan.binding,
         ) from None
+    return None
 
 
-async def close_accounts(run: Run, meter: CostMeter | None, limiter: Limiter | None) -> None:
+async def close_accounts(run: Run, meter: CostMeter | None, keeper: Limiter | None) -> None:
     """Give back the room that was not used and settle the day's budget; whatever fails here costs no answer."""
     if run.hold is not None:
         await run.hold.close()
@@ -161,6 +173,5 @@ async def close_accounts(run: Run, meter: CostMeter | None, limiter: Limiter | N
             said = error.message if isinstance(error, MixturaError) else f"{type(error).__name__}: {error}"
             reason = f"the daily budget could not be told that the run cost ${meter.dollars:.6f} ({said})"
             run.decide(NoticedDetail(), reason, warning=True)
-    if limiter is not None and limiter.degraded:
-        reason = "the rate-limit windows that processes share cannot be reached; this one keeps its own for now"
-        run.decide(NoticedDetail(), reason, warning=True)
+    if keeper is not None and keeper.degraded:
+        run.decide(NoticedDetail(), keeper.problem, warning=True)

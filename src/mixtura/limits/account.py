@@ -57,7 +57,7 @@ class SentCall(msgspec.Struct):
         tokens: what it reserved.
         snapshots: the windows at that moment; None when the account had none.
         number: its place among the account's calls.
-        unused: tokens that calls settled before it had reserved and not used, since a reply last told the level.
+        unused: tokens that calls settled earlier had reserved and not used, since headers last stated the level.
         settled: its outcome has been counted.
     """
 

@@ -1,7 +1,7 @@
 """What a limiter raises unexpectedly costs the counting of a call, never the call or its answer.
 
-A limiter, or its store, may be handed in and is then anybody's code. This is the one place that catches whatever it
-raises.
+A limiter, or its store, may be handed in and is then a caller's own code. This is the one place that catches whatever
+such code raises.
 """
 
 from types import TracebackType
@@ -12,7 +12,7 @@ from mixtura.limits.store import NoRoomError
 
 
 class ReportsFailures(Protocol):
-    """A limiter, as far as it is told of its own failures."""
+    """The part of a limiter that `FailSafe` reports to."""
 
     def report_failure(self, error: Exception) -> None:
         """See `Limiter.report_failure`."""
@@ -39,7 +39,7 @@ class FailSafe:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        # Cancellation is no Exception: it always passes.
+        # A cancellation is not an Exception, so it always passes.
         if not isinstance(error, Exception) or isinstance(error, self._passes):
             return False
         self._limiter.report_failure(error)

@@ -16,7 +16,7 @@ import msgspec
 
 # A clock set back by more than this (seconds) is a new clock; less is two threads reading it at the same time.
 _SET_BACK = 1.0
-# Less than this much of a unit is a rounding error: a caller that waits exactly as long as it was told to must fit.
+# Less than this much of a unit is a rounding error: a caller that waits exactly as long as `wait` says must fit.
 _DUST = 1e-6
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}

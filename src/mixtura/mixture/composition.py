@@ -1,4 +1,4 @@
-"""What a `Mixture` is made of where its caller hands nothing in: the registry of models and the daily budget."""
+"""The parts of a `Mixture` that its caller does not hand in: the registry of models and the daily budget."""
 
 import math
 import time

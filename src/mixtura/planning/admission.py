@@ -22,6 +22,7 @@ import msgspec
 from mixtura.chat import Message
 from mixtura.errors import BudgetError, LimitError
 from mixtura.limits.account import FITS, Quote
+from mixtura.limits.failsafe import FailSafe
 from mixtura.limits.limiter import Limiter
 from mixtura.limits.queue import Need
 from mixtura.limits.window import DIMENSIONS
@@ -206,11 +207,12 @@ class _Reducer:
         if refused is not None:
             return refused, (), {}
         held = demand.needs(found)
-        start, drained = (
-            limiter.quote(held, asked.options.priority),
-            demand.drained_in(found, asked.now, limiter, asked.options.priority),
-        )
-        return max(start, drained, key=lambda quote: quote.wait), tuple(held), demand.owed(found, held)
+        with FailSafe(limiter):
+            start = limiter.quote(held, asked.options.priority)
+            drained = demand.drained_in(found, asked.now, limiter, asked.options.priority)
+            return max(start, drained, key=lambda quote: quote.wait), tuple(held), demand.owed(found, held)
+        # A limiter that fails keeps no run from beginning.
+        return FITS, (), {}
 
     def _may_wait(self, recipe: Recipe, wait: float) -> bool:
         """Say whether the deadline leaves the time to wait and then to answer."""

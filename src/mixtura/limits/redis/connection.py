@@ -48,7 +48,7 @@ class RedisConnection:
 
     Attributes:
         commands: limits how many commands are under way at once.
-        introducing: held while Redis is told what this process knows.
+        introducing: held while this process sends Redis what it knows of accounts.
     """
 
     def __init__(self, url: str, connections: "WeakKeyDictionary[asyncio.AbstractEventLoop, RedisConnection]") -> None:

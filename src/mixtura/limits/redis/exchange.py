@@ -23,7 +23,7 @@ _LOG = logging.getLogger("mixtura")
 
 
 class OpenReservations:
-    """The reservations of this process's runs, which Redis has to be told of when it has lost them."""
+    """The reservations of this process's runs, from which Redis is given back what it has lost."""
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[Reservation, float]] = {}
@@ -105,7 +105,7 @@ class ScriptExchange:
                 await self._introduce(server, accounts, trial)
                 answer = await self._run(server, accounts, {**request, "op": operation}, trial)
                 if answer.unknown:
-                    raise ValueError("it loses what it has just been told")
+                    raise ValueError("it loses the accounts that it was just sent")
         except connection.FAILURES as error:
             self._degrade(error, loop.time())
             return None
@@ -120,7 +120,7 @@ class ScriptExchange:
                 self.reservations.count_into(account)
 
     async def _introduce(self, server: RedisConnection, accounts: Sequence[AccountReplica], trial: bool) -> None:
-        """Tell Redis what this process knows of accounts that Redis has not been told of."""
+        """Send Redis what this process knows of accounts that are out of step with it."""
         if all(account.synced for account in accounts):
             return
         async with server.introducing:

@@ -119,7 +119,7 @@ class AccountReplica(Account):
 
     Attributes:
         life: of which life of the account this is a copy; "" before the first answer.
-        ended_holds: holds that have ended here while Redis could not be told.
+        ended_holds: holds that ended while Redis could not be reached.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class AccountReplica(Account):
         self._taken_in_redis: dict[Dimension, float] = {}
 
     def override_guess(self, limits: Limits | None, plans: Sequence[Limits], now: float) -> None:
-        """Replace guessed limits by those that the user knows; Redis has to be told of them."""
+        """Replace guessed limits by those that the user knows, and have Redis informed."""
         self.set_limits(limits or Limits(), now)
         self.plans, self.synced = tuple(plans), False
 
@@ -157,7 +157,7 @@ class AccountReplica(Account):
         self._blocked_until = now + state.blocked if state.blocked > 0 else -math.inf
 
     def introduction(self, new_life: str, held: Iterable[HeldNeed], now: float) -> dict[str, Any]:
-        """Return all that Redis has to be told of this account; `new_life` is its life if Redis begins a record."""
+        """Return all that this process knows of the account; `new_life` is its life if Redis has to begin a record."""
         levels: dict[str, tuple[float, float]] = {}
         for name, bucket in self.buckets.items():
             level = bucket.level(now)
