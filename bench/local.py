@@ -32,7 +32,7 @@ from mixtura.models.local.llama import load_package, shared
 from mixtura.models.local.machine import Machine
 from mixtura.models.local.model import LocalModel
 from mixtura.models.local.provider import local_model
-from mixtura.models.local.settings import Wish, choose
+from mixtura.models.local.settings import RequestedSettings, resolve_settings
 from mixtura.recipe import Layer, Proposer
 
 # The two sizes between which the default of threads changes.
@@ -43,7 +43,7 @@ LEAST = 1.6  # times as many tokens a second, three at once beside one alone
 MOST_MEMORY = 5.0
 
 
-class Split(NamedTuple):
+class WorkSplit(NamedTuple):
     """How the work is split: threads of a server, servers of one file (the slots shared among them), and files."""
 
     name: str
@@ -52,26 +52,28 @@ class Split(NamedTuple):
     files: int = 1
 
 
-class Rates(NamedTuple):
+class TokenRates(NamedTuple):
     """Tokens a second, round by round: one proposer alone, and three at once."""
 
     alone: list[float]
     together: list[float]
 
 
-def splits() -> list[Split]:
+def splits() -> list[WorkSplit]:
     """Return the splits that are compared on this machine."""
     many = cores()
-    found = [Split("one file, 1 thread", 1), Split("three files, 1 thread each", 1, files=AT_ONCE)]
+    found = [WorkSplit("one file, 1 thread", 1), WorkSplit("three files, 1 thread each", 1, files=AT_ONCE)]
     if many > 1:
-        found.insert(1, Split(f"one file, {many} threads", many))
-        found.insert(2, Split("one file, a server of 1 thread each", 1, copies=AT_ONCE))
+        found.insert(1, WorkSplit(f"one file, {many} threads", many))
+        found.insert(2, WorkSplit("one file, a server of 1 thread each", 1, copies=AT_ONCE))
     return found
 
 
-def _model(path: Path, split: Split) -> LocalModel:
+def _model(path: Path, split: WorkSplit) -> LocalModel:
     header = read_header(path)
-    settings = choose(header, Wish(threads=split.threads, slots=AT_ONCE, context=512), Machine.here())
+    settings = resolve_settings(
+        header, RequestedSettings(threads=split.threads, slots=AT_ONCE, context=512), Machine.here()
+    )
     settings = msgspec.structs.replace(settings, copies=split.copies)
     return LocalModel(shared(header, settings, partial(load_package, os.environ), trusted=True), str(path))
 
@@ -85,14 +87,14 @@ async def _rate(models: Sequence[LocalModel], tokens: int) -> float:
     return sum(completion.usage.completion_tokens for completion in done) / (time.perf_counter() - begun)
 
 
-async def rates(files: Sequence[Path], tokens: int, rounds: int) -> dict[Split, Rates]:
+async def rates(files: Sequence[Path], tokens: int, rounds: int) -> dict[WorkSplit, TokenRates]:
     """Measure every split in turn, `rounds` times; `files` are three copies of one file."""
-    made: dict[Split, list[LocalModel]] = {}
+    made: dict[WorkSplit, list[LocalModel]] = {}
     for split in splits():
         models = [_model(path, split) for path in files[: split.files]]
         made[split] = models if split.files > 1 else models * AT_ONCE
         await _rate(made[split], 4)
-    found = {split: Rates([], []) for split in made}
+    found = {split: TokenRates([], []) for split in made}
     for _ in range(rounds):
         for split, models in made.items():
             found[split].alone.append(await _rate(models[:1], tokens))
@@ -179,9 +181,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="rounds through all splits")
     parser.add_argument("--file", type=Path, help="a model file of yours, in place of random ones")
-    told = parser.parse_args()
+    options = parser.parse_args()
     found = Table()
-    measure(found, told.rounds, told.file)
+    measure(found, options.rounds, options.file)
     return int(found.missed)
 
 

@@ -58,7 +58,7 @@ def cards_table() -> str:
     return _markdown([heading, *rows])
 
 
-def study_table(found: toys.Study) -> str:
+def study_table(found: toys.ToyStudy) -> str:
     """Return the rows of a study, each with its test against the mixture."""
     heading = ("", "right", "95 % interval", "known wordings", "new wordings", "MFLOP", "won : lost", "McNemar")
     rows = []
@@ -82,7 +82,7 @@ def study_table(found: toys.Study) -> str:
     return _markdown([heading, *rows])
 
 
-def drafts_table(found: toys.Study) -> str:
+def drafts_table(found: toys.ToyStudy) -> str:
     """Return how often the mixture and the vote are right, by how many of the three drafts are."""
     drafts = [found.row(toys.at_temperature(name)).right for name in PROPOSERS]
     counts = [sum(marks) for marks in zip(*drafts, strict=True)]
@@ -94,7 +94,7 @@ def drafts_table(found: toys.Study) -> str:
     return _markdown(rows)
 
 
-def families_table(found: toys.Study) -> str:
+def families_table(found: toys.ToyStudy) -> str:
     """Return who is right how often, by family of problem."""
     families = sorted({problem.family for problem in found.problems})
     shown = [*(toys.at_temperature(name) for name in PROPOSERS), toys.MIXTURE, toys.greedy(SINGLE)]

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from training.build import Build, run, write_cards, write_files
+from training.build import FamilyBuild, run, write_cards, write_files
 from training.golden import write_golden
 from training.held_out import write_problems
 from training.plan import PLANS
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--files", type=Path, default=None, help="where what is made of them goes (FOLDER/files)")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once, one thread each (2)")
     given = parser.parse_args()
-    build = Build(PLANS[given.plan], given.folder or Path("build") / given.plan)
+    build = FamilyBuild(PLANS[given.plan], given.folder or Path("build") / given.plan)
     files: Path = given.files or build.folder / "files"
     run(build, given.jobs)
     for path in write_files(build, files):

@@ -11,22 +11,22 @@ from typing import Any, NamedTuple
 
 import torch
 
-from training.drafts import lessons, written
+from training.drafts import make_lessons, write_drafts
 from training.export import export
-from training.learn import Learner, Progress, Text
-from training.model import Shape, ToyModel
-from training.plan import Member, Plan, Teaching
+from training.learn import Trainer, TrainingProgress, TrainingText
+from training.model import ModelShape, ToyModel
+from training.plan import AggregatorSpec, SolverSpec, TrainingPlan
 from training.problems import lesson
 from training.vocabulary import vocabulary
 
-_PART = 5_000  # problems whose drafts are sampled and kept together
+_CHUNK = 5_000  # problems whose drafts are sampled and kept together
 Say = Callable[[str], None]
 
 
-class Build(NamedTuple):
+class FamilyBuild(NamedTuple):
     """A plan and the folder it is built in."""
 
-    plan: Plan
+    plan: TrainingPlan
     folder: Path
 
     def weights(self, name: str) -> Path:
@@ -36,38 +36,38 @@ class Build(NamedTuple):
     def load(self, name: str) -> ToyModel:
         """Return a trained model."""
         kept = torch.load(self.weights(name), weights_only=True)
-        model = ToyModel(Shape(**kept["shape"]))
+        model = ToyModel(ModelShape(**kept["shape"]))
         model.load_state_dict(kept["weights"])
         return model.eval()
 
 
-def train(build: Build, member: Member) -> None:
+def train(build: FamilyBuild, member: SolverSpec) -> None:
     """Train one member on its own problems."""
     if build.weights(member.name).is_file():
         return
     words = vocabulary()
     problems = [lesson(member.seed + place, member.mix) for place in range(member.problems)]
-    texts = [Text(words.prompt(problem.question), words.target(problem)) for problem in problems]
+    texts = [TrainingText(words.prompt(problem.question), words.target(problem)) for problem in problems]
     torch.manual_seed(member.seed)
     model = ToyModel(dataclasses.replace(member.shape, vocabulary=len(words)))
-    progress = Learner(model).train(texts, size=build.plan.size, seed=member.seed, note=_note(member.name))
-    _keep(build, member.name, model, progress, len(texts))
+    progress = Trainer(model).train(texts, size=build.plan.size, seed=member.seed, note=_progress_printer(member.name))
+    _save_model(build, member.name, model, progress, len(texts))
 
 
-def draft(build: Build, member: Member) -> None:
+def draft(build: FamilyBuild, member: SolverSpec) -> None:
     """Let one proposer draft all problems that the aggregator is taught with."""
     teaching, words, model = build.plan.aggregator, vocabulary(), build.load(member.name)
-    for start in range(0, teaching.problems, _PART):
+    for start in range(0, teaching.problems, _CHUNK):
         path = _drafts(build, member, start)
         if path.is_file():
             continue
-        problems = [lesson(teaching.seed + place) for place in range(start, min(start + _PART, teaching.problems))]
-        texts = written(model, words, problems, temperature=teaching.temperature, seed=member.seed + start)
+        problems = [lesson(teaching.seed + place) for place in range(start, min(start + _CHUNK, teaching.problems))]
+        texts = write_drafts(model, words, problems, temperature=teaching.temperature, seed=member.seed + start)
         path.write_text(json.dumps(texts), "utf-8")
         _say(f"{member.name}: drafts of {start + len(texts):,} problems")
 
 
-def teach(build: Build) -> None:
+def teach(build: FamilyBuild) -> None:
     """Train the aggregator on the proposers' drafts."""
     teaching = build.plan.aggregator
     if build.weights(teaching.name).is_file():
@@ -76,22 +76,22 @@ def teach(build: Build) -> None:
     problems = [lesson(teaching.seed + place) for place in range(teaching.problems)]
     drafts: list[list[str]] = []
     for member in build.plan.proposers:
-        parts = [_drafts(build, member, start) for start in range(0, teaching.problems, _PART)]
+        parts = [_drafts(build, member, start) for start in range(0, teaching.problems, _CHUNK)]
         drafts.append([text for part in parts for text in json.loads(part.read_text("utf-8"))])
-    texts = lessons(words, problems, drafts, seed=teaching.seed)
+    texts = make_lessons(words, problems, drafts, seed=teaching.seed)
     model = build.load(teaching.base).train()
     torch.manual_seed(teaching.seed)
-    learner = Learner(model, rate=0.4)
-    progress = learner.train(texts, size=build.plan.size, seed=teaching.seed, note=_note(teaching.name))
-    _keep(build, teaching.name, model, progress, len(texts))
+    learner = Trainer(model, rate=0.4)
+    progress = learner.train(texts, size=build.plan.size, seed=teaching.seed, note=_progress_printer(teaching.name))
+    _save_model(build, teaching.name, model, progress, len(texts))
 
 
-def members(plan: Plan) -> Sequence[Member | Teaching]:
+def members(plan: TrainingPlan) -> Sequence[SolverSpec | AggregatorSpec]:
     """Return every model of a plan."""
     return (*plan.proposers, plan.aggregator, plan.single)
 
 
-def write_files(build: Build, folder: Path) -> list[Path]:
+def write_files(build: FamilyBuild, folder: Path) -> list[Path]:
     """Write every model of the plan as a GGUF file into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -102,7 +102,7 @@ def write_files(build: Build, folder: Path) -> list[Path]:
     return paths
 
 
-def run(build: Build, jobs: int) -> None:
+def run(build: FamilyBuild, jobs: int) -> None:
     """Do all steps, those that can be done at the same time in `jobs` processes of one thread each."""
     build.folder.mkdir(parents=True, exist_ok=True)
     plan = build.plan
@@ -119,7 +119,7 @@ def run(build: Build, jobs: int) -> None:
         single.result()
 
 
-def write_cards(build: Build, path: Path) -> None:
+def write_cards(build: FamilyBuild, path: Path) -> None:
     """Write how each model was made: its shape, what it saw, what that took."""
     cards = {}
     for member in members(build.plan):
@@ -140,7 +140,7 @@ def write_cards(build: Build, path: Path) -> None:
     path.write_text(json.dumps(cards, indent=1) + "\n", "utf-8")
 
 
-def _keep(build: Build, name: str, model: ToyModel, progress: Progress, problems: int) -> None:
+def _save_model(build: FamilyBuild, name: str, model: ToyModel, progress: TrainingProgress, problems: int) -> None:
     took = {**progress._asdict(), "problems": problems, "weights": model.shape.weights, "active": model.shape.active}
     (build.folder / f"{name}.json").write_text(json.dumps(took, indent=1) + "\n", "utf-8")
     kept = {"shape": dataclasses.asdict(model.shape), "weights": model.state_dict()}
@@ -151,14 +151,14 @@ def _keep(build: Build, name: str, model: ToyModel, progress: Progress, problems
     _say(f"{name}: {progress.tokens:,} tokens in {progress.seconds:.0f} s, loss {progress.loss:.4f}")
 
 
-def _drafts(build: Build, member: Member, start: int) -> Path:
+def _drafts(build: FamilyBuild, member: SolverSpec, start: int) -> Path:
     return build.folder / f"drafts-{member.name}-{start}.json"
 
 
-def _note(name: str) -> Callable[[Progress], None]:
+def _progress_printer(name: str) -> Callable[[TrainingProgress], None]:
     said = time.monotonic()
 
-    def note(progress: Progress) -> None:
+    def note(progress: TrainingProgress) -> None:
         nonlocal said
         if time.monotonic() - said > 30:
             said = time.monotonic()

@@ -3,27 +3,27 @@
 import random
 from collections.abc import Sequence
 
-from training.learn import Text
+from training.learn import TrainingText
 from training.model import ToyModel
-from training.problems import Problem
+from training.problems import WordProblem
 from training.sample import sample
 from training.vocabulary import Vocabulary
 
 _PASSES = 3  # times that a problem is shown whose drafts come to different answers
-_ALONE = 0.4  # share of questions without drafts, so that the aggregator can answer alone as well
+_SHARE_WITHOUT_DRAFTS = 0.4  # share of questions without drafts, so that the aggregator can answer alone as well
 
 
-def written(
-    model: ToyModel, vocabulary: Vocabulary, problems: Sequence[Problem], *, temperature: float, seed: int
+def write_drafts(
+    model: ToyModel, vocabulary: Vocabulary, problems: Sequence[WordProblem], *, temperature: float, seed: int
 ) -> list[str]:
     """Return what `model` drafts for each problem."""
     prompts = [vocabulary.prompt(problem.question) for problem in problems]
     return [vocabulary.decode(tokens) for tokens in sample(model, prompts, temperature=temperature, seed=seed)]
 
 
-def lessons(
-    vocabulary: Vocabulary, problems: Sequence[Problem], drafts: Sequence[Sequence[str]], *, seed: int
-) -> list[Text]:
+def make_lessons(
+    vocabulary: Vocabulary, problems: Sequence[WordProblem], drafts: Sequence[Sequence[str]], *, seed: int
+) -> list[TrainingText]:
     """Return lessons: a question, its drafts in random order, its solution.
 
     Where all drafts come to the same answer there is little to learn: such a problem is shown once.
@@ -40,6 +40,6 @@ def lessons(
         for problem, theirs in zip(problems, zip(*drafts, strict=True), strict=True):
             if number and len({text.rpartition("\n")[2] for text in theirs}) == 1:
                 continue
-            shown = rng.sample(theirs, len(theirs)) if rng.random() >= _ALONE else []
-            found.append(Text(vocabulary.prompt(problem.question, shown), vocabulary.target(problem)))
+            shown = rng.sample(theirs, len(theirs)) if rng.random() >= _SHARE_WITHOUT_DRAFTS else []
+            found.append(TrainingText(vocabulary.prompt(problem.question, shown), vocabulary.target(problem)))
     return found

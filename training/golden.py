@@ -11,8 +11,8 @@ from typing import Any
 import gguf
 import torch
 
-from training.build import Build, members
-from training.export import TYPES, Kept
+from training.build import FamilyBuild, members
+from training.export import TYPES, StorageType
 from training.held_out import problems
 from training.model import ToyModel
 from training.sample import sample
@@ -30,7 +30,7 @@ _TEXTS = (
 )
 
 
-def write_golden(build: Build, path: Path) -> None:
+def write_golden(build: FamilyBuild, path: Path) -> None:
     """Write what each model of a build says, as JSON."""
     words = vocabulary()
     asked = [problem for problem, _ in problems(_PROBLEMS)]
@@ -48,14 +48,16 @@ def write_golden(build: Build, path: Path) -> None:
             for problem in asked
         ],
         "models": {
-            name: _said(as_kept(build.load(name), how), [words.prompt(problem.question) for problem in asked])
+            name: _expected_texts(
+                as_stored(build.load(name), how), [words.prompt(problem.question) for problem in asked]
+            )
             for name, how in kept.items()
         },
     }
     path.write_text(json.dumps(golden, ensure_ascii=False) + "\n", "utf-8")
 
 
-def as_kept(model: ToyModel, kept: Kept) -> ToyModel:
+def as_stored(model: ToyModel, kept: StorageType) -> ToyModel:
     """Return the model with its matrices rounded as the file rounds them."""
     rounded = copy.deepcopy(model)
     for name, weight in rounded.named_parameters():
@@ -66,7 +68,7 @@ def as_kept(model: ToyModel, kept: Kept) -> ToyModel:
 
 
 @torch.inference_mode()
-def _said(model: ToyModel, prompts: list[list[int]]) -> list[dict[str, Any]]:
+def _expected_texts(model: ToyModel, prompts: list[list[int]]) -> list[dict[str, Any]]:
     words = vocabulary()
     found = []
     for prompt, written in zip(prompts, sample(model, prompts, temperature=0, seed=0), strict=True):

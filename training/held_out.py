@@ -3,18 +3,18 @@
 import json
 from pathlib import Path
 
-from training.problems import Problem, make
+from training.problems import WordProblem, make
 
 SEED = 90_000_000
 _TUNING = 80_000_000
 
 
-def problems(count: int, seed: int = SEED) -> list[tuple[Problem, bool]]:
+def problems(count: int, seed: int = SEED) -> list[tuple[WordProblem, bool]]:
     """Return problems and whether their wordings are new."""
     return [(make(seed + place, held_out=True, new_wordings=place % 2 == 1), place % 2 == 1) for place in range(count)]
 
 
-def for_choices(count: int) -> list[tuple[Problem, bool]]:
+def for_choices(count: int) -> list[tuple[WordProblem, bool]]:
     """Return other held-out problems: choices are made on these, results are told of the first."""
     return problems(count, _TUNING)
 

@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from training.model import ToyModel
 from training.vocabulary import PAD
 
-_LENGTHS = 16  # batches are padded to a multiple of this many tokens
-_BALANCE = 0.01  # weight of the experts' unevenness in the loss
+_PAD_MULTIPLE = 16  # batches are padded to a multiple of this many tokens
+_BALANCE_WEIGHT = 0.01  # weight of the experts' unevenness in the loss
 
 
-class Text(NamedTuple):
+class TrainingText(NamedTuple):
     """A prompt and what is to be written behind it, as tokens."""
 
     prompt: Sequence[int]
     target: Sequence[int]
 
 
-class Progress(NamedTuple):
+class TrainingProgress(NamedTuple):
     """Where a training stands: tokens and forward-and-backward operations so far, the loss of late, seconds."""
 
     share: float
@@ -35,7 +35,7 @@ class Progress(NamedTuple):
     seconds: float
 
 
-def batches(texts: Sequence[Text], size: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(texts: Sequence[TrainingText], size: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
     """Give the texts in random order as batches of about `size` tokens: tokens, and those of them to be learned.
 
     Texts of like length stand together, so that little is padding. What is not to be learned is -100.
@@ -45,13 +45,13 @@ def batches(texts: Sequence[Text], size: int, rng: random.Random) -> Iterator[tu
     at = 0
     while at < len(order):
         # The longest text of the group decides; lengths differ little from one to the next.
-        longest = _padded(texts[order[min(at + size // 64, len(order) - 1)]])
+        longest = _padded_length(texts[order[min(at + size // 64, len(order) - 1)]])
         count = max(1, size // longest)
         groups.append(order[at : at + count])
         at += count
     rng.shuffle(groups)
     for group in groups:
-        longest = max(_padded(texts[place]) for place in group)
+        longest = max(_padded_length(texts[place]) for place in group)
         tokens = torch.full((len(group), longest), PAD)
         wanted = torch.full((len(group), longest), -100)
         for row, place in enumerate(group):
@@ -63,11 +63,11 @@ def batches(texts: Sequence[Text], size: int, rng: random.Random) -> Iterator[tu
         yield tokens, wanted
 
 
-def _padded(text: Text) -> int:
-    return math.ceil((len(text[0]) + len(text[1])) / _LENGTHS) * _LENGTHS
+def _padded_length(text: TrainingText) -> int:
+    return math.ceil((len(text[0]) + len(text[1])) / _PAD_MULTIPLE) * _PAD_MULTIPLE
 
 
-class Learner:
+class Trainer:
     """A model being trained. `rate` scales both optimisers' learning rates."""
 
     def __init__(self, model: ToyModel, *, rate: float = 1.0) -> None:
@@ -85,17 +85,22 @@ class Learner:
         self._rates = [group["lr"] for optimiser in self._optimisers for group in optimiser.param_groups]
 
     def train(
-        self, texts: Sequence[Text], *, size: int, seed: int, note: Callable[[Progress], None] | None = None
-    ) -> Progress:
+        self,
+        texts: Sequence[TrainingText],
+        *,
+        size: int,
+        seed: int,
+        note: Callable[[TrainingProgress], None] | None = None,
+    ) -> TrainingProgress:
         """Go once through `texts` in batches of `size` tokens. Returns what it took."""
         begun = time.perf_counter()
         total = sum(len(text[0]) + len(text[1]) for text in texts)
         seen, operations, late = 0, 0.0, math.nan
-        progress = Progress(0.0, 0, 0.0, math.nan, 0.0)
+        progress = TrainingProgress(0.0, 0, 0.0, math.nan, 0.0)
         for step, (tokens, wanted) in enumerate(batches(texts, size, random.Random(seed)), start=1):
             self._set_rate(seen / total)
-            loss, unevenness = _half(self.model, tokens, wanted)
-            torch.autograd.backward(loss + _BALANCE * unevenness)
+            loss, unevenness = _autocast_loss(self.model, tokens, wanted)
+            torch.autograd.backward(loss + _BALANCE_WEIGHT * unevenness)
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             for optimiser in self._optimisers:
                 optimiser.step()
@@ -105,7 +110,7 @@ class Learner:
             operations += 3 * count * self.model.shape.operations(tokens.shape[1])
             value = float(loss.detach())
             late = value if math.isnan(late) else 0.98 * late + 0.02 * value
-            progress = Progress(seen / total, seen, operations, late, time.perf_counter() - begun)
+            progress = TrainingProgress(seen / total, seen, operations, late, time.perf_counter() - begun)
             if note is not None and step % 100 == 0:
                 note(progress)
         return progress
@@ -119,7 +124,7 @@ class Learner:
                 group["lr"] = next(rates) * factor
 
 
-def _half(model: ToyModel, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _autocast_loss(model: ToyModel, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss with products in bfloat16."""
     with warnings.catch_warnings(), torch.autocast("cpu", dtype=torch.bfloat16):
         # Norms keep their weights in float32 on purpose; PyTorch warns that one of its short cuts does not apply.
@@ -128,7 +133,7 @@ def _half(model: ToyModel, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tens
 
 
 def _loss(model: ToyModel, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    hidden, unevenness = model.hidden(tokens)
+    hidden, unevenness = model.hidden_states(tokens)
     kept = wanted.flatten() >= 0
     # Only what is to be learned goes through the output layer.
     logits = F.linear(hidden.flatten(0, 1)[kept], model.embedding.weight)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """Sizes of a model. `width` is the embedding's, `inner` the feed-forward's (of one expert, where there are any)."""
 
     layers: int
@@ -53,10 +53,10 @@ class Shape:
         return 2.0 * self.active + 2.0 * self.layers * self.width * length
 
 
-class Experts(nn.Module):
+class ExpertLayer(nn.Module):
     """A feed-forward layer of which every token takes the `used` best experts."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
         self.router = nn.Linear(shape.width, shape.experts, bias=False)
@@ -73,9 +73,9 @@ class Experts(nn.Module):
         best = best / best.sum(-1, keepdim=True)
         share = torch.zeros_like(chances).scatter(-1, chosen, 1.0).mean(0)
         uneven = self.shape.experts / self.shape.used * (share * chances.mean(0)).sum()
-        return self._mixed(x, best, chosen), uneven
+        return self._mix_experts(x, best, chosen), uneven
 
-    def _mixed(self, x: Tensor, best: Tensor, chosen: Tensor) -> Tensor:
+    def _mix_experts(self, x: Tensor, best: Tensor, chosen: Tensor) -> Tensor:
         # Tokens sorted by expert, so that each expert is one product of matrices.
         half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         used, width = self.shape.used, self.shape.width
@@ -86,20 +86,20 @@ class Experts(nn.Module):
         copies = x.to(half).unsqueeze(1).expand(-1, used, -1).reshape(-1, width)
         gate, up, down = self.gate.to(half), self.up.to(half), self.down.to(half)
         parts = []
-        for place, part in enumerate(torch.split(_reordered(copies, order, back), counts)):
+        for place, part in enumerate(torch.split(_reorder(copies, order, back), counts)):
             inner = F.silu(part @ gate[place].T) * (part @ up[place].T)
             parts.append(inner @ down[place].T)
-        each = _reordered(torch.cat(parts), back, order).view(-1, used, width)
+        each = _reorder(torch.cat(parts), back, order).view(-1, used, width)
         mixed: Tensor = (each * best.unsqueeze(-1).to(half)).sum(1)
         return mixed
 
 
-def _reordered(rows: Tensor, order: Tensor, back: Tensor) -> Tensor:
-    found: Tensor = _Reordered.apply(rows, order, back)  # type: ignore[no-untyped-call]
+def _reorder(rows: Tensor, order: Tensor, back: Tensor) -> Tensor:
+    found: Tensor = _ReorderRows.apply(rows, order, back)  # type: ignore[no-untyped-call]
     return found
 
 
-class _Reordered(torch.autograd.Function):
+class _ReorderRows(torch.autograd.Function):
     """Rows in another order; going back is the inverse order, which is cheaper than adding up."""
 
     @staticmethod
@@ -115,10 +115,10 @@ class _Reordered(torch.autograd.Function):
         return gradient.index_select(0, back), None, None
 
 
-class Feed(nn.Module):
+class FeedForward(nn.Module):
     """A dense SwiGLU layer."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.gate = nn.Linear(shape.width, shape.inner, bias=False)
         self.up = nn.Linear(shape.width, shape.inner, bias=False)
@@ -134,10 +134,10 @@ class Feed(nn.Module):
 Cache = list[tuple[Tensor, Tensor]]
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention, then feed-forward or experts, each behind its norm and added to what came in."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
         width = shape.width
@@ -149,7 +149,7 @@ class Block(nn.Module):
         self.query_norm = nn.RMSNorm(shape.head, shape.epsilon)
         self.key_norm = nn.RMSNorm(shape.head, shape.epsilon)
         self.between = nn.RMSNorm(width, shape.epsilon)
-        self.feed = Experts(shape) if shape.experts else Feed(shape)
+        self.feed = ExpertLayer(shape) if shape.experts else FeedForward(shape)
         nn.init.zeros_(self.out.weight)
 
     def forward(
@@ -163,8 +163,8 @@ class Block(nn.Module):
         texts, tokens, width = x.shape
         split = (texts, tokens, self.shape.heads, self.shape.head)
         normed = self.before(x)
-        query = _turned(self.query_norm(self.query(normed).view(split)), turns).transpose(1, 2)
-        key = _turned(self.key_norm(self.key(normed).view(split)), turns).transpose(1, 2)
+        query = _rotate(self.query_norm(self.query(normed).view(split)), turns).transpose(1, 2)
+        key = _rotate(self.key_norm(self.key(normed).view(split)), turns).transpose(1, 2)
         value = self.value(normed).view(split).transpose(1, 2)
         if past is not None:
             key, value = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
@@ -175,13 +175,13 @@ class Block(nn.Module):
             )
         x = x + self.out(seen.transpose(1, 2).reshape(texts, tokens, width))
         normed = self.between(x)
-        if isinstance(self.feed, Experts):
+        if isinstance(self.feed, ExpertLayer):
             fed, uneven = self.feed(normed.reshape(texts * tokens, width))
             return x + fed.view(x.shape), (key, value), uneven
         return x + self.feed(normed), (key, value), x.new_zeros(())
 
 
-def _turned(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+def _rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate each head's halves by position: rotary embedding in the half-split form."""
     cosine, sine = turns
     first, second = x.chunk(2, -1)
@@ -191,12 +191,12 @@ def _turned(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
 class ToyModel(nn.Module):
     """The whole model: token numbers in, logits of the next token out."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
         nn.init.normal_(self.embedding.weight, std=shape.width**-0.5)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.blocks = nn.ModuleList(TransformerBlock(shape) for _ in range(shape.layers))
         self.last = nn.RMSNorm(shape.width, shape.epsilon)
         angle = shape.base ** (-torch.arange(0, shape.head, 2).float() / shape.head)
         angles = torch.outer(torch.arange(shape.context).float(), angle).repeat(1, 2)
@@ -205,7 +205,7 @@ class ToyModel(nn.Module):
         self.register_buffer("cosine", angles.cos(), persistent=False)
         self.register_buffer("sine", angles.sin(), persistent=False)
 
-    def hidden(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def hidden_states(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return what stands before the output layer for `tokens` [texts, tokens], and the mean unevenness."""
         count = tokens.shape[1]
         turns = (self.cosine[:count, None], self.sine[:count, None])
@@ -218,7 +218,7 @@ class ToyModel(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits [texts, tokens, vocabulary]."""
-        return F.linear(self.hidden(tokens)[0], self.embedding.weight)
+        return F.linear(self.hidden_states(tokens)[0], self.embedding.weight)
 
     def step(self, tokens: Tensor, places: Tensor, past: Cache | None, mask: Tensor) -> tuple[Tensor, Cache]:
         """Return the logits of the last of `tokens` [texts, n] at `places` [texts, n], and the keys and values so far.

@@ -17,12 +17,12 @@ from typing import NamedTuple
 from training import wordings
 from training.wordings import Wordings
 
-_RESERVED = 16
-_LARGEST = 9999
+_HELD_OUT_EVERY = 16
+_MAX_RESULT = 9999
 _NUMBERS = re.compile(r"\d+")
 
 
-class Problem(NamedTuple):
+class WordProblem(NamedTuple):
     """A question, its solution line by line ("12*7=84"), and the answer."""
 
     question: str
@@ -48,7 +48,7 @@ _MACHINES = ("machine", "robot", "press", "printer", "mill", "oven")
 _THINGS = ("rope", "wire", "ribbon", "cloth", "pipe", "tape")
 
 
-class Story:
+class ProblemBuilder:
     """One problem in the making: who and what it is about, its sentences so far, its steps so far."""
 
     def __init__(self, rng: random.Random, *, new_wordings: bool, short: bool) -> None:
@@ -82,7 +82,7 @@ class Story:
             result, rest = divmod(left, right)
         else:
             result, rest = {"+": left + right, "-": left - right, "*": left * right}[sign], 0
-        if rest or not 0 < result <= _LARGEST:
+        if rest or not 0 < result <= _MAX_RESULT:
             raise UnfitError
         self.steps.append(f"{left}{sign}{right}={result}")
         return result
@@ -101,7 +101,7 @@ class UnfitError(Exception):
     """The numbers drawn make no problem; the next ones are drawn."""
 
 
-def _event(story: Story, total: int) -> int:
+def _add_event(story: ProblemBuilder, total: int) -> int:
     """Let something happen to the stock; return what it is then."""
     rng = story.rng
     kind = rng.random()
@@ -135,7 +135,7 @@ def _event(story: Story, total: int) -> int:
     return story.step(total, "/", 2)
 
 
-def _begin(story: Story) -> int:
+def _add_start(story: ProblemBuilder) -> int:
     if story.rng.random() < 0.5:
         total = story.rng.randint(50, 999)
         story.say(wordings.START, a=total)
@@ -145,15 +145,15 @@ def _begin(story: Story) -> int:
     return story.step(k, "*", m)
 
 
-def _stock(story: Story) -> tuple[int, str]:
-    total = _begin(story)
+def _stock(story: ProblemBuilder) -> tuple[int, str]:
+    total = _add_start(story)
     wanted = story.rng.randint(1, 3) if story.short else story.rng.randint(4, 7)
     while len(story.steps) < wanted:
-        total = _event(story, total)
+        total = _add_event(story, total)
     return total, story.word(wordings.NOW)
 
 
-def _money(story: Story) -> tuple[int, str]:
+def _money(story: ProblemBuilder) -> tuple[int, str]:
     rng = story.rng
     cents = rng.random() < 0.5
     unit = "cents" if cents else "dollars"
@@ -177,11 +177,11 @@ def _money(story: Story) -> tuple[int, str]:
     return left, story.word(wordings.CHANGE, **names)
 
 
-def _units(story: Story) -> tuple[int, str]:
-    return story.rng.choice((_machine, _length, _working))(story)
+def _units(story: ProblemBuilder) -> tuple[int, str]:
+    return story.rng.choice((_machine, _length, _working_hours))(story)
 
 
-def _machine(story: Story) -> tuple[int, str]:
+def _machine(story: ProblemBuilder) -> tuple[int, str]:
     rng = story.rng
     r, h, w, d = rng.randint(3, 29), rng.randint(2, 12), rng.randint(2, 6), rng.randint(2, 6)
     story.say(wordings.RATE, r=r, machine=rng.choice(_MACHINES))
@@ -193,7 +193,7 @@ def _machine(story: Story) -> tuple[int, str]:
     return story.step(story.step(a_day, "*", days), "-", x), story.word(wordings.MADE)
 
 
-def _length(story: Story) -> tuple[int, str]:
+def _length(story: ProblemBuilder) -> tuple[int, str]:
     rng = story.rng
     thing = rng.choice(_THINGS)
     a, b = rng.randint(11, 89), rng.randint(2, 99)
@@ -210,7 +210,7 @@ def _length(story: Story) -> tuple[int, str]:
     return total, story.word(wordings.LEFT_LENGTH, thing=thing)
 
 
-def _working(story: Story) -> tuple[int, str]:
+def _working_hours(story: ProblemBuilder) -> tuple[int, str]:
     rng = story.rng
     h, m, w, d = rng.randint(2, 9), rng.randint(5, 59), rng.randint(2, 5), rng.randint(2, 6)
     story.say(wordings.WORK, h=h, m=m)
@@ -222,7 +222,7 @@ def _working(story: Story) -> tuple[int, str]:
     return story.step(story.step(a_day, "*", days), "-", x), story.word(wordings.MINUTES)
 
 
-def _compare(story: Story) -> tuple[int, str]:
+def _compare(story: ProblemBuilder) -> tuple[int, str]:
     mine = _side(story, wordings.START, wordings.START_BOXES, wordings.OWN_ADD, wordings.OWN_SUB)
     theirs = _side(story, wordings.OTHER_START, wordings.OTHER_BOXES, wordings.OTHER_ADD, wordings.OTHER_SUB)
     a, b = story.names["N"], story.names["M"]
@@ -233,7 +233,7 @@ def _compare(story: Story) -> tuple[int, str]:
     return story.step(mine, "-", theirs), story.word(wordings.DIFFERENCE, A=a, B=b)
 
 
-def _side(story: Story, start: Wordings, boxes: Wordings, add: Wordings, sub: Wordings) -> int:
+def _side(story: ProblemBuilder, start: Wordings, boxes: Wordings, add: Wordings, sub: Wordings) -> int:
     rng = story.rng
     if rng.random() < 0.7:
         k, m = story.factors()
@@ -253,7 +253,7 @@ def _side(story: Story, start: Wordings, boxes: Wordings, add: Wordings, sub: Wo
     return total
 
 
-def _reverse(story: Story) -> tuple[int, str]:
+def _reverse(story: ProblemBuilder) -> tuple[int, str]:
     """Draw what happens forwards, solve it backwards."""
     rng = story.rng
     story.say(wordings.SOME)
@@ -281,7 +281,7 @@ def _reverse(story: Story) -> tuple[int, str]:
             story.say(wordings.DOUBLE)
             total *= 2
             undo.append(("/", 2, None))
-        if not 0 < total <= _LARGEST:
+        if not 0 < total <= _MAX_RESULT:
             raise UnfitError
     story.say(wordings.ENDS, r=total)
     for sign, x, boxed in reversed(undo):
@@ -292,15 +292,15 @@ def _reverse(story: Story) -> tuple[int, str]:
     return total, story.word(wordings.AT_FIRST)
 
 
-def _share(story: Story) -> tuple[int, str]:
+def _share(story: ProblemBuilder) -> tuple[int, str]:
     rng = story.rng
-    total = _begin(story)
+    total = _add_start(story)
     for _ in range(rng.randint(1, 2)):
-        total = _event(story, total)
+        total = _add_event(story, total)
     k = rng.randint(3, 12)
     # What is missing to an equal share is given or taken last.
     target = k * rng.randint(11, max(12, min(499, 2 * total // k)))
-    if target == total or abs(target - total) > 999 or target > _LARGEST:
+    if target == total or abs(target - total) > 999 or target > _MAX_RESULT:
         raise UnfitError
     story.say(wordings.ADD if target > total else wordings.SUB, x=abs(target - total))
     total = story.step(total, "+" if target > total else "-", abs(target - total))
@@ -308,7 +308,7 @@ def _share(story: Story) -> tuple[int, str]:
     return story.step(total, "/", k), story.word(wordings.EACH)
 
 
-FAMILIES: dict[str, Callable[[Story], tuple[int, str]]] = {
+FAMILIES: dict[str, Callable[[ProblemBuilder], tuple[int, str]]] = {
     "stock": _stock,
     "money": _money,
     "units": _units,
@@ -318,9 +318,9 @@ FAMILIES: dict[str, Callable[[Story], tuple[int, str]]] = {
 }
 
 
-def reserved(question: str) -> bool:
+def is_held_out(question: str) -> bool:
     """Say whether the numbers of a question, in their order, belong to those that are held out."""
-    return zlib.crc32(" ".join(_NUMBERS.findall(question)).encode()) % _RESERVED == 0
+    return zlib.crc32(" ".join(_NUMBERS.findall(question)).encode()) % _HELD_OUT_EVERY == 0
 
 
 def make(
@@ -330,7 +330,7 @@ def make(
     new_wordings: bool = False,
     short: bool = False,
     mix: Mapping[str, float] | None = None,
-) -> Problem:
+) -> WordProblem:
     """Return the problem of `seed`.
 
     Args:
@@ -345,7 +345,7 @@ def make(
     weights = [1.0 if mix is None else mix.get(name, 0.0) for name in names]
     while True:
         family = "stock" if short else rng.choices(names, weights)[0]
-        story = Story(rng, new_wordings=new_wordings, short=short)
+        story = ProblemBuilder(rng, new_wordings=new_wordings, short=short)
         try:
             answer, question = FAMILIES[family](story)
         except UnfitError:
@@ -356,10 +356,10 @@ def make(
             aside = story.word(wordings.ASIDE, n=rng.randint(2, 99))
             story.sentences.insert(rng.randint(1, len(story.sentences)), aside)
         asked = " ".join([*story.sentences, question])
-        if reserved(asked) == held_out:
-            return Problem(asked, tuple(story.steps), answer, family)
+        if is_held_out(asked) == held_out:
+            return WordProblem(asked, tuple(story.steps), answer, family)
 
 
-def lesson(seed: int, mix: Mapping[str, float] | None = None) -> Problem:
+def lesson(seed: int, mix: Mapping[str, float] | None = None) -> WordProblem:
     """Return the problem of `seed` to train on; every tenth is a short one."""
     return make(seed, short=seed % 10 == 0, mix=mix)

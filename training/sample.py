@@ -8,7 +8,7 @@ from torch import Tensor
 from training.model import ToyModel
 from training.vocabulary import END, PAD
 
-_AT_ONCE = 384
+_BATCH = 384
 
 
 @torch.inference_mode()
@@ -27,16 +27,16 @@ def sample(
     chance = torch.Generator().manual_seed(seed)
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     written: list[list[int]] = [[] for _ in prompts]
-    for start in range(0, len(order), _AT_ONCE):
-        places = order[start : start + _AT_ONCE]
+    for start in range(0, len(order), _BATCH):
+        places = order[start : start + _BATCH]
         for place, tokens in zip(
-            places, _together(model, [prompts[at] for at in places], temperature, chance, longest), strict=True
+            places, _sample_batch(model, [prompts[at] for at in places], temperature, chance, longest), strict=True
         ):
             written[place] = tokens
     return written
 
 
-def _together(
+def _sample_batch(
     model: ToyModel, prompts: Sequence[Sequence[int]], temperature: float, chance: torch.Generator, longest: int
 ) -> list[list[int]]:
     # Prompts stand to the right, so that all of them end at the same column.
@@ -54,7 +54,7 @@ def _together(
     written: list[list[int]] = [[] for _ in prompts]
     rows = torch.arange(len(prompts))
     for count in range(longest):
-        chosen = _chosen(logits, temperature, chance)
+        chosen = _choose_tokens(logits, temperature, chance)
         going = chosen != END
         for row, token in zip(rows[going].tolist(), chosen[going].tolist(), strict=True):
             written[row].append(token)
@@ -68,7 +68,7 @@ def _together(
     return written
 
 
-def _chosen(logits: Tensor, temperature: float, chance: torch.Generator) -> Tensor:
+def _choose_tokens(logits: Tensor, temperature: float, chance: torch.Generator) -> Tensor:
     if temperature == 0:
         return logits.argmax(-1)
     return torch.multinomial((logits.float() / temperature).softmax(-1), 1, generator=chance).squeeze(-1)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import regex
 
-from training.problems import Problem, make
+from training.problems import WordProblem, make
 
 CONTROL = ("<|pad|>", "<|end|>", "<|user|>", "<|drafts|>", "<|next|>", "<|assistant|>")
 PAD, END, USER, DRAFTS, NEXT, ASSISTANT = range(len(CONTROL))
@@ -35,7 +35,7 @@ def _byte_letters() -> dict[int, str]:
 BYTES = _byte_letters()
 
 
-def spelled(piece: str) -> str:
+def spell(piece: str) -> str:
     """Return a pre-token in the letters of the vocabulary."""
     return "".join(BYTES[byte] for byte in piece.encode())
 
@@ -63,7 +63,7 @@ class Vocabulary:
     def _piece(self, piece: str) -> list[int]:
         known = self._known.get(piece)
         if known is None:
-            word = spelled(piece)
+            word = spell(piece)
             known = [self._of_word[word]] if word in self._of_word else [self._of_byte[letter] for letter in word]
             self._known[piece] = known
         return known
@@ -81,7 +81,7 @@ class Vocabulary:
             tokens += [NEXT if place else DRAFTS, *self.encode(draft)]
         return [*tokens, ASSISTANT]
 
-    def target(self, problem: Problem) -> list[int]:
+    def target(self, problem: WordProblem) -> list[int]:
         """Return the tokens of a problem's solution."""
         return [*self.encode(problem.solution), END]
 
@@ -93,7 +93,7 @@ def vocabulary() -> Vocabulary:
     for seed in range(_SAMPLED):
         problem = make(seed, new_wordings=seed % 3 == 0)
         for piece in _PIECES.findall(problem.question) + _PIECES.findall(problem.solution):
-            word = spelled(piece)
+            word = spell(piece)
             if len(word) > 1 and not any(letter.isdigit() for letter in word):
                 words.add(word)
     return Vocabulary(sorted(words))

@@ -22,13 +22,13 @@ class Wordings(NamedTuple):
 
 
 def _say(*patterns: str) -> Wordings:
-    every = [sentence for pattern in patterns for sentence in _expanded(pattern)]
+    every = [sentence for pattern in patterns for sentence in _expand(pattern)]
     every.sort(key=lambda sentence: zlib.crc32(sentence.encode()))
     held_out = max(1, len(every) // _HELD_OUT)
     return Wordings(tuple(every[held_out:]), tuple(every[:held_out]))
 
 
-def _expanded(pattern: str) -> list[str]:
+def _expand(pattern: str) -> list[str]:
     parts = _CHOICE.split(pattern)
     choices = [part.split("|") if place % 2 else [part] for place, part in enumerate(parts)]
     sentences = ["".join(chosen) for chosen in itertools.product(*choices)]

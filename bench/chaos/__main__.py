@@ -8,18 +8,18 @@ import sys
 import time
 from collections.abc import Iterator
 
-from bench.chaos.checks import broken
-from bench.chaos.judge import judged_at
-from bench.chaos.matrix import Matrix
+from bench.chaos.checks import find_broken
+from bench.chaos.judge import judge_number
+from bench.chaos.matrix import ResultMatrix
 from bench.chaos.recipes import recipes
-from bench.chaos.scenarios import Scenario, scenario
+from bench.chaos.scenarios import ChaosScenario, scenario
 from bench.chaos.world import play
 from mixtura.events import AnswerDelta, CallDelta
 
-_TOLD = 40  # broken scenarios that are told one by one
+_MAX_SHOWN = 40  # broken scenarios that are told one by one
 
 
-def chosen(seed: int, count: int, only: str) -> Iterator[tuple[int, int]]:
+def choose_scenarios(seed: int, count: int, only: str) -> Iterator[tuple[int, int]]:
     """Yield (seed, number) of the first `count` scenarios, of one recipe where one is named."""
     number = 0
     while count:
@@ -32,27 +32,27 @@ def chosen(seed: int, count: int, only: str) -> Iterator[tuple[int, int]]:
 def many(seed: int, count: int, only: str, processes: int) -> int:
     """Play many scenarios in several processes and print what came of them; 1 when an invariant broke."""
     begun = time.perf_counter()
-    matrix = Matrix()
-    work = list(chosen(seed, count, only))
+    matrix = ResultMatrix()
+    work = list(choose_scenarios(seed, count, only))
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for done, verdict in enumerate(pool.imap_unordered(judged_at, work, chunksize=10), start=1):
+        for done, verdict in enumerate(pool.imap_unordered(judge_number, work, chunksize=10), start=1):
             matrix.add(verdict)
             if sys.stderr.isatty() and done % 100 == 0:
                 print(f"\r{done:,} of {count:,}, {len(matrix.broken)} broken", end="", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - begun
     print("\n".join(matrix.lines()))
     print(f"\n{count:,} scenarios in {seconds:.0f} s on {processes} processes: {count / seconds:.0f} a second")
-    for verdict in sorted(matrix.broken, key=lambda one: one.broken)[:_TOLD]:
+    for verdict in sorted(matrix.broken, key=lambda one: one.broken)[:_MAX_SHOWN]:
         print(f"\n{verdict.words}")
         print("".join(f"    {problem}\n" for problem in verdict.broken), end="")
         print(f"    python -m bench.chaos --one {verdict.id}")
-    if len(matrix.broken) > _TOLD:
-        print(f"\n... and {len(matrix.broken) - _TOLD} more.")
+    if len(matrix.broken) > _MAX_SHOWN:
+        print(f"\n... and {len(matrix.broken) - _MAX_SHOWN} more.")
     print("\nEvery invariant holds." if not matrix.broken else f"\nBROKEN in {len(matrix.broken)} scenarios.")
     return bool(matrix.broken)
 
 
-def one(told: Scenario) -> int:
+def one(told: ChaosScenario) -> int:
     """Play one scenario and tell all of it; 1 when an invariant broke."""
     played = play(told)
     print(told.words)
@@ -63,7 +63,7 @@ def one(told: Scenario) -> int:
                 print(f"{event.at:9.3f}  {str(event)[:300]}")
         print(f"{ran.seconds:9.3f}  {ran.error!r}")
     print("\nbilled:", *played.bill.rows, sep="\n    ")
-    problems = broken(played)
+    problems = find_broken(played)
     print("\nbroken:" if problems else "\nEvery invariant holds.", *problems, sep="\n    ")
     return bool(problems)
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from mixtura.chat import Usage
 from mixtura.events import Answer, Draft
 from mixtura.sim import SimulatedCloud
-from mixtura.sim.cloud import Admitted
+from mixtura.sim.cloud import AdmittedCall
 
 # Pieces that may be on the wire when a call is stopped; tags and white space of thinking written into the text are as
 # many pieces that are read and never shown.
@@ -32,7 +32,7 @@ _OFF, _FEW = 0.6, 40
 _NO_COMPLETION = ("not_json", "not_completion", "empty_choices")
 
 
-class Row(NamedTuple):
+class BillRow(NamedTuple):
     """One row of the bill: what an admitted call was charged; `most` is all that it could have written."""
 
     model: str
@@ -45,39 +45,41 @@ class Row(NamedTuple):
     most: int
 
     @property
-    def told(self) -> tuple[str, int, int, int]:
+    def key(self) -> tuple[str, int, int, int]:
         """What a whole reply says of itself."""
         return self.model, self.prompt, self.cached, self.completion
 
 
-class Bill:
+class CloudBill:
     """The rows that a cloud has charged."""
 
     def __init__(self, running: SimulatedCloud) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[BillRow] = []
         cloud = running.cloud
         settle = cloud.settle
 
-        def listed(call: Admitted, tokens: int, *, whole: bool) -> None:
+        def record(call: AdmittedCall, tokens: int, *, whole: bool) -> None:
             if whole or tokens:
                 kind = call.fault.kind if call.fault else ""
                 usage = call.usage
                 self.rows.append(
-                    Row(call.head.model, kind, call.stream, whole, usage.prompt, usage.cached, tokens, usage.completion)
+                    BillRow(
+                        call.head.model, kind, call.stream, whole, usage.prompt, usage.cached, tokens, usage.completion
+                    )
                 )
             settle(call, tokens, whole=whole)
 
-        cloud.settle = listed  # type: ignore[method-assign]  # the ledger keeps sums, and sums hide what cancels out
+        cloud.settle = record  # type: ignore[method-assign]  # the ledger keeps sums, and sums hide what cancels out
 
 
-class _Estimate(NamedTuple):
+class _UsageEstimate(NamedTuple):
     """What a run says that calls without a word from the cloud took."""
 
     prompt: int
     completion: int
 
 
-def check(bill: Bill, answers: list[Answer], room: int, *, thinks: bool) -> Iterator[str]:
+def check(bill: CloudBill, answers: list[Answer], room: int, *, thinks: bool) -> Iterator[str]:
     """Yield what is wrong with the usage of `answers`, the runs that one cloud billed.
 
     Args:
@@ -86,8 +88,8 @@ def check(bill: Bill, answers: list[Answer], room: int, *, thinks: bool) -> Iter
         room: the most tokens that any call asked for.
         thinks: whether thinking stood in the text.
     """
-    left = Counter(row.told for row in bill.rows if row.whole)
-    estimates: list[_Estimate] = []
+    left = Counter(row.key for row in bill.rows if row.whole)
+    estimates: list[_UsageEstimate] = []
     for answer in answers:
         for done in (*answer.drafts, *answer.calls):
             told = done.usage
@@ -103,21 +105,21 @@ def check(bill: Bill, answers: list[Answer], room: int, *, thinks: bool) -> Iter
                 yield f"call {done.call} says {key}, which was never billed"
             left[key] -= 1
         estimates += [_of(failure.usage) for failure in answer.failures if failure.usage is not None]
-        yield from _adds_up(answer)
-    rows: list[Row] = []
+        yield from _check_sum(answer)
+    rows: list[BillRow] = []
     # Of rows alike, those that no run can have had whole are the ones left.
     for row in sorted(bill.rows, key=lambda row: (row.kind not in _NO_COMPLETION, not row.kind)):
-        if row.whole and left[row.told] <= 0:
+        if row.whole and left[row.key] <= 0:
             continue
-        left[row.told] -= row.whole
+        left[row.key] -= row.whole
         rows.append(row)
     for one in estimates:
         if one.completion > max(room, max((row.most for row in bill.rows), default=0)) + _ON_THE_WIRE:
             yield f"{one.completion} completion tokens are estimated for a call that could write {room}"
-    yield from _interrupted(rows, estimates, any(answer.usage.estimated for answer in answers), thinks=thinks)
+    yield from _check_interrupted(rows, estimates, any(answer.usage.estimated for answer in answers), thinks=thinks)
 
 
-def _adds_up(answer: Answer) -> Iterator[str]:
+def _check_sum(answer: Answer) -> Iterator[str]:
     """The total is the sum of its parts, and says so when a part is an estimate."""
     parts = [done.usage for done in (*answer.drafts, *answer.calls)]
     parts += [done.wasted for done in (*answer.drafts, *answer.calls) if done.wasted is not None]
@@ -129,7 +131,9 @@ def _adds_up(answer: Answer) -> Iterator[str]:
         yield "a part is an estimate and the whole does not say so"
 
 
-def _interrupted(rows: list[Row], estimates: list[_Estimate], admitted: bool, *, thinks: bool) -> Iterator[str]:
+def _check_interrupted(
+    rows: list[BillRow], estimates: list[_UsageEstimate], admitted: bool, *, thinks: bool
+) -> Iterator[str]:
     """Compare what is billed for calls that did not come back whole with what is estimated for them."""
     slack = _ON_THE_WIRE + _TAGS * thinks
     claimed_prompt = sum(one.prompt for one in estimates)
@@ -159,7 +163,7 @@ def _interrupted(rows: list[Row], estimates: list[_Estimate], admitted: bool, *,
             yield f"{said}: {most} completion tokens at most are estimated as {claimed_completion}"
 
 
-def _completion(row: Row, slack: int) -> tuple[int, int]:
+def _completion(row: BillRow, slack: int) -> tuple[int, int]:
     """Return between what the completion tokens of an interrupted call may be estimated."""
     if row.kind == "empty_choices":
         return row.completion, row.completion
@@ -178,5 +182,5 @@ def _prompt(tokens: int) -> tuple[float, float]:
     return max(0.0, tokens - off), tokens + off
 
 
-def _of(usage: Usage) -> _Estimate:
-    return _Estimate(usage.prompt_tokens, usage.completion_tokens)
+def _of(usage: Usage) -> _UsageEstimate:
+    return _UsageEstimate(usage.prompt_tokens, usage.completion_tokens)

@@ -8,7 +8,7 @@ import msgspec
 from bench.chaos import bills, gold
 from bench.chaos.scenarios import KEY
 from bench.chaos.speech import THOUGHT
-from bench.chaos.world import Played, Ran
+from bench.chaos.world import FinishedRun, PlayedScenario
 from mixtura import Event, MixturaError, fold
 from mixtura.errors import BudgetError, DeadlineError, LimitError, NoAnswerError, RateLimitedError
 from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted, CallDelta, CallStarted, RunFinished, RunStarted
@@ -23,7 +23,7 @@ _WAIT = re.compile(r"would have to wait ([\d.e+-]+) s.*?only ([\d.e+-]+) s are l
 _DECODER = msgspec.json.Decoder(Event)
 
 
-def broken(played: Played) -> list[str]:
+def find_broken(played: PlayedScenario) -> list[str]:
     """Return everything that does not hold of a scenario that was played, each as `invariant: what`."""
     told = played.scenario
     found: list[str] = []
@@ -47,7 +47,7 @@ def broken(played: Played) -> list[str]:
     return found
 
 
-def _one_end(ran: Ran) -> Iterator[str]:
+def _one_end(ran: FinishedRun) -> Iterator[str]:
     error = ran.error
     if error is not None and not isinstance(error, MixturaError) and not ran.left:
         yield f"{type(error).__name__} came out: {error}"
@@ -72,7 +72,7 @@ def _one_end(ran: Ran) -> Iterator[str]:
         yield "events are not in the order of their times"
 
 
-def _in_time(played: Played, ran: Ran) -> Iterator[str]:
+def _in_time(played: PlayedScenario, ran: FinishedRun) -> Iterator[str]:
     deadline = played.scenario.deadline or played.recipe.policy.deadline
     if ran.seconds > deadline + _GRACE:
         yield f"{ran.seconds:.3f} s of {deadline:g} s"
@@ -80,7 +80,7 @@ def _in_time(played: Played, ran: Ran) -> Iterator[str]:
         yield f"DeadlineError after {ran.seconds:.3f} s of {deadline:g} s"
 
 
-def _calls_end_once(ran: Ran) -> Iterator[str]:
+def _calls_end_once(ran: FinishedRun) -> Iterator[str]:
     answer = ran.answer
     started = [event.call for event in ran.events if isinstance(event, CallStarted)]
     ended = [done.call for done in (*answer.drafts, *answer.calls)] + [failure.call for failure in answer.failures]
@@ -92,14 +92,14 @@ def _calls_end_once(ran: Ran) -> Iterator[str]:
         yield "a failure without a reason"
 
 
-def _replays(ran: Ran) -> Iterator[str]:
+def _replays(ran: FinishedRun) -> Iterator[str]:
     stored = [msgspec.json.encode(event) for event in ran.events]
     again = fold(_DECODER.decode(line) for line in stored)
     if again.to_json() != ran.answer.to_json():
         yield "the stored events give another answer"
 
 
-def _pieces(ran: Ran, *, watched: bool) -> Iterator[str]:
+def _pieces(ran: FinishedRun, *, watched: bool) -> Iterator[str]:
     pieces: list[str] = []
     for event in ran.events:
         if isinstance(event, AnswerDelta):
@@ -112,7 +112,7 @@ def _pieces(ran: Ran, *, watched: bool) -> Iterator[str]:
         yield f"the pieces are {''.join(pieces)[:80]!r}, the answer {ran.answer.text[:80]!r}"
 
 
-def _no_limit_comes_back(played: Played, ran: Ran) -> Iterator[str]:
+def _no_limit_comes_back(played: PlayedScenario, ran: FinishedRun) -> Iterator[str]:
     """A limit that refills is waited for as long as the deadline leaves time, when the plan is known."""
     told, error = played.scenario, ran.error
     if not told.plan_told:
@@ -136,7 +136,7 @@ def _no_limit_comes_back(played: Played, ran: Ran) -> Iterator[str]:
                 yield f"there was time to wait: {failure.reason}"
 
 
-def _no_secret(ran: Ran) -> Iterator[str]:
+def _no_secret(ran: FinishedRun) -> Iterator[str]:
     said = msgspec.json.encode(ran.events).decode() + str(ran.error)
     for secret in (KEY, organisation_id(KEY), "org_01"):
         if secret in said:
@@ -152,7 +152,7 @@ def _no_secret(ran: Ran) -> Iterator[str]:
             break
 
 
-def _prompts_are_clean(played: Played) -> Iterator[str]:
+def _prompts_are_clean(played: PlayedScenario) -> Iterator[str]:
     for body in played.cloud.requests:
         prompt = f"{body['messages']}"
         for word in (THOUGHT, KEY, "org_01", *_FAILURE_WORDS):
@@ -160,7 +160,7 @@ def _prompts_are_clean(played: Played) -> Iterator[str]:
                 yield f"{word!r} was shown to {body['model']}"
 
 
-def _nothing_is_left(played: Played) -> Iterator[str]:
+def _nothing_is_left(played: PlayedScenario) -> Iterator[str]:
     ledger = played.cloud.ledger
     if ledger.in_flight:
         yield f"{ledger.in_flight} calls are still in flight"

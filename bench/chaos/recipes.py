@@ -72,7 +72,7 @@ def _own() -> tuple[Recipe, ...]:
 
 
 @functools.cache
-def served() -> tuple[str, ...]:
+def cloud_recipes() -> tuple[str, ...]:
     """Return the names of the built-in recipes that a cloud serves: all but the toy, which runs in this process."""
     return tuple(name for name in recipe_names() if name != "toy")
 
@@ -84,7 +84,7 @@ def recipes() -> dict[str, Recipe]:
     gets another here, so that a fault can be aimed at either.
     """
     found: dict[str, Recipe] = {}
-    for recipe in (*map(Recipe.named, served()), *_own()):
+    for recipe in (*map(Recipe.named, cloud_recipes()), *_own()):
         writer = recipe.aggregator
         drafting = {slot.model for layer in recipe.layers for slot in layer.proposers}
         if len(recipe.layers) > 1 and writer is not None and writer.model in drafting:

@@ -8,7 +8,7 @@ import msgspec
 
 from bench.chaos.recipes import recipes, stages
 from mixtura.recipe import Recipe
-from mixtura.sim.faults import Broken, Fault, Odd, Refusal
+from mixtura.sim.faults import BrokenTransferKind, Fault, OddReplyKind, RefusalKind
 
 STAGES = ("proposer", "escalation", "reviewer", "selector", "aggregator")
 Reach = Literal["all", "first", "some", "one"]
@@ -19,19 +19,19 @@ LEAKED = f"the key {KEY} of organization org_01chaoschaoschaoschaos was used"
 FENCED, CHOICE, RANKING = "Drafts, each between lines that begin with <", " choice>A</", " ranking>B > A</"
 """What stands in the prompts of those who read drafts, of selectors and of reviewers (see prompts.py)."""
 
-_WITH_WORDS = frozenset(get_args(Refusal)) - {"429", "404", "decommissioned"}
+_WITH_WORDS = frozenset(get_args(RefusalKind)) - {"429", "404", "decommissioned"}
 _USUAL = {"slow": "20", "drip": "0.25", "flood": "9", "cut": "12", "stall": "25", "truncated": "12"}
 _MIXTURES = 4  # one scenario in so many is a random mixture of faults
 
 
 def kinds() -> tuple[str, ...]:
     """Return every fault of the cloud's list, `kind` or `kind=value`; limits in all ways they are said."""
-    plain = [str(kind) for kind in (*get_args(Refusal), *get_args(Broken), *get_args(Odd))]
+    plain = [str(kind) for kind in (*get_args(RefusalKind), *get_args(BrokenTransferKind), *get_args(OddReplyKind))]
     spelled = ("429=0.5", "429=61", "429=none", "429=date+30", "cut=1", "error_event=40", "stall=1")
     return tuple(sorted({*plain, *spelled}))
 
 
-class Aim(msgspec.Struct, frozen=True):
+class AimedFault(msgspec.Struct, frozen=True):
     """A fault (`kind` or `kind=value`) aimed at a stage; `model`: of a reach of one."""
 
     stage: str
@@ -46,7 +46,7 @@ class Aim(msgspec.Struct, frozen=True):
         return f"{self.kind} at {self.stage}{reach}"
 
 
-class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
     """One run under faults; all of it follows from `seed` and `number`.
 
     Attributes:
@@ -62,7 +62,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     number: int
     recipe: str
-    aims: tuple[Aim, ...]
+    aims: tuple[AimedFault, ...]
     mixed: bool
     watched: bool
     limited: bool
@@ -102,7 +102,7 @@ def cells(seed: int) -> tuple[tuple[str, str, str], ...]:
     return tuple(found)
 
 
-def scenario(seed: int, number: int) -> Scenario:
+def scenario(seed: int, number: int) -> ChaosScenario:
     """Return the scenario `number` of a seed: three of four go through the cells in turn, the fourth is a mixture."""
     rng = random.Random(f"chaos/{seed}/{number}")
     mixed = number % _MIXTURES == _MIXTURES - 1
@@ -117,11 +117,11 @@ def scenario(seed: int, number: int) -> Scenario:
 
 
 def circumstances(
-    rng: random.Random, seed: int, number: int, name: str, aims: tuple[Aim, ...], *, mixed: bool
-) -> Scenario:
+    rng: random.Random, seed: int, number: int, name: str, aims: tuple[AimedFault, ...], *, mixed: bool
+) -> ChaosScenario:
     """Return a scenario of these faults, the rest of it drawn."""
     limited = rng.random() < 0.3
-    return Scenario(
+    return ChaosScenario(
         seed=seed,
         number=number,
         recipe=name,
@@ -142,20 +142,20 @@ def circumstances(
     )
 
 
-def mixture(rng: random.Random, recipe: Recipe) -> tuple[Aim, ...]:
+def mixture(rng: random.Random, recipe: Recipe) -> tuple[AimedFault, ...]:
     """Return one to four faults at any stages."""
     there = stages(recipe)
     return tuple(_aim(rng, recipe, rng.choice(there), rng.choice(kinds())) for _ in range(rng.randint(1, 4)))
 
 
-def _aim(rng: random.Random, recipe: Recipe, stage: str, kind: str) -> Aim:
+def _aim(rng: random.Random, recipe: Recipe, stage: str, kind: str) -> AimedFault:
     # Eight megabytes a call take half a second of real time.
     reach: Reach = "first" if kind == "flood" else rng.choice(("all", "all", "first", "some", "one"))
-    models = sorted(asked(recipe, stage))
-    return Aim(stage, kind, reach, rng.choice(models) if reach == "one" else "")
+    models = sorted(stage_models(recipe, stage))
+    return AimedFault(stage, kind, reach, rng.choice(models) if reach == "one" else "")
 
 
-def asked(recipe: Recipe, stage: str) -> set[str]:
+def stage_models(recipe: Recipe, stage: str) -> set[str]:
     """Return the models that a stage of a recipe asks first; reviewers are the proposers."""
     if stage == "escalation" and recipe.escalate is not None:
         return {slot.model for slot in recipe.escalate.proposers}
@@ -164,7 +164,7 @@ def asked(recipe: Recipe, stage: str) -> set[str]:
     return {slot.model for layer in recipe.layers for slot in layer.proposers}
 
 
-def faults(aims: tuple[Aim, ...], recipe: Recipe, *, leaks: bool) -> tuple[Fault, ...]:
+def faults(aims: tuple[AimedFault, ...], recipe: Recipe, *, leaks: bool) -> tuple[Fault, ...]:
     """Return the faults as the cloud takes them: by model and by what stands in the prompt.
 
     A proposer's prompt has no mark of its own, so the faults of the other stages come first, and behind them a fault
@@ -177,7 +177,7 @@ def faults(aims: tuple[Aim, ...], recipe: Recipe, *, leaks: bool) -> tuple[Fault
         ("selector", CHOICE, ("",)),
         ("reviewer", RANKING, ("",)),
         ("aggregator", FENCED, ("" if alone else writer,)),
-        ("escalation", "", tuple(asked(recipe, "escalation")) if recipe.escalate is not None else ()),
+        ("escalation", "", tuple(stage_models(recipe, "escalation")) if recipe.escalate is not None else ()),
         ("proposer", "", ("",)),
     ):
         for aim in aims:
@@ -188,7 +188,7 @@ def faults(aims: tuple[Aim, ...], recipe: Recipe, *, leaks: bool) -> tuple[Fault
     return tuple(found)
 
 
-def _fault(aim: Aim, contains: str, model: str, *, leaks: bool) -> Fault:
+def _fault(aim: AimedFault, contains: str, model: str, *, leaks: bool) -> Fault:
     kind, _, value = aim.kind.partition("=")
     if leaks and kind in _WITH_WORDS:
         value = LEAKED

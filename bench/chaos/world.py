@@ -5,9 +5,9 @@ import datetime as dt
 import random
 from typing import Any, NamedTuple
 
-from bench.chaos.bills import Bill
+from bench.chaos.bills import CloudBill
 from bench.chaos.recipes import MODELS, MOST_DOLLARS, recipes, stages
-from bench.chaos.scenarios import KEY, Scenario, asked, faults
+from bench.chaos.scenarios import KEY, ChaosScenario, faults, stage_models
 from bench.chaos.speech import Question, Speaker, questions
 from mixtura import Answer, Event, MixturaError, Mixture, Recipe, fold
 from mixtura.chat import Message
@@ -25,7 +25,7 @@ _TODAY = dt.date(2026, 11, 21)
 _SETTLING = 0.2
 
 
-class Ran(NamedTuple):
+class FinishedRun(NamedTuple):
     """One run: its events, the answer or error its caller got, and when that was. `left`: the caller walked away."""
 
     events: list[Event]
@@ -35,30 +35,30 @@ class Ran(NamedTuple):
     left: bool
 
 
-class Played(NamedTuple):
+class PlayedScenario(NamedTuple):
     """A scenario that is over.
 
     `still` are the run's tasks that were left when it ended, `open_books` what its limiter still counts as under way,
     `complaints` what the event loop had to report.
     """
 
-    scenario: Scenario
+    scenario: ChaosScenario
     recipe: Recipe
     question: Question
-    runs: list[Ran]
+    runs: list[FinishedRun]
     cloud: SimulatedCloud
-    bill: Bill
+    bill: CloudBill
     still: list[str]
     open_books: list[str]
     complaints: list[str]
 
 
-def play(told: Scenario) -> Played:
+def play(told: ChaosScenario) -> PlayedScenario:
     """Play a scenario on a fresh virtual clock: limits, pace and breakers of a loop are its own."""
     return run_virtual(_play(told))
 
 
-async def _play(told: Scenario) -> Played:
+async def _play(told: ChaosScenario) -> PlayedScenario:
     loop = asyncio.get_running_loop()
     complaints: list[str] = []
     loop.set_exception_handler(lambda _, context: complaints.append(f"{context}"))
@@ -74,7 +74,7 @@ async def _play(told: Scenario) -> Played:
         seed=told.number,
     )
     async with simulated_cloud(options) as cloud:
-        bill = Bill(cloud)
+        bill = CloudBill(cloud)
         models = ModelRegistry(
             env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url},
             rng=random.Random(f"chaos/{told.id}/pauses"),
@@ -87,10 +87,12 @@ async def _play(told: Scenario) -> Played:
         # At once: whoever got an answer may close the loop.
         still = [f"{task.get_coro()!r}" for task in asyncio.all_tasks() if _is_ours(task)]
         await asyncio.sleep(_SETTLING)
-        return Played(told, recipe, question, runs, cloud, bill, still, _open_books(), complaints)
+        return PlayedScenario(told, recipe, question, runs, cloud, bill, still, _open_books(), complaints)
 
 
-async def _run(told: Scenario, recipe: Recipe, question: Question, models: ModelRegistry, place: int) -> Ran:
+async def _run(
+    told: ChaosScenario, recipe: Recipe, question: Question, models: ModelRegistry, place: int
+) -> FinishedRun:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     events: list[Event] = []
@@ -119,12 +121,12 @@ async def _run(told: Scenario, recipe: Recipe, question: Question, models: Model
             raise
         error = problem
     seconds = loop.time() - begun
-    return Ran(events, fold(events), error, seconds, isinstance(error, asyncio.CancelledError))
+    return FinishedRun(events, fold(events), error, seconds, isinstance(error, asyncio.CancelledError))
 
 
 def _teach_pace(recipe: Recipe, models: ModelRegistry) -> None:
     """Let the limiter know calls of about a third of a second, as if they had been made before."""
-    for model in {model for stage in stages(recipe) for model in asked(recipe, stage)}:
+    for model in {model for stage in stages(recipe) for model in stage_models(recipe, stage)}:
         accounting = models.find("groq", model).accounting
         assert accounting is not None
         for call in range(ENOUGH + 2):

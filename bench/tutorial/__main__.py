@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.tutorial import recorded, speed, wire
-from bench.tutorial.asking import Row, measured
+from bench.tutorial.asking import ClaimRow, measure_virtually
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/from-the-tutorial.md"
 WIDTHS = (34, 66, 18)
-HEADING = Row("the tutorial says", "measured", "verdict")
+HEADING = ClaimRow("the tutorial says", "measured", "verdict")
 
 
-def measure() -> tuple[list[Row], list[str]]:
+def measure() -> tuple[list[ClaimRow], list[str]]:
     """Return every row that can be measured here, and the names of those that cannot."""
-    found = [measured(one) for one in wire.MEASUREMENTS]
+    found = [measure_virtually(one) for one in wire.MEASUREMENTS]
     missing: list[str] = []
     for module in (speed, recorded):
         more, left_out = module.rows()
@@ -31,7 +31,7 @@ def measure() -> tuple[list[Row], list[str]]:
     return found, missing
 
 
-def plain(rows: Sequence[Row]) -> str:
+def plain(rows: Sequence[ClaimRow]) -> str:
     """Return the rows in three wrapped columns."""
     lines: list[str] = []
     for row in (HEADING, *rows):
@@ -43,13 +43,13 @@ def plain(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[ClaimRow]) -> str:
     """Return the rows as a table for docs/from-the-tutorial.md."""
     lines = [f"| {' | '.join(row)} |" for row in (HEADING, *rows)]
     return "\n".join([lines[0], "|---|---|---|", *lines[1:]])
 
 
-def written(page: str, rows: Sequence[Row]) -> str:
+def update_page(page: str, rows: Sequence[ClaimRow]) -> str:
     """Return `page` with each row of its table replaced by the one that makes the same claim."""
     new = dict(zip((row.claim for row in rows), markdown(rows).splitlines()[2:], strict=True))
     lines = [new.pop(line[2:].split(" | ")[0], line) if line.startswith("| ") else line for line in page.splitlines()]
@@ -62,7 +62,7 @@ def main() -> None:
     """Measure and print."""
     rows, missing = measure()
     if "--write" in sys.argv[1:]:
-        PAGE.write_text(written(PAGE.read_text("utf-8"), rows), "utf-8")
+        PAGE.write_text(update_page(PAGE.read_text("utf-8"), rows), "utf-8")
     print(markdown(rows) if "--markdown" in sys.argv[1:] else plain(rows))
     for name in missing:
         print(f"left out: {name}", file=sys.stderr)

@@ -21,7 +21,7 @@ QUESTION = filler(195, random.Random("question"))
 DRAFT_TOKENS = 400
 
 
-class Row(NamedTuple):
+class ClaimRow(NamedTuple):
     """One line of the table."""
 
     claim: str
@@ -29,7 +29,7 @@ class Row(NamedTuple):
     verdict: str
 
 
-def measured(one: Callable[[], Coroutine[Any, Any, Row]]) -> Row:
+def measure_virtually(one: Callable[[], Coroutine[Any, Any, ClaimRow]]) -> ClaimRow:
     """Take one measurement in virtual time.
 
     The SDK jitters its retries with the global generator: with a seed its figures are the same each time.
@@ -38,7 +38,7 @@ def measured(one: Callable[[], Coroutine[Any, Any, Row]]) -> Row:
     return run_virtual(one())
 
 
-def textbook(proposers: Sequence[str] = TRIO) -> Recipe:
+def textbook_recipe(proposers: Sequence[str] = TRIO) -> Recipe:
     """The tutorial's recipe with other proposers; without any given it is the built-in `classic`."""
     slots = tuple(Proposer(model=model, temperature=0.7, max_tokens=1024) for model in proposers)
     return Recipe(
@@ -49,13 +49,13 @@ def textbook(proposers: Sequence[str] = TRIO) -> Recipe:
 
 
 @asynccontextmanager
-async def asked_of(recipe: str | Recipe, options: SimOptions) -> AsyncIterator[tuple[Mixture, SimulatedCloud]]:
+async def mixture_on_cloud(recipe: str | Recipe, options: SimOptions) -> AsyncIterator[tuple[Mixture, SimulatedCloud]]:
     """Give a mixture and the simulated cloud that answers it."""
     async with simulated_cloud(options) as cloud:
         yield Mixture(recipe, env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url}), cloud
 
 
-Measurement = Callable[[], Coroutine[Any, Any, Row]]
+Measurement = Callable[[], Coroutine[Any, Any, ClaimRow]]
 
 
 class GatherPipeline:

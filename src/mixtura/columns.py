@@ -13,10 +13,10 @@ def safe(text: str) -> str:
     Control characters become their pictures (an escape is `␛`), carriage returns and marks that turn the
     writing direction are left out, lone surrogates become U+FFFD.
     """
-    return _UNSAFE.sub(_shown, text)
+    return _UNSAFE.sub(_replacement, text)
 
 
-def _shown(found: re.Match[str]) -> str:
+def _replacement(found: re.Match[str]) -> str:
     code = ord(found[0])
     if code == 0x0D or 0x202A <= code <= 0x2069:
         return ""

@@ -10,7 +10,7 @@ import pytest
 from bench.toys import cards_table
 from training import held_out
 from training.check import differences
-from training.problems import lesson, reserved
+from training.problems import is_held_out, lesson
 
 from cli.test_pty import SLOW, terminal
 from cli.test_run import environment, run
@@ -56,8 +56,8 @@ def test_the_problems_are_those_of_the_generator_and_none_was_trained_on(tmp_pat
     assert (tmp_path / "problems.jsonl").read_bytes() == (FILES / "problems.jsonl").read_bytes()
     problems = toys.problems()
     assert len({problem.question for problem in problems}) == 1000
-    assert all(reserved(problem.question) for problem in problems)
-    assert not any(reserved(lesson(seed).question) for seed in range(3000))
+    assert all(is_held_out(problem.question) for problem in problems)
+    assert not any(is_held_out(lesson(seed).question) for seed in range(3000))
 
 
 def test_every_problem_states_its_steps_and_they_are_right() -> None:
@@ -72,7 +72,7 @@ def test_every_problem_states_its_steps_and_they_are_right() -> None:
 
 
 def test_every_problem_is_in_the_domain() -> None:
-    assert {domain.outside(problem.question, words()) for problem in toys.problems()} == {""}
+    assert {domain.why_outside(problem.question, words()) for problem in toys.problems()} == {""}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_every_problem_is_in_the_domain() -> None:
     ],
 )
 async def test_what_is_outside_is_answered_with_a_sentence(question: str, why: str) -> None:
-    assert why in domain.outside(question, words())
+    assert why in domain.why_outside(question, words())
     if question:
         async with Mixture("toy").stream(question) as events:
             pieces = [event.text async for event in events if isinstance(event, AnswerDelta)]
@@ -148,18 +148,18 @@ async def test_a_study_asks_everybody_the_same_and_tests_against_the_mixture() -
     assert notes[-1][0] <= notes[-1][1] == 24 * 8
 
 
-def _study(mixture: int, single: int, greedy: int) -> toys.Study:
+def _study(mixture: int, single: int, greedy: int) -> toys.ToyStudy:
     problems = toys.problems()[:100]
     marks = {
         name: tuple(place < count for place in range(100))
         for name, count in (("m", mixture), ("s", single), ("g", greedy))
     }
     rows = (
-        toys.Row(toys.MIXTURE, marks["m"], 1.0),
-        toys.Row(toys.at_temperature("toy-single"), marks["s"], 1.0, mcnemar(marks["m"], marks["s"])),
-        toys.Row(toys.greedy("toy-single"), marks["g"], 1.0, mcnemar(marks["m"], marks["g"])),
+        toys.StudyRow(toys.MIXTURE, marks["m"], 1.0),
+        toys.StudyRow(toys.at_temperature("toy-single"), marks["s"], 1.0, mcnemar(marks["m"], marks["s"])),
+        toys.StudyRow(toys.greedy("toy-single"), marks["g"], 1.0, mcnemar(marks["m"], marks["g"])),
     )
-    return toys.Study(problems, rows, 0)
+    return toys.ToyStudy(problems, rows, 0)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from mixtura.models.local.header import read_header
 from mixtura.models.local.kinds import TENSOR_KINDS
 from mixtura.models.local.machine import Machine
 from mixtura.models.local.provider import local_model
-from mixtura.models.local.settings import Wish, choose
+from mixtura.models.local.settings import RequestedSettings, resolve_settings
 from mixtura.models.registry import ModelRegistry
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return write_gguf(tmp_path_factory.mktemp("sound") / "sound.gguf").read_bytes()
 
 
-def refused(path: Path | str) -> str:
+def refusal_of(path: Path | str) -> str:
     with pytest.raises(ConfigError) as caught:
         ModelRegistry(env={"HOME": "/nowhere"}).find("local", str(path))
     return caught.value.message
@@ -91,17 +91,17 @@ def test_a_broken_file_is_refused_before_llama_cpp_sees_it(how: str, sound: byte
     spoil, said = BROKEN[how]
     path = tmp_path / "broken.gguf"
     path.write_bytes(spoil(sound))
-    assert said in refused(path)
+    assert said in refusal_of(path)
 
 
 def test_what_is_no_file_is_said(tmp_path: Path) -> None:
-    assert "there is no such file" in refused(tmp_path / "none.gguf")
-    assert "it is a folder; give the .gguf file inside it" in refused(tmp_path)
-    assert "there is no such file" in refused("~/none.gguf")
-    assert "it is no regular file" in refused("/dev/null")
-    assert "is no path" in refused("a\0b.gguf")
+    assert "there is no such file" in refusal_of(tmp_path / "none.gguf")
+    assert "it is a folder; give the .gguf file inside it" in refusal_of(tmp_path)
+    assert "there is no such file" in refusal_of("~/none.gguf")
+    assert "it is no regular file" in refusal_of("/dev/null")
+    assert "is no path" in refusal_of("a\0b.gguf")
     (tmp_path / "loop.gguf").symlink_to("loop.gguf")
-    assert "cannot be used" in refused(tmp_path / "loop.gguf")
+    assert "cannot be used" in refusal_of(tmp_path / "loop.gguf")
 
 
 def test_a_file_that_may_not_be_read_is_said(sound: bytes) -> None:
@@ -115,7 +115,7 @@ def test_a_file_that_may_not_be_read_is_said(sound: bytes) -> None:
         if root:
             os.seteuid(65534)
         try:
-            assert "it cannot be read (Permission denied)" in refused(path)
+            assert "it cannot be read (Permission denied)" in refusal_of(path)
         finally:
             if root:
                 os.seteuid(0)
@@ -133,12 +133,12 @@ def test_a_file_larger_than_memory_is_refused_with_both_sizes(sound: bytes, tmp_
     writer.write_ti_data_to_file()
     writer.close()
     os.truncate(path, (1 << 41) + 4096)  # a sparse file: nothing is written
-    said = refused(path)
+    said = refusal_of(path)
     assert "would take about 2199." in said
     assert "take a smaller model or quantisation" in said
 
 
-def spoiled(sound: bytes, key: bytes, value: int) -> bytes:
+def with_value(sound: bytes, key: bytes, value: int) -> bytes:
     return put(sound, at(sound, key) + 4, "<I", value)
 
 
@@ -156,7 +156,7 @@ async def test_a_sound_header_around_nonsense_ends_another_process(
     key: bytes, value: int, said: str, sound: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "nonsense.gguf"
-    path.write_bytes(spoiled(sound, key, value))
+    path.write_bytes(with_value(sound, key, value))
     model = local_model(path, {})
     if not said:
         assert (await model.chat(HI)).text  # a token that does not exist is left out, with a warning nobody sees
@@ -241,19 +241,23 @@ def test_a_processor_or_c_library_without_a_package_is_told_before_it_is_importe
     here = Machine.here()
     old = Machine(cores=2, memory=here.memory, free=here.free, flags=frozenset({"sse4_2", "avx"}), arch="x86_64")
     monkeypatch.setattr(Machine, "here", lambda: old)
-    assert "this processor has no AVX2, FMA, F16C" in refused(path)
+    assert "this processor has no AVX2, FMA, F16C" in refusal_of(path)
     musl = Machine(cores=2, memory=here.memory, free=here.free, musl=True, arch="aarch64")
     monkeypatch.setattr(Machine, "here", lambda: musl)
-    assert "C library is musl" in refused(path)
+    assert "C library is musl" in refusal_of(path)
     unknown = Machine(cores=2, memory=here.memory, free=here.free, flags=None, arch="x86_64")
-    assert unknown.unfit() == Machine(cores=1, memory=1, free=1, flags=frozenset(), arch="aarch64").unfit() == ""
+    assert (
+        unknown.unfit_reason()
+        == Machine(cores=1, memory=1, free=1, flags=frozenset(), arch="aarch64").unfit_reason()
+        == ""
+    )
 
 
 def test_a_missing_extra_names_the_command(sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sound.gguf"
     path.write_bytes(sound)
-    monkeypatch.setattr(provider, "installed", lambda: False)
-    assert refused(path).endswith("pip install 'mixtura[local]'")
+    monkeypatch.setattr(provider, "is_installed", lambda: False)
+    assert refusal_of(path).endswith("pip install 'mixtura[local]'")
 
 
 def test_nothing_is_imported_before_a_model_is_asked(sound: bytes, tmp_path: Path) -> None:
@@ -272,11 +276,14 @@ def test_a_small_machine_gets_a_smaller_context(sound: bytes, tmp_path: Path) ->
     gigabyte = 1 << 30
     large = Machine(cores=8, memory=64 * gigabyte, free=60 * gigabyte)
     small = Machine(cores=8, memory=2 * gigabyte, free=gigabyte)
-    assert choose(header, Wish(), large).context == 4096
-    assert 512 <= choose(header, Wish(), small).context < 4096
-    assert choose(header, Wish(slots=1), small).context > choose(header, Wish(), small).context
+    assert resolve_settings(header, RequestedSettings(), large).context == 4096
+    assert 512 <= resolve_settings(header, RequestedSettings(), small).context < 4096
+    assert (
+        resolve_settings(header, RequestedSettings(slots=1), small).context
+        > resolve_settings(header, RequestedSettings(), small).context
+    )
     with pytest.raises(ConfigError, match="fewer slots or less context"):
-        choose(header, Wish(context=100_000), small)
+        resolve_settings(header, RequestedSettings(context=100_000), small)
 
 
 def test_the_parts_of_a_split_file_are_looked_for(sound: bytes, tmp_path: Path) -> None:
@@ -284,11 +291,11 @@ def test_the_parts_of_a_split_file_are_looked_for(sound: bytes, tmp_path: Path) 
     keys = struct.unpack("<Q", sound[16:24])[0]
     part = sound[:16] + struct.pack("<Q", keys + 1) + count + sound[24:]
     (tmp_path / "alone.gguf").write_bytes(part)
-    assert "it is one of 3 parts, but is not named like one" in refused(tmp_path / "alone.gguf")
+    assert "it is one of 3 parts, but is not named like one" in refusal_of(tmp_path / "alone.gguf")
     (tmp_path / "big-00001-of-00003.gguf").write_bytes(part)
-    assert "there is no such file" in refused(tmp_path / "big-00001-of-00003.gguf")
+    assert "there is no such file" in refusal_of(tmp_path / "big-00001-of-00003.gguf")
     (tmp_path / "big-00002-of-00003.gguf").write_bytes(part)
-    assert "give the first one, big-00001-of-00003.gguf" in refused(tmp_path / "big-00002-of-00003.gguf")
+    assert "give the first one, big-00001-of-00003.gguf" in refusal_of(tmp_path / "big-00002-of-00003.gguf")
 
 
 def test_the_tables_of_the_format_are_those_of_its_own_package() -> None:

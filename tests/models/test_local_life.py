@@ -346,13 +346,13 @@ def test_a_deep_folder_for_temporary_files_is_no_obstacle(slow: Path, place: Pat
 
 async def test_a_batch_that_is_left_in_the_middle_frees_every_slot(slow: Path) -> None:
     from mixtura.models.local.provider import local_model
-    from models.test_local import asked, idle, until
+    from models.test_local import idle, request_of, until
 
     model = local_model(slow, {})
-    await model.chat(asked(max_tokens=1))
+    await model.chat(request_of(max_tokens=1))
     async with asyncio.timeout(30):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
-                await asyncio.gather(*(model.chat(asked(max_tokens=4000)) for _ in range(10)))
+                await asyncio.gather(*(model.chat(request_of(max_tokens=4000)) for _ in range(10)))
         await until(lambda: idle(model.llama))
-        assert (await model.chat(asked(max_tokens=2))).usage.completion_tokens == 2
+        assert (await model.chat(request_of(max_tokens=2))).usage.completion_tokens == 2

@@ -33,7 +33,7 @@ SLOW_THEN_FAST = Recipe(
 PredictedCalls = dict[tuple[str, str], Predicted]
 
 
-def said(**seconds: float) -> PredictedCalls:
+def predict_calls(**seconds: float) -> PredictedCalls:
     """Predict whole calls of the three models, whatever their length."""
     ids = {"llama": LLAMA, "gemma": GEMMA, "seventy": SEVENTY}
     return {("groq", ids[name]): Predicted(first=value, token=0.0) for name, value in seconds.items()}
@@ -83,7 +83,7 @@ def test_a_stage_is_ended_at_its_predicted_share(watched: bool) -> None:
             mixture = Mixture(
                 policy(SLOW_THEN_FAST, deadline=40.0),
                 env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url},
-                predicted=said(seventy=30.0, gemma=1.0, llama=10.0),
+                predicted=predict_calls(seventy=30.0, gemma=1.0, llama=10.0),
                 listeners=[lambda event: failed.append(event.at) if isinstance(event, CallFailed) else None]
                 if watched
                 else [],
@@ -111,14 +111,14 @@ def test_a_mixture_predicted_to_be_too_slow_is_answered_by_one_model_and_the_ran
 
 def test_of_models_that_are_all_predicted_too_slow_the_fastest_answers() -> None:
     recipe = policy(Recipe.named("classic"), latency_target=1.0)
-    (answer,) = ask(SimOptions(unlimited=True, tokens=5), recipe, said(seventy=30.0, gemma=2.0, llama=20.0))
+    (answer,) = ask(SimOptions(unlimited=True, tokens=5), recipe, predict_calls(seventy=30.0, gemma=2.0, llama=20.0))
     assert answer.drafts[0].answered_by == GEMMA
 
 
 def test_what_was_measured_decides_over_what_is_predicted() -> None:
     recipe = policy(Recipe.named("classic"), latency_target=4.0)
     sim = SimOptions(unlimited=True, tokens=50, profile="fixed:3")
-    answers = ask(sim, recipe, said(seventy=0.1, gemma=0.1, llama=0.1), times=12)
+    answers = ask(sim, recipe, predict_calls(seventy=0.1, gemma=0.1, llama=0.1), times=12)
     assert "routed" not in kinds(answers[0])
     assert "routed" in kinds(answers[-1])
     assert "predicted" not in answers[-1].decisions[0].reason
@@ -135,7 +135,7 @@ def test_a_run_does_not_wait_for_room_when_its_prediction_leaves_no_time_to_answ
             return await asyncio.gather(*(mixture.ask("Next?") for _ in range(2)), return_exceptions=True)
 
     assert all(isinstance(each, Answer) for each in run_virtual(main({})))
-    assert any(isinstance(each, LimitError) for each in run_virtual(main(said(seventy=100.0))))
+    assert any(isinstance(each, LimitError) for each in run_virtual(main(predict_calls(seventy=100.0))))
 
 
 def test_predictions_are_what_the_machine_takes_and_how_unsure_that_is() -> None:

@@ -12,13 +12,13 @@ import aiohttp
 import pytest
 
 from mixtura.errors import ConfigError
-from mixtura.sim import Fault, FaultPlan, Reply, SimOptions, SimulatedCloud, parse_faults, simulated_cloud
+from mixtura.sim import Fault, FaultInjector, Reply, SimOptions, SimulatedCloud, parse_faults, simulated_cloud
 from mixtura.virtual import run_virtual
 
 LLAMA, GEMMA = "llama-3.1-8b-instant", "gemma2-9b-it"
 
 
-class Told(NamedTuple):
+class WireReply(NamedTuple):
     status: int
     headers: Any
     raw: bytes
@@ -28,7 +28,7 @@ class Told(NamedTuple):
         return json.loads(self.raw)
 
 
-Ask = Callable[..., Awaitable[Told]]
+Ask = Callable[..., Awaitable[WireReply]]
 
 
 def _with_cloud(options: SimOptions, scenario: Callable[[Ask, SimulatedCloud], Awaitable[None]]) -> None:
@@ -37,13 +37,13 @@ def _with_cloud(options: SimOptions, scenario: Callable[[Ask, SimulatedCloud], A
     async def main() -> None:
         async with simulated_cloud(options) as cloud, aiohttp.ClientSession() as session:
 
-            async def ask(model: str = LLAMA, *, text: str = "hi", stream: bool = False, **fields: Any) -> Told:
+            async def ask(model: str = LLAMA, *, text: str = "hi", stream: bool = False, **fields: Any) -> WireReply:
                 body = {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream} | fields
                 headers = {"authorization": "Bearer gsk_a"}
                 url = f"{cloud.base_url}/chat/completions"
                 async with asyncio.timeout(3600):
                     async with session.post(url, json=body, headers=headers, timeout=_FOREVER) as response:
-                        return Told(response.status, response.headers, await response.read())
+                        return WireReply(response.status, response.headers, await response.read())
 
             await scenario(ask, cloud)
 
@@ -79,10 +79,10 @@ def test_an_error_status_comes_with_its_body_and_is_not_billed(
     fault: str, status: int, code: str | None, stream: bool
 ) -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        told = await ask(stream=stream)
-        assert told.status == status
-        assert told.body["error"].get("code") == code
-        assert told.body["error"]["message"]
+        response = await ask(stream=stream)
+        assert response.status == status
+        assert response.body["error"].get("code") == code
+        assert response.body["error"]["message"]
         assert (cloud.ledger.total_tokens, cloud.ledger.refused, cloud.ledger.faults) == (0, {status: 1}, {fault: 1})
 
     _faulty(fault, scenario)
@@ -103,9 +103,9 @@ def test_over_capacity_has_the_recorded_words() -> None:
 
 def test_a_bad_gateway_is_a_page() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        told = await ask()
-        assert (told.status, told.headers["content-type"]) == (502, "text/html")
-        assert b"<html>" in told.raw
+        response = await ask()
+        assert (response.status, response.headers["content-type"]) == (502, "text/html")
+        assert b"<html>" in response.raw
 
     _faulty("502", scenario)
 
@@ -182,10 +182,10 @@ def test_a_stalled_stream_sends_its_first_pieces() -> None:
 
 def test_a_truncated_stream_ends_politely_without_its_end() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        told = await ask(stream=True)
-        assert _content(told.raw) == "This is a"
-        assert b"[DONE]" not in told.raw
-        assert b'"usage"' not in told.raw
+        response = await ask(stream=True)
+        assert _content(response.raw) == "This is a"
+        assert b"[DONE]" not in response.raw
+        assert b'"usage"' not in response.raw
         assert cloud.ledger.completion_tokens[LLAMA] == 3
         whole = await ask()
         with pytest.raises(json.JSONDecodeError):
@@ -196,16 +196,16 @@ def test_a_truncated_stream_ends_politely_without_its_end() -> None:
 
 def test_an_error_can_come_in_the_middle_of_a_stream() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        told = await ask(stream=True)
-        assert told.status == 200
-        *_, error = [part for part in told.raw.decode().split("\n\n") if part]
+        response = await ask(stream=True)
+        assert response.status == 200
+        *_, error = [part for part in response.raw.decode().split("\n\n") if part]
         name, _, data = error.partition("\n")
         assert name == "event: error"
         body = json.loads(data.removeprefix("data: "))
         assert list(body["error"]) == ["message", "type", "code", "failed_generation", "status_code"]
         assert body["error"]["code"] == "tool_use_failed"
-        assert b"[DONE]" not in told.raw
-        assert _content(told.raw) == "This"
+        assert b"[DONE]" not in response.raw
+        assert _content(response.raw) == "This"
         assert (await ask()).status == 400
 
     _faulty("error_event=1", scenario)
@@ -216,8 +216,8 @@ def test_a_drip_sends_one_byte_a_second() -> None:
         loop = asyncio.get_running_loop()
         for stream in (False, True):
             start = loop.time()
-            told = await ask(stream=stream, max_tokens=1)
-            assert loop.time() - start == pytest.approx(len(told.raw), abs=2)
+            response = await ask(stream=stream, max_tokens=1)
+            assert loop.time() - start == pytest.approx(len(response.raw), abs=2)
 
     _faulty("drip", scenario)
 
@@ -225,9 +225,9 @@ def test_a_drip_sends_one_byte_a_second() -> None:
 def test_a_slow_call_waits_in_the_queue() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         loop = asyncio.get_running_loop()
-        told = await ask()
+        response = await ask()
         assert loop.time() == 8
-        assert told.body["usage"]["queue_time"] == 8
+        assert response.body["usage"]["queue_time"] == 8
 
     _faulty("slow=8@1", scenario)
 
@@ -235,9 +235,9 @@ def test_a_slow_call_waits_in_the_queue() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_line_can_be_megabytes_long(stream: bool) -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        told = await ask(stream=stream)
-        assert max(map(len, told.raw.splitlines())) > 2_000_000
-        assert told.raw.endswith(b"data: [DONE]\n\n" if stream else b"}\n")
+        response = await ask(stream=stream)
+        assert max(map(len, response.raw.splitlines())) > 2_000_000
+        assert response.raw.endswith(b"data: [DONE]\n\n" if stream else b"}\n")
 
     _faulty("flood=2", scenario)
 
@@ -323,16 +323,16 @@ def test_a_reply_can_carry_a_fault_of_its_own() -> None:
 
 
 def test_a_share_of_the_calls_fails_and_the_seed_says_which() -> None:
-    def fallen(seed: int) -> list[bool]:
-        plan = FaultPlan(parse_faults("500%20"), seed)
+    def failures(seed: int) -> list[bool]:
+        plan = FaultInjector(parse_faults("500%20"), seed)
         return [plan.choose("m", "", streaming=False) is not None for _ in range(2000)]
 
-    assert sum(fallen(1)) / 2000 == pytest.approx(0.2, abs=0.03)
-    assert fallen(1) == fallen(1) != fallen(2)
+    assert sum(failures(1)) / 2000 == pytest.approx(0.2, abs=0.03)
+    assert failures(1) == failures(1) != failures(2)
 
 
 def test_of_several_faults_the_first_that_fits_wins_and_all_of_them_count() -> None:
-    plan = FaultPlan(parse_faults("429@1,500@1-2,503@3"))
+    plan = FaultInjector(parse_faults("429@1,500@1-2,503@3"))
     chosen = [plan.choose("m", "", streaming=False) for _ in range(4)]
     assert [fault.kind if fault else None for fault in chosen] == ["429", "500", "503", None]
 

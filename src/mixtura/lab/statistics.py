@@ -20,7 +20,7 @@ def wilson(right: int, total: int, z: float = _Z95) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-class Paired(NamedTuple):
+class PairedTest(NamedTuple):
     """Two answerers of the same questions: how often only the first, only the second was right, and McNemar's p."""
 
     only_first: int
@@ -28,7 +28,7 @@ class Paired(NamedTuple):
     p: float
 
 
-def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> PairedTest:
     """Compare two answerers question by question: the exact two-sided McNemar test.
 
     Where they differ, either should be right equally often if they were equally good; p is the binomial chance of a
@@ -43,7 +43,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     """
     only_first = sum(a and not b for a, b in zip(first, second, strict=True))
     only_second = sum(b and not a for a, b in zip(first, second, strict=True))
-    return Paired(only_first, only_second, exact_p(only_first, only_second))
+    return PairedTest(only_first, only_second, exact_p(only_first, only_second))
 
 
 def exact_p(one: int, other: int) -> float:

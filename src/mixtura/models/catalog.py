@@ -1,7 +1,7 @@
 """Providers and models as data: where they are served, their windows, prices, limits and lives.
 
 The rows stand in `data/providers.toml` and `data/<provider>.toml`, each with the date it was checked and its
-source. A user's own rows are read by `read_models` and added by `Catalog.extended`. Nothing here is called over the
+source. A user's own rows are read by `read_models` and added by `Catalog.with_models`. Nothing here is called over the
 network.
 """
 
@@ -20,11 +20,11 @@ from mixtura.errors import ConfigError
 from mixtura.limits.window import Limits
 from mixtura.models.card import ModelCard, Price
 
-Plan = Literal["free", "developer", "enterprise"]
-PLANS: tuple[Plan, ...] = get_args(Plan)
+Tier = Literal["free", "developer", "enterprise"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
 
 
-class Provider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class CatalogProvider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Where models are served and how its dialect of the OpenAI wire differs. See data/providers.toml.
 
     A provider that is `in_process` has no address: its models run here, and an entry point (`models/in_process.py`)
@@ -70,17 +70,17 @@ class CatalogModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     checked: dt.date | None = None
     source: str = ""
 
-    def served(self, day: dt.date, plan: Plan = "free") -> bool:
-        """Say whether a key of `plan` could use the model on `day`, as far as the catalogue knows."""
+    def is_served(self, day: dt.date, tier: Tier = "free") -> bool:
+        """Say whether a key of `tier` could use the model on `day`, as far as the catalogue knows."""
         if self.released is not None and day < self.released:
             return False
         if self.shut_down is not None and day >= self.shut_down:
             return False
-        return plan == "enterprise" or self.enterprise_since is None or day < self.enterprise_since
+        return tier == "enterprise" or self.enterprise_since is None or day < self.enterprise_since
 
-    def limits(self, plan: Plan) -> Limits | None:
-        """Return the limits of `plan`; an Enterprise key's are its own, so None."""
-        return {"free": self.free, "developer": self.developer}.get(plan)
+    def limits(self, tier: Tier) -> Limits | None:
+        """Return the limits of `tier`; an Enterprise key's are its own, so None."""
+        return {"free": self.free, "developer": self.developer}.get(tier)
 
     @property
     def card(self) -> ModelCard:
@@ -107,20 +107,20 @@ class _ModelFile(msgspec.Struct, forbid_unknown_fields=True):
 class Catalog:
     """All providers and models known, by name and by (provider, id)."""
 
-    def __init__(self, providers: Mapping[str, Provider], models: Iterable[CatalogModel]) -> None:
+    def __init__(self, providers: Mapping[str, CatalogProvider], models: Iterable[CatalogModel]) -> None:
         self.providers = dict(providers)
         self._models = {(model.provider, model.id): model for model in models}
 
     @classmethod
     def load(cls) -> "Catalog":
         """Return the catalogue that ships with Mixtura (read once per process)."""
-        return _shipped()
+        return _load_shipped()
 
-    def extended(self, rows: Iterable[CatalogModel]) -> "Catalog":
+    def with_models(self, rows: Iterable[CatalogModel]) -> "Catalog":
         """Return a catalogue with `rows` added; a row takes the place of one with the same provider and id."""
         return Catalog(self.providers, [*self._models.values(), *rows])
 
-    def provider(self, name: str) -> Provider:
+    def provider(self, name: str) -> CatalogProvider:
         """Return a provider by name.
 
         A name that is an `http://` or `https://` address is a provider of its own: an OpenAI-compatible server
@@ -130,7 +130,7 @@ class Catalog:
             ConfigError: no such provider.
         """
         if name.startswith(("http://", "https://")):
-            return Provider(
+            return CatalogProvider(
                 title=name,
                 base_url=name.rstrip("/"),
                 key_env="MIXTURA_API_KEY",
@@ -152,22 +152,22 @@ class Catalog:
         """Return the row of a model, None when the catalogue does not know it."""
         return self._models.get((provider, model))
 
-    def live(self, provider: str, day: dt.date, plan: Plan = "free") -> list[str]:
-        """Return the ids a key of `plan` could use on `day`."""
-        return [model.id for model in self.models(provider) if model.served(day, plan)]
+    def live(self, provider: str, day: dt.date, tier: Tier = "free") -> list[str]:
+        """Return the ids a key of `tier` could use on `day`."""
+        return [model.id for model in self.models(provider) if model.is_served(day, tier)]
 
     def replacement(self, provider: str, model: str) -> str | None:
         """Return the id named in place of `model`: the provider's word, else the shipped note's."""
         row = self.get(provider, model)
         return row.replacement if row else None
 
-    def living_replacement(self, provider: str, model: str, day: dt.date, plan: Plan = "free") -> str | None:
+    def living_replacement(self, provider: str, model: str, day: dt.date, tier: Tier = "free") -> str | None:
         """Follow replacements from `model` until one that is served on `day`; None when the chain ends first."""
         seen = {model}
         following = self.replacement(provider, model)
         while following is not None and following not in seen:
             row = self.get(provider, following)
-            if row is None or row.served(day, plan):
+            if row is None or row.is_served(day, tier):
                 return following
             seen.add(following)
             following = row.replacement
@@ -178,7 +178,7 @@ class Catalog:
 
         Proposed are models that answer; not one without a known price, since little is known about it.
         """
-        live = [row.id for row in self.models(provider) if row.served(day) and row.chat and row.price]
+        live = [row.id for row in self.models(provider) if row.is_served(day) and row.chat and row.price]
         near = difflib.get_close_matches(model, live, n=count, cutoff=0.3)
         return tuple(near or live[:count])
 
@@ -195,9 +195,9 @@ def parse_models(text: str, provider: str) -> list[CatalogModel]:
 
 
 @functools.cache
-def _shipped() -> Catalog:
+def _load_shipped() -> Catalog:
     data = files("mixtura.models") / "data"
-    providers = msgspec.convert(tomllib.loads((data / "providers.toml").read_text("utf-8")), dict[str, Provider])
+    providers = msgspec.convert(tomllib.loads((data / "providers.toml").read_text("utf-8")), dict[str, CatalogProvider])
     models = [
         row
         for name in providers

@@ -12,10 +12,10 @@ from mixtura.models.card import Predicted
 Predictions = Mapping[tuple[str, str], Predicted]
 """What is predicted of (provider, model)."""
 
-_LARGEST = 1024 * 1024  # bytes of a file; ten thousand rows are less
+_MAX_BYTES = 1024 * 1024  # bytes of a file; ten thousand rows are less
 
 
-class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _PredictionRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provider: str
     model: str
     first: float
@@ -23,8 +23,8 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     spread: float = 0.0
 
 
-class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    predictions: list[_Row]
+class _PredictionsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    predictions: list[_PredictionRow]
 
 
 def read_predictions(path: str | Path) -> dict[tuple[str, str], Predicted]:
@@ -36,10 +36,10 @@ def read_predictions(path: str | Path) -> dict[tuple[str, str], Predicted]:
     found: dict[tuple[str, str], Predicted] = {}
     try:
         with Path(path).expanduser().open("rb") as file:
-            data = file.read(_LARGEST + 1)
-        if len(data) > _LARGEST:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
             raise ConfigError(f"{path}: larger than 1 MB, which no file of predictions is")
-        for row in msgspec.convert(tomllib.loads(data.decode("utf-8")), _File).predictions:
+        for row in msgspec.convert(tomllib.loads(data.decode("utf-8")), _PredictionsFile).predictions:
             if (row.provider, row.model) in found:
                 raise ConfigError(f"{path}: {row.model} of {row.provider} is predicted twice; keep one row")
             try:
@@ -47,17 +47,17 @@ def read_predictions(path: str | Path) -> dict[tuple[str, str], Predicted]:
             except ValueError as error:
                 raise ConfigError(f"{path}: {row.model}: {error}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError(f"{path}: cannot be read as predictions: {said}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError(f"{path}: cannot be read as predictions: {reason}") from error
     return found
 
 
 def predictions_toml(predictions: Predictions) -> str:
     """Return the text of a file that `read_predictions` reads: first token, each further token in seconds, spread."""
     rows = [
-        f"[[predictions]]\nprovider = {_quoted(provider)}\nmodel = {_quoted(model)}\n"
-        f"first = {float(said.first)!r}\ntoken = {float(said.token)!r}\nspread = {float(said.spread)!r}\n"
-        for (provider, model), said in predictions.items()
+        f"[[predictions]]\nprovider = {_quote(provider)}\nmodel = {_quote(model)}\n"
+        f"first = {float(times.first)!r}\ntoken = {float(times.token)!r}\nspread = {float(times.spread)!r}\n"
+        for (provider, model), times in predictions.items()
     ]
     return (
         "# Seconds to the first token and a token from then on, and how unsure they are.\n"
@@ -67,6 +67,6 @@ def predictions_toml(predictions: Predictions) -> str:
     )
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     # A JSON string is a TOML string, but for the one control character that JSON leaves as it is.
     return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")

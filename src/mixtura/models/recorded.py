@@ -25,9 +25,9 @@ ALIASES: Mapping[str, str] = {
 }
 """The recorded name that stands in for a served id; the 70B recorded is one version older than the one served."""
 
-_JUNK = re.compile(r"(?:\s*(?:</s>|<\|(?:eot_id|im_end|endoftext|end)\|>|<end_of_turn>|<eos>))+\s*\Z")
+_SPECIAL_TOKENS = re.compile(r"(?:\s*(?:</s>|<\|(?:eot_id|im_end|endoftext|end)\|>|<end_of_turn>|<eos>))+\s*\Z")
 _PIECE = re.compile(r"\s?[^\W\d_]{1,6}|\s?\d{1,3}|\s+|[^\w\s]{1,3}|_", re.UNICODE)
-_KEY = 64  # characters of a question's longest line that index it
+_KEY_LENGTH = 64  # characters of a question's longest line that index it
 
 
 def split_tokens(text: str) -> list[str]:
@@ -42,7 +42,7 @@ def count_tokens(text: str) -> int:
     return len(split_tokens(text))
 
 
-class Recording(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedQuestion(msgspec.Struct, frozen=True, kw_only=True):
     """One question and what each model wrote to it. `graded` says which outputs a grader called right."""
 
     question: str
@@ -53,7 +53,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     graded: dict[str, bool] = {}
 
 
-class Recordings:
+class RecordingIndex:
     """Recorded questions, found by the text that contains them.
 
     Args:
@@ -61,15 +61,15 @@ class Recordings:
         aliases: recorded names by served id, added to `ALIASES`.
     """
 
-    def __init__(self, rows: Iterable[Recording], aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(self, rows: Iterable[RecordedQuestion], aliases: Mapping[str, str] | None = None) -> None:
         self.rows = tuple(rows)
         self.aliases = {**ALIASES, **(aliases or {})}
-        self._by_line: dict[str, list[Recording]] = {}
+        self._by_line: dict[str, list[RecordedQuestion]] = {}
         for row in self.rows:
             self._by_line.setdefault(_longest_line(row.question), []).append(row)
 
     @classmethod
-    def load(cls, *paths: Path | str, aliases: Mapping[str, str] | None = None) -> "Recordings":
+    def load(cls, *paths: Path | str, aliases: Mapping[str, str] | None = None) -> "RecordingIndex":
         """Read recording files.
 
         Raises:
@@ -86,11 +86,11 @@ class Recordings:
         """Return the recorded name behind a served id; an id without alias is its own name."""
         return self.aliases.get(model, model)
 
-    def find(self, text: str) -> Recording | None:
+    def find(self, text: str) -> RecordedQuestion | None:
         """Return the recording whose question (or prompt) occurs in `text`; of several the longest question's."""
         found = [
             row
-            for line in dict.fromkeys(line.strip()[:_KEY] for line in text.splitlines())
+            for line in dict.fromkeys(line.strip()[:_KEY_LENGTH] for line in text.splitlines())
             for row in self._by_line.get(line, ())
             if row.question in text or (row.prompt and row.prompt in text)
         ]
@@ -102,13 +102,13 @@ class Recordings:
         """Return what `model` wrote to the question in `text`, less trailing special tokens; None if unknown."""
         row = self.find(text)
         written = row.outputs.get(self.name_of(model)) if row else None
-        return None if written is None else _JUNK.sub("", written)
+        return None if written is None else _SPECIAL_TOKENS.sub("", written)
 
 
 class RecordedModel:
     """A `ChatModel` that replays recordings; usage is estimated and marked so, time is not emulated."""
 
-    def __init__(self, recordings: Recordings, *, provider: str = "recorded") -> None:
+    def __init__(self, recordings: RecordingIndex, *, provider: str = "recorded") -> None:
         self._recordings = recordings
         self._provider = provider
 
@@ -146,16 +146,16 @@ class RecordedModel:
 
 
 def _longest_line(text: str) -> str:
-    return max((line.strip() for line in text.splitlines()), key=len, default="")[:_KEY]
+    return max((line.strip() for line in text.splitlines()), key=len, default="")[:_KEY_LENGTH]
 
 
-def _read(path: Path) -> Iterator[Recording]:
+def _read(path: Path) -> Iterator[RecordedQuestion]:
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as recordings: {error}") from error
-    decoder = msgspec.json.Decoder(Recording)
+    decoder = msgspec.json.Decoder(RecordedQuestion)
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

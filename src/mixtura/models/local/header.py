@@ -44,14 +44,14 @@ _U32, _U64 = _SCALARS[4], _SCALARS[10]
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _MOST_PARTS = 999
 
-Value = int | float | bool | str | tuple[int, ...]
+HeaderValue = int | float | bool | str | tuple[int, ...]
 
 
 class HeaderError(ValueError):
     """The file is no GGUF file that can be used; the text says why, as the end of a sentence about it."""
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True):
+class GgufHeader(msgspec.Struct, frozen=True, kw_only=True):
     """What a GGUF file says of itself.
 
     `path` is real and absolute, `stamp` tells two states of the file apart, `size` is its bytes, all parts together.
@@ -72,13 +72,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[str, ...] = ()
 
 
-class _Tensor(NamedTuple):
+class _TensorRow(NamedTuple):
     name: str
     weights: int
     kind: int
 
 
-class _Reader:
+class _HeaderReader:
     """Reads numbers and strings from the beginning of a file, never past its end."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -94,13 +94,13 @@ class _Reader:
         return self._start + self._at
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """Bytes that the file has behind this place."""
         return self.size - self.position
 
     def take(self, count: int) -> bytes:
         """Return the next `count` bytes."""
-        if count > self.left:
+        if count > self.remaining:
             raise HeaderError(f"it ends in the middle of its header (byte {self.size:,}); fetch it again")
         if self.position + count > _MOST_HEAD:
             raise HeaderError("its header is larger than any real one; it is damaged")
@@ -123,7 +123,7 @@ class _Reader:
     def text(self, most: int | None = None) -> str:
         """Return the next string: its length in bytes, then UTF-8."""
         length = self.number(_U64)
-        if length > self.left or (most is not None and length > most):
+        if length > self.remaining or (most is not None and length > most):
             raise HeaderError(f"a string in its header is {length:,} bytes long; it is damaged")
         try:
             return self.take(length).decode()
@@ -131,41 +131,41 @@ class _Reader:
             raise HeaderError("a name in its header is no text; it is damaged") from None
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> GgufHeader:
     """Read and check the head of a GGUF file, and of its other parts where it was split.
 
     Raises:
         HeaderError: it cannot be read, or is no GGUF file that llama.cpp could load.
     """
     real = Path(os.path.realpath(path))
-    first = _read(real)
+    first = _parse_file(real)
     split = _SPLIT.search(real.name)
     many = first.values.get("split.count", 1)
     if not isinstance(many, int) or many <= 1:
-        return _header(real, [first], ())
+        return _build_header(real, [first], ())
     if split is None or int(split[2]) != many or not 1 < many <= _MOST_PARTS:
         raise HeaderError(f"it is one of {many} parts, but is not named like one (name-00001-of-{many:05}.gguf)")
     if int(split[1]) != 1:
         raise HeaderError(f"it is part {int(split[1])} of {many}; give the first one, {_part(real, 1, many).name}")
     parts = [_part(real, number, many) for number in range(1, many + 1)]
-    return _header(real, [first, *(_read(part) for part in parts[1:])], tuple(str(part) for part in parts))
+    return _build_header(real, [first, *(_parse_file(part) for part in parts[1:])], tuple(str(part) for part in parts))
 
 
 def _part(path: Path, number: int, many: int) -> Path:
     return path.with_name(_SPLIT.sub(f"-{number:05}-of-{many:05}.gguf", path.name))
 
 
-class _Read(NamedTuple):
+class _ParsedFile(NamedTuple):
     """One file as it was read: its keys that are no long lists, its tensors, its size and state."""
 
-    values: dict[str, Value]
-    tensors: list[_Tensor]
+    values: dict[str, HeaderValue]
+    tensors: list[_TensorRow]
     size: int
     stamp: tuple[int, int, int]
     vocabulary: int
 
 
-def _read(path: Path) -> _Read:
+def _parse_file(path: Path) -> _ParsedFile:
     try:
         if path.is_dir():
             raise HeaderError("it is a folder; give the .gguf file inside it")
@@ -173,12 +173,12 @@ def _read(path: Path) -> _Read:
             raise HeaderError("there is no such file" if not path.exists() else "it is no regular file")
         with path.open("rb") as file:
             state = os.fstat(file.fileno())
-            return _read_from(_Reader(file, state.st_size), (state.st_size, state.st_mtime_ns, state.st_ino))
+            return _parse(_HeaderReader(file, state.st_size), (state.st_size, state.st_mtime_ns, state.st_ino))
     except OSError as error:
         raise HeaderError(f"it cannot be read ({error.strerror or error})") from None
 
 
-def _read_from(reader: _Reader, stamp: tuple[int, int, int]) -> _Read:
+def _parse(reader: _HeaderReader, stamp: tuple[int, int, int]) -> _ParsedFile:
     if reader.size == 0:
         raise HeaderError("it is empty; fetch it again")
     magic = reader.take(min(4, reader.size))
@@ -190,21 +190,21 @@ def _read_from(reader: _Reader, stamp: tuple[int, int, int]) -> _Read:
         why = "it is big-endian" if swapped else f"it is GGUF version {version}, and 2 and 3 can be read"
         raise HeaderError(f"{why}; convert it again with llama.cpp")
     tensors, keys = reader.number(_U64), reader.number(_U64)
-    if keys > _MOST_KEYS or tensors > _MOST_TENSORS or keys * 13 + tensors * 24 > reader.left:
+    if keys > _MOST_KEYS or tensors > _MOST_TENSORS or keys * 13 + tensors * 24 > reader.remaining:
         raise HeaderError(f"its header counts {keys:,} keys and {tensors:,} tensors; it is damaged")
-    values: dict[str, Value] = {}
+    values: dict[str, HeaderValue] = {}
     vocabulary = 0
     for _ in range(keys):
         key = reader.text(65_535)
         if not key or key in values:
             raise HeaderError(f"the key {key[:60]!r} stands in its header twice; it is damaged")
-        values[key], items = _value(reader)
+        values[key], items = _read_value(reader)
         if key == "tokenizer.ggml.tokens":
             vocabulary = items
-    return _Read(values, _tensors(reader, tensors, _alignment(values)), reader.size, stamp, vocabulary)
+    return _ParsedFile(values, _read_tensors(reader, tensors, _check_alignment(values)), reader.size, stamp, vocabulary)
 
 
-def _value(reader: _Reader) -> tuple[Value, int]:
+def _read_value(reader: _HeaderReader) -> tuple[HeaderValue, int]:
     """Return the next value, and how many items it has; of long lists, and of lists of strings, the items are left."""
     kind = reader.number(_U32)
     if kind in _SCALARS:
@@ -215,12 +215,12 @@ def _value(reader: _Reader) -> tuple[Value, int]:
     if kind != _ARRAY:
         raise HeaderError(f"its header has a value of type {kind}, which does not exist; it is damaged")
     kind, count = reader.number(_U32), reader.number(_U64)
-    if count > _MOST_ITEMS or count > reader.left:
+    if count > _MOST_ITEMS or count > reader.remaining:
         raise HeaderError(f"a list in its header has {count:,} items; it is damaged")
     if kind == _STRING:
         for _ in range(count):
             length = reader.number(_U64)
-            if length > reader.left:
+            if length > reader.remaining:
                 raise HeaderError(f"a string in its header is {length:,} bytes long; it is damaged")
             reader.take(length)
         return (), count
@@ -231,15 +231,15 @@ def _value(reader: _Reader) -> tuple[Value, int]:
     return tuple(item[0] for item in _SCALARS[kind].iter_unpack(data)) if whole else (), count
 
 
-def _alignment(values: dict[str, Value]) -> int:
+def _check_alignment(values: dict[str, HeaderValue]) -> int:
     alignment = values.get("general.alignment", 32)
     if type(alignment) is not int or not 8 <= alignment <= 65_536 or alignment & (alignment - 1):
         raise HeaderError(f"its alignment is {alignment!r}; it is damaged")
     return alignment
 
 
-def _tensors(reader: _Reader, count: int, alignment: int) -> list[_Tensor]:
-    found: dict[str, _Tensor] = {}
+def _read_tensors(reader: _HeaderReader, count: int, alignment: int) -> list[_TensorRow]:
+    found: dict[str, _TensorRow] = {}
     expected = 0
     for _ in range(count):
         name = reader.text(_MOST_NAME)
@@ -262,7 +262,7 @@ def _tensors(reader: _Reader, count: int, alignment: int) -> list[_Tensor]:
             raise HeaderError(f"tensor {name!r} does not lie where it should; it is damaged")
         size = weights // block * stored
         expected = offset + -(-size // alignment) * alignment
-        found[name] = _Tensor(name, weights, kind)
+        found[name] = _TensorRow(name, weights, kind)
         end = offset + size
     start = -(-reader.position // alignment) * alignment
     if count and start + end > reader.size:
@@ -271,7 +271,7 @@ def _tensors(reader: _Reader, count: int, alignment: int) -> list[_Tensor]:
     return list(found.values())
 
 
-def _header(path: Path, files: list[_Read], parts: tuple[str, ...]) -> Header:
+def _build_header(path: Path, files: list[_ParsedFile], parts: tuple[str, ...]) -> GgufHeader:
     values = files[0].values
     architecture = values.get("general.architecture")
     if not isinstance(architecture, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", architecture):
@@ -287,7 +287,7 @@ def _header(path: Path, files: list[_Read], parts: tuple[str, ...]) -> Header:
     common = TENSOR_KINDS[by_kind.most_common(1)[0][0]][0]
     context = values.get(f"{architecture}.context_length", 0)
     named = values.get("general.name", "")
-    return Header(
+    return GgufHeader(
         path=str(path),
         stamp=files[0].stamp,
         size=sum(file.size for file in files),
@@ -302,7 +302,7 @@ def _header(path: Path, files: list[_Read], parts: tuple[str, ...]) -> Header:
     )
 
 
-def _kv_bytes(values: dict[str, Value], architecture: str) -> int:
+def _kv_bytes(values: dict[str, HeaderValue], architecture: str) -> int:
     """Return the bytes that one token takes in the caches of all layers, at 2 bytes a number."""
 
     def figure(name: str) -> int:

@@ -12,7 +12,7 @@ import msgspec
 INSTALL = "pip install 'mixtura[local]'"
 # What the package's code for x86-64 was built with: a processor without them would end the process.
 _NEEDED = ("avx2", "fma", "f16c")
-_UNTOLD = 8 * 1024**3
+_DEFAULT_MEMORY = 8 * 1024**3
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
             arch=platform.machine().lower(),
         )
 
-    def unfit(self) -> str:
+    def unfit_reason(self) -> str:
         """Return why the extra's package cannot run here, "" when it can as far as can be seen."""
         if self.musl:
             return "this system's C library is musl, and the package is built for glibc; use a glibc image of Python"
@@ -58,7 +58,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         return ""
 
 
-def installed() -> bool:
+def is_installed() -> bool:
     """Say whether the package that the extra brings is there; it is not imported."""
     return importlib.util.find_spec("xllamacpp") is not None
 
@@ -78,9 +78,9 @@ def _flags(cpuinfo: str) -> frozenset[str] | None:
 def _memory() -> tuple[int, int]:
     """Return bytes of memory in all and free, the smaller of the machine's and of the container's."""
     found = re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
-    told = {name: int(size) * 1024 for name, size in found}
-    memory = told.get("MemTotal") or _physical()
-    free = told.get("MemAvailable", memory // 2)
+    sizes = {name: int(size) * 1024 for name, size in found}
+    memory = sizes.get("MemTotal") or _physical()
+    free = sizes.get("MemAvailable", memory // 2)
     most, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
     if most.isdecimal():
         memory = min(memory, int(most))
@@ -92,4 +92,4 @@ def _physical() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return _UNTOLD
+        return _DEFAULT_MEMORY

@@ -16,13 +16,13 @@ import msgspec
 import tomli_w
 
 from mixtura.errors import ConfigError
-from mixtura.models.local.settings import Wish
+from mixtura.models.local.settings import RequestedSettings
 from mixtura.places import make_folders, state_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One named file, and how it is to be run. `tried` is the state of the file in which it was loaded once."""
 
     path: str
@@ -32,13 +32,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     tried: str = ""
 
     @property
-    def wish(self) -> Wish:
+    def requested(self) -> RequestedSettings:
         """What the entry asks for."""
-        return Wish(threads=self.threads, slots=self.slots, context=self.context)
+        return RequestedSettings(threads=self.threads, slots=self.slots, context=self.context)
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    models: dict[str, Entry] = {}
+class _NamesFile(msgspec.Struct, forbid_unknown_fields=True):
+    models: dict[str, ModelEntry] = {}
 
 
 def names_file(env: Mapping[str, str]) -> Path:
@@ -46,7 +46,7 @@ def names_file(env: Mapping[str, str]) -> Path:
     return state_folder(env) / "models.toml"
 
 
-def read_names(env: Mapping[str, str]) -> dict[str, Entry]:
+def read_names(env: Mapping[str, str]) -> dict[str, ModelEntry]:
     """Return the named files; none where nothing was added yet.
 
     Raises:
@@ -54,14 +54,14 @@ def read_names(env: Mapping[str, str]) -> dict[str, Entry]:
     """
     path = names_file(env)
     try:
-        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File).models
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _NamesFile).models
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path}: {error}; mend it, or delete it and add the models again") from None
 
 
-def write_names(env: Mapping[str, str], entries: Mapping[str, Entry]) -> None:
+def write_names(env: Mapping[str, str], entries: Mapping[str, ModelEntry]) -> None:
     """Replace the named files by `entries`, all or nothing.
 
     Raises:

@@ -11,11 +11,11 @@ from pathlib import Path
 from mixtura.errors import ConfigError
 from mixtura.models.card import ModelCard, Price
 from mixtura.models.local import llama as running
-from mixtura.models.local.header import Header, HeaderError, read_header
-from mixtura.models.local.machine import INSTALL, Machine, installed
+from mixtura.models.local.header import GgufHeader, HeaderError, read_header
+from mixtura.models.local.machine import INSTALL, Machine, is_installed
 from mixtura.models.local.model import LocalModel
-from mixtura.models.local.names import Entry, read_names
-from mixtura.models.local.settings import Settings, Wish, choose
+from mixtura.models.local.names import ModelEntry, read_names
+from mixtura.models.local.settings import RequestedSettings, ResolvedSettings, resolve_settings
 from mixtura.models.served import Served
 
 PROVIDER = "local"
@@ -30,8 +30,8 @@ def find(model: str, env: Mapping[str, str]) -> Served:
     """
     entry = _entry(model, env)
     header = checked_header(Path(entry.path), model)
-    wish = entry.wish.over(Wish.of(env))
-    chat = _made(header, model, PROVIDER, wish, env, trusted=entry.tried == tried_mark(header))
+    requested = entry.requested.or_else(RequestedSettings.from_env(env))
+    chat = _make_model(header, model, PROVIDER, requested, env, trusted=entry.tried == trial_mark(header))
     return Served(chat, _card(header, model, chat.llama.settings))
 
 
@@ -40,7 +40,11 @@ def card(model: str, env: Mapping[str, str]) -> ModelCard:
     try:
         entry = _entry(model, env)
         header = checked_header(Path(entry.path), model)
-        return _card(header, model, choose(header, entry.wish.over(Wish.of(env)), Machine.here()))
+        return _card(
+            header,
+            model,
+            resolve_settings(header, entry.requested.or_else(RequestedSettings.from_env(env)), Machine.here()),
+        )
     except ConfigError:
         return ModelCard(id=model, provider=PROVIDER, price=FREE)
 
@@ -59,7 +63,7 @@ def local_model(
     *,
     name: str = "",
     provider: str = PROVIDER,
-    wish: Wish | None = None,
+    requested: RequestedSettings | None = None,
     trusted: bool = False,
 ) -> LocalModel:
     """Return a model file as a `ChatModel`; its `llama` is shared with everybody who uses the file alike.
@@ -76,7 +80,14 @@ def local_model(
         ConfigError: as `find`.
     """
     header = checked_header(path, name or str(path))
-    return _made(header, name or str(path), provider, (wish or Wish()).over(Wish.of(env)), env, trusted=trusted)
+    return _make_model(
+        header,
+        name or str(path),
+        provider,
+        (requested or RequestedSettings()).or_else(RequestedSettings.from_env(env)),
+        env,
+        trusted=trusted,
+    )
 
 
 def check_package(machine: Machine) -> None:
@@ -86,20 +97,20 @@ def check_package(machine: Machine) -> None:
         ConfigError: it is not, or cannot.
     """
     # The processor first: installing would not help where the package cannot run.
-    if why := machine.unfit():
+    if why := machine.unfit_reason():
         raise ConfigError(f"models cannot run inside this process: {why}")
-    if not installed():
+    if not is_installed():
         raise ConfigError(f"models inside this process need an extra that is not installed: {INSTALL}")
 
 
-def checked_header(path: Path, model: str) -> Header:
+def checked_header(path: Path, model: str) -> GgufHeader:
     """Return the head of a file; one that was read is read again only when the file has changed.
 
     Raises:
         ConfigError: the file cannot be used.
     """
     try:
-        return _HEADS.get(path.expanduser())
+        return _HEADER_CACHE.get(path.expanduser())
     except HeaderError as error:
         raise ConfigError(f"{model!r} cannot be used as a model: {error}") from None
     except (RuntimeError, ValueError) as error:
@@ -107,7 +118,7 @@ def checked_header(path: Path, model: str) -> Header:
         raise ConfigError(f"{model!r} is no path: {error}") from None
 
 
-def tried_mark(header: Header) -> str:
+def trial_mark(header: GgufHeader) -> str:
     """Return what stands for this state of the file and this release of the package."""
     try:
         release = importlib.metadata.version("xllamacpp")
@@ -116,22 +127,24 @@ def tried_mark(header: Header) -> str:
     return " ".join([release, *map(str, header.stamp[:2]), str(header.size)])
 
 
-def _made(header: Header, name: str, provider: str, wish: Wish, env: Mapping[str, str], *, trusted: bool) -> LocalModel:
+def _make_model(
+    header: GgufHeader, name: str, provider: str, requested: RequestedSettings, env: Mapping[str, str], *, trusted: bool
+) -> LocalModel:
     machine = Machine.here()
     check_package(machine)
-    settings = choose(header, wish, machine)
+    settings = resolve_settings(header, requested, machine)
     package = partial(running.load_package, dict(env))
     return LocalModel(running.shared(header, settings, package, trusted=trusted), name, provider)
 
 
-def _card(header: Header, model: str, settings: Settings) -> ModelCard:
+def _card(header: GgufHeader, model: str, settings: ResolvedSettings) -> ModelCard:
     return ModelCard(id=model, provider=PROVIDER, window=settings.context, price=FREE)
 
 
-def _entry(model: str, env: Mapping[str, str]) -> Entry:
+def _entry(model: str, env: Mapping[str, str]) -> ModelEntry:
     """Return the entry of a name; what looks like a path is one."""
     if model.lower().endswith(".gguf") or model.startswith(("~", ".")) or "/" in model or os.sep in model:
-        return Entry(path=model)
+        return ModelEntry(path=model)
     known = read_names(env)
     if model in known:
         return known[model]
@@ -145,14 +158,14 @@ def _entry(model: str, env: Mapping[str, str]) -> Entry:
     raise ConfigError(f"no local model is called {model!r}: {hint}")
 
 
-class _Heads:
+class _HeaderCache:
     """Heads of files that were read, by path; the state of the file decides whether one still holds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._heads: dict[str, Header] = {}
+        self._heads: dict[str, GgufHeader] = {}
 
-    def get(self, path: Path) -> Header:
+    def get(self, path: Path) -> GgufHeader:
         real = os.path.realpath(path)
         with self._lock:
             known = self._heads.get(real)
@@ -172,4 +185,4 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     return state.st_size, state.st_mtime_ns, state.st_ino
 
 
-_HEADS = _Heads()
+_HEADER_CACHE = _HeaderCache()

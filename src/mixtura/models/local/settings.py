@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from mixtura.errors import ConfigError
-from mixtura.models.local.header import Header
+from mixtura.models.local.header import GgufHeader
 from mixtura.models.local.machine import Machine
 
 SLOTS = 4
@@ -26,7 +26,7 @@ _WORK_SMALL = 32_000_000
 _BOUNDS = {"threads": (1, 512), "slots": (1, 64), "context": (64, 1 << 24)}
 
 
-class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class RequestedSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What somebody asks for; None leaves it to the default.
 
     `threads` work at one file, `slots` are the calls it answers at the same time, `context` is tokens a slot.
@@ -36,13 +36,15 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     slots: int | None = None
     context: int | None = None
 
-    def over(self, other: "Wish") -> "Wish":
+    def or_else(self, other: "RequestedSettings") -> "RequestedSettings":
         """Return this, and what `other` asks for where this asks for nothing."""
         mine = msgspec.structs.asdict(self)
-        return Wish(**{name: getattr(other, name) if value is None else value for name, value in mine.items()})
+        return RequestedSettings(
+            **{name: getattr(other, name) if value is None else value for name, value in mine.items()}
+        )
 
     @classmethod
-    def of(cls, env: Mapping[str, str]) -> "Wish":
+    def from_env(cls, env: Mapping[str, str]) -> "RequestedSettings":
         """Read MIXTURA_LOCAL_THREADS, MIXTURA_LOCAL_SLOTS and MIXTURA_LOCAL_CONTEXT.
 
         Raises:
@@ -59,8 +61,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         return cls(**found)
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How one file is run; see `Wish`.
+class ResolvedSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How one file is run; see `RequestedSettings`.
 
     `copies` are the servers that share the slots, on the same weights. `memory` is an estimate of the bytes that it all
     takes, weights included.
@@ -73,24 +75,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     copies: int = 1
 
 
-def choose(header: Header, wish: Wish, machine: Machine) -> Settings:
+def resolve_settings(header: GgufHeader, requested: RequestedSettings, machine: Machine) -> ResolvedSettings:
     """Return how a file is run on `machine`.
 
     Raises:
         ConfigError: the wish is out of bounds, or the file does not fit into memory.
     """
     for name, (least, most) in _BOUNDS.items():
-        value = getattr(wish, name)
+        value = getattr(requested, name)
         if value is not None and not least <= value <= most:
             raise ConfigError(f"local model, {name}: expected {least} to {most}, got {value}")
-    slots = wish.slots or SLOTS
+    slots = requested.slots or SLOTS
     small = header.size < _SMALL
-    threads = wish.threads or (1 if small else machine.cores)
+    threads = requested.threads or (1 if small else machine.cores)
     copies = min(slots, 2 * machine.cores) if small and threads == 1 else 1
     work = copies * _WORK_SMALL if small else _WORK
     most = header.context or CONTEXT
-    context = min(most, wish.context or CONTEXT)
-    if wish.context is None:
+    context = min(most, requested.context or CONTEXT)
+    if requested.context is None:
         # Half of what is free stays free; a context below the smallest is of no use to a mixture.
         room = max(0, machine.free // 2 - work - header.size)
         fits = room // (slots * header.kv_bytes) if header.kv_bytes else context
@@ -101,4 +103,4 @@ def choose(header: Header, wish: Wish, machine: Machine) -> Settings:
             f"{header.path} would take about {memory / 1e9:.1f} GB ({header.size / 1e9:.1f} GB of it weights) and this "
             f"machine has {machine.memory / 1e9:.1f}: take a smaller model or quantisation, fewer slots or less context"
         )
-    return Settings(threads=threads, slots=slots, context=context, memory=memory, copies=copies)
+    return ResolvedSettings(threads=threads, slots=slots, context=context, memory=memory, copies=copies)

@@ -17,19 +17,19 @@ from typing import Any
 from mixtura.chat import JsonObject
 
 _PREFIX = "mixtura-local-"
-_SECONDS = 30.0
-_LONGEST = 100  # bytes of a socket's path that every system takes
+_TIMEOUT = 30.0
+_MAX_PATH = 100  # bytes of a socket's path that every system takes
 
 
-class DoorError(OSError):
+class EndpointError(OSError):
     """The server refused a question, or did not answer; the text is its own."""
 
 
-class _Connection(http.client.HTTPConnection):
+class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_SECONDS)
+        super().__init__("localhost", timeout=_TIMEOUT)
         self._path = path
 
     def connect(self) -> None:
@@ -38,7 +38,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-class Door:
+class ServerEndpoint:
     """The address and the key of one server; `close` removes what belongs to it."""
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class Door:
         self._address = ""
         self.host = "127.0.0.1"
         if hasattr(socket, "AF_UNIX"):
-            _sweep()
+            _remove_stale()
             self._folder = _private_folder()
             self.host = str(self._folder / "door.sock")
 
-    def opened(self, address: str) -> None:
+    def set_address(self, address: str) -> None:
         """Note where the server listens, as it says itself."""
         self._address = address
 
@@ -62,21 +62,21 @@ class Door:
             DoorError: the server refused, or could not be reached.
         """
         if self._folder is not None:
-            connection: http.client.HTTPConnection = _Connection(self.host)
+            connection: http.client.HTTPConnection = _UnixConnection(self.host)
         else:
-            connection = http.client.HTTPConnection(self._address.partition("://")[2], timeout=_SECONDS)
+            connection = http.client.HTTPConnection(self._address.partition("://")[2], timeout=_TIMEOUT)
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json", "Connection": "close"}
         try:
             connection.request("GET" if body is None else "POST", path, json.dumps(body) if body else None, headers)
             reply = connection.getresponse()
             found = json.loads(reply.read())
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise DoorError(f"llama.cpp did not answer: {error}") from error
+            raise EndpointError(f"llama.cpp did not answer: {error}") from error
         finally:
             connection.close()
         if reply.status != 200:
             said = found.get("error") if isinstance(found, dict) else None
-            raise DoorError(str(said.get("message", said)) if isinstance(said, dict) else f"status {reply.status}")
+            raise EndpointError(str(said.get("message", said)) if isinstance(said, dict) else f"status {reply.status}")
         return found
 
     def close(self) -> None:
@@ -87,14 +87,14 @@ class Door:
 
 def _private_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    if len(str(folder)) > _LONGEST - 10:
+    if len(str(folder)) > _MAX_PATH - 10:
         # The path of a socket has to fit into about a hundred bytes, and TMPDIR may be deep.
         folder.rmdir()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))  # mkdtemp makes it private
     return folder
 
 
-def _sweep() -> None:
+def _remove_stale() -> None:
     """Remove folders whose process was killed: their sockets are there and nobody answers."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/door.sock"):
         with socket.socket(socket.AF_UNIX) as probe:

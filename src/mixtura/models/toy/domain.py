@@ -33,7 +33,7 @@ def question_of(messages: Sequence[Message]) -> str:
     return _DRAFTS.split(last, maxsplit=1)[0].strip()
 
 
-def outside(question: str, words: Collection[str]) -> str:
+def why_outside(question: str, words: Collection[str]) -> str:
     """Return why `question` is none for the toy models, "" if it is one.
 
     Args:

@@ -8,7 +8,7 @@ from mixtura.models.base import ChatModel, Emit
 from mixtura.models.toy import domain
 
 
-class InDomain:
+class DomainGuardedModel:
     """A model asked only what it was made for.
 
     Args:
@@ -24,7 +24,7 @@ class InDomain:
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
         """Answer `request`. See `ChatModel.chat`."""
-        why = domain.outside(domain.question_of(request.messages), self._words)
+        why = domain.why_outside(domain.question_of(request.messages), self._words)
         if not why:
             return await self._model.chat(request, emit=emit, deadline=deadline)
         await asyncio.sleep(0)  # one that never waits could not be cancelled

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mixtura.errors import ConfigError
 from mixtura.models.card import ModelCard, Price
-from mixtura.models.local.names import Entry
+from mixtura.models.local.names import ModelEntry
 from mixtura.models.local.provider import local_model
-from mixtura.models.local.settings import Wish
+from mixtura.models.local.settings import RequestedSettings
 from mixtura.models.served import Served
-from mixtura.models.toy.model import InDomain
+from mixtura.models.toy.model import DomainGuardedModel
 
 PROVIDER = "toy"
 PROPOSERS = ("toy-dense", "toy-moe-a", "toy-moe-b")
@@ -36,9 +36,9 @@ def find(model: str, env: Mapping[str, str]) -> Served:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
         raise ConfigError(f"no toy model is called {model!r}: {hint}")
     entry = entries()[model]
-    wish = Wish.of(env).over(entry.wish)
-    running = local_model(Path(entry.path), env, name=model, provider=PROVIDER, wish=wish, trusted=True)
-    return Served(InDomain(running, words()), card(model, env))
+    requested = RequestedSettings.from_env(env).or_else(entry.requested)
+    running = local_model(Path(entry.path), env, name=model, provider=PROVIDER, requested=requested, trusted=True)
+    return Served(DomainGuardedModel(running, words()), card(model, env))
 
 
 def card(model: str, env: Mapping[str, str]) -> ModelCard:
@@ -51,9 +51,9 @@ def names(env: Mapping[str, str]) -> list[str]:
     return list(NAMES)
 
 
-def entries() -> dict[str, Entry]:
+def entries() -> dict[str, ModelEntry]:
     """Return the files by the names of the models, and how they are run."""
-    return {name: Entry(path=str(folder() / f"{name}.gguf"), threads=1, context=_CONTEXT) for name in NAMES}
+    return {name: ModelEntry(path=str(folder() / f"{name}.gguf"), threads=1, context=_CONTEXT) for name in NAMES}
 
 
 def folder() -> Path:
