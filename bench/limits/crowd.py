@@ -68,7 +68,7 @@ async def ask_all(url: str, limits: dict[str, Limits], runs: int) -> ClientTotal
         assert row is not None
         rows.append(msgspec.structs.replace(row, developer=own))
     env = {"GROQ_API_KEY": KEY, "GROQ_BASE_URL": url}
-    models = ModelRegistry(Catalog.load().with_models(rows), env=env, plan="developer")
+    models = ModelRegistry(Catalog.load().extended(rows), env=env, plan="developer")
     mixture = Mixture("classic", models=models)
     errors: Counter[str] = Counter()
     counts: Counter[str] = Counter()

@@ -69,7 +69,7 @@ def test_a_file_of_ones_own_is_read_or_refused_in_one_sentence(tmp_path: Path) -
     good.write_text('checked = 2026-01-01\nsource = "me"\n[[models]]\nid = "m"\nwindow = 10\n', "utf-8")
     (row,) = read_models(good, "mine")
     assert (row.provider, row.window, row.source) == ("mine", 10, "me")
-    grown = catalog.with_models([row])
+    grown = catalog.extended([row])
     assert grown.get("mine", "m") == row
     assert grown.get("groq", "gemma2-9b-it") == catalog.get("groq", "gemma2-9b-it")
     bad = tmp_path / "bad.toml"

@@ -55,34 +55,37 @@ def put(data: bytes, place: int, form: str, value: float) -> bytes:
 
 BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda data: b"", "it is empty; fetch it again"),
-    "short": (lambda data: data[:3], "it is no GGUF file"),
-    "text": (lambda data: b"<!DOCTYPE html>", "it is no GGUF file (it begins with b'<!DO')"),
+    "short": (lambda data: data[:3], "it is not a GGUF file"),
+    "text": (lambda data: b"<!DOCTYPE html>", "it is not a GGUF file (it begins with b'<!DO')"),
     "no counts": (lambda data: data[:10], "it ends in the middle of its header (byte 10)"),
     "header cut": (lambda data: data[:2000], "it ends in the middle of its header (byte 2,000)"),
     "weights cut": (lambda data: data[:-5000], "of its 188,"),
     "last byte cut": (lambda data: data[:-1], "fetch it again"),
-    "version": (lambda data: put(data, 4, "<I", 9), "it is GGUF version 9, and 2 and 3 can be read"),
+    "version": (lambda data: put(data, 4, "<I", 9), "it is GGUF version 9, and only 2 and 3 are supported"),
     "old version": (lambda data: put(data, 4, "<I", 1), "it is GGUF version 1"),
     "big-endian": (lambda data: put(data, 4, ">I", 3), "it is big-endian; convert it again"),
     "tensors": (lambda data: put(data, 8, "<Q", U64), "tensors; it is damaged"),
     "keys": (lambda data: put(data, 16, "<Q", 1 << 40), "keys and 24 tensors; it is damaged"),
     "key length": (lambda data: put(data, 24, "<Q", 1 << 62), "a string in its header is 4,611,"),
-    "key bytes": (lambda data: put(data, 32, "<H", 0xFFFF), "a name in its header is no text"),
+    "key bytes": (lambda data: put(data, 32, "<H", 0xFFFF), "a name in its header is not valid UTF-8"),
     "value type": (lambda data: put(data, at(data, b"general.name"), "<I", 99), "a value of type 99"),
     "list type": (lambda data: put(data, at(data, b"ggml.token_type") + 4, "<I", 9), "a list of type 9"),
     "list length": (lambda data: put(data, at(data, b"ggml.tokens") + 8, "<Q", U64), "items; it is damaged"),
     "list of long": (lambda data: put(data, at(data, b"ggml.tokens") + 16, "<Q", U64), "bytes long; it is damaged"),
-    "no architecture": (lambda data: data.replace(b"general.arch", b"general.hcra"), "does not say what model it"),
-    "odd architecture": (lambda data: put(data, at(data, b"chitecture") + 12, "<B", 7), "does not say what model"),
+    "no architecture": (lambda data: data.replace(b"general.arch", b"general.hcra"), "does not name its architecture"),
+    "odd architecture": (
+        lambda data: put(data, at(data, b"chitecture") + 12, "<B", 7),
+        "does not name its architecture",
+    ),
     "no vocabulary": (lambda data: data.replace(b"ggml.tokens", b"ggml.snekot"), "it holds no vocabulary"),
     "dimensions": (lambda data: put(data, at(data, b"output_norm.weight"), "<I", 9), "has 9 dimensions"),
     "shape": (lambda data: put(data, at(data, b"output_norm.weight") + 4, "<Q", U64), "has the shape"),
     "no shape": (lambda data: put(data, at(data, b"output_norm.weight") + 4, "<Q", 0), "has the shape"),
-    "kind": (lambda data: put(data, at(data, b"output_norm.weight") + 12, "<I", 4), "is of type 4, which is not known"),
-    "offset": (lambda data: put(data, at(data, b"output_norm.weight") + 16, "<Q", 33), "does not lie where it should"),
-    "far": (lambda data: put(data, at(data, b"output_norm.weight") + 16, "<Q", U64), "does not lie where it should"),
-    "twice": (lambda data: data.replace(b"blk.1.attn_q.weight", b"blk.0.attn_q.weight"), "stands in its header twice"),
-    "key twice": (lambda data: data.replace(b"eos_token_id", b"bos_token_id"), "stands in its header twice"),
+    "kind": (lambda data: put(data, at(data, b"output_norm.weight") + 12, "<I", 4), "has the unknown type 4"),
+    "offset": (lambda data: put(data, at(data, b"output_norm.weight") + 16, "<Q", 33), "is not at the expected offset"),
+    "far": (lambda data: put(data, at(data, b"output_norm.weight") + 16, "<Q", U64), "is not at the expected offset"),
+    "twice": (lambda data: data.replace(b"blk.1.attn_q.weight", b"blk.0.attn_q.weight"), "appears twice in its header"),
+    "key twice": (lambda data: data.replace(b"eos_token_id", b"bos_token_id"), "appears twice in its header"),
 }
 
 
@@ -98,8 +101,8 @@ def test_what_is_no_file_is_said(tmp_path: Path) -> None:
     assert "there is no such file" in refusal_of(tmp_path / "none.gguf")
     assert "it is a folder; give the .gguf file inside it" in refusal_of(tmp_path)
     assert "there is no such file" in refusal_of("~/none.gguf")
-    assert "it is no regular file" in refusal_of("/dev/null")
-    assert "is no path" in refusal_of("a\0b.gguf")
+    assert "it is not a regular file" in refusal_of("/dev/null")
+    assert "is not a valid path" in refusal_of("a\0b.gguf")
     (tmp_path / "loop.gguf").symlink_to("loop.gguf")
     assert "cannot be used" in refusal_of(tmp_path / "loop.gguf")
 
@@ -146,8 +149,8 @@ def with_value(sound: bytes, key: bytes, value: int) -> bytes:
     ("key", "value", "said"),
     [
         (b"attention.head_count", 0, "has wrong shape"),
-        (b"attention.head_count_kv", 3, "breaks down over it|has wrong shape"),
-        (b"embedding_length", 63, "has wrong shape|breaks down"),
+        (b"attention.head_count_kv", 3, "crashes on it|has wrong shape"),
+        (b"embedding_length", 63, "has wrong shape|crashes on it"),
         (b"block_count", 3, "tensor 'blk.2.attn_norm.weight' not found"),
         (b"tokenizer.ggml.eos_token_id", 4_000_000_000, ""),
     ],
@@ -170,9 +173,9 @@ async def test_a_sound_header_around_nonsense_ends_another_process(
     ("given", "said"),
     [
         ({"arch": "nonsense"}, "this release of llama.cpp does not know the architecture 'nonsense'"),
-        ({"template": "{{ raise_exception('not today') }}"}, "its chat template refuses a plain question: not today"),
+        ({"template": "{{ raise_exception('not today') }}"}, "its chat template rejects a plain question: not today"),
         ({"template": "{% for %}"}, "its chat template cannot be read"),
-        ({"shape": Shape(heads=4, kv_heads=3)}, "breaks down over it"),
+        ({"shape": Shape(heads=4, kv_heads=3)}, "crashes on it"),
     ],
 )
 async def test_what_llama_cpp_cannot_load_is_said_in_one_sentence(
@@ -291,7 +294,7 @@ def test_the_parts_of_a_split_file_are_looked_for(sound: bytes, tmp_path: Path) 
     keys = struct.unpack("<Q", sound[16:24])[0]
     part = sound[:16] + struct.pack("<Q", keys + 1) + count + sound[24:]
     (tmp_path / "alone.gguf").write_bytes(part)
-    assert "it is one of 3 parts, but is not named like one" in refusal_of(tmp_path / "alone.gguf")
+    assert "it is one of 3 parts, but its name does not say so" in refusal_of(tmp_path / "alone.gguf")
     (tmp_path / "big-00001-of-00003.gguf").write_bytes(part)
     assert "there is no such file" in refusal_of(tmp_path / "big-00001-of-00003.gguf")
     (tmp_path / "big-00002-of-00003.gguf").write_bytes(part)

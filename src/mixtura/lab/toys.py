@@ -1,4 +1,4 @@
-"""The toy models measured: proposers, vote, aggregator, its controls, and one larger model, on the same problems."""
+"""Measures the toy models: proposers, vote, aggregator, its controls, and one larger model, on the same problems."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,13 +26,13 @@ SHUFFLED = "another problem's drafts"
 _MAX_TOKENS = 160  # tokens; the longest solution has 112
 _CONCURRENCY = 24
 _MARKER = "control"
-_SIGNIFICANT = 0.05  # chances below this are no chance
+_SIGNIFICANT = 0.05  # a p-value below this is called significant
 
 _Found = TypeVar("_Found")
 
 
 class ToyProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """A held-out problem. Its numbers were never trained on; where `new_wordings`, its sentences neither."""
+    """A held-out problem. Its numbers were not in the training data; with `new_wordings`, nor were its sentences."""
 
     question: str
     answer: int
@@ -41,10 +41,10 @@ class ToyProblem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToyCard(msgspec.Struct, frozen=True, kw_only=True):
-    """How a toy model was made: sizes, what it saw, what that took.
+    """How a toy model was made: its sizes, its training data and the cost of training.
 
-    `weights` counts all, `active` those that one token is multiplied with; `operations` are multiply-adds times two
-    of its whole training, forward and backward.
+    `weights` counts all weights, `active` those that take part in one token. `operations` counts two per multiply-add,
+    over the whole training, forward and backward. `seconds` is the training time, `loss` the final training loss.
     """
 
     title: str
@@ -63,22 +63,22 @@ class ToyCard(msgspec.Struct, frozen=True, kw_only=True):
     kept: str
 
     def forward(self, usage: Usage) -> float:
-        """Return the operations of answering: a forward pass over every token read or written."""
+        """Return the operations of an answer: a forward pass over every prompt and completion token."""
         length = usage.prompt_tokens + usage.completion_tokens
         return length * (2.0 * self.active + 2.0 * self.layers * self.width * length)
 
 
 class ModelAnswer(NamedTuple):
-    """One answer: its text, and the operations it took."""
+    """One answer: its text, and the number of operations that it took."""
 
     text: str
     operations: float
 
 
 class StudyRow(NamedTuple):
-    """One answerer: its name, whether it was right problem by problem, operations an answer.
+    """One answerer: its name, whether it was right on each problem, and the operations per answer.
 
-    `against` is the test against the mixture, which it counts first.
+    `against` is the paired test against the mixture, with the mixture first. It is None in the mixture's own row.
     """
 
     name: str
@@ -88,25 +88,25 @@ class StudyRow(NamedTuple):
 
 
 class ToyStudy(NamedTuple):
-    """What came of a study: the problems asked, a row for each answerer, tokens written in all."""
+    """The result of a study: the problems, a row for each answerer, and the completion tokens in all."""
 
     problems: tuple[ToyProblem, ...]
     rows: tuple[StudyRow, ...]
     tokens: int
 
     def row(self, name: str) -> StudyRow:
-        """Return the row of that name."""
+        """Return the row called `name`."""
         return next(row for row in self.rows if row.name == name)
 
     @property
     def rival(self) -> StudyRow:
-        """The larger model at its best: sampled or greedy, whichever was right more often."""
+        """The larger model's better row: sampled or greedy, the one that was right more often."""
         rows = [row for row in self.rows if row.name.startswith(SINGLE)]
         return max(rows, key=lambda row: sum(row.right))
 
     @property
     def verdict(self) -> str:
-        """What the study says of the mixture, in one sentence."""
+        """The study's result for the mixture, in one sentence."""
         mixture, rival = self.row(MIXTURE), self.rival
         assert rival.against is not None, "every row but the mixture's is tested against it"
         shares = f"{_share(mixture)} against {_share(rival)} right, {p_in_words(rival.against.p)}"
@@ -119,28 +119,28 @@ class ToyStudy(NamedTuple):
 
 
 def cards() -> dict[str, ToyCard]:
-    """Return how each toy model was made, by name."""
+    """Return the card of each toy model, by name."""
     return msgspec.json.decode((folder() / "cards.json").read_bytes(), type=dict[str, ToyCard])
 
 
 def problems() -> tuple[ToyProblem, ...]:
-    """Return the held-out problems in the package, known and new wordings by turns."""
+    """Return the held-out problems in the package, alternating between known and new wordings."""
     lines = (folder() / "problems.jsonl").read_bytes().splitlines()
     return tuple(msgspec.json.decode(line, type=ToyProblem) for line in lines)
 
 
 def is_right(text: str, problem: ToyProblem) -> bool:
-    """Say whether a solution ends in the right answer."""
+    """Return whether a solution ends in the right answer."""
     return extract(text, lenient=True) == str(problem.answer)
 
 
 def at_temperature(model: str) -> str:
-    """Return the name of the row of a model that samples."""
+    """Return the row name of a model that samples at `TEMPERATURE`."""
     return f"{model}, T = {TEMPERATURE:g}"
 
 
 def greedy(model: str) -> str:
-    """Return the name of the row of a model that takes the likeliest token each time."""
+    """Return the row name of a model that decodes greedily."""
     return f"{model}, greedy"
 
 
@@ -151,22 +151,22 @@ async def study(
     seed: int = 0,
     note: Callable[[int, int], None] | None = None,
 ) -> ToyStudy:
-    """Ask everybody all problems.
+    """Ask every answerer all problems.
 
     Args:
         asked: the problems.
-        env: as of `Mixture`.
-        seed: of the drafts' and the larger model's sampling.
-        note: called now and then with the number of calls done and of all.
+        env: the environment, as for `Mixture`.
+        seed: seeds the sampling of the drafts and of the larger model.
+        note: called after every 25th call with the number of calls made and the number of all calls.
 
     Raises:
-        MixturaError: somebody could not be asked.
+        MixturaError: a call failed.
     """
     return await _StudyRun(asked, env, seed, note).run()
 
 
 class _StudyRun:
-    """One study under way."""
+    """Runs one study."""
 
     def __init__(
         self, asked: Sequence[ToyProblem], env: Mapping[str, str], seed: int, note: Callable[[int, int], None] | None
@@ -180,24 +180,24 @@ class _StudyRun:
         self._cards = cards()
         self._tokens = 0
         self._done = 0
-        # The mixture, its control, and every row that is asked alone.
+        # The mixture, its control, and each row of a single model.
         self._all = len(asked) * (2 + len(PROPOSERS) + 3)
 
     async def run(self) -> ToyStudy:
-        """Ask, and put the rows together."""
+        """Ask every answerer and build the rows."""
         asked: dict[str, Callable[[int], Awaitable[ModelAnswer]]] = {
             **{greedy(name): self._asker(name, 0.0) for name in PROPOSERS},
             ALONE: self._asker(AGGREGATOR, 0.0),
             at_temperature(SINGLE): self._asker(SINGLE, TEMPERATURE),
             greedy(SINGLE): self._asker(SINGLE, 0.0),
         }
-        # All at the same time: every file has threads of its own.
+        # Ask all of them at the same time: each file has threads of its own.
         try:
             async with asyncio.TaskGroup() as group:
                 mixtures = group.create_task(self._ask_mixtures())
                 others = {name: group.create_task(self._for_each(ask)) for name, ask in asked.items()}
         except ExceptionGroup as failed:
-            # One sentence is what a command tells; the first failure cancelled all others.
+            # A command prints one sentence. The first failure has cancelled the other tasks.
             raise failed.exceptions[0] from failed
         said = mixtures.result() | {name: task.result() for name, task in others.items()}
         order = [how(name) for name in PROPOSERS for how in (at_temperature, greedy)]
@@ -205,7 +205,7 @@ class _StudyRun:
         return ToyStudy(tuple(self._asked), tuple(self._rows({name: said[name] for name in order})), self._tokens)
 
     async def _ask_mixtures(self) -> dict[str, list[ModelAnswer]]:
-        """Ask the mixture, then its aggregator with drafts that do not belong to the question."""
+        """Ask the mixture, then the control: its aggregator with the drafts of another question."""
         runs = await self._for_each(self._ask_mixture)
         drafts = [sorted(run.drafts, key=lambda draft: draft.model) for run in runs]
         said = {at_temperature(name): [self._answer_of_draft(name, row) for row in drafts] for name in PROPOSERS}
@@ -260,7 +260,7 @@ class _StudyRun:
         return await asyncio.gather(*(one(place) for place in range(len(self._asked))))
 
     async def _ask_mixture(self, place: int) -> Answer:
-        """Ask the mixture itself."""
+        """Ask the mixture problem number `place`."""
         layer = self._recipe.layers[0]
         seeded = Layer(
             proposers=tuple(
@@ -280,7 +280,7 @@ class _StudyRun:
         return ask
 
     def _ask_with_wrong_drafts(self, drafts: Sequence[Sequence[str]]) -> Callable[[int], Awaitable[ModelAnswer]]:
-        """Ask the aggregator with the drafts of the next problem but the question of this one."""
+        """Return a function that asks the aggregator a problem's question with the next problem's drafts."""
 
         async def ask(place: int) -> ModelAnswer:
             conversation = (_user(self._asked[place].question),)

@@ -1,11 +1,12 @@
-"""llama.cpp in this process: one server object a file, shared by everybody who found that file.
+"""llama.cpp in this process: the server objects of a file, shared by all models made from that file.
 
-What must hold, whoever calls from wherever:
+These invariants hold for calls from any thread and any event loop:
 
-- A server is taken down only when no call is inside it: llama.cpp ends the process otherwise.
-- At the end of the interpreter calls are stopped, waited for and the server taken down, while threads can still run.
-- A forked process has the memory of a server and none of its threads: it forgets the server, and loads it anew. What it
-  loads it never takes down, and it ends without the library's own farewell, which would wait for those threads.
+- A server is closed only when no call is inside it. Otherwise llama.cpp ends the process.
+- When the interpreter exits, running calls are stopped and awaited and the servers closed, while threads can still run.
+- A forked process inherits the memory of a server and none of its threads. It drops that server without closing it and
+  loads the file again. It never closes what it loads, and it exits without the library's destructors, which would wait
+  for the missing threads.
 """
 
 import asyncio
@@ -31,20 +32,20 @@ from mixtura.models.local.socket_server import ServerEndpoint
 from mixtura.models.threads import DaemonThreads
 
 THREADS = DaemonThreads("mixtura-local")
-# How long the end of the interpreter waits for calls that were told to stop: they do between two batches.
+# Seconds that the interpreter's exit waits for calls to stop. A call can stop only between two batches.
 _EXIT_SECONDS = 60.0
 _SPIN_COUNT = "300"
 
 
 class LoadError(Exception):
-    """The file could not be loaded; the text says why, as the end of a sentence about it."""
+    """The file could not be loaded. The text says why, as the end of a sentence about the file."""
 
 
 class _ServerHandle:
-    """The server object and who is inside it; apart from `LlamaFile`, so that it outlives it until it is taken down."""
+    """One server object and the calls inside it. It outlives its `LlamaFile` until the server is closed."""
 
     inherited = False
-    """Whether this process was forked from one that had a server running."""
+    """Whether this process was forked from one with a running server."""
 
     def __init__(
         self,
@@ -65,14 +66,14 @@ class _ServerHandle:
         self._child: subprocess.Popen[bytes] | None = None
         self._failed: LoadError | None = None
         self._inside = 0
-        # Guards loading, taking down and `_inside`; held while a file is loaded, never while one is asked.
+        # Guards loading, closing and `_inside`. It is held while a file is loaded, and never while a call runs.
         self._condition = threading.Condition()
 
     def enter(self) -> tuple[Any, ServerEndpoint]:
-        """Return the server, loaded if need be, and count the caller as inside until `leave`.
+        """Return the server, loading it first if necessary, and count the caller as inside until `leave`.
 
         Raises:
-            LoadError: it cannot be loaded.
+            LoadError: the file cannot be loaded.
         """
         with self._condition:
             if self.is_closing:
@@ -84,7 +85,7 @@ class _ServerHandle:
             return self._server, self._endpoint
 
     def leave(self) -> None:
-        """Count a caller out."""
+        """Count the caller as outside again."""
         with self._condition:
             self._inside -= 1
             self._condition.notify_all()
@@ -125,7 +126,7 @@ class _ServerHandle:
             child.kill()
 
     def close(self) -> None:
-        """Stop every call and take the server down; it cannot be entered again."""
+        """Stop every call and close the server. It cannot be entered again."""
         self.is_closing = True
         if (child := self._child) is not None:
             child.kill()
@@ -140,7 +141,7 @@ class _ServerHandle:
                 endpoint.close()
 
     def forget(self) -> None:
-        """Let go of a server whose threads a fork has left behind; it is never taken down here."""
+        """Drop, without closing it, a server whose threads exist only in the parent process."""
         server, self._server = self._server, None
         if server is not None:
             _leak(server)
@@ -153,10 +154,10 @@ class _ServerHandle:
 
 
 class LlamaFile:
-    """One model file, loaded when it is first asked and freed when nobody holds this object any more.
+    """One model file, loaded by its first call and freed when the last reference to this object is gone.
 
-    Get one from `shared`. `header` and `settings` say what it is and how it is run. Where the settings say so there are
-    several servers of it; each call goes to the one with the fewest, and none is loaded before it is needed.
+    Use `shared` to get one. If `settings.copies` is above 1 the file has several servers. A call goes to the server
+    with the fewest calls, and a server is loaded when its first call comes.
     """
 
     def __init__(
@@ -179,19 +180,20 @@ class LlamaFile:
 
     @property
     def is_closing(self) -> bool:
-        """Whether calls have to end because the process does."""
+        """Whether calls must stop because the file is being closed."""
         return self._handles[0].is_closing
 
     def generate(self, body: bytes, take: Callable[[bytes], bool]) -> None:
-        """Run one streamed chat completion to its end; it blocks, so call it in a thread that holds a slot of `slot_queue`.
+        """Run one streamed chat completion to its end. This blocks: call it in a thread that holds a slot.
 
         Args:
             body: the request as JSON, with `"stream": true`.
-            take: gets each chunk (or the error in place of one) as JSON; True stops the generation.
+            take: receives each chunk (or an error in place of a chunk) as JSON. If it returns True, generation stops.
 
         Raises:
             LoadError: the file cannot be loaded.
-            ValueError: the request is refused; RuntimeError: the server failed.
+            ValueError: llama.cpp rejects the request.
+            RuntimeError: the server failed.
         """
         with self._lock:
             handle = min(self._handles, key=self._calls.__getitem__)
@@ -208,44 +210,44 @@ class LlamaFile:
                 self._calls[handle] -= 1
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
-        """Return the ids of the tokens of `text`; `special` reads the names of control tokens as those tokens.
+        """Return the token ids of `text`. With `special`, the names of control tokens are parsed as control tokens.
 
         Raises:
             LoadError: the file cannot be loaded.
-            DoorError: llama.cpp refused.
+            EndpointError: llama.cpp rejects the request or does not answer.
         """
         found = await self._ask("/tokenize", {"content": text, "add_special": False, "parse_special": special})
         return [int(token) for token in found["tokens"]]
 
     async def apply_template(self, messages: Sequence[Message]) -> str:
-        """Return the prompt that the file's chat template makes of `messages`.
+        """Return the prompt that the file's chat template renders for `messages`.
 
         Raises:
             LoadError: the file cannot be loaded.
-            DoorError: the template refuses the messages.
+            EndpointError: the template rejects the messages, or llama.cpp does not answer.
         """
         found = await self._ask("/apply-template", {"messages": msgspec.to_builtins(messages)})
         return str(found["prompt"])
 
     async def slots(self) -> list[dict[str, Any]]:
-        """Return what llama.cpp says of each slot; `is_processing` tells whether a call is in it."""
+        """Return llama.cpp's state of each slot; `is_processing` is true while a call runs in the slot."""
         found = [await self._ask("/slots", None, handle) for handle in self._handles]
         return [slot for slots in found for slot in slots]
 
     async def _ask(self, path: str, body: dict[str, Any] | None, handle: _ServerHandle | None = None) -> Any:
-        asked = handle or self._handles[0]
+        target = handle or self._handles[0]
 
         def ask() -> Any:
-            _, endpoint = asked.enter()
+            _, endpoint = target.enter()
             try:
                 return endpoint.ask(path, body)
             finally:
-                asked.leave()
+                target.leave()
 
         return await asyncio.get_running_loop().run_in_executor(THREADS, ask)
 
     def forget(self) -> None:
-        """Begin anew in a forked process."""
+        """Reset the state in a forked process."""
         for handle in self._handles:
             handle.forget()
         self._calls = dict.fromkeys(self._handles, 0)
@@ -254,13 +256,13 @@ class LlamaFile:
 
 
 class _CloseCounter:
-    """Counts files that are being taken down: the last reference may go in a thread, which the end would cut off."""
+    """Counts the files being closed: a thread may do it, and the interpreter's exit must wait for that thread."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, as a forked process has to: it has none of the threads."""
+        """Reset the count in a forked process, which has none of the closing threads."""
         self._condition = threading.Condition()
         self._count = 0
 
@@ -274,7 +276,7 @@ class _CloseCounter:
             self._condition.notify_all()
 
     def wait(self) -> None:
-        """Wait until none is."""
+        """Wait until no file is being closed, at most `_EXIT_SECONDS`."""
         with self._condition:
             self._condition.wait_for(lambda: not self._count, _EXIT_SECONDS)
 
@@ -284,7 +286,7 @@ atexit.register(_CLOSE_COUNTER.wait)
 
 
 def _close(handles: Sequence[_ServerHandle]) -> None:
-    """Stop the calls of all servers of a file, then take them down."""
+    """Stop the calls in all servers of a file, then close the servers."""
     with _CLOSE_COUNTER:
         for handle in handles:
             handle.is_closing = True
@@ -293,12 +295,12 @@ def _close(handles: Sequence[_ServerHandle]) -> None:
 
 
 class _FileRegistry:
-    """The files that are in use in this process, by path, state and settings."""
+    """The files in use in this process, by path, stamp and settings."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._llamas: weakref.WeakValueDictionary[tuple[object, ...], LlamaFile] = weakref.WeakValueDictionary()
-        # Files, in the state they were in, that are known to load.
+        # The states of files that are known to load.
         self._trusted: set[object] = set()
 
     def get(
@@ -323,19 +325,19 @@ class _FileRegistry:
 
 _REGISTRY = _FileRegistry()
 shared = _REGISTRY.get
-"""Return the `LlamaFile` of a file and its settings: the one in use, if there is one. A file that is not `trusted` is
-loaded in another process first (see `trial.py`)."""
+"""Return the `LlamaFile` for a header and settings, the existing one if it is in use. A file that is not `trusted` is
+loaded in a child process first (see `trial.py`)."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_REGISTRY.after_fork)
 
 
 def load_package(env: Mapping[str, str]) -> ModuleType:
-    """Import the package of the extra; `env` is where the user may have set how its threads wait.
+    """Import the extra's package, with a short OpenMP spin count unless `env` sets one.
 
-    The threads of OpenMP wait for each other by spinning, for long unless told otherwise before the library is loaded.
-    Beside a busy core that made two threads ten times slower than one. Waiting in the system at once halves their speed
-    on a machine at rest. A few hundred turns cost nothing in either case (`python -m bench.local`).
+    OpenMP threads wait for each other by spinning, and for long unless a variable limits it before the library is
+    loaded. With one core busy elsewhere, two threads were ten times slower than one. Sleeping at once halves their
+    speed on an idle machine. A few hundred spins cost nothing in either case (`python -m bench.local`).
     """
     is_set = "OMP_WAIT_POLICY" in env or "GOMP_SPINCOUNT" in env
     if not is_set:
@@ -352,12 +354,12 @@ def try_file(
     settings: ResolvedSettings,
     on_start: Callable[["subprocess.Popen[bytes]"], None] = lambda child: None,
 ) -> str:
-    """Load a file in another process, and return why it cannot be used, "" when it can; it blocks.
+    """Load a file in a child process and return why it cannot be used, "" when it can. This blocks.
 
     Args:
         header: the file.
-        settings: how it would be run; one slot is tried.
-        begun: is given the process, to kill it where nobody waits any more.
+        settings: how the file will be run. The trial uses one slot.
+        on_start: receives the child process, so that the caller can kill it.
     """
     endpoint = ServerEndpoint()
     try:
@@ -367,7 +369,7 @@ def try_file(
 
 
 def _state(header: GgufHeader) -> tuple[object, ...]:
-    """Return what stands for a file in the state in which its header was read."""
+    """Return a key for the file in the state in which its header was read."""
     return header.path, header.stamp, header.size
 
 
@@ -383,14 +385,15 @@ def _server_options(header: GgufHeader, settings: ResolvedSettings, endpoint: Se
 
 
 def _leak(server: object) -> None:
-    """Hold one more reference than anybody will ever give back, so that the object is never taken down."""
+    """Add a reference that is never released, so that the object is never destroyed."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
 
 
 def _skip_native_exit() -> None:
-    """Let this forked process end with `_exit` and its own status, once Python has ended in order.
+    """Make this forked process end with `_exit` and its own status, after Python's own clean-up.
 
-    The library's destructors join threads that only the parent has. What glibc's `on_exit` was given last runs first.
+    The library's destructors join threads that exist only in the parent. glibc runs the handler that was registered
+    last with `on_exit` first.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "on_exit"):

@@ -1,4 +1,4 @@
-"""`LocalModel`: a model file of this process as a `ChatModel`."""
+"""`LocalModel`: a model file in this process as a `ChatModel`."""
 
 import asyncio
 import threading
@@ -23,20 +23,20 @@ from mixtura.models.openai.wire import WireError, decode_reply
 
 
 class _CallTimings(msgspec.Struct):
-    """What llama.cpp measured of one call, in milliseconds and tokens."""
+    """llama.cpp's timings of one call, in milliseconds."""
 
     prompt_ms: float = 0.0
     predicted_ms: float = 0.0
 
 
 class _TimedChunk(msgspec.Struct):
-    """The chunk of a stream that carries timings, or a problem in place of one."""
+    """The chunk of a stream that carries timings."""
 
     timings: _CallTimings | None = None
 
 
 class _ErrorBody(msgspec.Struct):
-    """An error as llama.cpp words it; tokens where a prompt was too long."""
+    """llama.cpp's error object. The token counts are set when a prompt is too long."""
 
     message: str = ""
     type: str = ""
@@ -46,12 +46,12 @@ class _ErrorBody(msgspec.Struct):
 
 
 class LocalModel:
-    """A model file as a `ChatModel`. One attempt; calls above the number of slots wait in line.
+    """A model file as a `ChatModel`. It makes one attempt; calls wait in a queue when all slots are in use.
 
     Args:
-        llama: the file, shared by all models made of it.
-        name: how the model is called in errors and completions.
-        provider: likewise.
+        llama: the file, shared by all models made from it.
+        name: the model's name in errors.
+        provider: the provider's name in errors.
     """
 
     def __init__(self, llama: LlamaFile, name: str, provider: str = "local") -> None:
@@ -64,12 +64,12 @@ class LocalModel:
     ) -> Completion:
         """Answer `request`. See `ChatModel.chat`.
 
-        A caller that is cancelled stops the generation between two tokens; so does the deadline.
+        Cancelling the caller stops the generation between two tokens, and so does the deadline.
 
         Raises:
             UnloadableError: the file cannot be loaded.
             TooLargeError: the prompt does not fit the context of a slot.
-            RejectedError: llama.cpp or the chat template refuses the request.
+            RejectedError: llama.cpp or the chat template rejects the request.
             TimedOutError: the deadline passed.
             BrokenReplyError: the generation broke off.
         """
@@ -79,10 +79,12 @@ class LocalModel:
                 await self.llama.slot_queue.acquire()
                 return await self._answer(request, emit, started)
         except TimeoutError:
-            raise TimedOutError(self.provider, self.name, "the deadline passed before the answer was whole") from None
+            raise TimedOutError(
+                self.provider, self.name, "the deadline passed before the answer was complete"
+            ) from None
 
     async def _answer(self, request: ChatRequest, emit: Emit | None, started: float) -> Completion:
-        """Answer in a thread, which gives the slot back whatever becomes of the caller."""
+        """Answer in a thread. The thread releases the slot, also when the caller has been cancelled."""
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Delta | None] = asyncio.Queue()
 
@@ -98,7 +100,7 @@ class LocalModel:
             finally:
                 slots.release()
                 if self.llama.is_closing:
-                    # The process ends. Whoever waits for this call would only complain of how it ended.
+                    # The process is exiting. Returning here would only log an error in the waiting task.
                     threading.Event().wait()
 
         try:
@@ -108,7 +110,7 @@ class LocalModel:
             raise UnloadableError(self.provider, self.name, "no thread could be started for the call") from None
         try:
             if emit is not None:
-                # Runs after every piece: the thread's result comes to the loop by the same queue of callbacks.
+                # This runs after all pieces: the thread's result reaches the loop by the same queue of callbacks.
                 running.add_done_callback(lambda _: pieces.put_nowait(None))
                 while (delta := await pieces.get()) is not None:
                     emit(delta)
@@ -118,7 +120,7 @@ class LocalModel:
 
 
 class _ThreadedCall:
-    """One call in its thread."""
+    """Runs one call in its thread."""
 
     def __init__(
         self,
@@ -141,7 +143,7 @@ class _ThreadedCall:
         self._problem: WireError | None = None
 
     def run(self) -> Completion:
-        """Return the whole reply; it blocks."""
+        """Return the whole reply. This blocks."""
         queued = self._clock() - self._started
         provider, name = self._model.provider, self._model.name
         try:
@@ -176,11 +178,11 @@ class _ThreadedCall:
         return msgspec.structs.replace(completion, usage=usage, timing=timing, seed=self._request.seed)
 
     def _on_chunk(self, chunk: bytes) -> bool:
-        """Take one chunk; True stops the generation."""
+        """Handle one chunk. Return True to stop the generation."""
         if self.stopped.is_set() or self._model.llama.is_closing:
             return True
         if self._forward is None:
-            # Nobody watches: read at the end, since the interpreter's lock is held here once a token.
+            # The call has no listener: parse at the end, because this callback holds the GIL once per token.
             self._unread.append(chunk)
             return False
         return self._read_chunk(chunk)
@@ -202,7 +204,7 @@ class _ThreadedCall:
                 try:
                     self._forward(delta)
                 except RuntimeError:
-                    return True  # the loop is closed: nobody waits any more
+                    return True  # the loop is closed, so no task waits for this call any more
         return False
 
     def _to_model_error(self, problem: WireError) -> ModelError:
@@ -223,6 +225,6 @@ class _ThreadedCall:
 
 
 def _one_line(text: str) -> str:
-    """Return llama.cpp's words on one line and short."""
+    """Return llama.cpp's message on one line, cut to 300 characters."""
     line = " ".join(text.split())
     return line if len(line) <= 300 else line[:299] + "…"

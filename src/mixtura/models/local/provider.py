@@ -1,4 +1,4 @@
-"""From the name or path of a model file to a model ready to be called."""
+"""Finds the model for the name or path of a model file."""
 
 import difflib
 import importlib.metadata
@@ -23,10 +23,11 @@ FREE = Price(input=0.0, output=0.0)
 
 
 def find(model: str, env: Mapping[str, str]) -> Served:
-    """Return the model of a file, by its path or by the name that it was given. Nothing is loaded yet.
+    """Return the model for a path, or for a name given with `mixtura models add`. The file is not loaded yet.
 
     Raises:
-        ConfigError: no such name, no such file, no GGUF file, too large, or the extra is missing or cannot run here.
+        ConfigError: the name is unknown, the file is missing, is not a usable GGUF file or does not fit into memory,
+            or the extra is not installed or cannot run on this machine.
     """
     entry = _entry(model, env)
     header = checked_header(Path(entry.path), model)
@@ -36,7 +37,7 @@ def find(model: str, env: Mapping[str, str]) -> Served:
 
 
 def card(model: str, env: Mapping[str, str]) -> ModelCard:
-    """Return what the file says of itself; a card with nothing but the name where it cannot be read. Never fails."""
+    """Return the model's card, with nothing but the name if the file cannot be read. Never raises."""
     try:
         entry = _entry(model, env)
         header = checked_header(Path(entry.path), model)
@@ -50,7 +51,7 @@ def card(model: str, env: Mapping[str, str]) -> ModelCard:
 
 
 def names(env: Mapping[str, str]) -> list[str]:
-    """Return the names that files were given; none where the file of names cannot be read."""
+    """Return the names of files, none if `models.toml` cannot be read."""
     try:
         return sorted(read_names(env))
     except ConfigError:
@@ -66,18 +67,18 @@ def local_model(
     requested: RequestedSettings | None = None,
     trusted: bool = False,
 ) -> LocalModel:
-    """Return a model file as a `ChatModel`; its `llama` is shared with everybody who uses the file alike.
+    """Return a model file as a `ChatModel`. Models of the same file with the same settings share one `llama`.
 
     Args:
         path: the .gguf file.
-        env: where MIXTURA_LOCAL_* are read.
-        name: how the model is called; by default the path.
-        provider: whose model it is, for errors.
-        wish: threads, slots and context; what it leaves open is taken from `env`, then from the defaults.
-        trusted: the file is known to load, so that it is not loaded in another process first.
+        env: the environment in which MIXTURA_LOCAL_* are looked up.
+        name: the model's name; the path by default.
+        provider: the provider's name in errors.
+        requested: threads, slots and context. What is None is taken from `env`, then from the defaults.
+        trusted: whether the file is known to load, so that no trial in a child process is needed.
 
     Raises:
-        ConfigError: as `find`.
+        ConfigError: as for `find`.
     """
     header = checked_header(path, name or str(path))
     return _make_model(
@@ -91,12 +92,12 @@ def local_model(
 
 
 def check_package(machine: Machine) -> None:
-    """Let pass if the extra is installed and can run on `machine`.
+    """Check that the extra is installed and can run on `machine`.
 
     Raises:
-        ConfigError: it is not, or cannot.
+        ConfigError: it is not installed, or cannot run.
     """
-    # The processor first: installing would not help where the package cannot run.
+    # Check the processor first: installing the package does not help where it cannot run.
     if why := machine.unfit_reason():
         raise ConfigError(f"models cannot run inside this process: {why}")
     if not is_installed():
@@ -104,22 +105,22 @@ def check_package(machine: Machine) -> None:
 
 
 def checked_header(path: Path, model: str) -> GgufHeader:
-    """Return the head of a file; one that was read is read again only when the file has changed.
+    """Return the header of a file. It is cached until the file changes.
 
     Raises:
-        ConfigError: the file cannot be used.
+        ConfigError: the file cannot be used as a model.
     """
     try:
         return _HEADER_CACHE.get(path.expanduser())
     except HeaderError as error:
         raise ConfigError(f"{model!r} cannot be used as a model: {error}") from None
     except (RuntimeError, ValueError) as error:
-        # A home folder that is not known, or a path with a null byte.
-        raise ConfigError(f"{model!r} is no path: {error}") from None
+        # The home folder is unknown, or the path contains a null byte.
+        raise ConfigError(f"{model!r} is not a valid path: {error}") from None
 
 
 def trial_mark(header: GgufHeader) -> str:
-    """Return what stands for this state of the file and this release of the package."""
+    """Return a text that identifies this state of the file and this release of the package."""
     try:
         release = importlib.metadata.version("xllamacpp")
     except importlib.metadata.PackageNotFoundError:
@@ -142,7 +143,7 @@ def _card(header: GgufHeader, model: str, settings: ResolvedSettings) -> ModelCa
 
 
 def _entry(model: str, env: Mapping[str, str]) -> ModelEntry:
-    """Return the entry of a name; what looks like a path is one."""
+    """Return the entry of a name. A text that looks like a path is taken as a path."""
     if model.lower().endswith(".gguf") or model.startswith(("~", ".")) or "/" in model or os.sep in model:
         return ModelEntry(path=model)
     known = read_names(env)
@@ -152,14 +153,14 @@ def _entry(model: str, env: Mapping[str, str]) -> ModelEntry:
     if near:
         hint = f"did you mean {' or '.join(repr(name) for name in near)}?"
     elif known:
-        hint = f"there are {', '.join(sorted(known))}"
+        hint = f"the known ones are {', '.join(sorted(known))}"
     else:
-        hint = f"none was added yet: mixtura models add {model or 'NAME'} FILE.gguf"
+        hint = f"none has been added yet: mixtura models add {model or 'NAME'} FILE.gguf"
     raise ConfigError(f"no local model is called {model!r}: {hint}")
 
 
 class _HeaderCache:
-    """Heads of files that were read, by path; the state of the file decides whether one still holds."""
+    """Caches the headers of files by path. A header is valid as long as the file's stamp stays the same."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,8 +1,8 @@
-"""The way to what llama.cpp's server does only over HTTP: a socket in a private folder, with a key.
+"""Requests to llama.cpp's server that it answers only over HTTP: through a socket in a private folder, with a key.
 
-The package opens a port with every model. Here it is a Unix socket in a folder that only this user can enter, so that
-no TCP port is opened at all; where there are no such sockets (Windows), it is a port of this machine alone. Either
-way a random key is asked for.
+The package opens a port for every model. Here the port is a Unix socket in a folder that only this user can enter, so
+no TCP port is opened. Systems without Unix sockets (Windows) get a port on the loopback address. The server requires a
+random key in either case.
 """
 
 import http.client
@@ -18,11 +18,11 @@ from mixtura.chat import JsonObject
 
 _PREFIX = "mixtura-local-"
 _TIMEOUT = 30.0
-_MAX_PATH = 100  # bytes of a socket's path that every system takes
+_MAX_PATH = 100  # the length of a socket's path, in bytes, that every system accepts
 
 
 class EndpointError(OSError):
-    """The server refused a question, or did not answer; the text is its own."""
+    """The server rejected a request or did not answer. The text is the server's own."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -39,7 +39,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class ServerEndpoint:
-    """The address and the key of one server; `close` removes what belongs to it."""
+    """The address and the key of one server. `close` removes its folder."""
 
     def __init__(self) -> None:
         self.key = secrets.token_urlsafe(24)
@@ -52,14 +52,14 @@ class ServerEndpoint:
             self.host = str(self._folder / "door.sock")
 
     def set_address(self, address: str) -> None:
-        """Note where the server listens, as it says itself."""
+        """Set the address on which the server reports that it listens."""
         self._address = address
 
     def ask(self, path: str, body: JsonObject | None) -> Any:
-        """Post `body`, or get `path` when it is None, and return the JSON of the reply; it blocks for a moment.
+        """POST `body` to `path`, or GET `path` if `body` is None, and return the reply's JSON. This blocks briefly.
 
         Raises:
-            DoorError: the server refused, or could not be reached.
+            EndpointError: the server rejected the request or could not be reached.
         """
         if self._folder is not None:
             connection: http.client.HTTPConnection = _UnixConnection(self.host)
@@ -80,7 +80,7 @@ class ServerEndpoint:
         return found
 
     def close(self) -> None:
-        """Remove the folder; nothing listens there any more."""
+        """Remove the folder. Call this after the server is closed."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -88,14 +88,14 @@ class ServerEndpoint:
 def _private_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     if len(str(folder)) > _MAX_PATH - 10:
-        # The path of a socket has to fit into about a hundred bytes, and TMPDIR may be deep.
+        # A socket's path must fit into about a hundred bytes, and TMPDIR may be a long path.
         folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))  # mkdtemp makes it private
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))  # mkdtemp makes the folder private
     return folder
 
 
 def _remove_stale() -> None:
-    """Remove folders whose process was killed: their sockets are there and nobody answers."""
+    """Remove the folders of killed processes, whose sockets refuse connections."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/door.sock"):
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(0.1)
@@ -104,4 +104,4 @@ def _remove_stale() -> None:
             except ConnectionRefusedError:
                 shutil.rmtree(path.parent, ignore_errors=True)
             except OSError:
-                continue  # somebody else's, or busy: not ours to judge
+                continue  # another user's, or busy: leave it alone

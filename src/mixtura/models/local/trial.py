@@ -1,8 +1,8 @@
-"""Load a model file in a process of its own first: what llama.cpp cannot stand ends that process, not this one.
+"""Loads a model file in a child process first, so that a file that crashes llama.cpp ends the child, not this process.
 
-This file is also the program that the other process runs, by its path and without Mixtura: it needs the package of
-the extra alone. It gets one JSON object as its argument, loads the file as asked, says one token, and prints nothing
-when all went well. What llama.cpp complains about goes to its stderr, which is read for the reason.
+This file is also the program that the child runs, by its path. It needs only the extra's package and not Mixtura. Its
+argument is one JSON object. It loads the file, generates one token, and prints nothing on success. llama.cpp writes
+its errors to stderr, where the parent finds the reason.
 """
 
 import importlib
@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 _LOAD_FAILED, _ASK_FAILED = 3, 4
-# What llama.cpp complains about, the most telling first, and how it is said here.
+# llama.cpp's error messages, the most specific first, and the sentences that they become here.
 _ERROR_PATTERNS = (
     (r"unknown model architecture: '?([^'\n]+)'?", "this release of llama.cpp does not know the architecture {!r}"),
-    (r"Jinja Exception: (.+)", "its chat template refuses a plain question: {}"),
+    (r"Jinja Exception: (.+)", "its chat template rejects a plain question: {}"),
     (r"error loading model(?: \w+)?: (.+)", "{}"),
     (r"common_chat_templates_init: error: (.+)", "its chat template cannot be read: {}"),
     (r"chat template parsing error: (.+)", "its chat template cannot be read: {}"),
@@ -35,7 +35,7 @@ def server_parameters(package: Any, options: dict[str, Any]) -> Any:
 
     Args:
         package: the imported module `xllamacpp`.
-        told: path, threads, slots, context, host, key.
+        options: path, threads, slots, context, host and key.
     """
     params = package.CommonParams()
     params.model.path = options["path"]
@@ -58,11 +58,11 @@ def server_parameters(package: Any, options: dict[str, Any]) -> Any:
 
 
 def try_loading(options: dict[str, Any], on_start: Callable[["subprocess.Popen[bytes]"], None]) -> str:
-    """Load the file in another process, and return why it cannot be used, "" when it can.
+    """Load the file in a child process and return why it cannot be used, "" when it can.
 
     Args:
-        told: as in `server_parameters`.
-        begun: is given the process, to kill it where nobody waits any more.
+        options: as in `server_parameters`.
+        on_start: receives the child process, so that the caller can kill it.
     """
     command = [sys.executable, "-I", __file__, json.dumps({**options, "slots": 1, "sys_path": sys.path})]
     child = subprocess.Popen(  # noqa: S603  # our own program with our own arguments
@@ -70,7 +70,7 @@ def try_loading(options: dict[str, Any], on_start: Callable[["subprocess.Popen[b
     )
     on_start(child)
     with child:
-        # Its stdin stays open as long as this process lives: the child ends when it closes.
+        # The child's stdin stays open as long as this process lives. The child exits when it closes.
         complaints: list[bytes] = []
         reading = threading.Thread(target=lambda: complaints.append(child.stderr.read() if child.stderr else b""))
         reading.start()
@@ -81,15 +81,15 @@ def try_loading(options: dict[str, Any], on_start: Callable[["subprocess.Popen[b
         return ""
     log = complaints[0].decode("utf-8", "replace") if complaints else ""
     if code == _ASK_FAILED:
-        return said.decode("utf-8", "replace").strip() or "it cannot be asked"
+        return said.decode("utf-8", "replace").strip() or "it cannot answer a request"
     if code < 0 or code not in (_LOAD_FAILED, _ASK_FAILED):
         why = _reason(log)
-        return f"llama.cpp breaks down over it ({why or f'exit code {code}'}); the file is damaged or not supported"
-    return _reason(log) or "llama.cpp does not say why"
+        return f"llama.cpp crashes on it ({why or f'exit code {code}'}); the file is damaged or not supported"
+    return _reason(log) or "llama.cpp gives no reason"
 
 
 def _reason(log: str) -> str:
-    """Return what llama.cpp complained about, "" when it did not."""
+    """Return the sentence for the first known error in llama.cpp's log, "" when there is none."""
     for pattern, sentence in _ERROR_PATTERNS:
         found = re.search(pattern, log)
         if found:
@@ -103,11 +103,11 @@ def _run_child(options: dict[str, Any]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     package = importlib.import_module("xllamacpp")
     params = server_parameters(package, options)
-    params.verbosity = 1  # errors, which the other process reads
+    params.verbosity = 1  # log errors, which the parent reads
     try:
         server = package.Server(params)
     except RuntimeError:
-        # llama.cpp writes its log from a thread of its own, which an orderly end lets finish.
+        # llama.cpp logs from a thread of its own. Give it time to write before a normal exit.
         time.sleep(0.1)
         sys.exit(_LOAD_FAILED)
     complaint: list[str] = []
@@ -127,7 +127,7 @@ def _run_child(options: dict[str, Any]) -> None:
     if complaint:
         sys.stdout.write(" ".join(complaint[0].split())[:300])
         sys.stdout.flush()
-    # What ends now is thrown away: nothing has to be taken down in order.
+    # The child is disposable: exit without closing the server.
     os._exit(_ASK_FAILED if complaint else 0)
 
 

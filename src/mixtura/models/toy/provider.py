@@ -1,4 +1,4 @@
-"""From the name of a toy model to a model ready to be called; its files are in the package."""
+"""Finds a toy model by name. The model files are in the package."""
 
 import difflib
 import functools
@@ -21,19 +21,19 @@ AGGREGATOR = "toy-aggregator"
 SINGLE = "toy-single"
 NAMES = (*PROPOSERS, AGGREGATOR, SINGLE)
 
-_CONTEXT = 1024  # tokens; the longest question with three drafts takes half of it
+_CONTEXT = 1024  # tokens; the longest question with three drafts needs half of them
 _FREE = Price(input=0.0, output=0.0)
 
 
 def find(model: str, env: Mapping[str, str]) -> Served:
-    """Return a toy model. Nothing is loaded yet.
+    """Return a toy model. Its file is not loaded yet.
 
     Raises:
-        ConfigError: no toy model is called so, or the extra `local` is missing or cannot run here.
+        ConfigError: the name is unknown, or the extra `local` is not installed or cannot run on this machine.
     """
     if model not in NAMES:
         near = difflib.get_close_matches(model, NAMES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"the known ones are {', '.join(NAMES)}"
         raise ConfigError(f"no toy model is called {model!r}: {hint}")
     entry = entries()[model]
     requested = RequestedSettings.from_env(env).or_else(entry.requested)
@@ -42,7 +42,7 @@ def find(model: str, env: Mapping[str, str]) -> Served:
 
 
 def card(model: str, env: Mapping[str, str]) -> ModelCard:
-    """Return what is known about a toy model. Never fails."""
+    """Return the card of a toy model. Never raises."""
     return ModelCard(id=model, provider=PROVIDER, window=_CONTEXT, price=_FREE)
 
 
@@ -52,7 +52,7 @@ def names(env: Mapping[str, str]) -> list[str]:
 
 
 def entries() -> dict[str, ModelEntry]:
-    """Return the files by the names of the models, and how they are run."""
+    """Return the file and the settings of each model, by name."""
     return {name: ModelEntry(path=str(folder() / f"{name}.gguf"), threads=1, context=_CONTEXT) for name in NAMES}
 
 
