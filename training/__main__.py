@@ -1,4 +1,4 @@
-"""`python -m training`: from seeds to files, in one command."""
+"""`python -m training`: builds the model files from seeds, in one command."""
 
 import argparse
 from pathlib import Path
@@ -11,12 +11,12 @@ from training.vocabulary import write_words
 
 
 def main() -> None:
-    """Read the command line and build."""
+    """Parse the command line and build the models."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("plan", choices=PLANS, help="full: the family in the package; smoke: the same steps in minutes")
-    parser.add_argument("--folder", type=Path, default=None, help="where weights and drafts are kept (build/PLAN)")
-    parser.add_argument("--files", type=Path, default=None, help="where what is made of them goes (FOLDER/files)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes at once, one thread each (2)")
+    parser.add_argument("--folder", type=Path, default=None, help="folder for weights and drafts (build/PLAN)")
+    parser.add_argument("--files", type=Path, default=None, help="folder for the exported files (FOLDER/files)")
+    parser.add_argument("--jobs", type=int, default=2, help="parallel processes, one thread each (2)")
     given = parser.parse_args()
     build = FamilyBuild(PLANS[given.plan], given.folder or Path("build") / given.plan)
     files: Path = given.files or build.folder / "files"

@@ -1,4 +1,7 @@
-"""The steps of a build: train each member, draft, teach the aggregator, export. What a folder already has is kept."""
+"""The steps of a build: train each member, sample drafts, train the aggregator, export.
+
+A step is skipped if the folder already has its result, so an interrupted build can be resumed.
+"""
 
 import dataclasses
 import json
@@ -19,18 +22,18 @@ from training.plan import AggregatorSpec, SolverSpec, TrainingPlan
 from training.problems import lesson
 from training.vocabulary import vocabulary
 
-_CHUNK = 5_000  # problems whose drafts are sampled and kept together
+_CHUNK = 5_000  # problems per file of drafts
 Say = Callable[[str], None]
 
 
 class FamilyBuild(NamedTuple):
-    """A plan and the folder it is built in."""
+    """A training plan and the folder in which it is built."""
 
     plan: TrainingPlan
     folder: Path
 
     def weights(self, name: str) -> Path:
-        """Where a trained model is kept."""
+        """Return the path of a trained model's weights."""
         return self.folder / f"{name}.pt"
 
     def load(self, name: str) -> ToyModel:
@@ -55,7 +58,7 @@ def train(build: FamilyBuild, member: SolverSpec) -> None:
 
 
 def draft(build: FamilyBuild, member: SolverSpec) -> None:
-    """Let one proposer draft all problems that the aggregator is taught with."""
+    """Sample one proposer's drafts of all problems in the aggregator's training."""
     teaching, words, model = build.plan.aggregator, vocabulary(), build.load(member.name)
     for start in range(0, teaching.problems, _CHUNK):
         path = _drafts(build, member, start)
@@ -87,7 +90,7 @@ def teach(build: FamilyBuild) -> None:
 
 
 def members(plan: TrainingPlan) -> Sequence[SolverSpec | AggregatorSpec]:
-    """Return every model of a plan."""
+    """Return the specs of all models of a plan."""
     return (*plan.proposers, plan.aggregator, plan.single)
 
 
@@ -103,7 +106,7 @@ def write_files(build: FamilyBuild, folder: Path) -> list[Path]:
 
 
 def run(build: FamilyBuild, jobs: int) -> None:
-    """Do all steps, those that can be done at the same time in `jobs` processes of one thread each."""
+    """Run all steps. Independent steps run in parallel, in `jobs` processes of one thread each."""
     build.folder.mkdir(parents=True, exist_ok=True)
     plan = build.plan
     with ProcessPoolExecutor(
@@ -120,7 +123,7 @@ def run(build: FamilyBuild, jobs: int) -> None:
 
 
 def write_cards(build: FamilyBuild, path: Path) -> None:
-    """Write how each model was made: its shape, what it saw, what that took."""
+    """Write each model's card: its shape, its training data and the cost of its training."""
     cards = {}
     for member in members(build.plan):
         took: dict[str, Any] = json.loads((build.folder / f"{member.name}.json").read_text("utf-8"))
@@ -144,10 +147,10 @@ def _save_model(build: FamilyBuild, name: str, model: ToyModel, progress: Traini
     took = {**progress._asdict(), "problems": problems, "weights": model.shape.weights, "active": model.shape.active}
     (build.folder / f"{name}.json").write_text(json.dumps(took, indent=1) + "\n", "utf-8")
     kept = {"shape": dataclasses.asdict(model.shape), "weights": model.state_dict()}
-    # Written whole or not at all: a build that is stopped goes on where it was.
-    draft_path = build.weights(name).with_suffix(".part")
-    torch.save(kept, draft_path)
-    draft_path.replace(build.weights(name))
+    # Write atomically, so that an interrupted build can be resumed.
+    part = build.weights(name).with_suffix(".part")
+    torch.save(kept, part)
+    part.replace(build.weights(name))
     _say(f"{name}: {progress.tokens:,} tokens in {progress.seconds:.0f} s, loss {progress.loss:.4f}")
 
 

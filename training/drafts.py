@@ -1,4 +1,4 @@
-"""What an aggregator is trained on: questions with drafts that the proposers really wrote."""
+"""The aggregator's training texts: questions with drafts that the proposers wrote."""
 
 import random
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from training.problems import WordProblem
 from training.sample import sample
 from training.vocabulary import Vocabulary
 
-_PASSES = 3  # times that a problem is shown whose drafts come to different answers
-_SHARE_WITHOUT_DRAFTS = 0.4  # share of questions without drafts, so that the aggregator can answer alone as well
+_PASSES = 3  # how often a problem is used whose drafts give different answers
+_SHARE_WITHOUT_DRAFTS = 0.4  # of the questions, so that the aggregator also learns to answer alone
 
 
 def write_drafts(
     model: ToyModel, vocabulary: Vocabulary, problems: Sequence[WordProblem], *, temperature: float, seed: int
 ) -> list[str]:
-    """Return what `model` drafts for each problem."""
+    """Return a draft by `model` for each problem, sampled at `temperature`."""
     prompts = [vocabulary.prompt(problem.question) for problem in problems]
     return [vocabulary.decode(tokens) for tokens in sample(model, prompts, temperature=temperature, seed=seed)]
 
@@ -24,15 +24,15 @@ def write_drafts(
 def make_lessons(
     vocabulary: Vocabulary, problems: Sequence[WordProblem], drafts: Sequence[Sequence[str]], *, seed: int
 ) -> list[TrainingText]:
-    """Return lessons: a question, its drafts in random order, its solution.
+    """Return training texts, each with a question, its drafts in random order, and its solution.
 
-    Where all drafts come to the same answer there is little to learn: such a problem is shown once.
+    A problem whose drafts all give the same answer teaches little, so it is used only once.
 
     Args:
-        vocabulary: turns text into tokens.
-        problems: what was asked.
+        vocabulary: encodes the texts.
+        problems: the problems.
         drafts: for each proposer, its draft of each problem.
-        seed: of the order and of which questions get no drafts.
+        seed: seeds the order of the drafts and the choice of questions without drafts.
     """
     rng = random.Random(seed)
     found = []

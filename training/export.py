@@ -1,4 +1,4 @@
-"""Writes a toy model as a GGUF file that llama.cpp reads; the same weights give the same bytes."""
+"""Writes a toy model as a GGUF file for llama.cpp. The same weights give the same bytes."""
 
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ _FILE_TYPES = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.
 
 
 def export(model: ToyModel, vocabulary: Vocabulary, path: Path, *, title: str, kept: StorageType) -> None:
-    """Write `model` to `path`. `kept` is how matrices are kept; norms and routers stay float32."""
+    """Write `model` to `path`. `kept` is the storage type of matrices; norms and routers stay float32."""
     shape = model.shape
     family = "qwen3moe" if shape.experts else "qwen3"
     writer = gguf.GGUFWriter(path, family)
@@ -55,7 +55,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_tokenizer_pre("llama-bpe")
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(kinds)
-    # llama.cpp wants merges; this one can never apply.
+    # llama.cpp requires a list of merges. This one never applies.
     writer.add_token_merges(["¼ ½"])
     writer.add_bos_token_id(END)
     writer.add_eos_token_id(END)
@@ -66,7 +66,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
 
 
 def _tensors(model: ToyModel) -> list[tuple[str, torch.Tensor]]:
-    """Return the weights by llama.cpp's names."""
+    """Return the weights with their names in llama.cpp."""
     found = [("token_embd.weight", model.embedding.weight), ("output_norm.weight", model.last.weight)]
     for place, block in enumerate(model.blocks):
         assert isinstance(block, TransformerBlock)

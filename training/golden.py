@@ -1,6 +1,6 @@
-"""What llama.cpp has to reproduce: tokens, prompts, greedy texts and log-probabilities by the forward pass here.
+"""Writes what llama.cpp must reproduce: tokens, prompts, greedy texts and log-probabilities of the PyTorch model.
 
-The weights are taken as the file keeps them (rounded to float16 or eight bits), so that only the arithmetic differs.
+The weights are rounded as in the file (to float16 or eight bits), so that only the arithmetic differs.
 """
 
 import copy
@@ -31,7 +31,7 @@ _TEXTS = (
 
 
 def write_golden(build: FamilyBuild, path: Path) -> None:
-    """Write what each model of a build says, as JSON."""
+    """Write the reference outputs of each model of a build, as JSON."""
     words = vocabulary()
     asked = [problem for problem, _ in problems(_PROBLEMS)]
     kept = {member.name: member.kept for member in members(build.plan)}
@@ -58,7 +58,7 @@ def write_golden(build: FamilyBuild, path: Path) -> None:
 
 
 def as_stored(model: ToyModel, kept: StorageType) -> ToyModel:
-    """Return the model with its matrices rounded as the file rounds them."""
+    """Return a copy of the model whose matrices are rounded as in the file."""
     rounded = copy.deepcopy(model)
     for name, weight in rounded.named_parameters():
         if weight.ndim > 1 and "router" not in name:

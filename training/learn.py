@@ -1,4 +1,4 @@
-"""Training: batches of equal length, Muon for matrices and AdamW for the rest, a rate that falls to nothing."""
+"""Training: batches of similar length, Muon for matrices, AdamW for the rest, and a learning rate that falls to 0."""
 
 import math
 import random
@@ -19,14 +19,14 @@ _BALANCE_WEIGHT = 0.01  # weight of the experts' unevenness in the loss
 
 
 class TrainingText(NamedTuple):
-    """A prompt and what is to be written behind it, as tokens."""
+    """A prompt and the text to learn after it, as tokens."""
 
     prompt: Sequence[int]
     target: Sequence[int]
 
 
 class TrainingProgress(NamedTuple):
-    """Where a training stands: tokens and forward-and-backward operations so far, the loss of late, seconds."""
+    """The progress of a training: the share done, tokens, operations (forward and backward), recent loss, seconds."""
 
     share: float
     tokens: int
@@ -36,15 +36,16 @@ class TrainingProgress(NamedTuple):
 
 
 def batches(texts: Sequence[TrainingText], size: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give the texts in random order as batches of about `size` tokens: tokens, and those of them to be learned.
+    """Yield the texts in random order, in batches of about `size` tokens.
 
-    Texts of like length stand together, so that little is padding. What is not to be learned is -100.
+    A batch is a pair of tensors [texts, tokens]: the tokens, and the targets, which are -100 where nothing is to be
+    learned. Texts of similar length share a batch, so that there is little padding.
     """
     order = sorted(range(len(texts)), key=lambda place: (len(texts[place][0]) + len(texts[place][1]), rng.random()))
     groups: list[list[int]] = []
     at = 0
     while at < len(order):
-        # The longest text of the group decides; lengths differ little from one to the next.
+        # The longest text of the group decides its size. Neighbours differ little in length.
         longest = _padded_length(texts[order[min(at + size // 64, len(order) - 1)]])
         count = max(1, size // longest)
         groups.append(order[at : at + count])
@@ -58,7 +59,7 @@ def batches(texts: Sequence[TrainingText], size: int, rng: random.Random) -> Ite
             prompt, target = texts[place]
             whole = torch.tensor([*prompt, *target])
             tokens[row, : len(whole)] = whole
-            # The token at i is to tell the one at i + 1.
+            # The model predicts token i + 1 at position i.
             wanted[row, len(prompt) - 1 : len(whole) - 1] = whole[len(prompt) :]
         yield tokens, wanted
 
@@ -68,7 +69,7 @@ def _padded_length(text: TrainingText) -> int:
 
 
 class Trainer:
-    """A model being trained. `rate` scales both optimisers' learning rates."""
+    """Trains a model. `rate` scales the learning rates of both optimisers."""
 
     def __init__(self, model: ToyModel, *, rate: float = 1.0) -> None:
         self.model = model
@@ -92,7 +93,7 @@ class Trainer:
         seed: int,
         note: Callable[[TrainingProgress], None] | None = None,
     ) -> TrainingProgress:
-        """Go once through `texts` in batches of `size` tokens. Returns what it took."""
+        """Train one epoch over `texts` in batches of `size` tokens, and return the final progress."""
         begun = time.perf_counter()
         total = sum(len(text[0]) + len(text[1]) for text in texts)
         seen, operations, late = 0, 0.0, math.nan
@@ -116,7 +117,7 @@ class Trainer:
         return progress
 
     def _set_rate(self, share: float) -> None:
-        """Rise over the first 2 %, then fall in a straight line to nothing."""
+        """Warm up over the first 2 % of the training, then decay linearly to 0."""
         factor = min(1.0, share / 0.02 + 0.01) * (1.0 - share)
         rates = iter(self._rates)
         for optimiser in self._optimisers:
@@ -125,9 +126,9 @@ class Trainer:
 
 
 def _autocast_loss(model: ToyModel, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss with products in bfloat16."""
+    """Return the loss, with matrix products in bfloat16."""
     with warnings.catch_warnings(), torch.autocast("cpu", dtype=torch.bfloat16):
-        # Norms keep their weights in float32 on purpose; PyTorch warns that one of its short cuts does not apply.
+        # Norms keep their weights in float32 on purpose. PyTorch warns that its fused path does not apply.
         warnings.filterwarnings("ignore", message="Mismatch dtype")
         return _loss(model, tokens, wanted)
 
@@ -135,6 +136,6 @@ def _autocast_loss(model: ToyModel, tokens: Tensor, wanted: Tensor) -> tuple[Ten
 def _loss(model: ToyModel, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     hidden, unevenness = model.hidden_states(tokens)
     kept = wanted.flatten() >= 0
-    # Only what is to be learned goes through the output layer.
+    # Only tokens with a target go through the output layer.
     logits = F.linear(hidden.flatten(0, 1)[kept], model.embedding.weight)
     return F.cross_entropy(logits.float(), wanted.flatten()[kept]), unevenness

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 @dataclasses.dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a model. `width` is the embedding's, `inner` the feed-forward's (of one expert, where there are any)."""
+    """The sizes of a model. `width` is the embedding's, `inner` the feed-forward layer's (or that of one expert)."""
 
     layers: int
     width: int
@@ -30,17 +30,17 @@ class ModelShape:
 
     @property
     def head(self) -> int:
-        """Numbers per head."""
+        """The width of one attention head."""
         return self.width // self.heads
 
     @property
     def weights(self) -> int:
-        """Weights in all, the embedding counted once."""
+        """The number of weights, with the embedding counted once."""
         return self._count(max(self.experts, 1))
 
     @property
     def active(self) -> int:
-        """Weights that one token is multiplied with, the embedding counted once (as output)."""
+        """The number of weights that take part in one token, with the embedding counted once (as the output layer)."""
         return self._count(max(self.used, 1))
 
     def _count(self, experts: int) -> int:
@@ -49,12 +49,12 @@ class ModelShape:
         return self.layers * (attention + feed) + self.vocabulary * self.width
 
     def operations(self, length: int) -> float:
-        """Multiply-adds times two of a forward pass, per token, in a text of `length` tokens (causal attention)."""
+        """Return the operations (two per multiply-add) of a forward pass, per token, in a text of `length` tokens."""
         return 2.0 * self.active + 2.0 * self.layers * self.width * length
 
 
 class ExpertLayer(nn.Module):
-    """A feed-forward layer of which every token takes the `used` best experts."""
+    """A mixture-of-experts layer: each token goes through its `used` best experts."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class ExpertLayer(nn.Module):
         self.down = nn.Parameter(torch.zeros(shape.experts, shape.width, shape.inner))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the layer's output for `x` [tokens, width], and how unevenly the experts were used (1: evenly)."""
+        """Return the layer's output for `x` [tokens, width], and the unevenness of the experts' use (1 is even)."""
         with torch.autocast("cpu", enabled=False):
             chances = self.router(x.float()).softmax(-1)
         best, chosen = chances.topk(self.shape.used, -1)
@@ -76,7 +76,7 @@ class ExpertLayer(nn.Module):
         return self._mix_experts(x, best, chosen), uneven
 
     def _mix_experts(self, x: Tensor, best: Tensor, chosen: Tensor) -> Tensor:
-        # Tokens sorted by expert, so that each expert is one product of matrices.
+        # Sort the tokens by expert, so that each expert is one matrix product.
         half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         used, width = self.shape.used, self.shape.width
         flat = chosen.flatten()
@@ -100,7 +100,7 @@ def _reorder(rows: Tensor, order: Tensor, back: Tensor) -> Tensor:
 
 
 class _ReorderRows(torch.autograd.Function):
-    """Rows in another order; going back is the inverse order, which is cheaper than adding up."""
+    """Reorders rows. The backward pass applies the inverse order, which is cheaper than a scatter-add."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor, back: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class _ReorderRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradient in the order that the rows had."""
+        """Return the gradient in the rows' original order."""
         (back,) = ctx.saved_tensors
         return gradient.index_select(0, back), None, None
 
@@ -135,7 +135,7 @@ Cache = list[tuple[Tensor, Tensor]]
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward or experts, each behind its norm and added to what came in."""
+    """Attention, then a feed-forward or expert layer, each with a norm before it and a residual connection."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class TransformerBlock(nn.Module):
         past: tuple[Tensor, Tensor] | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
-        """Return the output for `x` [texts, tokens, width], keys and values for later, and the experts' unevenness."""
+        """Return the output for `x` [texts, tokens, width], the keys and values, and the experts' unevenness."""
         texts, tokens, width = x.shape
         split = (texts, tokens, self.shape.heads, self.shape.head)
         normed = self.before(x)
@@ -182,14 +182,14 @@ class TransformerBlock(nn.Module):
 
 
 def _rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate each head's halves by position: rotary embedding in the half-split form."""
+    """Apply rotary position embedding in the half-split form."""
     cosine, sine = turns
     first, second = x.chunk(2, -1)
     return x * cosine + torch.cat((-second, first), -1) * sine
 
 
 class ToyModel(nn.Module):
-    """The whole model: token numbers in, logits of the next token out."""
+    """The whole model: maps token ids to the logits of the next token."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class ToyModel(nn.Module):
         self.register_buffer("sine", angles.sin(), persistent=False)
 
     def hidden_states(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what stands before the output layer for `tokens` [texts, tokens], and the mean unevenness."""
+        """Return the input of the output layer for `tokens` [texts, tokens], and the experts' mean unevenness."""
         count = tokens.shape[1]
         turns = (self.cosine[:count, None], self.sine[:count, None])
         x = self.embedding(tokens)
@@ -221,9 +221,9 @@ class ToyModel(nn.Module):
         return F.linear(self.hidden_states(tokens)[0], self.embedding.weight)
 
     def step(self, tokens: Tensor, places: Tensor, past: Cache | None, mask: Tensor) -> tuple[Tensor, Cache]:
-        """Return the logits of the last of `tokens` [texts, n] at `places` [texts, n], and the keys and values so far.
+        """Return the logits of the last of `tokens` [texts, n] at `places` [texts, n], and all keys and values so far.
 
-        `mask` [texts, 1, n, seen] is true where a token may look.
+        `mask` [texts, 1, n, seen] is true where a token may attend.
         """
         turns = (self.cosine[places][:, :, None], self.sine[places][:, :, None])
         x = self.embedding(tokens)

@@ -1,4 +1,4 @@
-"""What is trained, on how much, from which seeds: the family as it is shipped, and a small one for tests."""
+"""Training plans: models, amounts of data and seeds. One plan is the shipped family, one is small and for tests."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -6,16 +6,16 @@ from typing import NamedTuple
 from training.export import StorageType
 from training.model import ModelShape
 
-# Weights of the families of problems: what two of the proposers see more of.
+# The weights of the problem families in the training data of two proposers.
 _MONEY_MIX = {"money": 2.0, "units": 2.0, "compare": 2.0, "stock": 1.0, "reverse": 1.0, "share": 1.0}
 _STOCK_MIX = {"stock": 2.0, "reverse": 2.0, "share": 2.0, "money": 1.0, "units": 1.0, "compare": 1.0}
 
 
 class SolverSpec(NamedTuple):
-    """A model that solves problems by itself.
+    """A model that solves problems without drafts.
 
-    `problems` is how many it sees, each once, the first of them of `seed`; `mix` how often each family; `kept` how its
-    matrices are kept in the file.
+    It is trained once on each of `problems` problems, starting at `seed`. `mix` weights the problem families, and
+    `kept` is the storage type of its matrices in the file.
     """
 
     name: str
@@ -28,7 +28,7 @@ class SolverSpec(NamedTuple):
 
 
 class AggregatorSpec(NamedTuple):
-    """The aggregator: begins as the member `base` and learns from `problems` with drafts of all proposers."""
+    """The aggregator. It starts from the weights of `base` and learns `problems` with drafts of all proposers."""
 
     name: str
     title: str
@@ -40,7 +40,7 @@ class AggregatorSpec(NamedTuple):
 
 
 class TrainingPlan(NamedTuple):
-    """A whole family. `size` is tokens a batch; `held_out` how many problems each measurement takes."""
+    """A family of models. `size` is the tokens per batch, `held_out` the number of held-out problems to write."""
 
     proposers: tuple[SolverSpec, ...]
     aggregator: AggregatorSpec
@@ -64,7 +64,7 @@ FULL = TrainingPlan(
     size=4096,
     held_out=1000,
 )
-"""The family in the package: hours on a CPU."""
+"""The family in the package. Training takes hours on a CPU."""
 
 SMOKE = TrainingPlan(
     proposers=tuple(member._replace(problems=600) for member in FULL.proposers),
@@ -73,6 +73,6 @@ SMOKE = TrainingPlan(
     size=2048,
     held_out=20,
 )
-"""The same steps in two minutes; what comes of it can do nothing."""
+"""The same steps in two minutes. The resulting models solve nothing."""
 
 PLANS = {"full": FULL, "smoke": SMOKE}

@@ -1,11 +1,11 @@
-"""Word problems of arithmetic from a seed: a question, the steps that solve it, the answer.
+"""Generates arithmetic word problems from seeds: a question, the steps that solve it, and the answer.
 
-Every problem is a pure function of its seed. Six families: a stock that changes, money, time and length, comparisons,
-questions asked backwards, equal shares. Between four and eight steps, numbers to 999 (results to 9,999), sentences
-that have nothing to do with the matter, dozens, hours, weeks, cents and centimeters.
+Each problem is a pure function of its seed. There are six families: a stock that changes, money, time and length,
+comparisons, questions asked backwards, and equal shares. A problem has four to eight steps, numbers up to 999 (results
+up to 9,999), irrelevant sentences, dozens, hours, weeks, cents and centimeters.
 
-What is held out is held out twice. *Numbers*: a sixteenth of all combinations of numbers, told by a checksum, is never
-trained on. *Wordings*: of every kind of sentence an eighth of the ways to say it (`wordings.py`).
+Two things are held out of training. *Numbers*: a sixteenth of all combinations of numbers, chosen by a checksum.
+*Wordings*: an eighth of the wordings of every kind of sentence (`wordings.py`).
 """
 
 import random
@@ -32,11 +32,11 @@ class WordProblem(NamedTuple):
 
     @property
     def solution(self) -> str:
-        """What a model is taught to write."""
+        """The text that a model learns to write."""
         return "\n".join([*self.steps, f"Answer: {self.answer}"])
 
 
-# Names of whom "she" is said, then of whom "he" is.
+# Names that take "she", then names that take "he".
 _SHE = ("Ada", "Bea", "Clara", "Dana", "Emma", "Fay", "Gina", "Hanna", "Iris", "Jane", "Kim", "Lena")
 _HE = ("Adam", "Ben", "Carl", "Dan", "Emil", "Finn", "Gus", "Hugo", "Ivan", "Jack", "Karl", "Leo")
 _ITEMS = (
@@ -49,7 +49,7 @@ _THINGS = ("rope", "wire", "ribbon", "cloth", "pipe", "tape")
 
 
 class ProblemBuilder:
-    """One problem in the making: who and what it is about, its sentences so far, its steps so far."""
+    """A problem under construction: its names and things, and its sentences and steps so far."""
 
     def __init__(self, rng: random.Random, *, new_wordings: bool, short: bool) -> None:
         self.rng = rng
@@ -63,20 +63,20 @@ class ProblemBuilder:
         self.names["M"] = rng.choice([name for name in _SHE + _HE if name != self.names["N"]])
         self.names["items"], self.names["others"] = rng.sample(_ITEMS, 2)
 
-    def word(self, said: Wordings, **numbers: object) -> str:
-        """Return one of the wordings with its gaps filled."""
-        chosen = self.rng.choice(said.held_out if self.new_wordings else said.trained)
+    def word(self, options: Wordings, **numbers: object) -> str:
+        """Return one of the wordings with its placeholders filled in."""
+        chosen = self.rng.choice(options.held_out if self.new_wordings else options.trained)
         return chosen.format(**self.names, **numbers)
 
-    def say(self, said: Wordings, **numbers: object) -> None:
-        """Add a sentence."""
-        self.sentences.append(self.word(said, boxes=self.rng.choice(_BOXES), **numbers))
+    def say(self, options: Wordings, **numbers: object) -> None:
+        """Add one of the wordings as a sentence."""
+        self.sentences.append(self.word(options, boxes=self.rng.choice(_BOXES), **numbers))
 
     def step(self, left: int, sign: str, right: int) -> int:
         """Add a step and return its result.
 
         Raises:
-            UnfitError: the result is below one, above 9,999, or no whole number.
+            UnfitError: the result is below 1, above 9,999, or not a whole number.
         """
         if sign == "/":
             result, rest = divmod(left, right)
@@ -88,7 +88,7 @@ class ProblemBuilder:
         return result
 
     def factors(self) -> tuple[int, int]:
-        """Return a small number and a larger one to multiply."""
+        """Return a small and a larger factor for a multiplication."""
         kind = self.rng.random()
         if kind < 0.35:
             return self.rng.randint(2, 9), self.rng.randint(11, 99)
@@ -98,11 +98,11 @@ class ProblemBuilder:
 
 
 class UnfitError(Exception):
-    """The numbers drawn make no problem; the next ones are drawn."""
+    """The drawn numbers do not make a valid problem, so `make` draws again."""
 
 
 def _add_event(story: ProblemBuilder, total: int) -> int:
-    """Let something happen to the stock; return what it is then."""
+    """Add an event that changes the stock, and return the new total."""
     rng = story.rng
     kind = rng.random()
     if kind < 0.17:
@@ -254,7 +254,7 @@ def _side(story: ProblemBuilder, start: Wordings, boxes: Wordings, add: Wordings
 
 
 def _reverse(story: ProblemBuilder) -> tuple[int, str]:
-    """Draw what happens forwards, solve it backwards."""
+    """Draw the events forwards and solve the problem backwards."""
     rng = story.rng
     story.say(wordings.SOME)
     start = total = rng.randint(50, 999)
@@ -298,7 +298,7 @@ def _share(story: ProblemBuilder) -> tuple[int, str]:
     for _ in range(rng.randint(1, 2)):
         total = _add_event(story, total)
     k = rng.randint(3, 12)
-    # What is missing to an equal share is given or taken last.
+    # The last event adds or removes what makes the total divisible.
     target = k * rng.randint(11, max(12, min(499, 2 * total // k)))
     if target == total or abs(target - total) > 999 or target > _MAX_RESULT:
         raise UnfitError
@@ -319,7 +319,7 @@ FAMILIES: dict[str, Callable[[ProblemBuilder], tuple[int, str]]] = {
 
 
 def is_held_out(question: str) -> bool:
-    """Say whether the numbers of a question, in their order, belong to those that are held out."""
+    """Return whether the question's numbers, in their order, are one of the held-out combinations."""
     return zlib.crc32(" ".join(_NUMBERS.findall(question)).encode()) % _HELD_OUT_EVERY == 0
 
 
@@ -335,10 +335,10 @@ def make(
 
     Args:
         seed: any whole number; problems of different seeds are independent.
-        held_out: numbers that are never trained on; else only others.
-        new_wordings: wordings that are never trained on; else only others.
-        short: a stock that changes once to three times, in place of four to eight steps of any family.
-        mix: how often each family is drawn, as weights; None for all alike.
+        held_out: use only held-out numbers; otherwise only the others.
+        new_wordings: use only held-out wordings; otherwise only the others.
+        short: a stock that changes one to three times, instead of four to eight steps of any family.
+        mix: the weight of each family in the draw; None for equal weights.
     """
     rng = random.Random(f"{seed} {held_out} {new_wordings} {short}")
     names = list(FAMILIES)
@@ -361,5 +361,5 @@ def make(
 
 
 def lesson(seed: int, mix: Mapping[str, float] | None = None) -> WordProblem:
-    """Return the problem of `seed` to train on; every tenth is a short one."""
+    """Return the training problem of `seed`. Every tenth problem is a short one."""
     return make(seed, short=seed % 10 == 0, mix=mix)

@@ -1,8 +1,8 @@
-"""Ways to say things, as patterns: "[buys|gets]" stands for either word, nothing between the bars for none.
+"""The wordings of the problems' sentences, as patterns. "[buys|gets]" means either word; an empty choice means none.
 
-Every pattern stands for dozens of sentences. An eighth of them, told by a checksum, is held out: never trained on.
-Gaps: {N} whom the story is about, {P} and {p} "She" and "she" for that person, {M} somebody else, {items} and
-{others} things, {boxes} what they are in.
+Each pattern expands to dozens of sentences. An eighth of them, chosen by a checksum, is held out of training.
+Placeholders: {N} is the main person, {P} and {p} that person's pronoun ("She", "she"), {M} another person, {items} and
+{others} are things, {boxes} their containers.
 """
 
 import itertools
@@ -15,7 +15,7 @@ _HELD_OUT = 8
 
 
 class Wordings(NamedTuple):
-    """Sentences that say one thing: those that are trained on, and those that are held out."""
+    """Sentences with the same meaning: those used in training, and those held out."""
 
     trained: tuple[str, ...]
     held_out: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The training code, run small: every step, what it writes, and that llama.cpp says the same. `make smoke`."""
+"""Runs a small training: every step, the files it writes, and a comparison with llama.cpp. `make smoke`."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ PACKAGED = Path(str(files("mixtura.models.toy"))) / "files"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole small build, made by the command."""
+    """A complete small build, made by the command."""
     made = tmp_path_factory.mktemp("smoke")
     command = [sys.executable, "-W", "ignore", "-m", "training", "smoke", "--folder", str(made)]
     subprocess.run(command, check=True, cwd=ROOT)
@@ -101,7 +101,7 @@ def test_prompts_together_are_answered_as_alone() -> None:
     prompts = [words.prompt(lesson(seed).question) for seed in range(5)]
     together = sample(model, prompts, temperature=0, seed=0, longest=12)
     assert together == [sample(model, [prompt], temperature=0, seed=0, longest=12)[0] for prompt in prompts]
-    # Step by step it is what a forward pass over the whole says.
+    # Step by step the result equals that of a forward pass over the whole text.
     whole = torch.tensor([[*prompts[0], *together[0]]])
     said = model(whole)[0, len(prompts[0]) - 1 : -1].argmax(-1).tolist()
     assert said == together[0]
