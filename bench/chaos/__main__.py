@@ -1,4 +1,4 @@
-"""`make chaos`: ten thousand seeded scenarios, the matrix, and for each broken invariant the line that repeats it."""
+"""`make chaos`: runs 10,000 seeded scenarios and prints the matrix, and a command to repeat each broken scenario."""
 
 import argparse
 import multiprocessing
@@ -16,11 +16,11 @@ from bench.chaos.scenarios import ChaosScenario, scenario
 from bench.chaos.world import play
 from mixtura.events import AnswerDelta, CallDelta
 
-_MAX_SHOWN = 40  # broken scenarios that are told one by one
+_MAX_SHOWN = 40  # how many broken scenarios are printed
 
 
 def choose_scenarios(seed: int, count: int, only: str) -> Iterator[tuple[int, int]]:
-    """Yield (seed, number) of the first `count` scenarios, of one recipe where one is named."""
+    """Yield (seed, number) of the first `count` scenarios, only those of the recipe `only` if it is not empty."""
     number = 0
     while count:
         if not only or scenario(seed, number).recipe == only:
@@ -30,7 +30,7 @@ def choose_scenarios(seed: int, count: int, only: str) -> Iterator[tuple[int, in
 
 
 def many(seed: int, count: int, only: str, processes: int) -> int:
-    """Play many scenarios in several processes and print what came of them; 1 when an invariant broke."""
+    """Play many scenarios in several processes and print the results. Returns 1 if an invariant is broken."""
     begun = time.perf_counter()
     matrix = ResultMatrix()
     work = list(choose_scenarios(seed, count, only))
@@ -53,7 +53,7 @@ def many(seed: int, count: int, only: str, processes: int) -> int:
 
 
 def one(told: ChaosScenario) -> int:
-    """Play one scenario and tell all of it; 1 when an invariant broke."""
+    """Play one scenario and print its details. Returns 1 if an invariant is broken."""
     played = play(told)
     print(told.words)
     for ran in played.runs:
@@ -69,13 +69,17 @@ def one(told: ChaosScenario) -> int:
 
 
 def main() -> int:
-    """Read the options and do what they say."""
+    """Parse the options and run the scenarios."""
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
-    parser.add_argument("--scenarios", type=int, default=10_000, metavar="N", help="how many are played")
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="where they come from")
-    parser.add_argument("--only", default="", choices=("", *sorted(recipes())), metavar="RECIPE", help="of one recipe")
-    parser.add_argument("--one", default="", metavar="SEED-NUMBER", help="one scenario, told in full")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at once")
+    parser.add_argument("--scenarios", type=int, default=10_000, metavar="N", help="number of scenarios")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="seed of the scenarios")
+    parser.add_argument(
+        "--only", default="", choices=("", *sorted(recipes())), metavar="RECIPE", help="only scenarios of this recipe"
+    )
+    parser.add_argument("--one", default="", metavar="SEED-NUMBER", help="one scenario in full detail")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="number of worker processes"
+    )
     told = parser.parse_args()
     if not told.one:
         return many(told.seed, told.scenarios, told.only, told.processes)

@@ -1,4 +1,4 @@
-"""What has to hold whatever goes wrong: each check yields, in words, what is broken."""
+"""The invariants of runs under faults. Each check yields a sentence for every violation."""
 
 import re
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from mixtura.sim.bodies import organisation_id
 
 _GRACE = 0.05
 _WAITS = RetryPolicy().waits
-# Said by the cloud's faults: what a failure says must never be shown to a model.
+# Texts of the cloud's faults. The text of a failure must never appear in a prompt.
 _FAILURE_WORDS = ("simulated fault", "Internal Server Error", "Bad Gateway", "rate_limit_exceeded", "over capacity")
 _WAIT = re.compile(r"would have to wait ([\d.e+-]+) s.*?only ([\d.e+-]+) s are left", re.DOTALL)
 _DECODER = msgspec.json.Decoder(Event)
 
 
 def find_broken(played: PlayedScenario) -> list[str]:
-    """Return everything that does not hold of a scenario that was played, each as `invariant: what`."""
+    """Return the broken invariants of a played scenario, each as `invariant: problem`."""
     told = played.scenario
     found: list[str] = []
 
@@ -52,7 +52,7 @@ def _one_end(ran: FinishedRun) -> Iterator[str]:
     if error is not None and not isinstance(error, MixturaError) and not ran.left:
         yield f"{type(error).__name__} came out: {error}"
     if not ran.events:
-        # Refused before anything was sent.
+        # The run was refused before it sent anything.
         if not ran.left and not isinstance(error, BudgetError | LimitError):
             yield f"no event at all, and {error!r}"
         return
@@ -107,20 +107,20 @@ def _pieces(ran: FinishedRun, *, watched: bool) -> Iterator[str]:
         elif isinstance(event, AnswerRestarted):
             pieces.clear()
     if not watched and pieces:
-        yield "nobody watched, and pieces were said"
+        yield "the run had no listener, and it emitted pieces"
     if watched and ran.error is None and "".join(pieces).strip() != ran.answer.text.strip():
         yield f"the pieces are {''.join(pieces)[:80]!r}, the answer {ran.answer.text[:80]!r}"
 
 
 def _no_limit_comes_back(played: PlayedScenario, ran: FinishedRun) -> Iterator[str]:
-    """A limit that refills is waited for as long as the deadline leaves time, when the plan is known."""
+    """Check that a run with a known plan waits for a limit that refills before its deadline."""
     told, error = played.scenario, ran.error
     if not told.plan_told:
         return
     left = (told.deadline or played.recipe.policy.deadline) - ran.seconds
     if isinstance(error, LimitError) and error.retry_after is not None and error.retry_after < left / 2:
         yield f"{left:.1f} s were left and the limit refills in {error.retry_after:.1f} s: {error}"
-    # Where proposers are made to fail again and again, having waited would not have helped.
+    # Where faults make the proposers fail again and again, waiting would not have helped.
     planned = any(aim.reach != "first" and (aim.stage == "proposer" or "429" in aim.kind) for aim in told.aims)
     limits = isinstance(error, NoAnswerError) and [isinstance(one, RateLimitedError) for one in error.failures]
     if limits and all(limits) and isinstance(error, NoAnswerError) and not planned:
@@ -131,7 +131,7 @@ def _no_limit_comes_back(played: PlayedScenario, ran: FinishedRun) -> Iterator[s
         if failure.kind == "rate_limited" and failure.attempts <= _WAITS:
             said = _WAIT.search(failure.reason)
             if said is None and "not asked again" not in failure.reason:
-                yield f"a call failed for a limit that nobody waited for: {failure.reason}"
+                yield f"a call failed for a limit without waiting for it: {failure.reason}"
             elif said is not None and float(said[1]) < float(said[2]) * (1 - 1e-3):
                 yield f"there was time to wait: {failure.reason}"
 
@@ -171,4 +171,4 @@ def _nothing_is_left(played: PlayedScenario) -> Iterator[str]:
     if played.complaints:
         yield f"the event loop complains: {played.complaints[0][:300]}"
     if ledger.arrived and not any(ran.events for ran in played.runs):
-        yield f"nothing was to be sent, and {ledger.arrived} calls arrived"
+        yield f"the run sent nothing by its events, and {ledger.arrived} calls arrived"

@@ -1,4 +1,4 @@
-"""The table: for every fault and stage, how many runs there were, how many were answered, how much broke."""
+"""The table of results: runs, answered runs and broken invariants for every fault and stage."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from bench.chaos.scenarios import STAGES, ChaosScenario
 
 
 class ScenarioVerdict(msgspec.Struct, frozen=True):
-    """What came of one scenario. `answered` counts its runs that gave an answer."""
+    """The result of one scenario. `answered` counts its runs that gave an answer."""
 
     id: str
     words: str
@@ -21,14 +21,14 @@ class ScenarioVerdict(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, told: ChaosScenario, answered: int, broken: Iterable[str]) -> "ScenarioVerdict":
-        """Return the verdict on a scenario; a mixture of faults has no stage."""
+        """Return the verdict on a scenario. A mixture of faults has no stage."""
         aim = told.aims[0]
         stage, kind = ("", "") if told.mixed else (aim.stage, aim.kind)
         return cls(told.id, told.words, told.recipe, stage, kind, told.runs, answered, tuple(broken))
 
 
 class MatrixCell:
-    """Three counts."""
+    """The counts in one cell of the table: runs, answered runs and broken invariants."""
 
     def __init__(self) -> None:
         self.runs = self.answered = self.broken = 0
@@ -44,7 +44,7 @@ class MatrixCell:
 
 
 class ResultMatrix:
-    """All verdicts, counted by fault and stage, by recipe, and in all."""
+    """Counts verdicts by fault and stage, by recipe, and in all."""
 
     def __init__(self) -> None:
         self.total = MatrixCell()

@@ -1,4 +1,4 @@
-"""One scenario played: a cloud, the run in virtual time, and everything that is left of it."""
+"""Plays one scenario: a cloud, its runs in virtual time, and a record of everything that they leave."""
 
 import asyncio
 import datetime as dt
@@ -21,12 +21,15 @@ from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
 from mixtura.virtual import run_virtual
 
 _TODAY = dt.date(2026, 11, 21)
-# What was cancelled needs a moment until the server has noticed.
+# The server needs a moment to notice cancelled calls.
 _SETTLING = 0.2
 
 
 class FinishedRun(NamedTuple):
-    """One run: its events, the answer or error its caller got, and when that was. `left`: the caller walked away."""
+    """A finished run: its events, the caller's answer or error, and the seconds it took.
+
+    `left` is true if the caller cancelled the run.
+    """
 
     events: list[Event]
     answer: Answer
@@ -36,10 +39,10 @@ class FinishedRun(NamedTuple):
 
 
 class PlayedScenario(NamedTuple):
-    """A scenario that is over.
+    """The record of a played scenario.
 
-    `still` are the run's tasks that were left when it ended, `open_books` what its limiter still counts as under way,
-    `complaints` what the event loop had to report.
+    `still` lists the tasks that were left when the runs ended, `open_books` what the limiter still counts as in flight
+    or held, and `complaints` the errors that the event loop reported.
     """
 
     scenario: ChaosScenario
@@ -54,7 +57,7 @@ class PlayedScenario(NamedTuple):
 
 
 def play(told: ChaosScenario) -> PlayedScenario:
-    """Play a scenario on a fresh virtual clock: limits, pace and breakers of a loop are its own."""
+    """Play a scenario on a new virtual clock, so that its limits, latencies and breakers are its own."""
     return run_virtual(_play(told))
 
 
@@ -84,7 +87,7 @@ async def _play(told: ChaosScenario) -> PlayedScenario:
         if told.known:
             _teach_pace(recipe, models)
         runs = await asyncio.gather(*(_run(told, recipe, question, models, place) for place in range(told.runs)))
-        # At once: whoever got an answer may close the loop.
+        # Check at once: a caller with an answer may close the loop.
         still = [f"{task.get_coro()!r}" for task in asyncio.all_tasks() if _is_ours(task)]
         await asyncio.sleep(_SETTLING)
         return PlayedScenario(told, recipe, question, runs, cloud, bill, still, _open_books(), complaints)
@@ -103,9 +106,9 @@ async def _run(
         if told.watched and told.leaves is None:
             mixture = Mixture(recipe, models=models)
             async for event in mixture.stream(question.text, deadline=told.deadline, max_cost=most, seed=seed):
-                events.append(event)  # noqa: PERF401  # what came before an error has to be kept
+                events.append(event)  # noqa: PERF401  # keep the events that came before an error
         else:
-            # What `Mixture.ask` does, and with the events of a run that nobody watches.
+            # Like `Mixture.ask`, but with the events of a run without a listener.
             options = RunOptions(
                 deadline=told.deadline, max_cost=most, seed=seed, watch="calls" if told.watched else "nothing"
             )
@@ -125,7 +128,7 @@ async def _run(
 
 
 def _teach_pace(recipe: Recipe, models: ModelRegistry) -> None:
-    """Let the limiter know calls of about a third of a second, as if they had been made before."""
+    """Record past calls of about a third of a second in the limiter."""
     for model in {model for stage in stages(recipe) for model in stage_models(recipe, stage)}:
         accounting = models.find("groq", model).accounting
         assert accounting is not None
@@ -134,7 +137,7 @@ def _teach_pace(recipe: Recipe, models: ModelRegistry) -> None:
 
 
 def _is_ours(task: asyncio.Task[Any]) -> bool:
-    """Tell tasks of the library, and of its connections, from those of the cloud and of this scenario."""
+    """Return whether a task belongs to the library or its connections, not to the cloud or this scenario."""
     name = f"{task.get_coro()!r}"
     return not any(part in name for part in ("RequestHandler.", "_play"))
 
@@ -147,5 +150,5 @@ def _open_books() -> list[str]:
         if any(counts):
             found.append(f"{key}: in flight, held tokens, held requests {counts}")
         if any(limiter.queue.ahead(key, priority) != (0, 0) for priority in Priority):
-            found.append(f"{key}: somebody still stands in line")
+            found.append(f"{key}: a call is still in the queue")
     return found

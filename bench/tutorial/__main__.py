@@ -1,10 +1,10 @@
-"""Measure what the tutorial claims, without a key, and print claim, measurement and verdict.
+"""Measure the tutorial's claims without a key, and print claim, measurement and verdict.
 
     python -m bench.tutorial [--markdown | --write]
 
-Most rows come from the simulated Groq cloud in virtual time and are the same on every machine; memory and
-threads are measured on this one; the last rows need the recordings in ../shared/data and are left out without.
-`--write` puts the rows into docs/from-the-tutorial.md.
+Most rows come from the simulated Groq cloud in virtual time and are the same on every machine. Memory and threads are
+measured on this machine. The last rows need the recordings in ../shared/data and are omitted without them.
+`--write` updates the rows in docs/from-the-tutorial.md.
 """
 
 import sys
@@ -21,7 +21,7 @@ HEADING = ClaimRow("the tutorial says", "measured", "verdict")
 
 
 def measure() -> tuple[list[ClaimRow], list[str]]:
-    """Return every row that can be measured here, and the names of those that cannot."""
+    """Return the rows that can be measured here, and the names of those that cannot."""
     found = [measure_virtually(one) for one in wire.MEASUREMENTS]
     missing: list[str] = []
     for module in (speed, recorded):
@@ -50,7 +50,7 @@ def markdown(rows: Sequence[ClaimRow]) -> str:
 
 
 def update_page(page: str, rows: Sequence[ClaimRow]) -> str:
-    """Return `page` with each row of its table replaced by the one that makes the same claim."""
+    """Return `page` with each row of its table replaced by the new row with the same claim."""
     new = dict(zip((row.claim for row in rows), markdown(rows).splitlines()[2:], strict=True))
     lines = [new.pop(line[2:].split(" | ")[0], line) if line.startswith("| ") else line for line in page.splitlines()]
     if new:

@@ -1,4 +1,4 @@
-"""Is a mixture better than the 70B alone? Recorded answers of real models, run through the engine."""
+"""Compares mixtures with the 70B alone on recorded answers of real models, run through the engine."""
 
 import asyncio
 import math
@@ -26,7 +26,7 @@ SINGLE = Recipe(name="70B alone", layers=(_LARGE,))
 
 
 class RecordedModels:
-    """Every model answers from the recordings."""
+    """Serves every model from the recordings."""
 
     def __init__(self, recordings: RecordingIndex) -> None:
         self._model = RecordedModel(recordings)
@@ -36,16 +36,16 @@ class RecordedModels:
         return Served(self._model, self.card(provider, model))
 
     def card(self, provider: str, model: str) -> ModelCard:
-        """Nothing is known of it but its name."""
+        """Return a card that holds only the name."""
         return ModelCard(id=model, provider=provider)
 
     def replacement(self, provider: str, model: str) -> str | None:
-        """Nothing replaces a recording."""
+        """Return None: a recorded model has no replacement."""
         return None
 
 
 class RecipeMarks(NamedTuple):
-    """How one recipe did: right by our reading of its answers, right by the recordings' own grader, calls made."""
+    """A recipe's results per question: right by our extraction, right by the recordings' own grader, and calls."""
 
     ours: tuple[bool, ...]
     graded: tuple[bool, ...]
@@ -53,7 +53,7 @@ class RecipeMarks(NamedTuple):
 
     @property
     def shares(self) -> str:
-        """Both shares, in words."""
+        """Both shares of right answers, as text."""
         return f"{sum(self.ours) / len(self.ours):.3f} ({sum(self.graded) / len(self.graded):.3f} by its grader)"
 
 
@@ -94,7 +94,7 @@ def _row(name: str, recordings: RecordingIndex) -> ClaimRow:
 
 
 def rows() -> tuple[list[ClaimRow], list[str]]:
-    """Return the rows of this module and what was left out."""
+    """Return the rows of this module and the names of the omitted ones."""
     found: list[ClaimRow] = []
     missing: list[str] = []
     for name, file in (("GSM8K", "gsm8k-dev.jsonl.gz"), ("CRUXEval-O", "crux-dev.jsonl.gz")):

@@ -1,4 +1,4 @@
-"""How long, how dear, how large: mixtures timed in the simulated cloud's fitted `lpu` profile."""
+"""Times, costs and memory of mixtures, in the simulated cloud with its fitted `lpu` profile."""
 
 import asyncio
 import csv
@@ -169,7 +169,7 @@ VIRTUAL: tuple[Measurement, ...] = (
     _tokens,
     _against_one,
 )
-"""Each returns one row and wants a virtual clock of its own."""
+"""Each measurement returns one row and needs a virtual clock of its own."""
 
 
 async def synchronous() -> ClaimRow:
@@ -207,7 +207,7 @@ asyncio.run(main())
 
 
 def memory() -> ClaimRow | None:
-    """Measure the peak memory of a process that asks once; None where the system does not tell it."""
+    """Measure the peak memory of a process that asks once. Returns None if the system does not report it."""
     if not Path("/proc/self/status").is_file():
         return None
     with server.running() as url:
@@ -226,7 +226,7 @@ def memory() -> ClaimRow | None:
 
 
 def gpus() -> ClaimRow | None:
-    """Compare recorded times per token of GPU servers at 4 and at 8 calls at once; None without the recordings."""
+    """Compare the recorded times per token of GPU servers at 4 and 8 parallel calls; None without the recordings."""
     if not GPUS.is_file():
         return None
     settings: dict[tuple[str, ...], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -252,7 +252,7 @@ def gpus() -> ClaimRow | None:
 
 
 def rows() -> tuple[list[ClaimRow], list[str]]:
-    """Return the rows of this module and what was left out."""
+    """Return the rows of this module and the names of the omitted ones."""
     found = [measure_virtually(measure) for measure in VIRTUAL]
     found.append(asyncio.run(synchronous()))
     rest = {"parallel calls on GPUs (no recordings)": gpus(), "memory (the system does not tell)": memory()}

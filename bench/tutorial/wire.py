@@ -1,4 +1,4 @@
-"""Which models still live, what one failure costs, what a free key lets through: against the simulated cloud."""
+"""Model lifetimes, failures and a free key's limits, measured against the simulated cloud."""
 
 import asyncio
 import datetime as dt
@@ -29,12 +29,12 @@ from mixtura.sim import Reply, SimOptions, SimulatedCloud
 WRITTEN = dt.date(2026, 3, 15)
 CHECKED = Catalog.load().models("groq")[0].checked or WRITTEN
 MINUTES = 12
-# A field report measured 1,734 to 2,046 reasoning tokens a reply of gpt-oss at its usual effort.
+# A field report measured 1,734 to 2,046 reasoning tokens per reply of gpt-oss at its default effort.
 THINKING = "Let me think about it once more. " * 200
 
 
 async def _refusal(model: str, plan: Tier) -> int | None:
-    """Return the status with which a key of `plan` is refused the model on the day the catalogue was checked."""
+    """Return the status of the model's refusal for a key of `plan`, on the day the catalogue was checked."""
     recipe = Recipe(layers=(Layer(proposers=(Proposer(model=model),)),))
     async with mixture_on_cloud(recipe, SimOptions(as_of=CHECKED, plan=plan)) as (mixture, _):
         try:
@@ -64,7 +64,7 @@ async def _sdk(cloud: SimulatedCloud, proposers: Sequence[str] = TRIO) -> str:
     except groq.APIError as error:
         return type(error).__name__
     finally:
-        await asyncio.sleep(1)  # the siblings that gather leaves running
+        await asyncio.sleep(1)  # `gather` leaves the other calls running
         await pipeline.close()
     return "an answer"
 
@@ -156,7 +156,7 @@ async def _a_day() -> ClaimRow:
 
 
 async def _pace(mixture: Mixture) -> float:
-    """Return the mixtures a minute that fit, asked one after the other, once the buckets are full."""
+    """Return the mixtures per minute, asked one after the other, once the limits' buckets are full."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     ends: list[float] = []
@@ -168,7 +168,7 @@ async def _pace(mixture: Mixture) -> float:
 
 
 async def _in_a_loop(cloud: SimulatedCloud, proposers: Sequence[str]) -> tuple[int, int]:
-    """Return how many mixtures of the SDK pipeline came through and how many were lost, in as many minutes."""
+    """Return how many mixtures of the SDK's pipeline succeeded and how many were lost in `MINUTES` minutes."""
     loop = asyncio.get_running_loop()
     pipeline = GatherPipeline(cloud.url, proposers)
     begun, good, lost = loop.time(), 0, 0
@@ -178,7 +178,7 @@ async def _in_a_loop(cloud: SimulatedCloud, proposers: Sequence[str]) -> tuple[i
             good += 1
         except groq.RateLimitError:
             lost += 1
-            await asyncio.sleep(60)  # as the tutorial tells one to
+            await asyncio.sleep(60)  # as the tutorial advises
     await asyncio.sleep(120)
     await pipeline.close()
     return good, lost
@@ -217,7 +217,7 @@ async def _proposers(count: int) -> ClaimRow:
 
 
 async def _tokens_a_day() -> ClaimRow:
-    """Count mixtures until the day's tokens of the 70B are gone; the minutes between are left out."""
+    """Count the mixtures until the 70B's daily tokens are used up, without the limits per minute."""
     limits = {row.id: row.free for row in Catalog.load().models("groq")}
     large = limits[LARGE]
     assert large is not None
@@ -251,4 +251,4 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     *[functools.partial(_proposers, count) for count in (3, 4, 5)],
     _tokens_a_day,
 )
-"""Each returns one row and wants a virtual clock of its own; in the tutorial's order."""
+"""Each measurement returns one row and needs a virtual clock of its own. They are in the tutorial's order."""
