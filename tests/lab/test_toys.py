@@ -1,4 +1,4 @@
-"""The toy models in the package: what they are asked, what they write, what is said of them."""
+"""The toy models in the package: their problems, their answers, and what the docs say about them."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def test_every_problem_is_in_the_domain() -> None:
         ("Ada has 5 apples! How many are left of 3?", "cannot read '!'"),
     ],
 )
-async def test_what_is_outside_is_answered_with_a_sentence(question: str, why: str) -> None:
+async def test_a_question_outside_the_domain_is_answered_with_a_sentence(question: str, why: str) -> None:
     assert why in domain.why_outside(question, words())
     if question:
         async with Mixture("toy").stream(question) as events:
@@ -105,7 +105,7 @@ async def test_what_is_outside_is_answered_with_a_sentence(question: str, why: s
 async def test_a_short_problem_is_solved_by_drafts_and_an_aggregator() -> None:
     answer = await Mixture("toy").ask(EASY, seed=1)
     assert len(answer.drafts) == 3
-    # Sampled drafts may slip in a digit; what is to be calculated they hardly mistake.
+    # Sampled drafts may have a wrong digit, but hardly ever a wrong calculation.
     assert re.fullmatch(r"125\+317=(\d+)\nAnswer: \1", answer.text)
     assert answer.cost == 0
     assert not answer.warnings
@@ -130,7 +130,7 @@ def test_an_unknown_toy_is_named() -> None:
         ModelRegistry(env={}).find("toy", "toy-dens")
 
 
-async def test_a_study_asks_everybody_the_same_and_tests_against_the_mixture() -> None:
+async def test_a_study_asks_all_answerers_the_same_and_tests_against_the_mixture() -> None:
     asked = toys.problems()[:24]
     notes: list[tuple[int, int]] = []
     found = await toys.study(asked, os.environ, note=lambda done, every: notes.append((done, every)))
@@ -208,7 +208,7 @@ async def test_without_the_extra_the_demo_shows_recorded_answers_and_says_why(tm
     assert "pip install 'mixtura[local]'" in asked.err
 
 
-async def test_without_a_key_the_toy_answers_on_a_terminal_and_nobody_does_in_a_pipe() -> None:
+async def test_without_a_key_the_toy_answers_on_a_terminal_but_not_in_a_pipe() -> None:
     async with simulated_cloud(SLOW) as cloud, terminal(cloud, "ask", EASY, GROQ_API_KEY="") as shown:
         assert await shown.end() == 0
         assert shown.plain.startswith("mixtura: GROQ_API_KEY is not set, so the toy in this process answers")
@@ -226,6 +226,6 @@ def test_the_page_shows_the_cards_as_they_are() -> None:
 def test_cards_say_what_training_took() -> None:
     cards = toys.cards()
     family = sum(card.operations for name, card in cards.items() if name != SINGLE)
-    # The larger model had about as much training as the four of the mixture together.
+    # The larger model took about as much training as the mixture's four models together.
     assert 0.9 < cards[SINGLE].operations / family < 1.1
     assert json.loads((FILES / "cards.json").read_text("utf-8"))["toy-moe-a"]["experts"] == 8

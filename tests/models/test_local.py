@@ -50,7 +50,7 @@ def request_of(text: str = "hi", **given: Any) -> ChatRequest:
 
 async def until(holds: Callable[[], Any], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not await holds():  # noqa: ASYNC110  # llama.cpp tells nobody when a slot is free
+        while not await holds():  # noqa: ASYNC110  # llama.cpp has no event for a free slot
             await asyncio.sleep(0.01)
 
 
@@ -125,7 +125,7 @@ async def test_without_a_seed_drafts_differ(file: Path) -> None:
     assert len({done.text for done in drafts}) == 4
 
 
-async def test_more_calls_than_slots_wait_in_line(slow_file: Path) -> None:
+async def test_calls_beyond_the_slots_wait_in_the_queue(slow_file: Path) -> None:
     model = local_model(slow_file, {}, requested=RequestedSettings(slots=2, threads=1))
     beats = 0
 
@@ -175,7 +175,7 @@ async def test_a_cancelled_call_stops_while_its_prompt_is_read(slow_file: Path) 
     await until(lambda: idle(model.llama), 1.0)
 
 
-async def test_the_deadline_stops_the_call_and_those_in_line(slow_file: Path) -> None:
+async def test_the_deadline_stops_running_and_queued_calls(slow_file: Path) -> None:
     model = local_model(slow_file, {}, requested=RequestedSettings(slots=1))
     await model.chat(request_of(max_tokens=1))
     loop = asyncio.get_running_loop()
@@ -206,7 +206,7 @@ async def test_json_follows_its_schema(file: Path) -> None:
         assert found["n"] in (1, 2, 3)
 
 
-async def test_a_schema_that_is_none_is_refused_with_the_reason(file: Path) -> None:
+async def test_an_invalid_schema_is_refused_with_the_reason(file: Path) -> None:
     model = local_model(file, {})
     form = {"type": "json_schema", "json_schema": {"name": "it", "schema": {"type": "nonsense"}}}
     with pytest.raises(RejectedError, match="unrecognized type"):
@@ -215,7 +215,7 @@ async def test_a_schema_that_is_none_is_refused_with_the_reason(file: Path) -> N
 
 
 async def test_tools_reach_the_template(tmp_path: Path) -> None:
-    # llama.cpp lets a model say something before it calls a tool, which random weights do until their last token.
+    # llama.cpp lets a model write text before a tool call, and random weights do that until their last token.
     model = local_model(write_gguf(tmp_path / "tools.gguf", template=TOOL_TEMPLATE), {})
     tool = {"type": "function", "function": {"name": "note", "description": "Note it.", "parameters": SCHEMA}}
     plain = await model.chat(request_of(max_tokens=4))
@@ -236,7 +236,7 @@ async def test_a_stop_word_ends_the_answer(file: Path) -> None:
     assert cut.text == whole.text[: whole.text.index(word)]
 
 
-async def test_a_template_that_refuses_these_messages_says_why(tmp_path: Path) -> None:
+async def test_a_template_that_rejects_the_messages_gives_its_reason(tmp_path: Path) -> None:
     template = (
         "{%- for m in messages -%}{%- if 'please' in m.content -%}{{ raise_exception('no begging here') }}"
         "{%- endif -%}<|{{ m.role }}|>{{ m.content }}<|end|>{%- endfor -%}<|assistant|>"
@@ -271,7 +271,7 @@ async def test_tokens_and_template_can_be_asked(file: Path) -> None:
     assert await llama.apply_template([Message(role="user", content="hé")]) == "<|user|>hé<|end|><|assistant|>"
 
 
-async def test_everybody_shares_one_server_a_file_and_settings(file: Path, tmp_path: Path) -> None:
+async def test_models_of_a_file_with_equal_settings_share_one_server(file: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.gguf"
     link.symlink_to(file)
     one, two = local_model(file, {}), local_model(link, {"MIXTURA_LOCAL_SLOTS": "4"})
@@ -280,7 +280,7 @@ async def test_everybody_shares_one_server_a_file_and_settings(file: Path, tmp_p
     assert local_model(file, {}, requested=RequestedSettings(slots=4)).llama is one.llama
 
 
-async def test_a_file_nobody_holds_is_freed(file: Path, folders: Callable[[], set[Path]]) -> None:
+async def test_a_file_without_references_is_freed(file: Path, folders: Callable[[], set[Path]]) -> None:
     before = folders()
     model: LocalModel | None = local_model(file, {}, requested=RequestedSettings(slots=3))
     assert model is not None
@@ -307,7 +307,7 @@ async def test_a_file_that_was_replaced_is_loaded_anew(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], set[Path]]]:
-    """Return the private folders of the sockets that there are now."""
+    """Return the private socket folders that exist now."""
     with tempfile.TemporaryDirectory(prefix="mx", dir="/tmp") as place:
         monkeypatch.setattr(tempfile, "tempdir", place)
         yield lambda: set(Path(place).glob("mixtura-local-*"))

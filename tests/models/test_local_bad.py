@@ -1,4 +1,4 @@
-"""Model files that are broken, hostile, or not for this machine: a sentence each, and never a crash."""
+"""Model files that are damaged, hostile or unsuitable for this machine: each gives one sentence and never a crash."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def refusal_of(path: Path | str) -> str:
 
 
 def at(data: bytes, text: bytes) -> int:
-    """Return the place behind a key or name in the header."""
+    """Return the position after a key or name in the header."""
     return data.index(text) + len(text)
 
 
@@ -97,7 +97,7 @@ def test_a_broken_file_is_refused_before_llama_cpp_sees_it(how: str, sound: byte
     assert said in refusal_of(path)
 
 
-def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_named(tmp_path: Path) -> None:
     assert "there is no such file" in refusal_of(tmp_path / "none.gguf")
     assert "it is a folder; give the .gguf file inside it" in refusal_of(tmp_path)
     assert "there is no such file" in refusal_of("~/none.gguf")
@@ -107,13 +107,13 @@ def test_what_is_no_file_is_said(tmp_path: Path) -> None:
     assert "cannot be used" in refusal_of(tmp_path / "loop.gguf")
 
 
-def test_a_file_that_may_not_be_read_is_said(sound: bytes) -> None:
+def test_an_unreadable_file_is_named(sound: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.gguf"
         path.write_bytes(sound)
         path.parent.chmod(0o755)
         path.chmod(0)
-        # Root may read everything: it looks as somebody else.
+        # Root can read every file, so check as another user.
         root = os.geteuid() == 0
         if root:
             os.seteuid(65534)
@@ -162,7 +162,7 @@ async def test_a_sound_header_around_nonsense_ends_another_process(
     path.write_bytes(with_value(sound, key, value))
     model = local_model(path, {})
     if not said:
-        assert (await model.chat(HI)).text  # a token that does not exist is left out, with a warning nobody sees
+        assert (await model.chat(HI)).text  # llama.cpp drops the token that does not exist, with a warning in its log
         return
     for _ in range(2):
         with pytest.raises(UnloadableError, match=said):
@@ -236,7 +236,7 @@ def test_bytes_changed_anywhere_in_the_header_never_crash(
     assert len(json.loads(done.stdout)) == len(paths)
 
 
-def test_a_processor_or_c_library_without_a_package_is_told_before_it_is_imported(
+def test_an_unsupported_processor_or_c_library_is_reported_before_the_import(
     sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "sound.gguf"
@@ -263,7 +263,7 @@ def test_a_missing_extra_names_the_command(sound: bytes, tmp_path: Path, monkeyp
     assert refusal_of(path).endswith("pip install 'mixtura[local]'")
 
 
-def test_nothing_is_imported_before_a_model_is_asked(sound: bytes, tmp_path: Path) -> None:
+def test_nothing_is_imported_before_the_first_call(sound: bytes, tmp_path: Path) -> None:
     path = tmp_path / "sound.gguf"
     path.write_bytes(sound)
     program = (

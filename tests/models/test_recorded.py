@@ -1,4 +1,4 @@
-"""Recordings: reading them, finding the question again, replaying the text."""
+"""Recordings: reading files, finding the question in a text, and replaying the output."""
 
 import asyncio
 import gzip
@@ -55,7 +55,7 @@ def test_a_question_is_found_wherever_it_stands_in_the_text(text: str) -> None:
     assert found.id == "1"
 
 
-def test_of_two_questions_in_a_text_the_longer_one_is_meant() -> None:
+def test_of_two_questions_in_a_text_the_longer_one_is_found() -> None:
     short = RecordedQuestion(question="eats three", outputs={"m": "short"})
     recordings = RecordingIndex(
         [short, RecordedQuestion(question="What does it mean that she eats three?", outputs={"m": "long"})]
@@ -129,7 +129,7 @@ async def test_a_replay_stops_at_the_token_limit() -> None:
     assert (done.text, done.finish_reason, done.usage.completion_tokens) == ("It is", "length", 2)
 
 
-async def test_an_unrecorded_question_is_refused_by_name() -> None:
+async def test_an_unrecorded_question_is_rejected_by_name() -> None:
     model = RecordedModel(RecordingIndex([RecordedQuestion(**EGGS)]))
     with pytest.raises(RejectedError, match=r"llama-3\.1-8b-instant on recorded: no recording .*'Why'"):
         await model.chat(_request("Why"))

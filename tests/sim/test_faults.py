@@ -1,4 +1,4 @@
-"""Every planned fault, as an HTTP client meets it."""
+"""Every fault of the simulated cloud, as an HTTP client sees it."""
 
 import asyncio
 import email.utils
@@ -144,7 +144,7 @@ def test_a_broken_connection_is_an_error_at_the_client_and_the_next_call_works(f
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fault", ["silent", "stall"])
-def test_a_hanging_reply_ends_when_the_client_goes_and_is_counted(fault: str, stream: bool) -> None:
+def test_a_hanging_reply_ends_when_the_client_disconnects_and_is_counted(fault: str, stream: bool) -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(60):
@@ -180,7 +180,7 @@ def test_a_stalled_stream_sends_its_first_pieces() -> None:
     assert _content(run_virtual(main())) == "This is"
 
 
-def test_a_truncated_stream_ends_politely_without_its_end() -> None:
+def test_a_truncated_stream_closes_cleanly_without_its_last_events() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         response = await ask(stream=True)
         assert _content(response.raw) == "This is a"
@@ -242,7 +242,7 @@ def test_a_line_can_be_megabytes_long(stream: bool) -> None:
     _faulty("flood=2", scenario)
 
 
-def test_a_200_can_hold_no_completion() -> None:
+def test_a_200_may_lack_a_completion() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         null = (await ask()).body["choices"][0]["message"]
         assert null == {"role": "assistant", "content": None}
@@ -265,7 +265,7 @@ def test_a_200_can_hold_no_completion() -> None:
     )
 
 
-def test_a_stream_can_hold_no_completion() -> None:
+def test_a_stream_may_lack_a_completion() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         assert _content((await ask(stream=True)).raw) == ""
         empty = (await ask(stream=True)).raw
@@ -288,7 +288,7 @@ def test_more_than_one_choice_is_refused_or_ignored() -> None:
     _faulty("ignore_n@1", scenario)
 
 
-def test_faults_pick_their_calls_by_number_and_model() -> None:
+def test_faults_match_calls_by_number_and_model() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         statuses = [(await ask(model)).status for model in (LLAMA, GEMMA, GEMMA, LLAMA, GEMMA, LLAMA)]
         assert statuses == [200, 200, 500, 200, 500, 429]
@@ -297,7 +297,7 @@ def test_faults_pick_their_calls_by_number_and_model() -> None:
     _faulty(f"500@2-:{GEMMA},429@3:{LLAMA}", scenario)
 
 
-def test_faults_pick_their_calls_by_form_and_text() -> None:
+def test_faults_match_calls_by_streaming_and_text() -> None:
     faults = (Fault(kind="500", streaming=True), Fault(kind="498", contains="Draft 1"))
 
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
@@ -331,7 +331,7 @@ def test_a_share_of_the_calls_fails_and_the_seed_says_which() -> None:
     assert failures(1) == failures(1) != failures(2)
 
 
-def test_of_several_faults_the_first_that_fits_wins_and_all_of_them_count() -> None:
+def test_of_several_faults_the_first_match_wins_and_all_of_them_count() -> None:
     plan = FaultInjector(parse_faults("429@1,500@1-2,503@3"))
     chosen = [plan.choose("m", "", streaming=False) for _ in range(4)]
     assert [fault.kind if fault else None for fault in chosen] == ["429", "500", "503", None]
@@ -347,7 +347,7 @@ def test_of_several_faults_the_first_that_fits_wins_and_all_of_them_count() -> N
         ("cut=7@2-:a/b-c%50", Fault(kind="cut", value="7", first=2, last=0, model="a/b-c", share=0.5)),
     ],
 )
-def test_the_compact_form_says_all_that_a_struct_does(text: str, fault: Fault) -> None:
+def test_the_compact_form_parses_to_the_same_fault(text: str, fault: Fault) -> None:
     assert parse_faults(text) == (fault,)
     assert parse_faults(f" {text} , {text},") == (fault, fault)
 
@@ -375,6 +375,6 @@ def test_faults_are_read_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["429%200", "429%0", "429@0", "429@3-1", "429=abc", "429=61s"])
-def test_a_fault_that_can_never_be_is_refused(text: str) -> None:
+def test_an_impossible_fault_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=f"fault {text!r}"):
         parse_faults(text)

@@ -71,7 +71,7 @@ def test_headers_tell_requests_per_day_and_tokens_per_minute() -> None:
     _with_cloud(SimOptions(), scenario)
 
 
-def test_a_token_refusal_reads_as_recorded_and_waiting_as_told_is_enough() -> None:
+def test_a_token_refusal_reads_as_recorded_and_its_retry_after_is_enough() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         assert (await ask(max_tokens=3547 - PROMPT)).status == 200
         response = await ask(max_tokens=3572 - PROMPT)
@@ -115,7 +115,7 @@ def test_a_refusal_for_requests_per_minute_hides_the_token_headers() -> None:
     _with_cloud(SimOptions(), scenario)
 
 
-def test_days_are_windows_too_and_refill_all_the_time() -> None:
+def test_daily_limits_are_windows_that_refill_continuously() -> None:
     limits = {LLAMA: Limits(rpd=2), GEMMA: Limits(tpd=100_000, tpm=300_000)}
 
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
@@ -142,7 +142,7 @@ def test_days_are_windows_too_and_refill_all_the_time() -> None:
     _with_cloud(SimOptions(limits=limits), scenario)
 
 
-def test_what_can_never_fit_is_too_large_and_costs_nothing() -> None:
+def test_a_request_above_the_limit_itself_is_too_large_and_costs_nothing() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         response = await ask("openai/gpt-oss-120b", max_completion_tokens=65_536 - PROMPT)
         assert response.status == 413
@@ -203,7 +203,7 @@ def test_without_limits_there_are_no_headers_and_no_refusals() -> None:
     _with_cloud(SimOptions(plan="enterprise"), scenario)
 
 
-def test_the_ledger_agrees_with_the_usage_told_to_clients() -> None:
+def test_the_ledger_agrees_with_the_usage_in_replies() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         async def ask_model(model: str) -> WireReply:
             return await ask(model)

@@ -1,4 +1,4 @@
-"""Timing profiles of machines: what is drawn is what the hardware model predicts, at the batch in flight."""
+"""Timing profiles of machines: drawn times follow the hardware model's prediction at the current batch size."""
 
 import asyncio
 import math
@@ -47,7 +47,7 @@ def median_writing(times: list[CallTimes]) -> float:
         ("machine:4xtpu_v6e", "tpu_v6e", 4),
     ],
 )
-def test_a_call_takes_what_the_machine_is_predicted_to_take(profile: str, chip: str, chips: int | None) -> None:
+def test_a_call_takes_the_predicted_time(profile: str, chip: str, chips: int | None) -> None:
     predicted = host(LARGE, chip, chips)
     load = Load(1, 1000, 300)
     token, first = predicted.token(load), predicted.first(load)
@@ -59,7 +59,7 @@ def test_a_call_takes_what_the_machine_is_predicted_to_take(profile: str, chip: 
     assert {one.queue for one in times} == {0}
 
 
-def test_calls_differ_by_as_much_as_the_prediction_is_unsure() -> None:
+def test_calls_vary_by_the_uncertainty_of_the_prediction() -> None:
     spread = host(LARGE, "b200", 8).token(Load(1, 1000, 300)).spread
     logs = [math.log(one.completion) for one in draws("gpu:8xb200")]
     assert statistics.stdev(logs) == pytest.approx(spread, rel=0.15)
@@ -81,11 +81,11 @@ def test_a_batch_slows_every_call_of_a_gpu_and_hardly_one_on_an_assembly_line() 
     assert statistics.median(one.queue for one in crowded) > 0
 
 
-def test_what_a_full_machine_does_not_hold_waits_for_an_end() -> None:
+def test_a_call_beyond_a_full_machine_waits_for_another_to_end() -> None:
     room = host(LARGE, "h100", 1).room(1300)
     full, over = (draws("gpu:1xh100", others=others) for others in (room - 1, 2 * room - 1))
     waited = statistics.median(one.queue for one in over) - statistics.median(one.queue for one in full)
-    # As many again as fit: a place comes free after about one whole call.
+    # With twice as many calls as fit, a place becomes free after about one whole call.
     assert waited / 1e9 == pytest.approx(median_writing(full), rel=0.3)
     assert median_writing(over) == pytest.approx(median_writing(full), rel=0.05)
 
@@ -120,7 +120,7 @@ def test_every_model_of_the_catalogue_has_times_on_every_kind_of_machine(row: Ca
     others=st.integers(0, 100_000),
     on=st.sampled_from(["h100", "8xb200", "wse3", "lp30"]),
 )
-def test_no_size_and_no_crowd_is_without_times(prompt: int, completion: int, others: int, on: str) -> None:
+def test_every_size_and_every_load_has_times(prompt: int, completion: int, others: int, on: str) -> None:
     times = MachineProfile(on).draw(MODEL, prompt, completion, random.Random(0), others)
     assert min(times.queue, times.prompt, times.completion) >= 0
     assert times.prompt > 0
@@ -139,7 +139,7 @@ def test_no_size_and_no_crowd_is_without_times(prompt: int, completion: int, oth
         ("machine", "expected lpu, instant, heavy"),
     ],
 )
-def test_a_machine_nobody_knows_is_one_clear_sentence(profile: str, said: str) -> None:
+def test_an_unknown_machine_is_one_clear_sentence(profile: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_profile(profile)
     assert said in caught.value.message

@@ -1,4 +1,4 @@
-"""Where the simulated models' words come from, and in which order the sources are asked."""
+"""The sources of the simulated models' text, and their order."""
 
 import json
 import random
@@ -17,7 +17,7 @@ LLAMA, GEMMA = "llama-3.1-8b-instant", "gemma2-9b-it"
 
 
 async def _texts(options: SimOptions, *calls: tuple[str, Any]) -> list[str]:
-    """Return what each (model, user content) is answered."""
+    """Return the answer to each (model, user content)."""
     told = []
     async with simulated_cloud(options) as cloud, aiohttp.ClientSession() as session:
         for model, content in calls:

@@ -1,4 +1,4 @@
-"""Timing profiles: what is drawn, what reaches the client, and whether it agrees with the recorded times."""
+"""Timing profiles: the drawn times, the client's times, and their agreement with the recorded ones."""
 
 import asyncio
 import csv

@@ -1,4 +1,4 @@
-"""What the simulated cloud refuses before any limit, asked of its state directly, without HTTP."""
+"""The simulated cloud's validation of requests, which comes before any limit. Tested without HTTP."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ MAX_TOKENS = (
 
 
 def _refusal(raw: bytes) -> tuple[int, Any]:
-    """Return the status and the error object with which a fresh cloud refuses a body."""
+    """Return the status and the error object of a new cloud's refusal of a body."""
     response = CloudSimulator(SimOptions(unlimited=True), now=lambda: 0.0).receive("Bearer gsk_test", raw)
     assert isinstance(response, ErrorReply)
     return response.status, json.loads(response.body)["error"]
@@ -88,7 +88,7 @@ def test_the_reply_names_the_field_and_the_code_where_the_real_one_does() -> Non
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'"text"', b"\xff"])
-def test_what_is_no_json_object_is_refused(data: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(data: bytes) -> None:
     status, error = _refusal(data)
     assert (status, error["type"]) == (400, "invalid_request_error")
 
@@ -138,7 +138,7 @@ parts = st.fixed_dictionaries(
 
 
 @given(parts, st.dictionaries(fields_of_requests, json_values, max_size=3), st.sampled_from([LLAMA, OSS, QWEN]))
-def test_no_body_makes_the_cloud_stumble(good: dict[str, Any], fields: dict[str, Any], model: str) -> None:
+def test_no_body_crashes_the_cloud(good: dict[str, Any], fields: dict[str, Any], model: str) -> None:
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}]} | good | fields
     response = CloudSimulator(SimOptions(), now=lambda: 0.0).receive("Bearer gsk_test", json.dumps(body).encode())
     assert not isinstance(response, ErrorReply) or response.status in (400, 404, 413)

@@ -50,7 +50,7 @@ Body = bytes | io.BytesIO | None
 
 
 class WireReply:
-    """One reply as it came over the wire."""
+    """A raw HTTP reply."""
 
     def __init__(self, status: int, headers: Any, raw: bytes) -> None:
         self.status = status
@@ -75,7 +75,7 @@ class WireReply:
 
 
 class Client:
-    """Asks one running cloud."""
+    """A client of one running cloud."""
 
     def __init__(self, cloud: SimulatedCloud, session: aiohttp.ClientSession) -> None:
         self.cloud = cloud
@@ -257,7 +257,7 @@ async def test_the_given_seed_comes_back_and_the_same_seed_of_a_cloud_gives_the_
         ("non-existent", dt.date(2026, 1, 1), "enterprise", 404, "model_not_found"),
     ],
 )
-async def test_models_live_and_die_by_the_calendar(
+async def test_the_date_decides_which_models_are_served(
     model: str, day: dt.date, plan: Tier, status: int, code: str | None
 ) -> None:
     async with client_of(as_of=day, plan=plan) as client:
@@ -301,7 +301,7 @@ async def test_declared_models_are_served_beside_the_catalogue() -> None:
     ]
 
 
-async def test_only_accepted_keys_are_let_in() -> None:
+async def test_only_accepted_keys_are_admitted() -> None:
     async with client_of(keys={"gsk_good": "ours"}) as client:
         assert (await client.ask(key="gsk_good")).status == 200
         bad = await client.ask(key="gsk_bad")
