@@ -137,7 +137,7 @@ async def _problems(rng: random.Random) -> list[str]:
         except MixturaError as error:
             if cloud.ledger.total_tokens == 0:
                 return [f"nothing was answered: {error}"]
-        await cloud.ledger.settled()
+        await cloud.ledger.wait_idle()
         return [*_billed(cloud, said), *_booked(made, question, options, said)]
 
 
