@@ -11,4 +11,5 @@ world       plays a scenario: a cloud, runs in virtual time, and a record of bot
 checks      the invariants of runs      gold    ... of answers      bills   ... of usage
 judge       plays and checks a scenario in a worker process
 matrix      the table of results
+worst_case  compares forecasts of random recipes with the bill
 """
