@@ -52,10 +52,10 @@ def many(seed: int, count: int, only: str, processes: int) -> int:
     return bool(matrix.broken)
 
 
-def one(told: ChaosScenario) -> int:
+def one(given: ChaosScenario) -> int:
     """Play one scenario and print its details. Returns 1 if an invariant is broken."""
-    played = play(told)
-    print(told.words)
+    played = play(given)
+    print(given.words)
     for ran in played.runs:
         print()
         for event in ran.events:
@@ -80,12 +80,12 @@ def main() -> int:
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="number of worker processes"
     )
-    told = parser.parse_args()
-    if not told.one:
-        return many(told.seed, told.scenarios, told.only, told.processes)
-    found = re.fullmatch(r"(\d+)-(\d+)", told.one)
+    given = parser.parse_args()
+    if not given.one:
+        return many(given.seed, given.scenarios, given.only, given.processes)
+    found = re.fullmatch(r"(\d+)-(\d+)", given.one)
     if found is None:
-        parser.error(f"--one: expected SEED-NUMBER as in 1-4711, not {told.one!r}")
+        parser.error(f"--one: expected SEED-NUMBER as in 1-4711, not {given.one!r}")
     return one(scenario(int(found[1]), int(found[2])))
 
 

@@ -92,14 +92,14 @@ def check(bill: CloudBill, answers: list[Answer], room: int, *, thinks: bool) ->
     estimates: list[_UsageEstimate] = []
     for answer in answers:
         for done in (*answer.drafts, *answer.calls):
-            told = done.usage
+            usage = done.usage
             if done.wasted is not None:
                 estimates.append(_of(done.wasted))
             if isinstance(done, Draft) and done.incomplete:
-                estimates.append(_of(told))
+                estimates.append(_of(usage))
                 continue
-            key = (done.answered_by, told.prompt_tokens, told.cached_tokens, told.completion_tokens)
-            if told.estimated:
+            key = (done.answered_by, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+            if usage.estimated:
                 yield f"call {done.call} came back whole and its usage is an estimate"
             elif left[key] < 1:
                 yield f"call {done.call} says {key}, which was never billed"

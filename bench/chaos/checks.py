@@ -25,7 +25,7 @@ _DECODER = msgspec.json.Decoder(Event)
 
 def find_broken(played: PlayedScenario) -> list[str]:
     """Return the broken invariants of a played scenario, each as `invariant: problem`."""
-    told = played.scenario
+    case = played.scenario
     found: list[str] = []
 
     def add(name: str, problems: Iterator[str]) -> None:
@@ -36,14 +36,14 @@ def find_broken(played: PlayedScenario) -> list[str]:
         add("deadline", _in_time(played, ran))
         add("calls", _calls_end_once(ran))
         add("replay", _replays(ran))
-        add("pieces", _pieces(ran, watched=told.watched))
+        add("pieces", _pieces(ran, watched=case.watched))
         add("answer", gold.check(played, ran))
         add("429", _no_limit_comes_back(played, ran))
         add("secret", _no_secret(ran))
     add("secret", _prompts_are_clean(played))
     add("in flight", _nothing_is_left(played))
     room = max((body.get("max_completion_tokens") or 0 for body in played.cloud.requests), default=0)
-    add("usage", bills.check(played.bill, [ran.answer for ran in played.runs], room, thinks=told.thinks))
+    add("usage", bills.check(played.bill, [ran.answer for ran in played.runs], room, thinks=case.thinks))
     return found
 
 
@@ -114,14 +114,14 @@ def _pieces(ran: FinishedRun, *, watched: bool) -> Iterator[str]:
 
 def _no_limit_comes_back(played: PlayedScenario, ran: FinishedRun) -> Iterator[str]:
     """Check that a run with a known plan waits for a limit that refills before its deadline."""
-    told, error = played.scenario, ran.error
-    if not told.plan_told:
+    case, error = played.scenario, ran.error
+    if not case.plan_known:
         return
-    left = (told.deadline or played.recipe.policy.deadline) - ran.seconds
+    left = (case.deadline or played.recipe.policy.deadline) - ran.seconds
     if isinstance(error, LimitError) and error.retry_after is not None and error.retry_after < left / 2:
         yield f"{left:.1f} s were left and the limit refills in {error.retry_after:.1f} s: {error}"
     # Where faults make the proposers fail again and again, waiting would not have helped.
-    planned = any(aim.reach != "first" and (aim.stage == "proposer" or "429" in aim.kind) for aim in told.aims)
+    planned = any(aim.reach != "first" and (aim.stage == "proposer" or "429" in aim.kind) for aim in case.aims)
     limits = isinstance(error, NoAnswerError) and [isinstance(one, RateLimitedError) for one in error.failures]
     if limits and all(limits) and isinstance(error, NoAnswerError) and not planned:
         waits = [one.retry_after or 0.0 for one in error.failures]

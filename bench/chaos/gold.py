@@ -77,8 +77,8 @@ def _aggregator_is_lost(played: PlayedScenario) -> bool:
 
 def _must_answer(played: PlayedScenario) -> bool:
     """Say whether a run has to answer: room and time are there, and in every layer some model is not touched."""
-    told, recipe = played.scenario, played.recipe
-    if told.limited or told.deadline is not None or recipe.policy.latency_target or told.recipe == "frugal":
+    case, recipe = played.scenario, played.recipe
+    if case.limited or case.deadline is not None or recipe.policy.latency_target or case.recipe == "frugal":
         return False
-    hit = {aim.model for aim in told.aims if aim.stage == "proposer"}
+    hit = {aim.model for aim in case.aims if aim.stage == "proposer"}
     return "" not in hit and all({slot.model for slot in layer.proposers} - hit for layer in recipe.layers)

@@ -15,15 +15,15 @@ class HangsError(Exception):
     """A scenario did not end within its limit of real time."""
 
 
-def judge(told: ChaosScenario) -> ScenarioVerdict:
+def judge(case: ChaosScenario) -> ScenarioVerdict:
     """Play a scenario and return its verdict. A crash or a hang counts as a broken invariant."""
     signal.signal(signal.SIGALRM, _hang)
     signal.alarm(_HANGS)
     try:
-        played = play(told)
-        return ScenarioVerdict.of(told, sum(ran.error is None for ran in played.runs), find_broken(played))
+        played = play(case)
+        return ScenarioVerdict.of(case, sum(ran.error is None for ran in played.runs), find_broken(played))
     except Exception as error:  # noqa: BLE001  # any exception is a finding, and the other scenarios go on
-        return ScenarioVerdict.of(told, 0, [f"crash: {type(error).__name__}: {error}"])
+        return ScenarioVerdict.of(case, 0, [f"crash: {type(error).__name__}: {error}"])
     finally:
         signal.alarm(0)
 

@@ -20,11 +20,11 @@ class ScenarioVerdict(msgspec.Struct, frozen=True):
     broken: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, told: ChaosScenario, answered: int, broken: Iterable[str]) -> "ScenarioVerdict":
+    def of(cls, case: ChaosScenario, answered: int, broken: Iterable[str]) -> "ScenarioVerdict":
         """Return the verdict on a scenario. A mixture of faults has no stage."""
-        aim = told.aims[0]
-        stage, kind = ("", "") if told.mixed else (aim.stage, aim.kind)
-        return cls(told.id, told.words, told.recipe, stage, kind, told.runs, answered, tuple(broken))
+        aim = case.aims[0]
+        stage, kind = ("", "") if case.mixed else (aim.stage, aim.kind)
+        return cls(case.id, case.words, case.recipe, stage, kind, case.runs, answered, tuple(broken))
 
 
 class MatrixCell:

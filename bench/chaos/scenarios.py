@@ -51,7 +51,7 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         limited: whether the free plan's limits apply.
-        plan_told: whether the caller has set that plan.
+        plan_known: whether the caller has set that plan.
         runs: how many runs of the recipe start at the same time.
         leaves: seconds after which the caller cancels the run; None for never.
         thinks: whether models write their reasoning into the text when the request does not set its format.
@@ -67,7 +67,7 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
     mixed: bool
     watched: bool
     limited: bool
-    plan_told: bool
+    plan_known: bool
     deadline: float | None
     profile: str
     question: int
@@ -88,7 +88,7 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
         """The scenario on one line."""
         said = [self.recipe, " + ".join(aim.name for aim in self.aims), self.profile]
         said += ["watched"] * self.watched + ["thinking aloud"] * self.thinks + ["known pace"] * self.known
-        said += ["free plan" + ("" if self.plan_told else ", not told")] * self.limited
+        said += ["free plan" + ("" if self.plan_known else ", not set")] * self.limited
         said += [f"deadline {self.deadline:g} s"] if self.deadline else []
         said += [f"{self.runs} runs at once"] if self.runs > 1 else []
         said += [f"left after {self.leaves:.2f} s"] if self.leaves else []
@@ -130,7 +130,7 @@ def circumstances(
         mixed=mixed,
         watched=rng.random() < 0.6,
         limited=limited,
-        plan_told=limited and rng.random() < 0.75,
+        plan_known=limited and rng.random() < 0.75,
         deadline=rng.choice((2.0, 8.0)) if rng.random() < 0.3 else None,
         profile=rng.choice(("fixed:0.3", "fixed:0.3", "lpu", "heavy")),
         question=rng.randrange(1_000_000),

@@ -56,66 +56,66 @@ class PlayedScenario(NamedTuple):
     complaints: list[str]
 
 
-def play(told: ChaosScenario) -> PlayedScenario:
+def play(case: ChaosScenario) -> PlayedScenario:
     """Play a scenario on a new virtual clock, so that its limits, latencies and breakers are its own."""
-    return run_virtual(_play(told))
+    return run_virtual(_play(case))
 
 
-async def _play(told: ChaosScenario) -> PlayedScenario:
+async def _play(case: ChaosScenario) -> PlayedScenario:
     loop = asyncio.get_running_loop()
     complaints: list[str] = []
     loop.set_exception_handler(lambda _, context: complaints.append(f"{context}"))
-    recipe, question = recipes()[told.recipe], questions()[told.question % len(questions())]
-    speaker = Speaker(question, told.quality, told.thinks, random.Random(f"chaos/{told.id}/speech"))
+    recipe, question = recipes()[case.recipe], questions()[case.question % len(questions())]
+    speaker = Speaker(question, case.quality, case.thinks, random.Random(f"chaos/{case.id}/speech"))
     options = SimOptions(
-        plan="free" if told.limited else "enterprise",
-        unlimited=not told.limited,
+        plan="free" if case.limited else "enterprise",
+        unlimited=not case.limited,
         extra_models=MODELS,
         reply=speaker.reply,
-        profile=told.profile,
-        faults=faults(told.aims, recipe, leaks=told.leaks),
-        seed=told.number,
+        profile=case.profile,
+        faults=faults(case.aims, recipe, leaks=case.leaks),
+        seed=case.number,
     )
     async with simulated_cloud(options) as cloud:
         bill = CloudBill(cloud)
         models = ModelRegistry(
             env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url},
-            rng=random.Random(f"chaos/{told.id}/pauses"),
-            plan="free" if told.plan_told else None,
+            rng=random.Random(f"chaos/{case.id}/pauses"),
+            plan="free" if case.plan_known else None,
             today=lambda: _TODAY,
         )
-        if told.known:
+        if case.known:
             _teach_pace(recipe, models)
-        runs = await asyncio.gather(*(_run(told, recipe, question, models, place) for place in range(told.runs)))
+        runs = await asyncio.gather(*(_run(case, recipe, question, models, place) for place in range(case.runs)))
         # Check at once: a caller with an answer may close the loop.
         still = [f"{task.get_coro()!r}" for task in asyncio.all_tasks() if _is_ours(task)]
         await asyncio.sleep(_SETTLING)
-        return PlayedScenario(told, recipe, question, runs, cloud, bill, still, _open_books(), complaints)
+        return PlayedScenario(case, recipe, question, runs, cloud, bill, still, _open_books(), complaints)
 
 
 async def _run(
-    told: ChaosScenario, recipe: Recipe, question: Question, models: ModelRegistry, place: int
+    case: ChaosScenario, recipe: Recipe, question: Question, models: ModelRegistry, place: int
 ) -> FinishedRun:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     events: list[Event] = []
     error: BaseException | None = None
-    most, seed = MOST_DOLLARS.get(told.recipe), told.number + place
+    most, seed = MOST_DOLLARS.get(case.recipe), case.number + place
     run = None
     try:
-        if told.watched and told.leaves is None:
+        if case.watched and case.leaves is None:
             mixture = Mixture(recipe, models=models)
-            async for event in mixture.stream(question.text, deadline=told.deadline, max_cost=most, seed=seed):
+            async for event in mixture.stream(question.text, deadline=case.deadline, max_cost=most, seed=seed):
                 events.append(event)  # noqa: PERF401  # keep the events that came before an error
         else:
             # Like `Mixture.ask`, but with the events of a run without a listener.
             options = RunOptions(
-                deadline=told.deadline, max_cost=most, seed=seed, watch="calls" if told.watched else "nothing"
+                deadline=case.deadline, max_cost=most, seed=seed, watch="calls" if case.watched else "nothing"
             )
             said = (Message(role="user", content=question.text),)
             run = asyncio.create_task(drive(recipe, said, models, events.append, options))
-            if told.leaves is not None:
-                loop.call_later(told.leaves, run.cancel)
+            if case.leaves is not None:
+                loop.call_later(case.leaves, run.cancel)
             await run
     except MixturaError as problem:
         error = problem

@@ -20,10 +20,10 @@ SEED = 5
 PARTS, SIZE = 12, 50
 
 
-def check(told: ChaosScenario) -> None:
+def check(case: ChaosScenario) -> None:
     """Play a scenario; every invariant that broke is told together with the line that repeats it."""
-    found = find_broken(play(told))
-    assert not found, "\n".join([told.words, *found, f"python -m bench.chaos --one {told.id}", repr(told)])
+    found = find_broken(play(case))
+    assert not found, "\n".join([case.words, *found, f"python -m bench.chaos --one {case.id}", repr(case)])
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -51,16 +51,16 @@ def scenarios(draw: st.DrawFn) -> ChaosScenario:
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(told=scenarios())
-def test_any_mixture_of_faults_keeps_every_invariant(told: ChaosScenario) -> None:
-    check(told)
+@given(case=scenarios())
+def test_any_mixture_of_faults_keeps_every_invariant(case: ChaosScenario) -> None:
+    check(case)
 
 
 def test_every_fault_of_the_cloud_meets_every_stage_of_every_recipe() -> None:
     every = {str(kind) for part in (RefusalKind, BrokenTransferKind, OddReplyKind) for kind in get_args(part)}
     wanted = {(name, stage, kind) for name in cloud_recipes() for stage in stages(Recipe.named(name)) for kind in every}
-    told = [scenario(1, number) for number in range(10_000)]
-    met = {(one.recipe, one.aims[0].stage, one.aims[0].kind) for one in told if not one.mixed}
+    case = [scenario(1, number) for number in range(10_000)]
+    met = {(one.recipe, one.aims[0].stage, one.aims[0].kind) for one in case if not one.mixed}
     assert wanted <= met
 
 
@@ -70,10 +70,10 @@ def test_a_fault_befalls_the_stage_it_is_aimed_at_and_no_other(stage: str) -> No
     for name, recipe in recipes().items():
         if stage in stages(recipe):
             quiet = circumstances(random.Random(0), SEED, 0, name, (AimedFault(stage, "400"),), mixed=False)
-            told = msgspec.structs.replace(
+            case = msgspec.structs.replace(
                 quiet, limited=False, deadline=None, profile="fixed:0.3", runs=1, leaves=None, quality=0.4
             )
-            played = play(told)
+            played = play(case)
             roles = {failure.role for failure in played.runs[0].answer.failures}
             # Without a draft the aggregator answers alone, to a prompt like a proposer's.
             assert roles <= {stage, "aggregator" if stage == "proposer" else stage}
@@ -87,7 +87,7 @@ def said(played: PlayedScenario) -> list[str]:
 
 
 def test_a_scenario_is_the_same_each_time_it_is_played() -> None:
-    told = scenario(SEED, 7)
-    first, again = play(told), play(told)
+    case = scenario(SEED, 7)
+    first, again = play(case), play(case)
     assert said(first) == said(again)
     assert first.bill.rows == again.bill.rows

@@ -34,14 +34,14 @@ async def test_llama_cpp_writes_what_the_training_code_writes() -> None:
 
 
 async def test_the_comparison_notices_other_tokens_texts_and_chances(tmp_path: Path) -> None:
-    told = json.loads((Path(__file__).parents[1] / "data" / "toy_golden.json").read_text("utf-8"))
-    told["models"] = {"toy-dense": told["models"]["toy-dense"]}
-    told["tokens"][0]["tokens"][0] += 1
-    told["prompts"][0]["drafted"].append(7)
-    first, second = told["models"]["toy-dense"][:2]
+    golden = json.loads((Path(__file__).parents[1] / "data" / "toy_golden.json").read_text("utf-8"))
+    golden["models"] = {"toy-dense": golden["models"]["toy-dense"]}
+    golden["tokens"][0]["tokens"][0] += 1
+    golden["prompts"][0]["drafted"].append(7)
+    first, second = golden["models"]["toy-dense"][:2]
     first["text"] += "!"
     second["likeliest"][3] = {token: chance - 0.2 for token, chance in second["likeliest"][3].items()}
-    (tmp_path / "golden.json").write_text(json.dumps(told), "utf-8")
+    (tmp_path / "golden.json").write_text(json.dumps(golden), "utf-8")
     found = " | ".join(await differences(FILES, tmp_path / "golden.json"))
     assert all(what in found for what in ("toy-dense: 'Ada has", "the template makes", "greedy text", " at 3 has "))
 

@@ -139,8 +139,8 @@ def test_a_run_does_not_wait_for_room_when_its_prediction_leaves_no_time_to_answ
 
 
 def test_predictions_are_the_machines_times_and_their_uncertainty() -> None:
-    told = host("openai/gpt-oss-120b", "h100", 8, engine="vllm")
-    first, token = told.first(Load(3, 2000, 500)), told.token(Load(3, 2000, 500))
+    machine = host("openai/gpt-oss-120b", "h100", 8, engine="vllm")
+    first, token = machine.first(Load(3, 2000, 500)), machine.token(Load(3, 2000, 500))
     found = predictions({"openai/gpt-oss-120b": "8xh100/vllm"}, prompt=2000, output=500, batch=3)
     ((key, each),) = found.items()
     assert key == ("vllm", "openai/gpt-oss-120b")
@@ -148,7 +148,7 @@ def test_predictions_are_the_machines_times_and_their_uncertainty() -> None:
     assert each.token == pytest.approx(float(token.seconds))
     assert min(first.spread, token.spread) / 2 < each.spread < max(first.spread, token.spread)
     assert each.seconds(500) == pytest.approx(each.first + 499 * each.token)
-    own = predictions({("http://10.0.0.7:8000/v1", "my-name-for-it"): told}, prompt=2000, output=500, batch=3)
+    own = predictions({("http://10.0.0.7:8000/v1", "my-name-for-it"): machine}, prompt=2000, output=500, batch=3)
     assert own == {("http://10.0.0.7:8000/v1", "my-name-for-it"): each}
 
 
@@ -178,7 +178,7 @@ numbers = st.floats(0, 1e9)
 @given(st.dictionaries(st.tuples(st.text(), st.text()), st.tuples(numbers, numbers, numbers)))
 def test_a_file_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, rows: dict[Any, Any]) -> None:
     wanted = {key: Predicted(first=a, token=b, spread=c) for key, (a, b, c) in rows.items()}
-    path = tmp_path_factory.mktemp("told") / "predictions.toml"
+    path = tmp_path_factory.mktemp("predictions") / "predictions.toml"
     path.write_text(predictions_toml(wanted), "utf-8")
     assert read_predictions(path) == wanted
 
@@ -239,9 +239,9 @@ def test_the_registry_puts_predictions_on_cards_and_an_argument_goes_before_the_
     assert registry.card("vllm", "m").predicted == filed
     assert registry.card("toy", "toy-one").predicted == filed
     assert registry.card("vllm", "other").predicted is None
-    told = ModelRegistry(env=env, predicted={("vllm", "m"): given_})
-    assert told.card("vllm", "m").predicted == given_
-    assert told.card("toy", "toy-one").predicted is None
+    other = ModelRegistry(env=env, predicted={("vllm", "m"): given_})
+    assert other.card("vllm", "m").predicted == given_
+    assert other.card("toy", "toy-one").predicted is None
 
 
 async def test_a_simulated_cloud_is_not_expected_to_be_as_slow_as_real_machines(

@@ -18,14 +18,14 @@ LLAMA, GEMMA = "llama-3.1-8b-instant", "gemma2-9b-it"
 
 async def _texts(options: SimOptions, *calls: tuple[str, Any]) -> list[str]:
     """Return the answer to each (model, user content)."""
-    told = []
+    replies = []
     async with simulated_cloud(options) as cloud, aiohttp.ClientSession() as session:
         for model, content in calls:
             body = {"model": model, "messages": [{"role": "user", "content": content}]}
             url, headers = f"{cloud.base_url}/chat/completions", {"authorization": "Bearer gsk_secret"}
             async with session.post(url, json=body, headers=headers) as response:
-                told.append((await response.json())["choices"][0]["message"]["content"])
-    return told
+                replies.append((await response.json())["choices"][0]["message"]["content"])
+    return replies
 
 
 SCRIPT = """
@@ -101,8 +101,8 @@ async def test_a_function_goes_first_and_may_leave_the_reply_to_the_next(tmp_pat
 
     def reply(request: dict[str, Any], call: int) -> Reply | str | None:
         seen.append((request["model"], call))
-        told: dict[int, Reply | str] = {1: "plain", 2: Reply(text="whole")}
-        return told.get(call)
+        replies: dict[int, Reply | str] = {1: "plain", 2: Reply(text="whole")}
+        return replies.get(call)
 
     options = SimOptions(reply=reply, script=str(path))
     assert await _texts(options, *[(LLAMA, "x")] * 3) == ["plain", "whole", "from the script"]
