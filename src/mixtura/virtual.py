@@ -106,12 +106,12 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtual(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
-    """Run a coroutine to its end on a fresh `VirtualClockLoop`, as `asyncio.run` does on a real one.
+    """Run a coroutine on a new `VirtualClockLoop`, as `asyncio.run` does on a real loop.
 
-    Rate limits are counted by a limiter of the loop's own, not by that of the process or of a Redis server, which live
-    in real time.
+    The loop has a limiter of its own for rate limits. The limiter of the process and that of a Redis server count in
+    real time, so they are not used.
     """
     loop = VirtualClockLoop()
-    # What the loop still ends when it is closed is counted there, too.
+    # The limiter also covers what the loop ends while it closes.
     with own_limiter(loop), asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
         return runner.run(main)

@@ -18,7 +18,7 @@ from mixtura.errors import ConfigError
 from mixtura.limits.limiter import Limiter
 from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard, Predicted
-from mixtura.models.catalog import TIERS, Catalog, CatalogModel, Tier, CatalogProvider
+from mixtura.models.catalog import TIERS, Catalog, CatalogModel, CatalogProvider, Tier
 from mixtura.models.environment import api_key, base_url, proxy_for, server_address
 from mixtura.models.in_process import is_registered, load_provider
 from mixtura.models.openai.endpoint import Endpoint
