@@ -1,10 +1,10 @@
-"""`python -m bench.local`: model files in this process.
+"""`python -m bench.local`: measures model files in this process.
 
-Measured are tokens a second of one proposer and of three at once for several splits of threads and slots, the memory
-of one more `Mixture` on a file, and the time until a file answers. The files are written first, with random weights;
-`--file` measures one of yours instead. Rounds go through all splits in turn, so that a machine whose speed drifts does
-not decide between them. Medians are shown, lowest and highest behind them. A core that is busy with something else
-shows in every row: measure on a machine at rest.
+It measures the tokens per second of one proposer and of three in parallel, for several splits of threads and slots;
+the memory of one more `Mixture` on a file; and the time until a file answers. The files have random weights and are
+written first; `--file` measures an existing file instead. Each round measures every split once, so that a drift of the
+machine's speed affects all splits alike. The output shows medians, then the lowest and the highest value. A busy core
+affects every row: measure on an idle machine.
 """
 
 import argparse
@@ -32,19 +32,19 @@ from mixtura.models.local.llama import load_package, shared
 from mixtura.models.local.machine import Machine
 from mixtura.models.local.model import LocalModel
 from mixtura.models.local.provider import local_model
-from mixtura.models.local.settings import Wish, choose
+from mixtura.models.local.settings import RequestedSettings, resolve_settings
 from mixtura.recipe import Layer, Proposer
 
-# The two sizes between which the default of threads changes.
+# Two file sizes, one on each side of the size at which the default number of threads changes.
 SHAPES = {"1.8 MB": Shape(128, 4, 4, 4, 384), "99 MB": Shape(640, 10, 10, 5, 1920)}
 TOKENS = {"1.8 MB": 240, "99 MB": 40}
 AT_ONCE = 3
-LEAST = 1.6  # times as many tokens a second, three at once beside one alone
+LEAST = 1.6  # the required ratio of tokens per second, three proposers in parallel against one alone
 MOST_MEMORY = 5.0
 
 
-class Split(NamedTuple):
-    """How the work is split: threads of a server, servers of one file (the slots shared among them), and files."""
+class WorkSplit(NamedTuple):
+    """How the work is split: threads per server, servers per file (which share its slots), and files."""
 
     name: str
     threads: int
@@ -52,26 +52,28 @@ class Split(NamedTuple):
     files: int = 1
 
 
-class Rates(NamedTuple):
-    """Tokens a second, round by round: one proposer alone, and three at once."""
+class TokenRates(NamedTuple):
+    """Tokens per second in each round, of one proposer alone and of three in parallel."""
 
     alone: list[float]
     together: list[float]
 
 
-def splits() -> list[Split]:
-    """Return the splits that are compared on this machine."""
+def splits() -> list[WorkSplit]:
+    """Return the splits to compare on this machine."""
     many = cores()
-    found = [Split("one file, 1 thread", 1), Split("three files, 1 thread each", 1, files=AT_ONCE)]
+    found = [WorkSplit("one file, 1 thread", 1), WorkSplit("three files, 1 thread each", 1, files=AT_ONCE)]
     if many > 1:
-        found.insert(1, Split(f"one file, {many} threads", many))
-        found.insert(2, Split("one file, a server of 1 thread each", 1, copies=AT_ONCE))
+        found.insert(1, WorkSplit(f"one file, {many} threads", many))
+        found.insert(2, WorkSplit("one file, a server of 1 thread each", 1, copies=AT_ONCE))
     return found
 
 
-def _model(path: Path, split: Split) -> LocalModel:
+def _model(path: Path, split: WorkSplit) -> LocalModel:
     header = read_header(path)
-    settings = choose(header, Wish(threads=split.threads, slots=AT_ONCE, context=512), Machine.here())
+    settings = resolve_settings(
+        header, RequestedSettings(threads=split.threads, slots=AT_ONCE, context=512), Machine.here()
+    )
     settings = msgspec.structs.replace(settings, copies=split.copies)
     return LocalModel(shared(header, settings, partial(load_package, os.environ), trusted=True), str(path))
 
@@ -85,14 +87,14 @@ async def _rate(models: Sequence[LocalModel], tokens: int) -> float:
     return sum(completion.usage.completion_tokens for completion in done) / (time.perf_counter() - begun)
 
 
-async def rates(files: Sequence[Path], tokens: int, rounds: int) -> dict[Split, Rates]:
-    """Measure every split in turn, `rounds` times; `files` are three copies of one file."""
-    made: dict[Split, list[LocalModel]] = {}
+async def rates(files: Sequence[Path], tokens: int, rounds: int) -> dict[WorkSplit, TokenRates]:
+    """Measure every split in turn, `rounds` times. `files` are three copies of one file."""
+    made: dict[WorkSplit, list[LocalModel]] = {}
     for split in splits():
         models = [_model(path, split) for path in files[: split.files]]
         made[split] = models if split.files > 1 else models * AT_ONCE
         await _rate(made[split], 4)
-    found = {split: Rates([], []) for split in made}
+    found = {split: TokenRates([], []) for split in made}
     for _ in range(rounds):
         for split, models in made.items():
             found[split].alone.append(await _rate(models[:1], tokens))
@@ -101,7 +103,7 @@ async def rates(files: Sequence[Path], tokens: int, rounds: int) -> dict[Split, 
 
 
 async def extra_mixture(path: Path) -> float:
-    """Return the MB that one more `Mixture` on a file that is in use adds to this process."""
+    """Return the memory, in MB, that one more `Mixture` adds to this process when its file is already in use."""
     proposer = Proposer(provider="local", model=str(path), max_tokens=40)
     recipe = Recipe(name="one", layers=(Layer(proposers=(proposer,)),), aggregator=None)
     kept = [Mixture(recipe, env={})]
@@ -121,12 +123,12 @@ def _resident() -> float:
 
 
 async def first_answers(path: Path, rounds: int) -> tuple[Spread, Spread]:
-    """Return seconds until a file that is not loaded has said one token: with and without the trial."""
+    """Return the seconds from loading a file to its first token, with and without the trial."""
     request = ChatRequest(model="bench", messages=(Message(role="user", content="hi"),), max_tokens=1)
     found: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds):
         for trusted, seconds in zip((False, True), found, strict=True):
-            copy = path.with_name(f"load-{number}-{trusted}.gguf")  # a file in a state that nobody has seen
+            copy = path.with_name(f"load-{number}-{trusted}.gguf")  # a new file, so that no cache knows its state
             shutil.copy(path, copy)
             begun = time.perf_counter()
             await local_model(copy, {}, trusted=trusted).chat(request)
@@ -175,13 +177,13 @@ def _compare(found: Table, what: str, files: Sequence[Path], tokens: int, rounds
 
 
 def main() -> int:
-    """Measure and print; 1 when a bound is missed."""
+    """Measure and print. Returns 1 if a bound is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="rounds through all splits")
-    parser.add_argument("--file", type=Path, help="a model file of yours, in place of random ones")
-    told = parser.parse_args()
+    parser.add_argument("--file", type=Path, help="an existing model file to measure, instead of random ones")
+    options = parser.parse_args()
     found = Table()
-    measure(found, told.rounds, told.file)
+    measure(found, options.rounds, options.file)
     return int(found.missed)
 
 

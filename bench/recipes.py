@@ -9,10 +9,10 @@ virtual clock. Each first question meets fresh limits; seconds are medians. The 
 import statistics
 from typing import NamedTuple
 
-from bench.tutorial.asking import DRAFT_TOKENS, QUESTION, asked_of
+from bench.tutorial.asking import DRAFT_TOKENS, QUESTION, mixture_on_cloud
 from bench.tutorial.wire import CHECKED
 from mixtura import Answer, MixturaError, Mixture, Recipe, recipe_names
-from mixtura.models.catalog import Plan
+from mixtura.models.catalog import Tier
 from mixtura.planning.schedule import count_calls
 from mixtura.sim import SimOptions
 from mixtura.virtual import run_virtual
@@ -36,17 +36,17 @@ class TicketQueue(NamedTuple):
         return f"| [`{self.name}`](#{self.name}) | {' | '.join(self[1:])} |"
 
 
-async def first_question(name: str, plan: Plan, seed: int) -> Answer | None:
+async def first_question(name: str, plan: Tier, seed: int) -> Answer | None:
     """Ask one question of fresh limits; None when the recipe cannot answer on this key."""
     options = SimOptions(as_of=CHECKED, plan=plan, tokens=DRAFT_TOKENS, profile="lpu", seed=seed)
-    async with asked_of(name, options) as (mixture, _):
+    async with mixture_on_cloud(name, options) as (mixture, _):
         try:
             return await mixture.ask(QUESTION, seed=seed)
         except MixturaError:
             return None
 
 
-def seconds(name: str, plan: Plan) -> str:
+def seconds(name: str, plan: Tier) -> str:
     """Return the median seconds of a first question, "-" when it cannot be answered."""
     answers = [run_virtual(first_question(name, plan, seed)) for seed in range(ROUNDS)]
     took = [answer.seconds for answer in answers if answer is not None]

@@ -1,9 +1,9 @@
-"""The toy models on their 1,000 held-out problems, how fast a mixture of them is, and how they were made.
+"""Measures the toy models on their 1,000 held-out problems and the speed of a mixture, and prints their cards.
 
-    python -m bench.toys            # everything, as it stands in docs/lab-models.md
-    python -m bench.toys --fast     # speed alone
+    python -m bench.toys            # everything, as in docs/lab-models.md
+    python -m bench.toys --fast     # the cards and the speed only
 
-Printed as Markdown. The study asks for about 12,000 answers: minutes.
+The output is Markdown. The study makes about 12,000 calls and takes minutes.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _TIMED = 60
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.toys", description=__doc__)
-    parser.add_argument("--fast", action="store_true", help="speed alone")
+    parser.add_argument("--fast", action="store_true", help="the cards and the speed only")
     parser.add_argument("--problems", type=int, default=1000)
     given = parser.parse_args()
     print(cards_table(), end="\n\n")
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def cards_table() -> str:
-    """Return how each model was made."""
+    """Return the table of the models' cards."""
     heading = ("model", "layers x width", "experts", "weights", "at work", "file", "seed", "problems", "read", "TFLOP")
     rows = [
         (
@@ -58,8 +58,8 @@ def cards_table() -> str:
     return _markdown([heading, *rows])
 
 
-def study_table(found: toys.Study) -> str:
-    """Return the rows of a study, each with its test against the mixture."""
+def study_table(found: toys.ToyStudy) -> str:
+    """Return the table of a study: one row per answerer, with its test against the mixture."""
     heading = ("", "right", "95 % interval", "known wordings", "new wordings", "MFLOP", "won : lost", "McNemar")
     rows = []
     for row in found.rows:
@@ -82,8 +82,8 @@ def study_table(found: toys.Study) -> str:
     return _markdown([heading, *rows])
 
 
-def drafts_table(found: toys.Study) -> str:
-    """Return how often the mixture and the vote are right, by how many of the three drafts are."""
+def drafts_table(found: toys.ToyStudy) -> str:
+    """Return the table of how often the mixture and the vote are right, by the number of right drafts."""
     drafts = [found.row(toys.at_temperature(name)).right for name in PROPOSERS]
     counts = [sum(marks) for marks in zip(*drafts, strict=True)]
     rows: list[Sequence[str]] = [("drafts that are right", "problems", "vote right", "mixture right")]
@@ -94,8 +94,8 @@ def drafts_table(found: toys.Study) -> str:
     return _markdown(rows)
 
 
-def families_table(found: toys.Study) -> str:
-    """Return who is right how often, by family of problem."""
+def families_table(found: toys.ToyStudy) -> str:
+    """Return the table of the shares of right answers by problem family."""
     families = sorted({problem.family for problem in found.problems})
     shown = [*(toys.at_temperature(name) for name in PROPOSERS), toys.MIXTURE, toys.greedy(SINGLE)]
     rows: list[Sequence[str]] = [("family", "problems", *shown)]
@@ -109,7 +109,7 @@ def families_table(found: toys.Study) -> str:
 
 
 async def _speed() -> str:
-    """Ask one mixture after the other and say how long it takes."""
+    """Ask one mixture after the other and return a table of their times."""
     mixture = Mixture("toy")
     problems = toys.problems()[:_TIMED]
     cold = await mixture.ask(problems[0].question)

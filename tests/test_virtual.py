@@ -1,4 +1,4 @@
-"""The clock that jumps: real sockets, threads and timers, no waiting."""
+"""The virtual clock, with real sockets, threads and timers."""
 
 import asyncio
 import random
@@ -163,7 +163,7 @@ def test_the_loop_starts_at_zero() -> None:
 
 def test_a_loop_that_ends_waits_for_its_threads_in_real_time(recwarn: pytest.WarningsRecorder) -> None:
     async def main() -> None:
-        # The thread outlives the task that began it: the loop finds it still at work when it shuts down.
+        # The thread outlives the task that started it, and is still running when the loop shuts down.
         asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.2)
 
     begun = time.monotonic()

@@ -1,1 +1,1 @@
-"""How the toy models that Mixtura carries were made, from seeds; not installed. `python -m training --help`."""
+"""Builds the toy models in the package from seeds. This folder is not installed. See `python -m training --help`."""

@@ -1,4 +1,7 @@
-"""The steps of a build: train each member, draft, teach the aggregator, export. What a folder already has is kept."""
+"""The steps of a build: train each member, sample drafts, train the aggregator, export.
+
+A step is skipped if the folder already has its result, so an interrupted build can be resumed.
+"""
 
 import dataclasses
 import json
@@ -11,63 +14,63 @@ from typing import Any, NamedTuple
 
 import torch
 
-from training.drafts import lessons, written
+from training.drafts import make_lessons, write_drafts
 from training.export import export
-from training.learn import Learner, Progress, Text
-from training.model import Shape, ToyModel
-from training.plan import Member, Plan, Teaching
+from training.learn import Trainer, TrainingProgress, TrainingText
+from training.model import ModelShape, ToyModel
+from training.plan import AggregatorSpec, SolverSpec, TrainingPlan
 from training.problems import lesson
 from training.vocabulary import vocabulary
 
-_PART = 5_000  # problems whose drafts are sampled and kept together
+_CHUNK = 5_000  # problems per file of drafts
 Say = Callable[[str], None]
 
 
-class Build(NamedTuple):
-    """A plan and the folder it is built in."""
+class FamilyBuild(NamedTuple):
+    """A training plan and the folder in which it is built."""
 
-    plan: Plan
+    plan: TrainingPlan
     folder: Path
 
     def weights(self, name: str) -> Path:
-        """Where a trained model is kept."""
+        """Return the path of a trained model's weights."""
         return self.folder / f"{name}.pt"
 
     def load(self, name: str) -> ToyModel:
         """Return a trained model."""
         kept = torch.load(self.weights(name), weights_only=True)
-        model = ToyModel(Shape(**kept["shape"]))
+        model = ToyModel(ModelShape(**kept["shape"]))
         model.load_state_dict(kept["weights"])
         return model.eval()
 
 
-def train(build: Build, member: Member) -> None:
+def train(build: FamilyBuild, member: SolverSpec) -> None:
     """Train one member on its own problems."""
     if build.weights(member.name).is_file():
         return
     words = vocabulary()
     problems = [lesson(member.seed + place, member.mix) for place in range(member.problems)]
-    texts = [Text(words.prompt(problem.question), words.target(problem)) for problem in problems]
+    texts = [TrainingText(words.prompt(problem.question), words.target(problem)) for problem in problems]
     torch.manual_seed(member.seed)
     model = ToyModel(dataclasses.replace(member.shape, vocabulary=len(words)))
-    progress = Learner(model).train(texts, size=build.plan.size, seed=member.seed, note=_note(member.name))
-    _keep(build, member.name, model, progress, len(texts))
+    progress = Trainer(model).train(texts, size=build.plan.size, seed=member.seed, note=_progress_printer(member.name))
+    _save_model(build, member.name, model, progress, len(texts))
 
 
-def draft(build: Build, member: Member) -> None:
-    """Let one proposer draft all problems that the aggregator is taught with."""
+def draft(build: FamilyBuild, member: SolverSpec) -> None:
+    """Sample one proposer's drafts of all problems in the aggregator's training."""
     teaching, words, model = build.plan.aggregator, vocabulary(), build.load(member.name)
-    for start in range(0, teaching.problems, _PART):
+    for start in range(0, teaching.problems, _CHUNK):
         path = _drafts(build, member, start)
         if path.is_file():
             continue
-        problems = [lesson(teaching.seed + place) for place in range(start, min(start + _PART, teaching.problems))]
-        texts = written(model, words, problems, temperature=teaching.temperature, seed=member.seed + start)
+        problems = [lesson(teaching.seed + place) for place in range(start, min(start + _CHUNK, teaching.problems))]
+        texts = write_drafts(model, words, problems, temperature=teaching.temperature, seed=member.seed + start)
         path.write_text(json.dumps(texts), "utf-8")
         _say(f"{member.name}: drafts of {start + len(texts):,} problems")
 
 
-def teach(build: Build) -> None:
+def teach(build: FamilyBuild) -> None:
     """Train the aggregator on the proposers' drafts."""
     teaching = build.plan.aggregator
     if build.weights(teaching.name).is_file():
@@ -76,22 +79,22 @@ def teach(build: Build) -> None:
     problems = [lesson(teaching.seed + place) for place in range(teaching.problems)]
     drafts: list[list[str]] = []
     for member in build.plan.proposers:
-        parts = [_drafts(build, member, start) for start in range(0, teaching.problems, _PART)]
+        parts = [_drafts(build, member, start) for start in range(0, teaching.problems, _CHUNK)]
         drafts.append([text for part in parts for text in json.loads(part.read_text("utf-8"))])
-    texts = lessons(words, problems, drafts, seed=teaching.seed)
+    texts = make_lessons(words, problems, drafts, seed=teaching.seed)
     model = build.load(teaching.base).train()
     torch.manual_seed(teaching.seed)
-    learner = Learner(model, rate=0.4)
-    progress = learner.train(texts, size=build.plan.size, seed=teaching.seed, note=_note(teaching.name))
-    _keep(build, teaching.name, model, progress, len(texts))
+    learner = Trainer(model, rate=0.4)
+    progress = learner.train(texts, size=build.plan.size, seed=teaching.seed, note=_progress_printer(teaching.name))
+    _save_model(build, teaching.name, model, progress, len(texts))
 
 
-def members(plan: Plan) -> Sequence[Member | Teaching]:
-    """Return every model of a plan."""
+def members(plan: TrainingPlan) -> Sequence[SolverSpec | AggregatorSpec]:
+    """Return the specs of all models of a plan."""
     return (*plan.proposers, plan.aggregator, plan.single)
 
 
-def write_files(build: Build, folder: Path) -> list[Path]:
+def write_files(build: FamilyBuild, folder: Path) -> list[Path]:
     """Write every model of the plan as a GGUF file into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -102,8 +105,8 @@ def write_files(build: Build, folder: Path) -> list[Path]:
     return paths
 
 
-def run(build: Build, jobs: int) -> None:
-    """Do all steps, those that can be done at the same time in `jobs` processes of one thread each."""
+def run(build: FamilyBuild, jobs: int) -> None:
+    """Run all steps. Independent steps run in parallel, in `jobs` processes of one thread each."""
     build.folder.mkdir(parents=True, exist_ok=True)
     plan = build.plan
     with ProcessPoolExecutor(
@@ -119,8 +122,8 @@ def run(build: Build, jobs: int) -> None:
         single.result()
 
 
-def write_cards(build: Build, path: Path) -> None:
-    """Write how each model was made: its shape, what it saw, what that took."""
+def write_cards(build: FamilyBuild, path: Path) -> None:
+    """Write each model's card: its shape, its training data and the cost of its training."""
     cards = {}
     for member in members(build.plan):
         took: dict[str, Any] = json.loads((build.folder / f"{member.name}.json").read_text("utf-8"))
@@ -140,25 +143,25 @@ def write_cards(build: Build, path: Path) -> None:
     path.write_text(json.dumps(cards, indent=1) + "\n", "utf-8")
 
 
-def _keep(build: Build, name: str, model: ToyModel, progress: Progress, problems: int) -> None:
+def _save_model(build: FamilyBuild, name: str, model: ToyModel, progress: TrainingProgress, problems: int) -> None:
     took = {**progress._asdict(), "problems": problems, "weights": model.shape.weights, "active": model.shape.active}
     (build.folder / f"{name}.json").write_text(json.dumps(took, indent=1) + "\n", "utf-8")
     kept = {"shape": dataclasses.asdict(model.shape), "weights": model.state_dict()}
-    # Written whole or not at all: a build that is stopped goes on where it was.
-    draft_path = build.weights(name).with_suffix(".part")
-    torch.save(kept, draft_path)
-    draft_path.replace(build.weights(name))
+    # Write atomically, so that an interrupted build can be resumed.
+    part = build.weights(name).with_suffix(".part")
+    torch.save(kept, part)
+    part.replace(build.weights(name))
     _say(f"{name}: {progress.tokens:,} tokens in {progress.seconds:.0f} s, loss {progress.loss:.4f}")
 
 
-def _drafts(build: Build, member: Member, start: int) -> Path:
+def _drafts(build: FamilyBuild, member: SolverSpec, start: int) -> Path:
     return build.folder / f"drafts-{member.name}-{start}.json"
 
 
-def _note(name: str) -> Callable[[Progress], None]:
+def _progress_printer(name: str) -> Callable[[TrainingProgress], None]:
     said = time.monotonic()
 
-    def note(progress: Progress) -> None:
+    def note(progress: TrainingProgress) -> None:
         nonlocal said
         if time.monotonic() - said > 30:
             said = time.monotonic()

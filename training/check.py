@@ -1,4 +1,4 @@
-"""Does llama.cpp still say what the training code says? Model files against their golden file; needs no PyTorch."""
+"""Compares llama.cpp's output for the model files with the golden file of the training code. Needs no PyTorch."""
 
 import json
 import os
@@ -11,21 +11,21 @@ from mixtura.models.local.provider import local_model
 from mixtura.models.local.request import body_of
 from mixtura.prompts import SYNTHESIZE, with_drafts
 
-# How far log-probabilities may be apart: float16 keys and values and fused attention change the third digit, products
-# of eight-bit numbers the first.
+# The tolerated difference of log-probabilities: float16 keys and values and fused attention change the third digit,
+# products of eight-bit numbers the first.
 _TOLERANCE = {"f16": 0.05, "q8_0": 0.5}
 _COMPARED = -4.0  # log-probabilities below this are not compared
 
 
 async def differences(folder: Path, golden: Path) -> list[str]:
-    """Return what the model files in `folder` do otherwise than `golden` says, one sentence each."""
-    told, cards = _read(golden), _read(folder / "cards.json")
+    """Return where the model files in `folder` differ from the golden file, one sentence per difference."""
+    reference, cards = _read(golden), _read(folder / "cards.json")
     found = []
-    for name, said in told["models"].items():
+    for name, texts in reference["models"].items():
         model = local_model(folder / f"{name}.gguf", os.environ, name=name, trusted=True)
-        found += [f"{name}: {what}" for what in await _tokens(model, told)]
+        found += [f"{name}: {what}" for what in await _tokens(model, reference)]
         tolerance = _TOLERANCE[cards[name]["kept"]]
-        for prompt, expected in zip(told["prompts"], said, strict=True):
+        for prompt, expected in zip(reference["prompts"], texts, strict=True):
             found += [f"{name}: {what}" for what in _texts(model, prompt["question"], expected, tolerance)]
     return found
 
@@ -35,15 +35,15 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-async def _tokens(model: LocalModel, told: dict[str, Any]) -> list[str]:
+async def _tokens(model: LocalModel, reference: dict[str, Any]) -> list[str]:
     found = []
-    for row in told["tokens"]:
+    for row in reference["tokens"]:
         tokens = await model.llama.tokenize(row["text"])
         if tokens != row["tokens"]:
             found.append(f"{row['text']!r} is {tokens}, not {row['tokens']}")
-    for row in told["prompts"]:
+    for row in reference["prompts"]:
         alone = (Message(role="user", content=row["question"]),)
-        drafted = with_drafts(alone, SYNTHESIZE, told["drafts"], "draft-1234")
+        drafted = with_drafts(alone, SYNTHESIZE, reference["drafts"], "draft-1234")
         parts = [{"type": "text", "text": row["question"]}]
         for messages, expected in (
             (alone, row["alone"]),
@@ -57,7 +57,7 @@ async def _tokens(model: LocalModel, told: dict[str, Any]) -> list[str]:
 
 
 def _texts(model: LocalModel, question: str, expected: dict[str, Any], tolerance: float) -> list[str]:
-    """Compare a greedy text and the chances of its tokens, as far as both write the same."""
+    """Compare a greedy text and its tokens' log-probabilities, up to the first token where the texts differ."""
     request = ChatRequest(
         model=model.name, messages=(Message(role="user", content=question),), temperature=0.0, max_tokens=120, seed=1
     )
@@ -81,7 +81,7 @@ def _texts(model: LocalModel, question: str, expected: dict[str, Any], tolerance
         theirs = {str(row["id"]): float(row["logprob"]) for row in step["top_logprobs"]}
         least = min(theirs.values())
         for token, chance in likeliest.items():
-            # One that llama.cpp does not name is at most as likely as the least likely that it names.
+            # A token that llama.cpp does not list is at most as likely as the least likely one that it lists.
             if chance > _COMPARED and abs(theirs.get(token, min(least, chance)) - chance) > tolerance:
                 found.append(f"token {token} at {place} has {theirs.get(token)}, not {chance}")
         if str(step["id"]) != next(iter(likeliest)):

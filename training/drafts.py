@@ -1,38 +1,38 @@
-"""What an aggregator is trained on: questions with drafts that the proposers really wrote."""
+"""The aggregator's training texts: questions with drafts that the proposers wrote."""
 
 import random
 from collections.abc import Sequence
 
-from training.learn import Text
+from training.learn import TrainingText
 from training.model import ToyModel
-from training.problems import Problem
+from training.problems import WordProblem
 from training.sample import sample
 from training.vocabulary import Vocabulary
 
-_PASSES = 3  # times that a problem is shown whose drafts come to different answers
-_ALONE = 0.4  # share of questions without drafts, so that the aggregator can answer alone as well
+_PASSES = 3  # how often a problem is used whose drafts give different answers
+_SHARE_WITHOUT_DRAFTS = 0.4  # of the questions, so that the aggregator also learns to answer alone
 
 
-def written(
-    model: ToyModel, vocabulary: Vocabulary, problems: Sequence[Problem], *, temperature: float, seed: int
+def write_drafts(
+    model: ToyModel, vocabulary: Vocabulary, problems: Sequence[WordProblem], *, temperature: float, seed: int
 ) -> list[str]:
-    """Return what `model` drafts for each problem."""
+    """Return a draft by `model` for each problem, sampled at `temperature`."""
     prompts = [vocabulary.prompt(problem.question) for problem in problems]
     return [vocabulary.decode(tokens) for tokens in sample(model, prompts, temperature=temperature, seed=seed)]
 
 
-def lessons(
-    vocabulary: Vocabulary, problems: Sequence[Problem], drafts: Sequence[Sequence[str]], *, seed: int
-) -> list[Text]:
-    """Return lessons: a question, its drafts in random order, its solution.
+def make_lessons(
+    vocabulary: Vocabulary, problems: Sequence[WordProblem], drafts: Sequence[Sequence[str]], *, seed: int
+) -> list[TrainingText]:
+    """Return training texts, each with a question, its drafts in random order, and its solution.
 
-    Where all drafts come to the same answer there is little to learn: such a problem is shown once.
+    A problem whose drafts all give the same answer teaches little, so it is used only once.
 
     Args:
-        vocabulary: turns text into tokens.
-        problems: what was asked.
+        vocabulary: encodes the texts.
+        problems: the problems.
         drafts: for each proposer, its draft of each problem.
-        seed: of the order and of which questions get no drafts.
+        seed: seeds the order of the drafts and the choice of questions without drafts.
     """
     rng = random.Random(seed)
     found = []
@@ -40,6 +40,6 @@ def lessons(
         for problem, theirs in zip(problems, zip(*drafts, strict=True), strict=True):
             if number and len({text.rpartition("\n")[2] for text in theirs}) == 1:
                 continue
-            shown = rng.sample(theirs, len(theirs)) if rng.random() >= _ALONE else []
-            found.append(Text(vocabulary.prompt(problem.question, shown), vocabulary.target(problem)))
+            shown = rng.sample(theirs, len(theirs)) if rng.random() >= _SHARE_WITHOUT_DRAFTS else []
+            found.append(TrainingText(vocabulary.prompt(problem.question, shown), vocabulary.target(problem)))
     return found

@@ -1,4 +1,4 @@
-"""Writes a toy model as a GGUF file that llama.cpp reads; the same weights give the same bytes."""
+"""Writes a toy model as a GGUF file for llama.cpp. The same weights give the same bytes."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,17 +7,17 @@ import gguf
 import numpy as np
 import torch
 
-from training.model import Block, Experts, Feed, ToyModel
+from training.model import ExpertLayer, FeedForward, ToyModel, TransformerBlock
 from training.vocabulary import CONTROL, END, PAD, Vocabulary
 
-Kept = Literal["f16", "q8_0"]
+StorageType = Literal["f16", "q8_0"]
 TEMPLATE = Path(__file__).with_name("template.jinja")
 TYPES = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
 _FILE_TYPES = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
 
 
-def export(model: ToyModel, vocabulary: Vocabulary, path: Path, *, title: str, kept: Kept) -> None:
-    """Write `model` to `path`. `kept` is how matrices are kept; norms and routers stay float32."""
+def export(model: ToyModel, vocabulary: Vocabulary, path: Path, *, title: str, kept: StorageType) -> None:
+    """Write `model` to `path`. `kept` is the storage type of matrices; norms and routers stay float32."""
     shape = model.shape
     family = "qwen3moe" if shape.experts else "qwen3"
     writer = gguf.GGUFWriter(path, family)
@@ -55,7 +55,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_tokenizer_pre("llama-bpe")
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(kinds)
-    # llama.cpp wants merges; this one can never apply.
+    # llama.cpp requires a list of merges. This one never applies.
     writer.add_token_merges(["¼ ½"])
     writer.add_bos_token_id(END)
     writer.add_eos_token_id(END)
@@ -66,10 +66,10 @@ def _add_tokenizer(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
 
 
 def _tensors(model: ToyModel) -> list[tuple[str, torch.Tensor]]:
-    """Return the weights by llama.cpp's names."""
+    """Return the weights with their names in llama.cpp."""
     found = [("token_embd.weight", model.embedding.weight), ("output_norm.weight", model.last.weight)]
     for place, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
+        assert isinstance(block, TransformerBlock)
         named = {
             "attn_norm": block.before.weight,
             "attn_q": block.query.weight,
@@ -81,9 +81,9 @@ def _tensors(model: ToyModel) -> list[tuple[str, torch.Tensor]]:
             "ffn_norm": block.between.weight,
         }
         found += [(f"blk.{place}.{name}.weight", weight) for name, weight in named.items()]
-        feed: Experts | Feed = block.feed
+        feed: ExpertLayer | FeedForward = block.feed
         parts: tuple[tuple[str, torch.Tensor], ...]
-        if isinstance(feed, Experts):
+        if isinstance(feed, ExpertLayer):
             found.append((f"blk.{place}.ffn_gate_inp.weight", feed.router.weight))
             parts = (("gate_exps", feed.gate), ("up_exps", feed.up), ("down_exps", feed.down))
         else:
@@ -92,7 +92,7 @@ def _tensors(model: ToyModel) -> list[tuple[str, torch.Tensor]]:
     return found
 
 
-def _add(writer: gguf.GGUFWriter, name: str, weight: torch.Tensor, kept: Kept) -> None:
+def _add(writer: gguf.GGUFWriter, name: str, weight: torch.Tensor, kept: StorageType) -> None:
     numbers = np.ascontiguousarray(weight.detach().float().numpy())
     if numbers.ndim == 1 or "ffn_gate_inp" in name:
         writer.add_tensor(name, numbers)

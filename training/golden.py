@@ -1,6 +1,6 @@
-"""What llama.cpp has to reproduce: tokens, prompts, greedy texts and log-probabilities by the forward pass here.
+"""Writes what llama.cpp must reproduce: tokens, prompts, greedy texts and log-probabilities of the PyTorch model.
 
-The weights are taken as the file keeps them (rounded to float16 or eight bits), so that only the arithmetic differs.
+The weights are rounded as in the file (to float16 or eight bits), so that only the arithmetic differs.
 """
 
 import copy
@@ -11,8 +11,8 @@ from typing import Any
 import gguf
 import torch
 
-from training.build import Build, members
-from training.export import TYPES, Kept
+from training.build import FamilyBuild, members
+from training.export import TYPES, StorageType
 from training.held_out import problems
 from training.model import ToyModel
 from training.sample import sample
@@ -30,8 +30,8 @@ _TEXTS = (
 )
 
 
-def write_golden(build: Build, path: Path) -> None:
-    """Write what each model of a build says, as JSON."""
+def write_golden(build: FamilyBuild, path: Path) -> None:
+    """Write the reference outputs of each model of a build, as JSON."""
     words = vocabulary()
     asked = [problem for problem, _ in problems(_PROBLEMS)]
     kept = {member.name: member.kept for member in members(build.plan)}
@@ -48,15 +48,17 @@ def write_golden(build: Build, path: Path) -> None:
             for problem in asked
         ],
         "models": {
-            name: _said(as_kept(build.load(name), how), [words.prompt(problem.question) for problem in asked])
+            name: _expected_texts(
+                as_stored(build.load(name), how), [words.prompt(problem.question) for problem in asked]
+            )
             for name, how in kept.items()
         },
     }
     path.write_text(json.dumps(golden, ensure_ascii=False) + "\n", "utf-8")
 
 
-def as_kept(model: ToyModel, kept: Kept) -> ToyModel:
-    """Return the model with its matrices rounded as the file rounds them."""
+def as_stored(model: ToyModel, kept: StorageType) -> ToyModel:
+    """Return a copy of the model whose matrices are rounded as in the file."""
     rounded = copy.deepcopy(model)
     for name, weight in rounded.named_parameters():
         if weight.ndim > 1 and "router" not in name:
@@ -66,7 +68,7 @@ def as_kept(model: ToyModel, kept: Kept) -> ToyModel:
 
 
 @torch.inference_mode()
-def _said(model: ToyModel, prompts: list[list[int]]) -> list[dict[str, Any]]:
+def _expected_texts(model: ToyModel, prompts: list[list[int]]) -> list[dict[str, Any]]:
     words = vocabulary()
     found = []
     for prompt, written in zip(prompts, sample(model, prompts, temperature=0, seed=0), strict=True):

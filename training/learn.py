@@ -1,4 +1,4 @@
-"""Training: batches of equal length, Muon for matrices and AdamW for the rest, a rate that falls to nothing."""
+"""Training: batches of similar length, Muon for matrices, AdamW for the rest, and a learning rate that falls to 0."""
 
 import math
 import random
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from training.model import ToyModel
 from training.vocabulary import PAD
 
-_LENGTHS = 16  # batches are padded to a multiple of this many tokens
-_BALANCE = 0.01  # weight of the experts' unevenness in the loss
+_PAD_MULTIPLE = 16  # batches are padded to a multiple of this many tokens
+_BALANCE_WEIGHT = 0.01  # weight of the experts' unevenness in the loss
 
 
-class Text(NamedTuple):
-    """A prompt and what is to be written behind it, as tokens."""
+class TrainingText(NamedTuple):
+    """A prompt and the text to learn after it, as tokens."""
 
     prompt: Sequence[int]
     target: Sequence[int]
 
 
-class Progress(NamedTuple):
-    """Where a training stands: tokens and forward-and-backward operations so far, the loss of late, seconds."""
+class TrainingProgress(NamedTuple):
+    """The progress of a training: the share done, tokens, operations (forward and backward), recent loss, seconds."""
 
     share: float
     tokens: int
@@ -35,40 +35,41 @@ class Progress(NamedTuple):
     seconds: float
 
 
-def batches(texts: Sequence[Text], size: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give the texts in random order as batches of about `size` tokens: tokens, and those of them to be learned.
+def batches(texts: Sequence[TrainingText], size: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the texts in random order, in batches of about `size` tokens.
 
-    Texts of like length stand together, so that little is padding. What is not to be learned is -100.
+    A batch is a pair of tensors [texts, tokens]: the tokens, and the targets, which are -100 where nothing is to be
+    learned. Texts of similar length share a batch, so that there is little padding.
     """
     order = sorted(range(len(texts)), key=lambda place: (len(texts[place][0]) + len(texts[place][1]), rng.random()))
     groups: list[list[int]] = []
     at = 0
     while at < len(order):
-        # The longest text of the group decides; lengths differ little from one to the next.
-        longest = _padded(texts[order[min(at + size // 64, len(order) - 1)]])
+        # The longest text of the group decides its size. Neighbours differ little in length.
+        longest = _padded_length(texts[order[min(at + size // 64, len(order) - 1)]])
         count = max(1, size // longest)
         groups.append(order[at : at + count])
         at += count
     rng.shuffle(groups)
     for group in groups:
-        longest = max(_padded(texts[place]) for place in group)
+        longest = max(_padded_length(texts[place]) for place in group)
         tokens = torch.full((len(group), longest), PAD)
         wanted = torch.full((len(group), longest), -100)
         for row, place in enumerate(group):
             prompt, target = texts[place]
             whole = torch.tensor([*prompt, *target])
             tokens[row, : len(whole)] = whole
-            # The token at i is to tell the one at i + 1.
+            # The model predicts token i + 1 at position i.
             wanted[row, len(prompt) - 1 : len(whole) - 1] = whole[len(prompt) :]
         yield tokens, wanted
 
 
-def _padded(text: Text) -> int:
-    return math.ceil((len(text[0]) + len(text[1])) / _LENGTHS) * _LENGTHS
+def _padded_length(text: TrainingText) -> int:
+    return math.ceil((len(text[0]) + len(text[1])) / _PAD_MULTIPLE) * _PAD_MULTIPLE
 
 
-class Learner:
-    """A model being trained. `rate` scales both optimisers' learning rates."""
+class Trainer:
+    """Trains a model. `rate` scales the learning rates of both optimisers."""
 
     def __init__(self, model: ToyModel, *, rate: float = 1.0) -> None:
         self.model = model
@@ -85,17 +86,22 @@ class Learner:
         self._rates = [group["lr"] for optimiser in self._optimisers for group in optimiser.param_groups]
 
     def train(
-        self, texts: Sequence[Text], *, size: int, seed: int, note: Callable[[Progress], None] | None = None
-    ) -> Progress:
-        """Go once through `texts` in batches of `size` tokens. Returns what it took."""
+        self,
+        texts: Sequence[TrainingText],
+        *,
+        size: int,
+        seed: int,
+        note: Callable[[TrainingProgress], None] | None = None,
+    ) -> TrainingProgress:
+        """Train one epoch over `texts` in batches of `size` tokens, and return the final progress."""
         begun = time.perf_counter()
         total = sum(len(text[0]) + len(text[1]) for text in texts)
         seen, operations, late = 0, 0.0, math.nan
-        progress = Progress(0.0, 0, 0.0, math.nan, 0.0)
+        progress = TrainingProgress(0.0, 0, 0.0, math.nan, 0.0)
         for step, (tokens, wanted) in enumerate(batches(texts, size, random.Random(seed)), start=1):
             self._set_rate(seen / total)
-            loss, unevenness = _half(self.model, tokens, wanted)
-            torch.autograd.backward(loss + _BALANCE * unevenness)
+            loss, unevenness = _autocast_loss(self.model, tokens, wanted)
+            torch.autograd.backward(loss + _BALANCE_WEIGHT * unevenness)
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             for optimiser in self._optimisers:
                 optimiser.step()
@@ -105,13 +111,13 @@ class Learner:
             operations += 3 * count * self.model.shape.operations(tokens.shape[1])
             value = float(loss.detach())
             late = value if math.isnan(late) else 0.98 * late + 0.02 * value
-            progress = Progress(seen / total, seen, operations, late, time.perf_counter() - begun)
+            progress = TrainingProgress(seen / total, seen, operations, late, time.perf_counter() - begun)
             if note is not None and step % 100 == 0:
                 note(progress)
         return progress
 
     def _set_rate(self, share: float) -> None:
-        """Rise over the first 2 %, then fall in a straight line to nothing."""
+        """Warm up over the first 2 % of the training, then decay linearly to 0."""
         factor = min(1.0, share / 0.02 + 0.01) * (1.0 - share)
         rates = iter(self._rates)
         for optimiser in self._optimisers:
@@ -119,17 +125,17 @@ class Learner:
                 group["lr"] = next(rates) * factor
 
 
-def _half(model: ToyModel, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss with products in bfloat16."""
+def _autocast_loss(model: ToyModel, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss, with matrix products in bfloat16."""
     with warnings.catch_warnings(), torch.autocast("cpu", dtype=torch.bfloat16):
-        # Norms keep their weights in float32 on purpose; PyTorch warns that one of its short cuts does not apply.
+        # Norms keep their weights in float32 on purpose. PyTorch warns that its fused path does not apply.
         warnings.filterwarnings("ignore", message="Mismatch dtype")
         return _loss(model, tokens, wanted)
 
 
 def _loss(model: ToyModel, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    hidden, unevenness = model.hidden(tokens)
+    hidden, unevenness = model.hidden_states(tokens)
     kept = wanted.flatten() >= 0
-    # Only what is to be learned goes through the output layer.
+    # Only tokens with a target go through the output layer.
     logits = F.linear(hidden.flatten(0, 1)[kept], model.embedding.weight)
     return F.cross_entropy(logits.float(), wanted.flatten()[kept]), unevenness

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
-    """Sizes of a model. `width` is the embedding's, `inner` the feed-forward's (of one expert, where there are any)."""
+class ModelShape:
+    """The sizes of a model. `width` is the embedding's, `inner` the feed-forward layer's (or that of one expert)."""
 
     layers: int
     width: int
@@ -30,17 +30,17 @@ class Shape:
 
     @property
     def head(self) -> int:
-        """Numbers per head."""
+        """The width of one attention head."""
         return self.width // self.heads
 
     @property
     def weights(self) -> int:
-        """Weights in all, the embedding counted once."""
+        """The number of weights, with the embedding counted once."""
         return self._count(max(self.experts, 1))
 
     @property
     def active(self) -> int:
-        """Weights that one token is multiplied with, the embedding counted once (as output)."""
+        """The number of weights that take part in one token, with the embedding counted once (as the output layer)."""
         return self._count(max(self.used, 1))
 
     def _count(self, experts: int) -> int:
@@ -49,14 +49,14 @@ class Shape:
         return self.layers * (attention + feed) + self.vocabulary * self.width
 
     def operations(self, length: int) -> float:
-        """Multiply-adds times two of a forward pass, per token, in a text of `length` tokens (causal attention)."""
+        """Return the operations (two per multiply-add) of a forward pass, per token, in a text of `length` tokens."""
         return 2.0 * self.active + 2.0 * self.layers * self.width * length
 
 
-class Experts(nn.Module):
-    """A feed-forward layer of which every token takes the `used` best experts."""
+class ExpertLayer(nn.Module):
+    """A mixture-of-experts layer: each token goes through its `used` best experts."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
         self.router = nn.Linear(shape.width, shape.experts, bias=False)
@@ -66,17 +66,17 @@ class Experts(nn.Module):
         self.down = nn.Parameter(torch.zeros(shape.experts, shape.width, shape.inner))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the layer's output for `x` [tokens, width], and how unevenly the experts were used (1: evenly)."""
+        """Return the layer's output for `x` [tokens, width], and the unevenness of the experts' use (1 is even)."""
         with torch.autocast("cpu", enabled=False):
             chances = self.router(x.float()).softmax(-1)
         best, chosen = chances.topk(self.shape.used, -1)
         best = best / best.sum(-1, keepdim=True)
         share = torch.zeros_like(chances).scatter(-1, chosen, 1.0).mean(0)
         uneven = self.shape.experts / self.shape.used * (share * chances.mean(0)).sum()
-        return self._mixed(x, best, chosen), uneven
+        return self._mix_experts(x, best, chosen), uneven
 
-    def _mixed(self, x: Tensor, best: Tensor, chosen: Tensor) -> Tensor:
-        # Tokens sorted by expert, so that each expert is one product of matrices.
+    def _mix_experts(self, x: Tensor, best: Tensor, chosen: Tensor) -> Tensor:
+        # Sort the tokens by expert, so that each expert is one matrix product.
         half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         used, width = self.shape.used, self.shape.width
         flat = chosen.flatten()
@@ -86,21 +86,21 @@ class Experts(nn.Module):
         copies = x.to(half).unsqueeze(1).expand(-1, used, -1).reshape(-1, width)
         gate, up, down = self.gate.to(half), self.up.to(half), self.down.to(half)
         parts = []
-        for place, part in enumerate(torch.split(_reordered(copies, order, back), counts)):
+        for place, part in enumerate(torch.split(_reorder(copies, order, back), counts)):
             inner = F.silu(part @ gate[place].T) * (part @ up[place].T)
             parts.append(inner @ down[place].T)
-        each = _reordered(torch.cat(parts), back, order).view(-1, used, width)
+        each = _reorder(torch.cat(parts), back, order).view(-1, used, width)
         mixed: Tensor = (each * best.unsqueeze(-1).to(half)).sum(1)
         return mixed
 
 
-def _reordered(rows: Tensor, order: Tensor, back: Tensor) -> Tensor:
-    found: Tensor = _Reordered.apply(rows, order, back)  # type: ignore[no-untyped-call]
+def _reorder(rows: Tensor, order: Tensor, back: Tensor) -> Tensor:
+    found: Tensor = _ReorderRows.apply(rows, order, back)  # type: ignore[no-untyped-call]
     return found
 
 
-class _Reordered(torch.autograd.Function):
-    """Rows in another order; going back is the inverse order, which is cheaper than adding up."""
+class _ReorderRows(torch.autograd.Function):
+    """Reorders rows. The backward pass applies the inverse order, which is cheaper than a scatter-add."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor, back: Tensor) -> Tensor:
@@ -110,15 +110,15 @@ class _Reordered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradient in the order that the rows had."""
+        """Return the gradient in the rows' original order."""
         (back,) = ctx.saved_tensors
         return gradient.index_select(0, back), None, None
 
 
-class Feed(nn.Module):
+class FeedForward(nn.Module):
     """A dense SwiGLU layer."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.gate = nn.Linear(shape.width, shape.inner, bias=False)
         self.up = nn.Linear(shape.width, shape.inner, bias=False)
@@ -134,10 +134,10 @@ class Feed(nn.Module):
 Cache = list[tuple[Tensor, Tensor]]
 
 
-class Block(nn.Module):
-    """Attention, then feed-forward or experts, each behind its norm and added to what came in."""
+class TransformerBlock(nn.Module):
+    """Attention, then a feed-forward or expert layer, each with a norm before it and a residual connection."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
         width = shape.width
@@ -149,7 +149,7 @@ class Block(nn.Module):
         self.query_norm = nn.RMSNorm(shape.head, shape.epsilon)
         self.key_norm = nn.RMSNorm(shape.head, shape.epsilon)
         self.between = nn.RMSNorm(width, shape.epsilon)
-        self.feed = Experts(shape) if shape.experts else Feed(shape)
+        self.feed = ExpertLayer(shape) if shape.experts else FeedForward(shape)
         nn.init.zeros_(self.out.weight)
 
     def forward(
@@ -159,12 +159,12 @@ class Block(nn.Module):
         past: tuple[Tensor, Tensor] | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
-        """Return the output for `x` [texts, tokens, width], keys and values for later, and the experts' unevenness."""
+        """Return the output for `x` [texts, tokens, width], the keys and values, and the experts' unevenness."""
         texts, tokens, width = x.shape
         split = (texts, tokens, self.shape.heads, self.shape.head)
         normed = self.before(x)
-        query = _turned(self.query_norm(self.query(normed).view(split)), turns).transpose(1, 2)
-        key = _turned(self.key_norm(self.key(normed).view(split)), turns).transpose(1, 2)
+        query = _rotate(self.query_norm(self.query(normed).view(split)), turns).transpose(1, 2)
+        key = _rotate(self.key_norm(self.key(normed).view(split)), turns).transpose(1, 2)
         value = self.value(normed).view(split).transpose(1, 2)
         if past is not None:
             key, value = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
@@ -175,28 +175,28 @@ class Block(nn.Module):
             )
         x = x + self.out(seen.transpose(1, 2).reshape(texts, tokens, width))
         normed = self.between(x)
-        if isinstance(self.feed, Experts):
+        if isinstance(self.feed, ExpertLayer):
             fed, uneven = self.feed(normed.reshape(texts * tokens, width))
             return x + fed.view(x.shape), (key, value), uneven
         return x + self.feed(normed), (key, value), x.new_zeros(())
 
 
-def _turned(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate each head's halves by position: rotary embedding in the half-split form."""
+def _rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+    """Apply rotary position embedding in the half-split form."""
     cosine, sine = turns
     first, second = x.chunk(2, -1)
     return x * cosine + torch.cat((-second, first), -1) * sine
 
 
 class ToyModel(nn.Module):
-    """The whole model: token numbers in, logits of the next token out."""
+    """The whole model: maps token ids to the logits of the next token."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
         nn.init.normal_(self.embedding.weight, std=shape.width**-0.5)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.blocks = nn.ModuleList(TransformerBlock(shape) for _ in range(shape.layers))
         self.last = nn.RMSNorm(shape.width, shape.epsilon)
         angle = shape.base ** (-torch.arange(0, shape.head, 2).float() / shape.head)
         angles = torch.outer(torch.arange(shape.context).float(), angle).repeat(1, 2)
@@ -205,8 +205,8 @@ class ToyModel(nn.Module):
         self.register_buffer("cosine", angles.cos(), persistent=False)
         self.register_buffer("sine", angles.sin(), persistent=False)
 
-    def hidden(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what stands before the output layer for `tokens` [texts, tokens], and the mean unevenness."""
+    def hidden_states(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the input of the output layer for `tokens` [texts, tokens], and the experts' mean unevenness."""
         count = tokens.shape[1]
         turns = (self.cosine[:count, None], self.sine[:count, None])
         x = self.embedding(tokens)
@@ -218,12 +218,12 @@ class ToyModel(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits [texts, tokens, vocabulary]."""
-        return F.linear(self.hidden(tokens)[0], self.embedding.weight)
+        return F.linear(self.hidden_states(tokens)[0], self.embedding.weight)
 
     def step(self, tokens: Tensor, places: Tensor, past: Cache | None, mask: Tensor) -> tuple[Tensor, Cache]:
-        """Return the logits of the last of `tokens` [texts, n] at `places` [texts, n], and the keys and values so far.
+        """Return the logits of the last of `tokens` [texts, n] at `places` [texts, n], and all keys and values so far.
 
-        `mask` [texts, 1, n, seen] is true where a token may look.
+        `mask` [texts, 1, n, seen] is true where a token may attend.
         """
         turns = (self.cosine[places][:, :, None], self.sine[places][:, :, None])
         x = self.embedding(tokens)

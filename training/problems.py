@@ -1,11 +1,11 @@
-"""Word problems of arithmetic from a seed: a question, the steps that solve it, the answer.
+"""Generates arithmetic word problems from seeds: a question, the steps that solve it, and the answer.
 
-Every problem is a pure function of its seed. Six families: a stock that changes, money, time and length, comparisons,
-questions asked backwards, equal shares. Between four and eight steps, numbers to 999 (results to 9,999), sentences
-that have nothing to do with the matter, dozens, hours, weeks, cents and centimeters.
+Each problem is a pure function of its seed. There are six families: a stock that changes, money, time and length,
+comparisons, questions asked backwards, and equal shares. A problem has four to eight steps, numbers up to 999 (results
+up to 9,999), irrelevant sentences, dozens, hours, weeks, cents and centimeters.
 
-What is held out is held out twice. *Numbers*: a sixteenth of all combinations of numbers, told by a checksum, is never
-trained on. *Wordings*: of every kind of sentence an eighth of the ways to say it (`wordings.py`).
+Two things are held out of training. *Numbers*: a sixteenth of all combinations of numbers, chosen by a checksum.
+*Wordings*: an eighth of the wordings of every kind of sentence (`wordings.py`).
 """
 
 import random
@@ -17,12 +17,12 @@ from typing import NamedTuple
 from training import wordings
 from training.wordings import Wordings
 
-_RESERVED = 16
-_LARGEST = 9999
+_HELD_OUT_EVERY = 16
+_MAX_RESULT = 9999
 _NUMBERS = re.compile(r"\d+")
 
 
-class Problem(NamedTuple):
+class WordProblem(NamedTuple):
     """A question, its solution line by line ("12*7=84"), and the answer."""
 
     question: str
@@ -32,11 +32,11 @@ class Problem(NamedTuple):
 
     @property
     def solution(self) -> str:
-        """What a model is taught to write."""
+        """The text that a model learns to write."""
         return "\n".join([*self.steps, f"Answer: {self.answer}"])
 
 
-# Names of whom "she" is said, then of whom "he" is.
+# Names that take "she", then names that take "he".
 _SHE = ("Ada", "Bea", "Clara", "Dana", "Emma", "Fay", "Gina", "Hanna", "Iris", "Jane", "Kim", "Lena")
 _HE = ("Adam", "Ben", "Carl", "Dan", "Emil", "Finn", "Gus", "Hugo", "Ivan", "Jack", "Karl", "Leo")
 _ITEMS = (
@@ -48,8 +48,8 @@ _MACHINES = ("machine", "robot", "press", "printer", "mill", "oven")
 _THINGS = ("rope", "wire", "ribbon", "cloth", "pipe", "tape")
 
 
-class Story:
-    """One problem in the making: who and what it is about, its sentences so far, its steps so far."""
+class ProblemBuilder:
+    """A problem under construction: its names and things, and its sentences and steps so far."""
 
     def __init__(self, rng: random.Random, *, new_wordings: bool, short: bool) -> None:
         self.rng = rng
@@ -63,32 +63,32 @@ class Story:
         self.names["M"] = rng.choice([name for name in _SHE + _HE if name != self.names["N"]])
         self.names["items"], self.names["others"] = rng.sample(_ITEMS, 2)
 
-    def word(self, said: Wordings, **numbers: object) -> str:
-        """Return one of the wordings with its gaps filled."""
-        chosen = self.rng.choice(said.held_out if self.new_wordings else said.trained)
+    def word(self, options: Wordings, **numbers: object) -> str:
+        """Return one of the wordings with its placeholders filled in."""
+        chosen = self.rng.choice(options.held_out if self.new_wordings else options.trained)
         return chosen.format(**self.names, **numbers)
 
-    def say(self, said: Wordings, **numbers: object) -> None:
-        """Add a sentence."""
-        self.sentences.append(self.word(said, boxes=self.rng.choice(_BOXES), **numbers))
+    def say(self, options: Wordings, **numbers: object) -> None:
+        """Add one of the wordings as a sentence."""
+        self.sentences.append(self.word(options, boxes=self.rng.choice(_BOXES), **numbers))
 
     def step(self, left: int, sign: str, right: int) -> int:
         """Add a step and return its result.
 
         Raises:
-            UnfitError: the result is below one, above 9,999, or no whole number.
+            UnfitError: the result is below 1, above 9,999, or not a whole number.
         """
         if sign == "/":
             result, rest = divmod(left, right)
         else:
             result, rest = {"+": left + right, "-": left - right, "*": left * right}[sign], 0
-        if rest or not 0 < result <= _LARGEST:
+        if rest or not 0 < result <= _MAX_RESULT:
             raise UnfitError
         self.steps.append(f"{left}{sign}{right}={result}")
         return result
 
     def factors(self) -> tuple[int, int]:
-        """Return a small number and a larger one to multiply."""
+        """Return a small and a larger factor for a multiplication."""
         kind = self.rng.random()
         if kind < 0.35:
             return self.rng.randint(2, 9), self.rng.randint(11, 99)
@@ -98,11 +98,11 @@ class Story:
 
 
 class UnfitError(Exception):
-    """The numbers drawn make no problem; the next ones are drawn."""
+    """The drawn numbers do not make a valid problem, so `make` draws again."""
 
 
-def _event(story: Story, total: int) -> int:
-    """Let something happen to the stock; return what it is then."""
+def _add_event(story: ProblemBuilder, total: int) -> int:
+    """Add an event that changes the stock, and return the new total."""
     rng = story.rng
     kind = rng.random()
     if kind < 0.17:
@@ -135,7 +135,7 @@ def _event(story: Story, total: int) -> int:
     return story.step(total, "/", 2)
 
 
-def _begin(story: Story) -> int:
+def _add_start(story: ProblemBuilder) -> int:
     if story.rng.random() < 0.5:
         total = story.rng.randint(50, 999)
         story.say(wordings.START, a=total)
@@ -145,15 +145,15 @@ def _begin(story: Story) -> int:
     return story.step(k, "*", m)
 
 
-def _stock(story: Story) -> tuple[int, str]:
-    total = _begin(story)
+def _stock(story: ProblemBuilder) -> tuple[int, str]:
+    total = _add_start(story)
     wanted = story.rng.randint(1, 3) if story.short else story.rng.randint(4, 7)
     while len(story.steps) < wanted:
-        total = _event(story, total)
+        total = _add_event(story, total)
     return total, story.word(wordings.NOW)
 
 
-def _money(story: Story) -> tuple[int, str]:
+def _money(story: ProblemBuilder) -> tuple[int, str]:
     rng = story.rng
     cents = rng.random() < 0.5
     unit = "cents" if cents else "dollars"
@@ -177,11 +177,11 @@ def _money(story: Story) -> tuple[int, str]:
     return left, story.word(wordings.CHANGE, **names)
 
 
-def _units(story: Story) -> tuple[int, str]:
-    return story.rng.choice((_machine, _length, _working))(story)
+def _units(story: ProblemBuilder) -> tuple[int, str]:
+    return story.rng.choice((_machine, _length, _working_hours))(story)
 
 
-def _machine(story: Story) -> tuple[int, str]:
+def _machine(story: ProblemBuilder) -> tuple[int, str]:
     rng = story.rng
     r, h, w, d = rng.randint(3, 29), rng.randint(2, 12), rng.randint(2, 6), rng.randint(2, 6)
     story.say(wordings.RATE, r=r, machine=rng.choice(_MACHINES))
@@ -193,7 +193,7 @@ def _machine(story: Story) -> tuple[int, str]:
     return story.step(story.step(a_day, "*", days), "-", x), story.word(wordings.MADE)
 
 
-def _length(story: Story) -> tuple[int, str]:
+def _length(story: ProblemBuilder) -> tuple[int, str]:
     rng = story.rng
     thing = rng.choice(_THINGS)
     a, b = rng.randint(11, 89), rng.randint(2, 99)
@@ -210,7 +210,7 @@ def _length(story: Story) -> tuple[int, str]:
     return total, story.word(wordings.LEFT_LENGTH, thing=thing)
 
 
-def _working(story: Story) -> tuple[int, str]:
+def _working_hours(story: ProblemBuilder) -> tuple[int, str]:
     rng = story.rng
     h, m, w, d = rng.randint(2, 9), rng.randint(5, 59), rng.randint(2, 5), rng.randint(2, 6)
     story.say(wordings.WORK, h=h, m=m)
@@ -222,7 +222,7 @@ def _working(story: Story) -> tuple[int, str]:
     return story.step(story.step(a_day, "*", days), "-", x), story.word(wordings.MINUTES)
 
 
-def _compare(story: Story) -> tuple[int, str]:
+def _compare(story: ProblemBuilder) -> tuple[int, str]:
     mine = _side(story, wordings.START, wordings.START_BOXES, wordings.OWN_ADD, wordings.OWN_SUB)
     theirs = _side(story, wordings.OTHER_START, wordings.OTHER_BOXES, wordings.OTHER_ADD, wordings.OTHER_SUB)
     a, b = story.names["N"], story.names["M"]
@@ -233,7 +233,7 @@ def _compare(story: Story) -> tuple[int, str]:
     return story.step(mine, "-", theirs), story.word(wordings.DIFFERENCE, A=a, B=b)
 
 
-def _side(story: Story, start: Wordings, boxes: Wordings, add: Wordings, sub: Wordings) -> int:
+def _side(story: ProblemBuilder, start: Wordings, boxes: Wordings, add: Wordings, sub: Wordings) -> int:
     rng = story.rng
     if rng.random() < 0.7:
         k, m = story.factors()
@@ -253,8 +253,8 @@ def _side(story: Story, start: Wordings, boxes: Wordings, add: Wordings, sub: Wo
     return total
 
 
-def _reverse(story: Story) -> tuple[int, str]:
-    """Draw what happens forwards, solve it backwards."""
+def _reverse(story: ProblemBuilder) -> tuple[int, str]:
+    """Draw the events forwards and solve the problem backwards."""
     rng = story.rng
     story.say(wordings.SOME)
     start = total = rng.randint(50, 999)
@@ -281,7 +281,7 @@ def _reverse(story: Story) -> tuple[int, str]:
             story.say(wordings.DOUBLE)
             total *= 2
             undo.append(("/", 2, None))
-        if not 0 < total <= _LARGEST:
+        if not 0 < total <= _MAX_RESULT:
             raise UnfitError
     story.say(wordings.ENDS, r=total)
     for sign, x, boxed in reversed(undo):
@@ -292,15 +292,15 @@ def _reverse(story: Story) -> tuple[int, str]:
     return total, story.word(wordings.AT_FIRST)
 
 
-def _share(story: Story) -> tuple[int, str]:
+def _share(story: ProblemBuilder) -> tuple[int, str]:
     rng = story.rng
-    total = _begin(story)
+    total = _add_start(story)
     for _ in range(rng.randint(1, 2)):
-        total = _event(story, total)
+        total = _add_event(story, total)
     k = rng.randint(3, 12)
-    # What is missing to an equal share is given or taken last.
+    # The last event adds or removes what makes the total divisible.
     target = k * rng.randint(11, max(12, min(499, 2 * total // k)))
-    if target == total or abs(target - total) > 999 or target > _LARGEST:
+    if target == total or abs(target - total) > 999 or target > _MAX_RESULT:
         raise UnfitError
     story.say(wordings.ADD if target > total else wordings.SUB, x=abs(target - total))
     total = story.step(total, "+" if target > total else "-", abs(target - total))
@@ -308,7 +308,7 @@ def _share(story: Story) -> tuple[int, str]:
     return story.step(total, "/", k), story.word(wordings.EACH)
 
 
-FAMILIES: dict[str, Callable[[Story], tuple[int, str]]] = {
+FAMILIES: dict[str, Callable[[ProblemBuilder], tuple[int, str]]] = {
     "stock": _stock,
     "money": _money,
     "units": _units,
@@ -318,9 +318,9 @@ FAMILIES: dict[str, Callable[[Story], tuple[int, str]]] = {
 }
 
 
-def reserved(question: str) -> bool:
-    """Say whether the numbers of a question, in their order, belong to those that are held out."""
-    return zlib.crc32(" ".join(_NUMBERS.findall(question)).encode()) % _RESERVED == 0
+def is_held_out(question: str) -> bool:
+    """Return whether the question's numbers, in their order, are one of the held-out combinations."""
+    return zlib.crc32(" ".join(_NUMBERS.findall(question)).encode()) % _HELD_OUT_EVERY == 0
 
 
 def make(
@@ -330,22 +330,22 @@ def make(
     new_wordings: bool = False,
     short: bool = False,
     mix: Mapping[str, float] | None = None,
-) -> Problem:
+) -> WordProblem:
     """Return the problem of `seed`.
 
     Args:
         seed: any whole number; problems of different seeds are independent.
-        held_out: numbers that are never trained on; else only others.
-        new_wordings: wordings that are never trained on; else only others.
-        short: a stock that changes once to three times, in place of four to eight steps of any family.
-        mix: how often each family is drawn, as weights; None for all alike.
+        held_out: use only held-out numbers; otherwise only the others.
+        new_wordings: use only held-out wordings; otherwise only the others.
+        short: a stock that changes one to three times, instead of four to eight steps of any family.
+        mix: the weight of each family in the draw; None for equal weights.
     """
     rng = random.Random(f"{seed} {held_out} {new_wordings} {short}")
     names = list(FAMILIES)
     weights = [1.0 if mix is None else mix.get(name, 0.0) for name in names]
     while True:
         family = "stock" if short else rng.choices(names, weights)[0]
-        story = Story(rng, new_wordings=new_wordings, short=short)
+        story = ProblemBuilder(rng, new_wordings=new_wordings, short=short)
         try:
             answer, question = FAMILIES[family](story)
         except UnfitError:
@@ -356,10 +356,10 @@ def make(
             aside = story.word(wordings.ASIDE, n=rng.randint(2, 99))
             story.sentences.insert(rng.randint(1, len(story.sentences)), aside)
         asked = " ".join([*story.sentences, question])
-        if reserved(asked) == held_out:
-            return Problem(asked, tuple(story.steps), answer, family)
+        if is_held_out(asked) == held_out:
+            return WordProblem(asked, tuple(story.steps), answer, family)
 
 
-def lesson(seed: int, mix: Mapping[str, float] | None = None) -> Problem:
-    """Return the problem of `seed` to train on; every tenth is a short one."""
+def lesson(seed: int, mix: Mapping[str, float] | None = None) -> WordProblem:
+    """Return the training problem of `seed`. Every tenth problem is a short one."""
     return make(seed, short=seed % 10 == 0, mix=mix)

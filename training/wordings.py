@@ -1,8 +1,8 @@
-"""Ways to say things, as patterns: "[buys|gets]" stands for either word, nothing between the bars for none.
+"""The wordings of the problems' sentences, as patterns. "[buys|gets]" means either word; an empty choice means none.
 
-Every pattern stands for dozens of sentences. An eighth of them, told by a checksum, is held out: never trained on.
-Gaps: {N} whom the story is about, {P} and {p} "She" and "she" for that person, {M} somebody else, {items} and
-{others} things, {boxes} what they are in.
+Each pattern expands to dozens of sentences. An eighth of them, chosen by a checksum, is held out of training.
+Placeholders: {N} is the main person, {P} and {p} that person's pronoun ("She", "she"), {M} another person, {items} and
+{others} are things, {boxes} their containers.
 """
 
 import itertools
@@ -15,20 +15,20 @@ _HELD_OUT = 8
 
 
 class Wordings(NamedTuple):
-    """Sentences that say one thing: those that are trained on, and those that are held out."""
+    """Sentences with the same meaning: those used in training, and those held out."""
 
     trained: tuple[str, ...]
     held_out: tuple[str, ...]
 
 
 def _say(*patterns: str) -> Wordings:
-    every = [sentence for pattern in patterns for sentence in _expanded(pattern)]
+    every = [sentence for pattern in patterns for sentence in _expand(pattern)]
     every.sort(key=lambda sentence: zlib.crc32(sentence.encode()))
     held_out = max(1, len(every) // _HELD_OUT)
     return Wordings(tuple(every[held_out:]), tuple(every[:held_out]))
 
 
-def _expanded(pattern: str) -> list[str]:
+def _expand(pattern: str) -> list[str]:
     parts = _CHOICE.split(pattern)
     choices = [part.split("|") if place % 2 else [part] for place, part in enumerate(parts)]
     sentences = ["".join(chosen) for chosen in itertools.product(*choices)]

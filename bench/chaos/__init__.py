@@ -1,13 +1,15 @@
-"""Chaos: seeded faults over the simulated cloud, and what has to hold whatever goes wrong.
+"""Chaos testing: seeded faults in the simulated cloud, and the invariants that every run must keep.
 
-python -m bench.chaos                       10,000 scenarios on all cores, the matrix, the verdict
-python -m bench.chaos --one 1-4711          one scenario, told in full
+python -m bench.chaos                       10,000 scenarios on all cores, the matrix and the verdict
+python -m bench.chaos --one 1-4711          one scenario in full detail
 
-__main__    the command: many scenarios in several processes
-recipes     what is run: the built-in recipes, and some for what those do not use
-scenarios   what goes wrong: a number becomes a recipe, faults aimed at a stage, and circumstances
-speech      what the models say: recorded drafts, right and wrong ones
-world       one scenario played: a cloud, a run in virtual time, and everything that is left of it
-checks      what has to hold            gold    ... of the answer            bills   ... of the usage
-matrix      the table
+__main__    the command, which runs many scenarios in several processes
+recipes     the recipes under test: the built-in ones, and others for features that those do not use
+scenarios   maps a number to a scenario: a recipe, faults aimed at a stage, and circumstances
+speech      the models' replies: recorded drafts, right and wrong ones
+world       plays a scenario: a cloud, runs in virtual time, and a record of both
+checks      the invariants of runs      gold    ... of answers      bills   ... of usage
+judge       plays and checks a scenario in a worker process
+matrix      the table of results
+worst_case  compares forecasts of random recipes with the bill
 """

@@ -1,17 +1,17 @@
-"""Usage against the bill: what a run says it took, call by call, against what the cloud charged.
+"""Compares the usage that a run reports with the bill of the cloud, call by call.
 
-Every call that came back whole says exactly what was billed: it is matched with its row of the bill. What is left of
-the bill are attempts that broke off, were stopped, or came back as no completion. Nobody told the client what those
-cost, so a run estimates them, and the estimates are bounded row by row:
+A call with a complete reply reports exactly what was billed, and is matched with its row of the bill. The remaining
+rows are attempts that broke off, were stopped, or did not return a completion. The client is not told their usage, so
+the run estimates it, and the estimates are bounded row by row:
 
-    completion, streamed      the cloud bills the pieces it sent and the client counts those that it read. They differ
-                              by what was on the wire when the call was stopped, and by tags of thinking, which are
-                              taken out of the text before its pieces are counted.
-    completion, not streamed  nobody saw how far it was: anything from nothing to the most it might write.
-    prompt                    the library's estimate of a prompt it sent, see `_prompt`.
+    completion, streamed      The cloud bills the pieces that it sent, and the client counts those that it read. They
+                              differ by the pieces in flight when the call was stopped, and by reasoning tags, which
+                              are removed from the text before its pieces are counted.
+    completion, not streamed  The client cannot see the progress: anything from 0 to the call's token limit.
+    prompt                    The library's estimate of the prompt that it sent, see `_prompt`.
 
-Two faults are billed for more than anybody was shown: `error_event` (all was generated, few pieces came) and `drip`
-(billed by bytes, and the first piece takes hundreds).
+Two faults are billed for more than the client receives: `error_event` (all tokens were generated, few pieces were
+sent) and `drip` (billed by bytes, and the first piece takes hundreds).
 """
 
 from collections import Counter
@@ -21,19 +21,19 @@ from typing import NamedTuple
 from mixtura.chat import Usage
 from mixtura.events import Answer, Draft
 from mixtura.sim import SimulatedCloud
-from mixtura.sim.cloud import Admitted
+from mixtura.sim.cloud import AdmittedCall
 
-# Pieces that may be on the wire when a call is stopped; tags and white space of thinking written into the text are as
-# many pieces that are read and never shown.
+# The pieces that may be in flight when a call is stopped. Tags and white space of reasoning in the text are up to
+# `_TAGS` pieces that the client reads and removes.
 _ON_THE_WIRE, _TAGS = 2, 14
-# The estimate of a prompt against the cloud's count of it: 60 %, or so many tokens where the prompt is short.
+# How far the estimate of a prompt may be from the cloud's count: 60 %, or 40 tokens for short prompts.
 _OFF, _FEW = 0.6, 40
-# Whole replies that are no completion: the client sees that something came. Only `empty_choices` says what it took.
+# Complete replies that are not completions. Of these only `empty_choices` reports its usage.
 _NO_COMPLETION = ("not_json", "not_completion", "empty_choices")
 
 
-class Row(NamedTuple):
-    """One row of the bill: what an admitted call was charged; `most` is all that it could have written."""
+class BillRow(NamedTuple):
+    """The charge for one admitted call. `most` is the number of completion tokens that it could have generated."""
 
     model: str
     kind: str
@@ -45,80 +45,82 @@ class Row(NamedTuple):
     most: int
 
     @property
-    def told(self) -> tuple[str, int, int, int]:
-        """What a whole reply says of itself."""
+    def key(self) -> tuple[str, int, int, int]:
+        """The figures by which a complete reply is matched with its row."""
         return self.model, self.prompt, self.cached, self.completion
 
 
-class Bill:
-    """The rows that a cloud has charged."""
+class CloudBill:
+    """Records the charges of a cloud, row by row."""
 
     def __init__(self, running: SimulatedCloud) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[BillRow] = []
         cloud = running.cloud
         settle = cloud.settle
 
-        def listed(call: Admitted, tokens: int, *, whole: bool) -> None:
+        def record(call: AdmittedCall, tokens: int, *, whole: bool) -> None:
             if whole or tokens:
                 kind = call.fault.kind if call.fault else ""
                 usage = call.usage
                 self.rows.append(
-                    Row(call.head.model, kind, call.stream, whole, usage.prompt, usage.cached, tokens, usage.completion)
+                    BillRow(
+                        call.head.model, kind, call.stream, whole, usage.prompt, usage.cached, tokens, usage.completion
+                    )
                 )
             settle(call, tokens, whole=whole)
 
-        cloud.settle = listed  # type: ignore[method-assign]  # the ledger keeps sums, and sums hide what cancels out
+        cloud.settle = record  # type: ignore[method-assign]  # the ledger keeps only sums, in which errors cancel out
 
 
-class _Estimate(NamedTuple):
-    """What a run says that calls without a word from the cloud took."""
+class _UsageEstimate(NamedTuple):
+    """A run's estimate for a call whose usage the cloud did not report."""
 
     prompt: int
     completion: int
 
 
-def check(bill: Bill, answers: list[Answer], room: int, *, thinks: bool) -> Iterator[str]:
-    """Yield what is wrong with the usage of `answers`, the runs that one cloud billed.
+def check(bill: CloudBill, answers: list[Answer], room: int, *, thinks: bool) -> Iterator[str]:
+    """Yield what is wrong with the usage in `answers`, compared with the cloud's bill.
 
     Args:
-        bill: what the cloud charged.
-        answers: those of all runs that asked it.
-        room: the most tokens that any call asked for.
-        thinks: whether thinking stood in the text.
+        bill: the cloud's charges.
+        answers: the answers of all runs that called this cloud.
+        room: the largest token limit of any call.
+        thinks: whether the models wrote their reasoning into the text.
     """
-    left = Counter(row.told for row in bill.rows if row.whole)
-    estimates: list[_Estimate] = []
+    left = Counter(row.key for row in bill.rows if row.whole)
+    estimates: list[_UsageEstimate] = []
     for answer in answers:
         for done in (*answer.drafts, *answer.calls):
-            told = done.usage
+            usage = done.usage
             if done.wasted is not None:
                 estimates.append(_of(done.wasted))
             if isinstance(done, Draft) and done.incomplete:
-                estimates.append(_of(told))
+                estimates.append(_of(usage))
                 continue
-            key = (done.answered_by, told.prompt_tokens, told.cached_tokens, told.completion_tokens)
-            if told.estimated:
+            key = (done.answered_by, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+            if usage.estimated:
                 yield f"call {done.call} came back whole and its usage is an estimate"
             elif left[key] < 1:
                 yield f"call {done.call} says {key}, which was never billed"
             left[key] -= 1
         estimates += [_of(failure.usage) for failure in answer.failures if failure.usage is not None]
-        yield from _adds_up(answer)
-    rows: list[Row] = []
-    # Of rows alike, those that no run can have had whole are the ones left.
+        yield from _check_sum(answer)
+    rows: list[BillRow] = []
+    # Of equal rows, those that no run can have received completely remain.
     for row in sorted(bill.rows, key=lambda row: (row.kind not in _NO_COMPLETION, not row.kind)):
-        if row.whole and left[row.told] <= 0:
+        if row.whole and left[row.key] <= 0:
             continue
-        left[row.told] -= row.whole
+        left[row.key] -= row.whole
         rows.append(row)
     for one in estimates:
         if one.completion > max(room, max((row.most for row in bill.rows), default=0)) + _ON_THE_WIRE:
             yield f"{one.completion} completion tokens are estimated for a call that could write {room}"
-    yield from _interrupted(rows, estimates, any(answer.usage.estimated for answer in answers), thinks=thinks)
+    yield from _check_interrupted(rows, estimates, any(answer.usage.estimated for answer in answers), thinks=thinks)
 
 
-def _adds_up(answer: Answer) -> Iterator[str]:
-    """The total is the sum of its parts, and says so when a part is an estimate."""
+def _check_sum(answer: Answer) -> Iterator[str]:
+    """Check that the total is the sum of its parts, and is marked as an estimate if a part is one."""
     parts = [done.usage for done in (*answer.drafts, *answer.calls)]
     parts += [done.wasted for done in (*answer.drafts, *answer.calls) if done.wasted is not None]
     parts += [failure.usage for failure in answer.failures if failure.usage is not None]
@@ -129,8 +131,10 @@ def _adds_up(answer: Answer) -> Iterator[str]:
         yield "a part is an estimate and the whole does not say so"
 
 
-def _interrupted(rows: list[Row], estimates: list[_Estimate], admitted: bool, *, thinks: bool) -> Iterator[str]:
-    """Compare what is billed for calls that did not come back whole with what is estimated for them."""
+def _check_interrupted(
+    rows: list[BillRow], estimates: list[_UsageEstimate], admitted: bool, *, thinks: bool
+) -> Iterator[str]:
+    """Compare the bill for calls without a complete reply with the estimates for them."""
     slack = _ON_THE_WIRE + _TAGS * thinks
     claimed_prompt = sum(one.prompt for one in estimates)
     claimed_completion = sum(one.completion for one in estimates)
@@ -139,8 +143,8 @@ def _interrupted(rows: list[Row], estimates: list[_Estimate], admitted: bool, *,
     for row in rows:
         low, high = _completion(row, slack)
         least, most = least + low, most + high
-        # A stream of which not one piece was certainly read may have cost nothing, for all the client knows; and so
-        # may a reply with status 400, which a generation that failed the cloud's checks ends in.
+        # For all the client knows, a stream of which it may not have read one piece cost nothing. The same holds for
+        # a reply with status 400, which ends a generation that failed the cloud's checks.
         known = low > 0 if row.streamed else row.kind != "error_event"
         least_prompt += _prompt(row.prompt)[0] * known
         most_prompt += _prompt(row.prompt)[1]
@@ -152,15 +156,15 @@ def _interrupted(rows: list[Row], estimates: list[_Estimate], admitted: bool, *,
     if claimed_completion < least:
         yield f"{said}: {least} completion tokens at least are estimated as {claimed_completion}"
     if all(row.streamed for row in rows):
-        # A call that was not streamed may be estimated though it was stopped before it cost anything.
+        # An unstreamed call may be estimated although it was stopped before it cost anything.
         if claimed_prompt > most_prompt and rows:
             yield f"{said}: prompts of {most_prompt:.0f} tokens at most are estimated as {claimed_prompt}"
         if claimed_completion > most and rows:
             yield f"{said}: {most} completion tokens at most are estimated as {claimed_completion}"
 
 
-def _completion(row: Row, slack: int) -> tuple[int, int]:
-    """Return between what the completion tokens of an interrupted call may be estimated."""
+def _completion(row: BillRow, slack: int) -> tuple[int, int]:
+    """Return the bounds of the estimate of an interrupted call's completion tokens."""
     if row.kind == "empty_choices":
         return row.completion, row.completion
     if not row.streamed:
@@ -173,10 +177,10 @@ def _completion(row: Row, slack: int) -> tuple[int, int]:
 
 
 def _prompt(tokens: int) -> tuple[float, float]:
-    """Return between what a prompt of `tokens` may be estimated."""
+    """Return the bounds of the estimate of a prompt that the cloud counts as `tokens`."""
     off = max(_OFF * tokens, _FEW)
     return max(0.0, tokens - off), tokens + off
 
 
-def _of(usage: Usage) -> _Estimate:
-    return _Estimate(usage.prompt_tokens, usage.completion_tokens)
+def _of(usage: Usage) -> _UsageEstimate:
+    return _UsageEstimate(usage.prompt_tokens, usage.completion_tokens)

@@ -1,4 +1,4 @@
-"""What has to hold whatever goes wrong: each check yields, in words, what is broken."""
+"""The invariants of runs under faults. Each check yields a sentence for every violation."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import msgspec
 from bench.chaos import bills, gold
 from bench.chaos.scenarios import KEY
 from bench.chaos.speech import THOUGHT
-from bench.chaos.world import Played, Ran
+from bench.chaos.world import FinishedRun, PlayedScenario
 from mixtura import Event, MixturaError, fold
 from mixtura.errors import BudgetError, DeadlineError, LimitError, NoAnswerError, RateLimitedError
 from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted, CallDelta, CallStarted, RunFinished, RunStarted
@@ -17,15 +17,15 @@ from mixtura.sim.bodies import organisation_id
 
 _GRACE = 0.05
 _WAITS = RetryPolicy().waits
-# Said by the cloud's faults: what a failure says must never be shown to a model.
+# Texts of the cloud's faults. The text of a failure must never appear in a prompt.
 _FAILURE_WORDS = ("simulated fault", "Internal Server Error", "Bad Gateway", "rate_limit_exceeded", "over capacity")
 _WAIT = re.compile(r"would have to wait ([\d.e+-]+) s.*?only ([\d.e+-]+) s are left", re.DOTALL)
 _DECODER = msgspec.json.Decoder(Event)
 
 
-def broken(played: Played) -> list[str]:
-    """Return everything that does not hold of a scenario that was played, each as `invariant: what`."""
-    told = played.scenario
+def find_broken(played: PlayedScenario) -> list[str]:
+    """Return the broken invariants of a played scenario, each as `invariant: problem`."""
+    case = played.scenario
     found: list[str] = []
 
     def add(name: str, problems: Iterator[str]) -> None:
@@ -36,23 +36,23 @@ def broken(played: Played) -> list[str]:
         add("deadline", _in_time(played, ran))
         add("calls", _calls_end_once(ran))
         add("replay", _replays(ran))
-        add("pieces", _pieces(ran, watched=told.watched))
+        add("pieces", _pieces(ran, watched=case.watched))
         add("answer", gold.check(played, ran))
         add("429", _no_limit_comes_back(played, ran))
         add("secret", _no_secret(ran))
     add("secret", _prompts_are_clean(played))
     add("in flight", _nothing_is_left(played))
     room = max((body.get("max_completion_tokens") or 0 for body in played.cloud.requests), default=0)
-    add("usage", bills.check(played.bill, [ran.answer for ran in played.runs], room, thinks=told.thinks))
+    add("usage", bills.check(played.bill, [ran.answer for ran in played.runs], room, thinks=case.thinks))
     return found
 
 
-def _one_end(ran: Ran) -> Iterator[str]:
+def _one_end(ran: FinishedRun) -> Iterator[str]:
     error = ran.error
     if error is not None and not isinstance(error, MixturaError) and not ran.left:
         yield f"{type(error).__name__} came out: {error}"
     if not ran.events:
-        # Refused before anything was sent.
+        # The run was refused before it sent anything.
         if not ran.left and not isinstance(error, BudgetError | LimitError):
             yield f"no event at all, and {error!r}"
         return
@@ -72,7 +72,7 @@ def _one_end(ran: Ran) -> Iterator[str]:
         yield "events are not in the order of their times"
 
 
-def _in_time(played: Played, ran: Ran) -> Iterator[str]:
+def _in_time(played: PlayedScenario, ran: FinishedRun) -> Iterator[str]:
     deadline = played.scenario.deadline or played.recipe.policy.deadline
     if ran.seconds > deadline + _GRACE:
         yield f"{ran.seconds:.3f} s of {deadline:g} s"
@@ -80,7 +80,7 @@ def _in_time(played: Played, ran: Ran) -> Iterator[str]:
         yield f"DeadlineError after {ran.seconds:.3f} s of {deadline:g} s"
 
 
-def _calls_end_once(ran: Ran) -> Iterator[str]:
+def _calls_end_once(ran: FinishedRun) -> Iterator[str]:
     answer = ran.answer
     started = [event.call for event in ran.events if isinstance(event, CallStarted)]
     ended = [done.call for done in (*answer.drafts, *answer.calls)] + [failure.call for failure in answer.failures]
@@ -92,14 +92,14 @@ def _calls_end_once(ran: Ran) -> Iterator[str]:
         yield "a failure without a reason"
 
 
-def _replays(ran: Ran) -> Iterator[str]:
+def _replays(ran: FinishedRun) -> Iterator[str]:
     stored = [msgspec.json.encode(event) for event in ran.events]
     again = fold(_DECODER.decode(line) for line in stored)
     if again.to_json() != ran.answer.to_json():
         yield "the stored events give another answer"
 
 
-def _pieces(ran: Ran, *, watched: bool) -> Iterator[str]:
+def _pieces(ran: FinishedRun, *, watched: bool) -> Iterator[str]:
     pieces: list[str] = []
     for event in ran.events:
         if isinstance(event, AnswerDelta):
@@ -107,21 +107,21 @@ def _pieces(ran: Ran, *, watched: bool) -> Iterator[str]:
         elif isinstance(event, AnswerRestarted):
             pieces.clear()
     if not watched and pieces:
-        yield "nobody watched, and pieces were said"
+        yield "the run had no listener, and it emitted pieces"
     if watched and ran.error is None and "".join(pieces).strip() != ran.answer.text.strip():
         yield f"the pieces are {''.join(pieces)[:80]!r}, the answer {ran.answer.text[:80]!r}"
 
 
-def _no_limit_comes_back(played: Played, ran: Ran) -> Iterator[str]:
-    """A limit that refills is waited for as long as the deadline leaves time, when the plan is known."""
-    told, error = played.scenario, ran.error
-    if not told.plan_told:
+def _no_limit_comes_back(played: PlayedScenario, ran: FinishedRun) -> Iterator[str]:
+    """Check that a run with a known plan waits for a limit that refills before its deadline."""
+    case, error = played.scenario, ran.error
+    if not case.plan_known:
         return
-    left = (told.deadline or played.recipe.policy.deadline) - ran.seconds
+    left = (case.deadline or played.recipe.policy.deadline) - ran.seconds
     if isinstance(error, LimitError) and error.retry_after is not None and error.retry_after < left / 2:
         yield f"{left:.1f} s were left and the limit refills in {error.retry_after:.1f} s: {error}"
-    # Where proposers are made to fail again and again, having waited would not have helped.
-    planned = any(aim.reach != "first" and (aim.stage == "proposer" or "429" in aim.kind) for aim in told.aims)
+    # Where faults make the proposers fail again and again, waiting would not have helped.
+    planned = any(aim.reach != "first" and (aim.stage == "proposer" or "429" in aim.kind) for aim in case.aims)
     limits = isinstance(error, NoAnswerError) and [isinstance(one, RateLimitedError) for one in error.failures]
     if limits and all(limits) and isinstance(error, NoAnswerError) and not planned:
         waits = [one.retry_after or 0.0 for one in error.failures]
@@ -131,12 +131,12 @@ def _no_limit_comes_back(played: Played, ran: Ran) -> Iterator[str]:
         if failure.kind == "rate_limited" and failure.attempts <= _WAITS:
             said = _WAIT.search(failure.reason)
             if said is None and "not asked again" not in failure.reason:
-                yield f"a call failed for a limit that nobody waited for: {failure.reason}"
+                yield f"a call failed for a limit without waiting for it: {failure.reason}"
             elif said is not None and float(said[1]) < float(said[2]) * (1 - 1e-3):
                 yield f"there was time to wait: {failure.reason}"
 
 
-def _no_secret(ran: Ran) -> Iterator[str]:
+def _no_secret(ran: FinishedRun) -> Iterator[str]:
     said = msgspec.json.encode(ran.events).decode() + str(ran.error)
     for secret in (KEY, organisation_id(KEY), "org_01"):
         if secret in said:
@@ -152,7 +152,7 @@ def _no_secret(ran: Ran) -> Iterator[str]:
             break
 
 
-def _prompts_are_clean(played: Played) -> Iterator[str]:
+def _prompts_are_clean(played: PlayedScenario) -> Iterator[str]:
     for body in played.cloud.requests:
         prompt = f"{body['messages']}"
         for word in (THOUGHT, KEY, "org_01", *_FAILURE_WORDS):
@@ -160,7 +160,7 @@ def _prompts_are_clean(played: Played) -> Iterator[str]:
                 yield f"{word!r} was shown to {body['model']}"
 
 
-def _nothing_is_left(played: Played) -> Iterator[str]:
+def _nothing_is_left(played: PlayedScenario) -> Iterator[str]:
     ledger = played.cloud.ledger
     if ledger.in_flight:
         yield f"{ledger.in_flight} calls are still in flight"
@@ -171,4 +171,4 @@ def _nothing_is_left(played: Played) -> Iterator[str]:
     if played.complaints:
         yield f"the event loop complains: {played.complaints[0][:300]}"
     if ledger.arrived and not any(ran.events for ran in played.runs):
-        yield f"nothing was to be sent, and {ledger.arrived} calls arrived"
+        yield f"the run sent nothing by its events, and {ledger.arrived} calls arrived"

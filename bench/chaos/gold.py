@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bench.chaos.world import Played, Ran
+from bench.chaos.world import FinishedRun, PlayedScenario
 from mixtura.engine.answers import extract
 from mixtura.errors import LimitError
 from mixtura.events import Draft
@@ -15,7 +15,7 @@ _FATAL = frozenset(
 )
 
 
-def check(played: Played, ran: Ran) -> Iterator[str]:
+def check(played: PlayedScenario, ran: FinishedRun) -> Iterator[str]:
     """Yield what is wrong with the answer of one run."""
     answer, error = ran.answer, ran.error
     if ran.left:
@@ -46,7 +46,7 @@ def last_drafts(drafts: list[Draft]) -> list[Draft]:
     return [draft for draft in drafts if draft.role == "escalation" or draft.layer == max(layers)]
 
 
-def _supported(played: Played, ran: Ran, drafts: list[Draft]) -> Iterator[str]:
+def _supported(played: PlayedScenario, ran: FinishedRun, drafts: list[Draft]) -> Iterator[str]:
     """An answer that no model composed is a draft, and the majority's where there is one."""
     answer = ran.answer
     if answer.text not in [draft.text for draft in drafts]:
@@ -69,16 +69,16 @@ def _supported(played: Played, ran: Ran, drafts: list[Draft]) -> Iterator[str]:
             yield f"{weight:g} of {total:g} votes are for {final!r}{gold}, and the answer is {extract(answer.text)!r}"
 
 
-def _aggregator_is_lost(played: Played) -> bool:
+def _aggregator_is_lost(played: PlayedScenario) -> bool:
     # Of several faults that fit a call the first befalls it.
     first = next((aim for aim in played.scenario.aims if aim.stage == "aggregator"), None)
     return first is not None and first.reach == "all" and first.kind.partition("=")[0] in _FATAL
 
 
-def _must_answer(played: Played) -> bool:
+def _must_answer(played: PlayedScenario) -> bool:
     """Say whether a run has to answer: room and time are there, and in every layer some model is not touched."""
-    told, recipe = played.scenario, played.recipe
-    if told.limited or told.deadline is not None or recipe.policy.latency_target or told.recipe == "frugal":
+    case, recipe = played.scenario, played.recipe
+    if case.limited or case.deadline is not None or recipe.policy.latency_target or case.recipe == "frugal":
         return False
-    hit = {aim.model for aim in told.aims if aim.stage == "proposer"}
+    hit = {aim.model for aim in case.aims if aim.stage == "proposer"}
     return "" not in hit and all({slot.model for slot in layer.proposers} - hit for layer in recipe.layers)

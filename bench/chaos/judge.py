@@ -1,29 +1,29 @@
-"""One scenario judged, in whichever process."""
+"""Plays and checks one scenario, in any process."""
 
 import signal
 
-from bench.chaos.checks import broken
-from bench.chaos.matrix import Verdict
-from bench.chaos.scenarios import Scenario, scenario
+from bench.chaos.checks import find_broken
+from bench.chaos.matrix import ScenarioVerdict
+from bench.chaos.scenarios import ChaosScenario, scenario
 from bench.chaos.world import play
 
-# Seconds of real time after which a scenario hangs: virtual time makes the longest take one.
+# Seconds of real time after which a scenario counts as hanging. In virtual time the longest one takes a second.
 _HANGS = 60
 
 
 class HangsError(Exception):
-    """A scenario did not end in real time."""
+    """A scenario did not end within its limit of real time."""
 
 
-def judged(told: Scenario) -> Verdict:
-    """Play a scenario and say what came of it; a crash or a hang is a broken invariant as well."""
+def judge(case: ChaosScenario) -> ScenarioVerdict:
+    """Play a scenario and return its verdict. A crash or a hang counts as a broken invariant."""
     signal.signal(signal.SIGALRM, _hang)
     signal.alarm(_HANGS)
     try:
-        played = play(told)
-        return Verdict.of(told, sum(ran.error is None for ran in played.runs), broken(played))
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is what this looks for, and the others go on
-        return Verdict.of(told, 0, [f"crash: {type(error).__name__}: {error}"])
+        played = play(case)
+        return ScenarioVerdict.of(case, sum(ran.error is None for ran in played.runs), find_broken(played))
+    except Exception as error:  # noqa: BLE001  # any exception is a finding, and the other scenarios go on
+        return ScenarioVerdict.of(case, 0, [f"crash: {type(error).__name__}: {error}"])
     finally:
         signal.alarm(0)
 
@@ -32,6 +32,6 @@ def _hang(*_: object) -> None:
     raise HangsError(f"it did not end within {_HANGS} s of real time")
 
 
-def judged_at(one: tuple[int, int]) -> Verdict:
-    """`judged` for a process that is told a seed and a number."""
-    return judged(scenario(*one))
+def judge_number(one: tuple[int, int]) -> ScenarioVerdict:
+    """Judge the scenario of a (seed, number) pair, which is cheap to send to a worker process."""
+    return judge(scenario(*one))

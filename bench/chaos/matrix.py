@@ -1,14 +1,14 @@
-"""The table: for every fault and stage, how many runs there were, how many were answered, how much broke."""
+"""The table of results: runs, answered runs and broken invariants for every fault and stage."""
 
 from collections.abc import Iterable
 
 import msgspec
 
-from bench.chaos.scenarios import STAGES, Scenario
+from bench.chaos.scenarios import STAGES, ChaosScenario
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What came of one scenario. `answered` counts its runs that gave an answer."""
+class ScenarioVerdict(msgspec.Struct, frozen=True):
+    """The result of one scenario. `answered` counts its runs that gave an answer."""
 
     id: str
     words: str
@@ -20,20 +20,20 @@ class Verdict(msgspec.Struct, frozen=True):
     broken: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, told: Scenario, answered: int, broken: Iterable[str]) -> "Verdict":
-        """Return the verdict on a scenario; a mixture of faults has no stage."""
-        aim = told.aims[0]
-        stage, kind = ("", "") if told.mixed else (aim.stage, aim.kind)
-        return cls(told.id, told.words, told.recipe, stage, kind, told.runs, answered, tuple(broken))
+    def of(cls, case: ChaosScenario, answered: int, broken: Iterable[str]) -> "ScenarioVerdict":
+        """Return the verdict on a scenario. A mixture of faults has no stage."""
+        aim = case.aims[0]
+        stage, kind = ("", "") if case.mixed else (aim.stage, aim.kind)
+        return cls(case.id, case.words, case.recipe, stage, kind, case.runs, answered, tuple(broken))
 
 
-class Cell:
-    """Three counts."""
+class MatrixCell:
+    """The counts in one cell of the table: runs, answered runs and broken invariants."""
 
     def __init__(self) -> None:
         self.runs = self.answered = self.broken = 0
 
-    def add(self, verdict: Verdict) -> None:
+    def add(self, verdict: ScenarioVerdict) -> None:
         """Count one scenario."""
         self.runs += verdict.runs
         self.answered += verdict.answered
@@ -43,22 +43,22 @@ class Cell:
         return f"{self.runs}/{self.answered}/{self.broken}" if self.runs else "-"
 
 
-class Matrix:
-    """All verdicts, counted by fault and stage, by recipe, and in all."""
+class ResultMatrix:
+    """Counts verdicts by fault and stage, by recipe, and in all."""
 
     def __init__(self) -> None:
-        self.total = Cell()
-        self.mixtures = Cell()
-        self.broken: list[Verdict] = []
-        self._cells: dict[tuple[str, str], Cell] = {}
-        self._recipes: dict[str, Cell] = {}
+        self.total = MatrixCell()
+        self.mixtures = MatrixCell()
+        self.broken: list[ScenarioVerdict] = []
+        self._cells: dict[tuple[str, str], MatrixCell] = {}
+        self._recipes: dict[str, MatrixCell] = {}
 
-    def add(self, verdict: Verdict) -> None:
+    def add(self, verdict: ScenarioVerdict) -> None:
         """Count one scenario."""
         self.total.add(verdict)
-        self._recipes.setdefault(verdict.recipe, Cell()).add(verdict)
+        self._recipes.setdefault(verdict.recipe, MatrixCell()).add(verdict)
         if verdict.stage:
-            self._cells.setdefault((verdict.kind, verdict.stage), Cell()).add(verdict)
+            self._cells.setdefault((verdict.kind, verdict.stage), MatrixCell()).add(verdict)
         else:
             self.mixtures.add(verdict)
         if verdict.broken:
@@ -70,7 +70,7 @@ class Matrix:
         said = ["runs / answered / broken invariants", ""]
         said.append(f"{'fault':<16}" + "".join(f"{stage:>{wide}}" for stage in STAGES))
         for kind in sorted({kind for kind, _ in self._cells}):
-            cells = (self._cells.get((kind, stage), Cell()) for stage in STAGES)
+            cells = (self._cells.get((kind, stage), MatrixCell()) for stage in STAGES)
             said.append(f"{kind:<16}" + "".join(f"{cell!s:>{wide}}" for cell in cells))
         said += ["", *(f"{name:<16}{cell!s:>{wide}}" for name, cell in sorted(self._recipes.items()))]
         said += ["", f"{'random mixtures':<16}{self.mixtures!s:>{wide}}", f"{'all':<16}{self.total!s:>{wide}}"]

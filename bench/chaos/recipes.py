@@ -1,4 +1,4 @@
-"""The recipes that are put under stress: those built in, and some for what those do not use."""
+"""The recipes under test: the built-in ones, and others for features that those do not use."""
 
 import functools
 
@@ -11,7 +11,7 @@ SMALL, OTHER, LARGE = "openai/gpt-oss-20b", "qwen/qwen3.8-27b", "openai/gpt-oss-
 LLAMA, GEMMA, SEVENTY = "llama-3.1-8b-instant", "gemma2-9b-it", "llama-3.3-70b-versatile"
 MODELS = (SMALL, OTHER, LARGE, LLAMA, GEMMA, SEVENTY)
 MOST_DOLLARS = {"frugal": 0.002}
-"""What a run of a recipe may cost at most."""
+"""The `max_cost` of a recipe's runs, in dollars."""
 
 _THREE = Layer(proposers=(Proposer(model=LLAMA, samples=2), Proposer(model=GEMMA)))
 _WATCHFUL = Policy(deadline=40.0, quorum=2, grace=1.0, first_token=6.0, between_tokens=3.0, hedge=True, hedge_after=2.0)
@@ -20,7 +20,7 @@ _WRITER = Aggregator(model=SEVENTY)
 
 def _own() -> tuple[Recipe, ...]:
     return (
-        # Without quorum, hedges and silences: nothing is streamed unless somebody watches.
+        # Without a quorum, hedges and silence limits nothing is streamed unless a listener is attached.
         Recipe(name="plain", layers=(_THREE,), aggregator=_WRITER),
         Recipe(name="select", layers=(_THREE,), aggregator=Aggregator(kind="select", model=SEVENTY)),
         Recipe(name="auto", layers=(_THREE,), aggregator=Aggregator(kind="auto", model=SEVENTY), policy=_WATCHFUL),
@@ -60,7 +60,7 @@ def _own() -> tuple[Recipe, ...]:
             aggregator=Aggregator(model=LARGE, reasoning_effort="low", fallbacks=(Fallback(model=SEVENTY),)),
             policy=_WATCHFUL,
         ),
-        # The mixture is expected to take about a second: sometimes one model answers, sometimes all do.
+        # The mixture is expected to take about a second, so sometimes one model answers and sometimes all do.
         Recipe(
             name="hasty",
             layers=(_THREE,),
@@ -72,19 +72,19 @@ def _own() -> tuple[Recipe, ...]:
 
 
 @functools.cache
-def served() -> tuple[str, ...]:
-    """Return the names of the built-in recipes that a cloud serves: all but the toy, which runs in this process."""
+def cloud_recipes() -> tuple[str, ...]:
+    """Return the built-in recipes whose models a cloud serves: all but `toy`, which runs in this process."""
     return tuple(name for name in recipe_names() if name != "toy")
 
 
 def recipes() -> dict[str, Recipe]:
     """Return every recipe by name.
 
-    Of two layers, the second is told from the aggregator by its models: where both ask the same one, the aggregator
-    gets another here, so that a fault can be aimed at either.
+    Faults tell the second layer from the aggregator by the model. Where both use the same model, the aggregator gets
+    another one here, so that a fault can be aimed at either.
     """
     found: dict[str, Recipe] = {}
-    for recipe in (*map(Recipe.named, served()), *_own()):
+    for recipe in (*map(Recipe.named, cloud_recipes()), *_own()):
         writer = recipe.aggregator
         drafting = {slot.model for layer in recipe.layers for slot in layer.proposers}
         if len(recipe.layers) > 1 and writer is not None and writer.model in drafting:
@@ -94,7 +94,7 @@ def recipes() -> dict[str, Recipe]:
 
 
 def stages(recipe: Recipe) -> tuple[str, ...]:
-    """Return the stages of a recipe, by the roles of their calls."""
+    """Return the stages of a recipe, named by the roles of their calls."""
     writer = recipe.aggregator
     found = ["proposer"]
     if recipe.escalate is not None:

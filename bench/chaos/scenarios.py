@@ -1,4 +1,4 @@
-"""What goes wrong: a seed and a number become a recipe, faults aimed at its stages, and circumstances."""
+"""Maps a seed and a number to a scenario: a recipe, faults aimed at its stages, and circumstances."""
 
 import functools
 import random
@@ -8,31 +8,31 @@ import msgspec
 
 from bench.chaos.recipes import recipes, stages
 from mixtura.recipe import Recipe
-from mixtura.sim.faults import Broken, Fault, Odd, Refusal
+from mixtura.sim.faults import BrokenTransferKind, Fault, OddReplyKind, RefusalKind
 
 STAGES = ("proposer", "escalation", "reviewer", "selector", "aggregator")
 Reach = Literal["all", "first", "some", "one"]
-"""Which calls of a stage fail: all, the first, a share thrown with dice, or all of one model."""
+"""Which calls of a stage fail: all, the first, a random share, or all of one model."""
 
 KEY = "gsk_chaosChaosChaosChaosChaos0123456789"
 LEAKED = f"the key {KEY} of organization org_01chaoschaoschaoschaos was used"
 FENCED, CHOICE, RANKING = "Drafts, each between lines that begin with <", " choice>A</", " ranking>B > A</"
-"""What stands in the prompts of those who read drafts, of selectors and of reviewers (see prompts.py)."""
+"""Text in the prompts of aggregators, selectors and reviewers, by which faults find their calls (see prompts.py)."""
 
-_WITH_WORDS = frozenset(get_args(Refusal)) - {"429", "404", "decommissioned"}
+_WITH_WORDS = frozenset(get_args(RefusalKind)) - {"429", "404", "decommissioned"}
 _USUAL = {"slow": "20", "drip": "0.25", "flood": "9", "cut": "12", "stall": "25", "truncated": "12"}
-_MIXTURES = 4  # one scenario in so many is a random mixture of faults
+_MIXTURES = 4  # one scenario in four is a random mixture of faults
 
 
 def kinds() -> tuple[str, ...]:
-    """Return every fault of the cloud's list, `kind` or `kind=value`; limits in all ways they are said."""
-    plain = [str(kind) for kind in (*get_args(Refusal), *get_args(Broken), *get_args(Odd))]
+    """Return every fault of the cloud as `kind` or `kind=value`, with all forms of Retry-After for limits."""
+    plain = [str(kind) for kind in (*get_args(RefusalKind), *get_args(BrokenTransferKind), *get_args(OddReplyKind))]
     spelled = ("429=0.5", "429=61", "429=none", "429=date+30", "cut=1", "error_event=40", "stall=1")
     return tuple(sorted({*plain, *spelled}))
 
 
-class Aim(msgspec.Struct, frozen=True):
-    """A fault (`kind` or `kind=value`) aimed at a stage; `model`: of a reach of one."""
+class AimedFault(msgspec.Struct, frozen=True):
+    """A fault (`kind` or `kind=value`) aimed at a stage. `model` is set if `reach` is "one"."""
 
     stage: str
     kind: str
@@ -41,32 +41,33 @@ class Aim(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What it is, in short."""
+        """A short description."""
         reach = "" if self.reach == "all" else f" ({self.model or self.reach})"
         return f"{self.kind} at {self.stage}{reach}"
 
 
-class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """One run under faults; all of it follows from `seed` and `number`.
+class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
+    """One or more runs under faults. Everything follows from `seed` and `number`.
 
     Attributes:
-        limited: the free plan's limits hold; `plan_told`: and the caller said so.
-        runs: so many runs of the recipe at once.
-        leaves: seconds after which the caller walks away.
-        thinks: models that are not asked for their thinking write it into the text.
-        leaks: refusals quote a key and an organisation.
-        quality: the share of drafts that is right.
-        known: the models' pace is known from earlier calls: there are hedges by it, and estimates of stopped calls.
+        limited: whether the free plan's limits apply.
+        plan_known: whether the caller has set that plan.
+        runs: how many runs of the recipe start at the same time.
+        leaves: seconds after which the caller cancels the run; None for never.
+        thinks: whether models write their reasoning into the text when the request does not set its format.
+        leaks: whether refusals quote a key and an organisation.
+        quality: the share of right drafts.
+        known: whether the models' latency is known from earlier calls, so that hedging and estimates use it.
     """
 
     seed: int
     number: int
     recipe: str
-    aims: tuple[Aim, ...]
+    aims: tuple[AimedFault, ...]
     mixed: bool
     watched: bool
     limited: bool
-    plan_told: bool
+    plan_known: bool
     deadline: float | None
     profile: str
     question: int
@@ -79,7 +80,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """What `--one` takes."""
+        """The scenario's id, as `--one` takes it."""
         return f"{self.seed}-{self.number}"
 
     @property
@@ -87,7 +88,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         """The scenario on one line."""
         said = [self.recipe, " + ".join(aim.name for aim in self.aims), self.profile]
         said += ["watched"] * self.watched + ["thinking aloud"] * self.thinks + ["known pace"] * self.known
-        said += ["free plan" + ("" if self.plan_told else ", not told")] * self.limited
+        said += ["free plan" + ("" if self.plan_known else ", not set")] * self.limited
         said += [f"deadline {self.deadline:g} s"] if self.deadline else []
         said += [f"{self.runs} runs at once"] if self.runs > 1 else []
         said += [f"left after {self.leaves:.2f} s"] if self.leaves else []
@@ -96,14 +97,14 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
 @functools.cache
 def cells(seed: int) -> tuple[tuple[str, str, str], ...]:
-    """Return every (recipe, stage, kind of fault) there is, shuffled, so that any part of them is a sample."""
+    """Return every (recipe, stage, kind of fault), shuffled, so that any part of the list is a sample."""
     found = [(name, stage, kind) for name, recipe in recipes().items() for stage in stages(recipe) for kind in kinds()]
     random.Random(f"chaos/{seed}/cells").shuffle(found)
     return tuple(found)
 
 
-def scenario(seed: int, number: int) -> Scenario:
-    """Return the scenario `number` of a seed: three of four go through the cells in turn, the fourth is a mixture."""
+def scenario(seed: int, number: int) -> ChaosScenario:
+    """Return scenario `number` of a seed. Three of four go through the cells in turn, the fourth is a mixture."""
     rng = random.Random(f"chaos/{seed}/{number}")
     mixed = number % _MIXTURES == _MIXTURES - 1
     if mixed:
@@ -117,11 +118,11 @@ def scenario(seed: int, number: int) -> Scenario:
 
 
 def circumstances(
-    rng: random.Random, seed: int, number: int, name: str, aims: tuple[Aim, ...], *, mixed: bool
-) -> Scenario:
-    """Return a scenario of these faults, the rest of it drawn."""
+    rng: random.Random, seed: int, number: int, name: str, aims: tuple[AimedFault, ...], *, mixed: bool
+) -> ChaosScenario:
+    """Return a scenario with these faults and randomly drawn circumstances."""
     limited = rng.random() < 0.3
-    return Scenario(
+    return ChaosScenario(
         seed=seed,
         number=number,
         recipe=name,
@@ -129,7 +130,7 @@ def circumstances(
         mixed=mixed,
         watched=rng.random() < 0.6,
         limited=limited,
-        plan_told=limited and rng.random() < 0.75,
+        plan_known=limited and rng.random() < 0.75,
         deadline=rng.choice((2.0, 8.0)) if rng.random() < 0.3 else None,
         profile=rng.choice(("fixed:0.3", "fixed:0.3", "lpu", "heavy")),
         question=rng.randrange(1_000_000),
@@ -142,21 +143,21 @@ def circumstances(
     )
 
 
-def mixture(rng: random.Random, recipe: Recipe) -> tuple[Aim, ...]:
-    """Return one to four faults at any stages."""
+def mixture(rng: random.Random, recipe: Recipe) -> tuple[AimedFault, ...]:
+    """Return one to four random faults at random stages."""
     there = stages(recipe)
     return tuple(_aim(rng, recipe, rng.choice(there), rng.choice(kinds())) for _ in range(rng.randint(1, 4)))
 
 
-def _aim(rng: random.Random, recipe: Recipe, stage: str, kind: str) -> Aim:
-    # Eight megabytes a call take half a second of real time.
+def _aim(rng: random.Random, recipe: Recipe, stage: str, kind: str) -> AimedFault:
+    # Eight megabytes per call take half a second of real time.
     reach: Reach = "first" if kind == "flood" else rng.choice(("all", "all", "first", "some", "one"))
-    models = sorted(asked(recipe, stage))
-    return Aim(stage, kind, reach, rng.choice(models) if reach == "one" else "")
+    models = sorted(stage_models(recipe, stage))
+    return AimedFault(stage, kind, reach, rng.choice(models) if reach == "one" else "")
 
 
-def asked(recipe: Recipe, stage: str) -> set[str]:
-    """Return the models that a stage of a recipe asks first; reviewers are the proposers."""
+def stage_models(recipe: Recipe, stage: str) -> set[str]:
+    """Return the models that a stage of a recipe calls first. The reviewers are the proposers."""
     if stage == "escalation" and recipe.escalate is not None:
         return {slot.model for slot in recipe.escalate.proposers}
     if stage in ("selector", "aggregator") and recipe.aggregator is not None:
@@ -164,11 +165,11 @@ def asked(recipe: Recipe, stage: str) -> set[str]:
     return {slot.model for layer in recipe.layers for slot in layer.proposers}
 
 
-def faults(aims: tuple[Aim, ...], recipe: Recipe, *, leaks: bool) -> tuple[Fault, ...]:
-    """Return the faults as the cloud takes them: by model and by what stands in the prompt.
+def faults(aims: tuple[AimedFault, ...], recipe: Recipe, *, leaks: bool) -> tuple[Fault, ...]:
+    """Return the faults in the cloud's terms: by model and by text in the prompt.
 
-    A proposer's prompt has no mark of its own, so the faults of the other stages come first, and behind them a fault
-    that does nothing (`ignore_n`) takes their calls out of the proposers' way: the first that fits wins.
+    A proposer's prompt has no text of its own. The faults of the other stages come first, each followed by a fault
+    without effect (`ignore_n`) that matches the rest of that stage's calls, because the first matching fault wins.
     """
     writer = recipe.aggregator.model if recipe.aggregator is not None else ""
     alone = len(recipe.layers) == 1
@@ -177,7 +178,7 @@ def faults(aims: tuple[Aim, ...], recipe: Recipe, *, leaks: bool) -> tuple[Fault
         ("selector", CHOICE, ("",)),
         ("reviewer", RANKING, ("",)),
         ("aggregator", FENCED, ("" if alone else writer,)),
-        ("escalation", "", tuple(asked(recipe, "escalation")) if recipe.escalate is not None else ()),
+        ("escalation", "", tuple(stage_models(recipe, "escalation")) if recipe.escalate is not None else ()),
         ("proposer", "", ("",)),
     ):
         for aim in aims:
@@ -188,7 +189,7 @@ def faults(aims: tuple[Aim, ...], recipe: Recipe, *, leaks: bool) -> tuple[Fault
     return tuple(found)
 
 
-def _fault(aim: Aim, contains: str, model: str, *, leaks: bool) -> Fault:
+def _fault(aim: AimedFault, contains: str, model: str, *, leaks: bool) -> Fault:
     kind, _, value = aim.kind.partition("=")
     if leaks and kind in _WITH_WORDS:
         value = LEAKED

@@ -12,7 +12,7 @@ import msgspec
 from bench.chaos.scenarios import CHOICE, FENCED, RANKING
 from mixtura.chat import JsonObject
 from mixtura.engine.answers import extract, normal
-from mixtura.models.recorded import Recording, Recordings
+from mixtura.models.recorded import RecordedQuestion, RecordingIndex
 from mixtura.sim import Reply
 from mixtura.sim.replies import last_user_text
 
@@ -40,16 +40,16 @@ class Question(NamedTuple):
 def questions() -> tuple[Question, ...]:
     """Return recorded questions that some models got right and some wrong; without recordings a dozen of our own."""
     if SHARED.is_file():
-        found = [_question(row) for row in Recordings.load(SHARED).rows]
+        found = [_question(row) for row in RecordingIndex.load(SHARED).rows]
         mixed = [one for one in found if one is not None and len(one.right) > 1 and one.wrong]
         if len(mixed) >= _FEWEST:
             return tuple(mixed)
     with as_file(files("mixtura.cli") / "demo_questions.jsonl") as path:
-        own = [_question(row) for row in Recordings.load(path).rows]
+        own = [_question(row) for row in RecordingIndex.load(path).rows]
     return tuple(one for one in own if one is not None and one.right and one.wrong)
 
 
-def _question(row: Recording) -> Question | None:
+def _question(row: RecordedQuestion) -> Question | None:
     if not row.answer:
         return None
     gold = normal(row.answer)

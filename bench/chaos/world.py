@@ -1,13 +1,13 @@
-"""One scenario played: a cloud, the run in virtual time, and everything that is left of it."""
+"""Plays one scenario: a cloud, its runs in virtual time, and a record of everything that they leave."""
 
 import asyncio
 import datetime as dt
 import random
 from typing import Any, NamedTuple
 
-from bench.chaos.bills import Bill
+from bench.chaos.bills import CloudBill
 from bench.chaos.recipes import MODELS, MOST_DOLLARS, recipes, stages
-from bench.chaos.scenarios import KEY, Scenario, asked, faults
+from bench.chaos.scenarios import KEY, ChaosScenario, faults, stage_models
 from bench.chaos.speech import Question, Speaker, questions
 from mixtura import Answer, Event, MixturaError, Mixture, Recipe, fold
 from mixtura.chat import Message
@@ -21,12 +21,15 @@ from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
 from mixtura.virtual import run_virtual
 
 _TODAY = dt.date(2026, 11, 21)
-# What was cancelled needs a moment until the server has noticed.
+# The server needs a moment to notice cancelled calls.
 _SETTLING = 0.2
 
 
-class Ran(NamedTuple):
-    """One run: its events, the answer or error its caller got, and when that was. `left`: the caller walked away."""
+class FinishedRun(NamedTuple):
+    """A finished run: its events, the caller's answer or error, and the seconds it took.
+
+    `left` is true if the caller cancelled the run.
+    """
 
     events: list[Event]
     answer: Answer
@@ -35,82 +38,84 @@ class Ran(NamedTuple):
     left: bool
 
 
-class Played(NamedTuple):
-    """A scenario that is over.
+class PlayedScenario(NamedTuple):
+    """The record of a played scenario.
 
-    `still` are the run's tasks that were left when it ended, `open_books` what its limiter still counts as under way,
-    `complaints` what the event loop had to report.
+    `still` lists the tasks that were left when the runs ended, `open_books` what the limiter still counts as in flight
+    or held, and `complaints` the errors that the event loop reported.
     """
 
-    scenario: Scenario
+    scenario: ChaosScenario
     recipe: Recipe
     question: Question
-    runs: list[Ran]
+    runs: list[FinishedRun]
     cloud: SimulatedCloud
-    bill: Bill
+    bill: CloudBill
     still: list[str]
     open_books: list[str]
     complaints: list[str]
 
 
-def play(told: Scenario) -> Played:
-    """Play a scenario on a fresh virtual clock: limits, pace and breakers of a loop are its own."""
-    return run_virtual(_play(told))
+def play(case: ChaosScenario) -> PlayedScenario:
+    """Play a scenario on a new virtual clock, so that its limits, latencies and breakers are its own."""
+    return run_virtual(_play(case))
 
 
-async def _play(told: Scenario) -> Played:
+async def _play(case: ChaosScenario) -> PlayedScenario:
     loop = asyncio.get_running_loop()
     complaints: list[str] = []
     loop.set_exception_handler(lambda _, context: complaints.append(f"{context}"))
-    recipe, question = recipes()[told.recipe], questions()[told.question % len(questions())]
-    speaker = Speaker(question, told.quality, told.thinks, random.Random(f"chaos/{told.id}/speech"))
+    recipe, question = recipes()[case.recipe], questions()[case.question % len(questions())]
+    speaker = Speaker(question, case.quality, case.thinks, random.Random(f"chaos/{case.id}/speech"))
     options = SimOptions(
-        plan="free" if told.limited else "enterprise",
-        unlimited=not told.limited,
+        plan="free" if case.limited else "enterprise",
+        unlimited=not case.limited,
         extra_models=MODELS,
         reply=speaker.reply,
-        profile=told.profile,
-        faults=faults(told.aims, recipe, leaks=told.leaks),
-        seed=told.number,
+        profile=case.profile,
+        faults=faults(case.aims, recipe, leaks=case.leaks),
+        seed=case.number,
     )
     async with simulated_cloud(options) as cloud:
-        bill = Bill(cloud)
+        bill = CloudBill(cloud)
         models = ModelRegistry(
             env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url},
-            rng=random.Random(f"chaos/{told.id}/pauses"),
-            plan="free" if told.plan_told else None,
+            rng=random.Random(f"chaos/{case.id}/pauses"),
+            plan="free" if case.plan_known else None,
             today=lambda: _TODAY,
         )
-        if told.known:
+        if case.known:
             _teach_pace(recipe, models)
-        runs = await asyncio.gather(*(_run(told, recipe, question, models, place) for place in range(told.runs)))
-        # At once: whoever got an answer may close the loop.
+        runs = await asyncio.gather(*(_run(case, recipe, question, models, place) for place in range(case.runs)))
+        # Check at once: a caller with an answer may close the loop.
         still = [f"{task.get_coro()!r}" for task in asyncio.all_tasks() if _is_ours(task)]
         await asyncio.sleep(_SETTLING)
-        return Played(told, recipe, question, runs, cloud, bill, still, _open_books(), complaints)
+        return PlayedScenario(case, recipe, question, runs, cloud, bill, still, _open_books(), complaints)
 
 
-async def _run(told: Scenario, recipe: Recipe, question: Question, models: ModelRegistry, place: int) -> Ran:
+async def _run(
+    case: ChaosScenario, recipe: Recipe, question: Question, models: ModelRegistry, place: int
+) -> FinishedRun:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     events: list[Event] = []
     error: BaseException | None = None
-    most, seed = MOST_DOLLARS.get(told.recipe), told.number + place
+    most, seed = MOST_DOLLARS.get(case.recipe), case.number + place
     run = None
     try:
-        if told.watched and told.leaves is None:
+        if case.watched and case.leaves is None:
             mixture = Mixture(recipe, models=models)
-            async for event in mixture.stream(question.text, deadline=told.deadline, max_cost=most, seed=seed):
-                events.append(event)  # noqa: PERF401  # what came before an error has to be kept
+            async for event in mixture.stream(question.text, deadline=case.deadline, max_cost=most, seed=seed):
+                events.append(event)  # noqa: PERF401  # keep the events that came before an error
         else:
-            # What `Mixture.ask` does, and with the events of a run that nobody watches.
+            # Like `Mixture.ask`, but with the events of a run without a listener.
             options = RunOptions(
-                deadline=told.deadline, max_cost=most, seed=seed, watch="calls" if told.watched else "nothing"
+                deadline=case.deadline, max_cost=most, seed=seed, watch="calls" if case.watched else "nothing"
             )
             said = (Message(role="user", content=question.text),)
             run = asyncio.create_task(drive(recipe, said, models, events.append, options))
-            if told.leaves is not None:
-                loop.call_later(told.leaves, run.cancel)
+            if case.leaves is not None:
+                loop.call_later(case.leaves, run.cancel)
             await run
     except MixturaError as problem:
         error = problem
@@ -119,12 +124,12 @@ async def _run(told: Scenario, recipe: Recipe, question: Question, models: Model
             raise
         error = problem
     seconds = loop.time() - begun
-    return Ran(events, fold(events), error, seconds, isinstance(error, asyncio.CancelledError))
+    return FinishedRun(events, fold(events), error, seconds, isinstance(error, asyncio.CancelledError))
 
 
 def _teach_pace(recipe: Recipe, models: ModelRegistry) -> None:
-    """Let the limiter know calls of about a third of a second, as if they had been made before."""
-    for model in {model for stage in stages(recipe) for model in asked(recipe, stage)}:
+    """Record past calls of about a third of a second in the limiter."""
+    for model in {model for stage in stages(recipe) for model in stage_models(recipe, stage)}:
         accounting = models.find("groq", model).accounting
         assert accounting is not None
         for call in range(ENOUGH + 2):
@@ -132,7 +137,7 @@ def _teach_pace(recipe: Recipe, models: ModelRegistry) -> None:
 
 
 def _is_ours(task: asyncio.Task[Any]) -> bool:
-    """Tell tasks of the library, and of its connections, from those of the cloud and of this scenario."""
+    """Return whether a task belongs to the library or its connections, not to the cloud or this scenario."""
     name = f"{task.get_coro()!r}"
     return not any(part in name for part in ("RequestHandler.", "_play"))
 
@@ -145,5 +150,5 @@ def _open_books() -> list[str]:
         if any(counts):
             found.append(f"{key}: in flight, held tokens, held requests {counts}")
         if any(limiter.queue.ahead(key, priority) != (0, 0) for priority in Priority):
-            found.append(f"{key}: somebody still stands in line")
+            found.append(f"{key}: a call is still in the queue")
     return found

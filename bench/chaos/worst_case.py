@@ -1,9 +1,9 @@
-"""Does a forecast hold? Random recipes, asked of the simulated cloud: never more is billed than was said before.
+"""Checks forecasts: for random recipes the simulated cloud must never bill more than the forecast's worst case.
 
     python -m bench.chaos.worst_case --recipes 10000
 
-Each number makes a recipe of its own (layers, samples, kinds, escalation, limits, system texts in prose, code and other
-scripts, a caller's tools) and a question. The replies are as long as they may be, or agree, or differ.
+Each number gives a random recipe (layers, samples, kinds, escalation, limits, system texts in prose, code and other
+scripts, a caller's tools) and a question. The replies are as long as their limit allows, or agree, or differ.
 """
 
 import argparse
@@ -57,7 +57,7 @@ _TOOL: JsonObject = {
 
 
 def text(rng: random.Random, most: int) -> str:
-    """Return up to `most` pieces of text of one kind or several."""
+    """Return 1 to `most` pieces of text, of one or several kinds."""
     return "".join(rng.choice(_PROSE) for _ in range(rng.randint(1, most))).strip()
 
 
@@ -74,7 +74,7 @@ def proposer(rng: random.Random) -> Proposer:
 
 
 def recipe(rng: random.Random) -> Recipe:
-    """Return a random recipe, any that can be written."""
+    """Return a random recipe, drawn from all valid forms."""
     layers = tuple(
         Layer(proposers=tuple(proposer(rng) for _ in range(rng.randint(1, 3))))
         for _ in range(rng.choice((1, 1, 1, 2, 3)))
@@ -104,8 +104,8 @@ def recipe(rng: random.Random) -> Recipe:
     )
 
 
-class Replies:
-    """What the models of one cloud say: as much as they may, the same answer, or different ones."""
+class RandomReplies:
+    """The replies of one cloud's models: as long as their limit allows, all with the same answer, or different."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -118,7 +118,7 @@ class Replies:
 
 
 def problems(number: int) -> list[str]:
-    """Ask the random recipe of `number` once, and return what was forecast or booked wrongly."""
+    """Run the random recipe of `number` once, and return what its forecast or its bookings got wrong."""
     return run_virtual(_problems(random.Random(f"worst/{number}")))
 
 
@@ -126,7 +126,7 @@ async def _problems(rng: random.Random) -> list[str]:
     made, question = recipe(rng), text(rng, 20)
     options = ChatOptions(tools=[_TOOL] * rng.randint(1, 3)) if rng.random() < 0.2 else ChatOptions()
     sim = SimOptions(
-        plan="enterprise", unlimited=True, extra_models=MODELS, reply=Replies(rng), seed=rng.getrandbits(32)
+        plan="enterprise", unlimited=True, extra_models=MODELS, reply=RandomReplies(rng), seed=rng.getrandbits(32)
     )
     async with simulated_cloud(sim) as cloud:
         env = {"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url}
@@ -137,12 +137,12 @@ async def _problems(rng: random.Random) -> list[str]:
         except MixturaError as error:
             if cloud.ledger.total_tokens == 0:
                 return [f"nothing was answered: {error}"]
-        await cloud.ledger.settled()
-        return [*_billed(cloud, said), *_booked(made, question, options, said)]
+        await cloud.ledger.wait_idle()
+        return [*_check_bill(cloud, said), *_check_bookings(made, question, options, said)]
 
 
-def _billed(cloud: SimulatedCloud, said: Forecast) -> Iterator[str]:
-    """Yield where more was billed than was forecast."""
+def _check_bill(cloud: SimulatedCloud, said: Forecast) -> Iterator[str]:
+    """Yield every figure of the bill that is above the forecast."""
     ledger = cloud.ledger
     calls, prompt, completion = ledger.calls.total(), ledger.prompt_tokens.total(), ledger.completion_tokens.total()
     if calls > said.calls:
@@ -157,7 +157,7 @@ def _billed(cloud: SimulatedCloud, said: Forecast) -> Iterator[str]:
 
 
 def _dollars(cloud: SimulatedCloud) -> float:
-    """Return the bill of all models that have a price."""
+    """Return the bill, in dollars, of all models with a known price."""
     ledger, models = cloud.ledger, ModelRegistry(env={"GROQ_API_KEY": KEY})
     total = 0.0
     for model, prompt in ledger.prompt_tokens.items():
@@ -171,8 +171,8 @@ def _dollars(cloud: SimulatedCloud) -> float:
     return total
 
 
-def _booked(made: Recipe, question: str, options: ChatOptions, said: Forecast) -> Iterator[str]:
-    """Yield where limits are asked for other calls than can be made."""
+def _check_bookings(made: Recipe, question: str, options: ChatOptions, said: Forecast) -> Iterator[str]:
+    """Yield where the calls booked with the limiter differ from the calls that the recipe can make."""
     possible = schedule(made, options).calls
     models = ModelRegistry(env={"GROQ_API_KEY": KEY}, plan="developer")
     limited = {model for model in MODELS if models.find("groq", model).accounting.limits is not None}  # type: ignore[union-attr]
@@ -187,7 +187,7 @@ def _booked(made: Recipe, question: str, options: ChatOptions, said: Forecast) -
 
 
 def many(count: int, processes: int) -> int:
-    """Try `count` recipes and print those whose forecast does not hold; 1 when there are any."""
+    """Check `count` recipes and print those whose forecast does not hold. Returns 1 if there are any."""
     wrong = 0
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for number, found in enumerate(pool.imap(problems, range(count), chunksize=20)):
@@ -199,12 +199,14 @@ def many(count: int, processes: int) -> int:
 
 
 def main() -> int:
-    """Read the options and try."""
+    """Parse the options and check the recipes."""
     parser = argparse.ArgumentParser(prog="python -m bench.chaos.worst_case", description=__doc__)
-    parser.add_argument("--recipes", type=int, default=10_000, metavar="N", help="how many are tried")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at once")
-    told = parser.parse_args()
-    return many(told.recipes, told.processes)
+    parser.add_argument("--recipes", type=int, default=10_000, metavar="N", help="number of recipes")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="number of worker processes"
+    )
+    given = parser.parse_args()
+    return many(given.recipes, given.processes)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from groq import AsyncGroq
 
 from bench.pipelines import AGGREGATOR, PROPOSERS, SYSTEM
 from mixtura.models.catalog import Catalog
-from mixtura.models.recorded import Recording, Recordings
+from mixtura.models.recorded import RecordedQuestion, RecordingIndex
 from mixtura.sim import SimOptions
 from mixtura.sim.replies import filler
 
@@ -54,11 +54,11 @@ class GatherPipeline:
         await self._client.close()
 
 
-def recorded_questions(count: int) -> list[Recording]:
+def recorded_questions(count: int) -> list[RecordedQuestion]:
     """Return the first `count` recorded questions that the recipe's models answered; none without the recordings."""
     if not RECORDINGS.is_file():
         return []
-    found = Recordings.load(RECORDINGS)
+    found = RecordingIndex.load(RECORDINGS)
     needed = {found.name_of(model) for model in (*PROPOSERS, AGGREGATOR)}
     return [row for row in found.rows if needed <= row.outputs.keys()][:count]
 

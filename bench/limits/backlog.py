@@ -153,7 +153,7 @@ async def _ours(case: BacklogCase, asked: Sequence[str], seed: int, alone: float
         begun = loop.time()
         await asyncio.gather(*(ask(place, question) for place, question in enumerate(asked)))
         seconds = loop.time() - begun
-        await cloud.ledger.settled()
+        await cloud.ledger.wait_idle()
         needed = {model: calls * len(asked) for model, calls in slots(recipe_of(case)).items()}
         return MixtureBacklog(
             seconds=seconds,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from mixtura.limits.window import DIMENSIONS, Limits
 from mixtura.sim import SimulatedCloud
-from mixtura.sim.validate import asked_tokens
+from mixtura.sim.validate import requested_tokens
 
 Charged = Mapping[str, tuple[int, int]]
 """Calls that were let in, and the tokens charged for them, by model."""
@@ -31,7 +31,7 @@ def charges(cloud: SimulatedCloud) -> dict[str, tuple[int, int]]:
     """
     tokens: Counter[str] = Counter()
     for request in cloud.requests:
-        room = max((value for _, value in asked_tokens(request)), default=0)
+        room = max((value for _, value in requested_tokens(request)), default=0)
         tokens[request["model"]] += room + 5 - 6 - 4 * len(request["messages"])
     ledger = cloud.ledger
     return {

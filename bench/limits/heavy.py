@@ -13,7 +13,7 @@ from bench.limits.table import Table
 from bench.tutorial.recorded import sign_test
 from mixtura import MixturaError, Mixture
 from mixtura.engine.answers import extract, normal
-from mixtura.models.recorded import Recording
+from mixtura.models.recorded import RecordedQuestion
 from mixtura.sim import SimOptions, simulated_cloud
 from mixtura.virtual import run_virtual
 
@@ -63,7 +63,7 @@ class Comparison(NamedTuple):
         return 1.96 * math.sqrt(max(share * (1 - share), 1e-9) / len(self.theirs.right))
 
 
-def compare(rows: Sequence[Recording], seed: int) -> Comparison:
+def compare(rows: Sequence[RecordedQuestion], seed: int) -> Comparison:
     """Ask both pipelines every question, in virtual time: a busy machine changes no figure."""
     options = answering_options(SimOptions(profile="heavy", unlimited=True, seed=seed))
     random.seed(seed)  # the SDK jitters its retries with the global generator
@@ -71,7 +71,7 @@ def compare(rows: Sequence[Recording], seed: int) -> Comparison:
     return Comparison(run_virtual(_ours(rows, options)), theirs)
 
 
-async def _ours(rows: Sequence[Recording], options: SimOptions) -> PipelineResult:
+async def _ours(rows: Sequence[RecordedQuestion], options: SimOptions) -> PipelineResult:
     async with simulated_cloud(options) as cloud:
         mixture = Mixture("classic", env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url})
 
@@ -85,7 +85,7 @@ async def _ours(rows: Sequence[Recording], options: SimOptions) -> PipelineResul
         return PipelineResult(seconds, right, cloud.ledger.total_tokens)
 
 
-async def _theirs(rows: Sequence[Recording], options: SimOptions) -> PipelineResult:
+async def _theirs(rows: Sequence[RecordedQuestion], options: SimOptions) -> PipelineResult:
     async with simulated_cloud(options) as cloud:
         pipeline = GatherPipeline(cloud.url)
 
@@ -101,11 +101,11 @@ async def _theirs(rows: Sequence[Recording], options: SimOptions) -> PipelineRes
 
 
 async def _all(
-    rows: Sequence[Recording], ask: Callable[[str, int], Awaitable[str]]
+    rows: Sequence[RecordedQuestion], ask: Callable[[str, int], Awaitable[str]]
 ) -> tuple[tuple[float, ...], tuple[bool, ...]]:
     loop = asyncio.get_running_loop()
     seconds, right = [0.0] * len(rows), [False] * len(rows)
-    left: Iterator[tuple[int, Recording]] = iter(enumerate(rows))
+    left: Iterator[tuple[int, RecordedQuestion]] = iter(enumerate(rows))
 
     async def worker() -> None:
         for place, row in left:

@@ -1,1 +1,1 @@
-"""What the tutorial claims, held against measurements that need no key: run `python -m bench.tutorial`."""
+"""Compares the tutorial's claims with measurements that need no key. Run `python -m bench.tutorial`."""

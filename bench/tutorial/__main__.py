@@ -1,10 +1,10 @@
-"""Measure what the tutorial claims, without a key, and print claim, measurement and verdict.
+"""Measure the tutorial's claims without a key, and print claim, measurement and verdict.
 
     python -m bench.tutorial [--markdown | --write]
 
-Most rows come from the simulated Groq cloud in virtual time and are the same on every machine; memory and
-threads are measured on this one; the last rows need the recordings in ../shared/data and are left out without.
-`--write` puts the rows into docs/from-the-tutorial.md.
+Most rows come from the simulated Groq cloud in virtual time and are the same on every machine. Memory and threads are
+measured on this machine. The last rows need the recordings in ../shared/data and are omitted without them.
+`--write` updates the rows in docs/from-the-tutorial.md.
 """
 
 import sys
@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.tutorial import recorded, speed, wire
-from bench.tutorial.asking import Row, measured
+from bench.tutorial.asking import ClaimRow, measure_virtually
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/from-the-tutorial.md"
 WIDTHS = (34, 66, 18)
-HEADING = Row("the tutorial says", "measured", "verdict")
+HEADING = ClaimRow("the tutorial says", "measured", "verdict")
 
 
-def measure() -> tuple[list[Row], list[str]]:
-    """Return every row that can be measured here, and the names of those that cannot."""
-    found = [measured(one) for one in wire.MEASUREMENTS]
+def measure() -> tuple[list[ClaimRow], list[str]]:
+    """Return the rows that can be measured here, and the names of those that cannot."""
+    found = [measure_virtually(one) for one in wire.MEASUREMENTS]
     missing: list[str] = []
     for module in (speed, recorded):
         more, left_out = module.rows()
@@ -31,7 +31,7 @@ def measure() -> tuple[list[Row], list[str]]:
     return found, missing
 
 
-def plain(rows: Sequence[Row]) -> str:
+def plain(rows: Sequence[ClaimRow]) -> str:
     """Return the rows in three wrapped columns."""
     lines: list[str] = []
     for row in (HEADING, *rows):
@@ -43,14 +43,14 @@ def plain(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[ClaimRow]) -> str:
     """Return the rows as a table for docs/from-the-tutorial.md."""
     lines = [f"| {' | '.join(row)} |" for row in (HEADING, *rows)]
     return "\n".join([lines[0], "|---|---|---|", *lines[1:]])
 
 
-def written(page: str, rows: Sequence[Row]) -> str:
-    """Return `page` with each row of its table replaced by the one that makes the same claim."""
+def update_page(page: str, rows: Sequence[ClaimRow]) -> str:
+    """Return `page` with each row of its table replaced by the new row with the same claim."""
     new = dict(zip((row.claim for row in rows), markdown(rows).splitlines()[2:], strict=True))
     lines = [new.pop(line[2:].split(" | ")[0], line) if line.startswith("| ") else line for line in page.splitlines()]
     if new:
@@ -62,7 +62,7 @@ def main() -> None:
     """Measure and print."""
     rows, missing = measure()
     if "--write" in sys.argv[1:]:
-        PAGE.write_text(written(PAGE.read_text("utf-8"), rows), "utf-8")
+        PAGE.write_text(update_page(PAGE.read_text("utf-8"), rows), "utf-8")
     print(markdown(rows) if "--markdown" in sys.argv[1:] else plain(rows))
     for name in missing:
         print(f"left out: {name}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the measurements share: a simulated cloud, the tutorial's pipeline as its SDK runs it, rows of the table."""
+"""Shared by the measurements: a simulated cloud, the tutorial's pipeline on the SDK, and the rows of the table."""
 
 import asyncio
 import random
@@ -16,30 +16,30 @@ from mixtura.virtual import run_virtual
 SMALL, OTHER, LARGE = "llama-3.1-8b-instant", "gemma2-9b-it", "llama-3.3-70b-versatile"
 TRIO = (SMALL, SMALL, OTHER)
 KEY = "gsk_simulated"
-# The limits count five tokens more than the text has, so this question counts as 200 of them.
+# The limits count five tokens more than the text has, so this question counts as 200 tokens.
 QUESTION = filler(195, random.Random("question"))
 DRAFT_TOKENS = 400
 
 
-class Row(NamedTuple):
-    """One line of the table."""
+class ClaimRow(NamedTuple):
+    """One row of the table."""
 
     claim: str
     measured: str
     verdict: str
 
 
-def measured(one: Callable[[], Coroutine[Any, Any, Row]]) -> Row:
-    """Take one measurement in virtual time.
+def measure_virtually(one: Callable[[], Coroutine[Any, Any, ClaimRow]]) -> ClaimRow:
+    """Run one measurement in virtual time.
 
-    The SDK jitters its retries with the global generator: with a seed its figures are the same each time.
+    The SDK jitters its retries with the global random generator. It is seeded here, so the figures are reproducible.
     """
     random.seed(0)
     return run_virtual(one())
 
 
-def textbook(proposers: Sequence[str] = TRIO) -> Recipe:
-    """The tutorial's recipe with other proposers; without any given it is the built-in `classic`."""
+def textbook_recipe(proposers: Sequence[str] = TRIO) -> Recipe:
+    """Return the tutorial's recipe with the given proposers. The default equals the built-in `classic`."""
     slots = tuple(Proposer(model=model, temperature=0.7, max_tokens=1024) for model in proposers)
     return Recipe(
         name="textbook",
@@ -49,13 +49,13 @@ def textbook(proposers: Sequence[str] = TRIO) -> Recipe:
 
 
 @asynccontextmanager
-async def asked_of(recipe: str | Recipe, options: SimOptions) -> AsyncIterator[tuple[Mixture, SimulatedCloud]]:
-    """Give a mixture and the simulated cloud that answers it."""
+async def mixture_on_cloud(recipe: str | Recipe, options: SimOptions) -> AsyncIterator[tuple[Mixture, SimulatedCloud]]:
+    """Yield a mixture and the simulated cloud that answers its calls."""
     async with simulated_cloud(options) as cloud:
         yield Mixture(recipe, env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url}), cloud
 
 
-Measurement = Callable[[], Coroutine[Any, Any, Row]]
+Measurement = Callable[[], Coroutine[Any, Any, ClaimRow]]
 
 
 class GatherPipeline:
@@ -66,13 +66,13 @@ class GatherPipeline:
         self._proposers = tuple(proposers)
 
     async def ask(self) -> str:
-        """Return the aggregator's text; raises what the SDK raises for any of the calls."""
+        """Return the aggregator's text. An SDK error of any call is raised."""
         drafts = await asyncio.gather(*(self._call(model, QUESTION, 0.7) for model in self._proposers))
         block = "\n\n".join(f"--- Draft {place} ---\n{draft}" for place, draft in enumerate(drafts, 1))
         return await self._call(LARGE, f"{QUESTION}\n\n{block}", 0.3)
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._client.close()
 
     async def _call(self, model: str, text: str, temperature: float) -> str:

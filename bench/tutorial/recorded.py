@@ -1,4 +1,4 @@
-"""Is a mixture better than the 70B alone? Recorded answers of real models, run through the engine."""
+"""Compares mixtures with the 70B alone on recorded answers of real models, run through the engine."""
 
 import asyncio
 import math
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.tutorial.asking import Row
+from bench.tutorial.asking import ClaimRow
 from mixtura import Aggregator, Layer, Mixture, ModelCard, Policy, Proposer, Recipe
 from mixtura.engine.answers import extract, normal
-from mixtura.models.recorded import RecordedModel, Recording, Recordings
+from mixtura.models.recorded import RecordedModel, RecordedQuestion, RecordingIndex
 from mixtura.models.served import Served
 
 FOLDER = Path(__file__).resolve().parents[2] / "../shared/data/recordings"
@@ -25,10 +25,10 @@ CASCADE = msgspec.structs.replace(
 SINGLE = Recipe(name="70B alone", layers=(_LARGE,))
 
 
-class Replayed:
-    """Every model answers from the recordings."""
+class RecordedModels:
+    """Serves every model from the recordings."""
 
-    def __init__(self, recordings: Recordings) -> None:
+    def __init__(self, recordings: RecordingIndex) -> None:
         self._model = RecordedModel(recordings)
 
     def find(self, provider: str, model: str) -> Served:
@@ -36,16 +36,16 @@ class Replayed:
         return Served(self._model, self.card(provider, model))
 
     def card(self, provider: str, model: str) -> ModelCard:
-        """Nothing is known of it but its name."""
+        """Return a card that holds only the name."""
         return ModelCard(id=model, provider=provider)
 
     def replacement(self, provider: str, model: str) -> str | None:
-        """Nothing replaces a recording."""
+        """Return None: a recorded model has no replacement."""
         return None
 
 
-class Marks(NamedTuple):
-    """How one recipe did: right by our reading of its answers, right by the recordings' own grader, calls made."""
+class RecipeMarks(NamedTuple):
+    """A recipe's results per question: right by our extraction, right by the recordings' own grader, and calls."""
 
     ours: tuple[bool, ...]
     graded: tuple[bool, ...]
@@ -53,13 +53,13 @@ class Marks(NamedTuple):
 
     @property
     def shares(self) -> str:
-        """Both shares, in words."""
+        """Both shares of right answers, as text."""
         return f"{sum(self.ours) / len(self.ours):.3f} ({sum(self.graded) / len(self.graded):.3f} by its grader)"
 
 
-async def mark(recipe: Recipe, recordings: Recordings) -> Marks:
+async def mark(recipe: Recipe, recordings: RecordingIndex) -> RecipeMarks:
     """Ask every recorded question and mark the answers."""
-    mixture = Mixture(recipe, models=Replayed(recordings))
+    mixture = Mixture(recipe, models=RecordedModels(recordings))
     ours, graded, calls = [], [], []
     for row in recordings.rows:
         answer = await mixture.ask(row.prompt or row.question)
@@ -67,7 +67,7 @@ async def mark(recipe: Recipe, recordings: Recordings) -> Marks:
         author = next(draft.model for draft in answer.drafts if draft.call == answer.source)
         graded.append(row.graded[author])
         calls.append(answer.n_calls)
-    return Marks(tuple(ours), tuple(graded), tuple(calls))
+    return RecipeMarks(tuple(ours), tuple(graded), tuple(calls))
 
 
 def sign_test(better: int, worse: int) -> float:
@@ -77,7 +77,7 @@ def sign_test(better: int, worse: int) -> float:
     return min(1.0, float(2 * tail / (1 << total)))
 
 
-def _row(name: str, recordings: Recordings) -> Row:
+def _row(name: str, recordings: RecordingIndex) -> ClaimRow:
     marks = {recipe.name: asyncio.run(mark(recipe, recordings)) for recipe in (VOTE, CASCADE, SINGLE)}
     vote, cascade, single = marks.values()
     better = sum(mine and not other for mine, other in zip(cascade.ours, single.ours, strict=True))
@@ -85,7 +85,7 @@ def _row(name: str, recordings: Recordings) -> Row:
     escalated = sum(calls > len(SMALL) for calls in cascade.calls) / len(cascade.calls)
     chance = sign_test(better, worse)
     verdict = ("better" if better > worse else "worse") + (" than the 70B" if chance < 0.05 else ", not significantly")
-    return Row(
+    return ClaimRow(
         f"MoA consistently outperforms a single 70B ({name}, {len(recordings.rows)} questions)",
         f"70B alone {single.shares}; vote of three small {vote.shares}; cascade {cascade.shares}, which asks the "
         f"70B about {escalated:.0%}; only the cascade right {better}, only the 70B {worse}, p = {chance:.2g}",
@@ -93,20 +93,20 @@ def _row(name: str, recordings: Recordings) -> Row:
     )
 
 
-def rows() -> tuple[list[Row], list[str]]:
-    """Return the rows of this module and what was left out."""
-    found: list[Row] = []
+def rows() -> tuple[list[ClaimRow], list[str]]:
+    """Return the rows of this module and the names of the omitted ones."""
+    found: list[ClaimRow] = []
     missing: list[str] = []
     for name, file in (("GSM8K", "gsm8k-dev.jsonl.gz"), ("CRUXEval-O", "crux-dev.jsonl.gz")):
         if (FOLDER / file).is_file():
-            found.append(_row(name, _complete(Recordings.load(FOLDER / file))))
+            found.append(_row(name, _complete(RecordingIndex.load(FOLDER / file))))
         else:
             missing.append(f"mixture against the 70B on {name} (no recordings)")
     return found, missing
 
 
-def _complete(recordings: Recordings) -> Recordings:
-    def whole(row: Recording) -> bool:
+def _complete(recordings: RecordingIndex) -> RecordingIndex:
+    def whole(row: RecordedQuestion) -> bool:
         return all(model in row.outputs and model in row.graded for model in (*SMALL, LARGE))
 
-    return Recordings(row for row in recordings.rows if whole(row))
+    return RecordingIndex(row for row in recordings.rows if whole(row))

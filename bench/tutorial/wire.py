@@ -1,4 +1,4 @@
-"""Which models still live, what one failure costs, what a free key lets through: against the simulated cloud."""
+"""Model lifetimes, failures and a free key's limits, measured against the simulated cloud."""
 
 import asyncio
 import datetime as dt
@@ -14,29 +14,29 @@ from bench.tutorial.asking import (
     QUESTION,
     SMALL,
     TRIO,
+    ClaimRow,
     GatherPipeline,
     Measurement,
-    Row,
-    asked_of,
-    textbook,
+    mixture_on_cloud,
+    textbook_recipe,
 )
 from mixtura import Answer, Layer, Mixture, NoAnswerError, Proposer, Recipe
 from mixtura.chat import JsonObject
 from mixtura.limits.window import Limits
-from mixtura.models.catalog import Catalog, Plan
+from mixtura.models.catalog import Catalog, Tier
 from mixtura.sim import Reply, SimOptions, SimulatedCloud
 
 WRITTEN = dt.date(2026, 3, 15)
 CHECKED = Catalog.load().models("groq")[0].checked or WRITTEN
 MINUTES = 12
-# A field report measured 1,734 to 2,046 reasoning tokens a reply of gpt-oss at its usual effort.
+# A field report measured 1,734 to 2,046 reasoning tokens per reply of gpt-oss at its default effort.
 THINKING = "Let me think about it once more. " * 200
 
 
-async def _refusal(model: str, plan: Plan) -> int | None:
-    """Return the status with which a key of `plan` is refused the model on the day the catalogue was checked."""
+async def _refusal(model: str, plan: Tier) -> int | None:
+    """Return the status of the model's refusal for a key of `plan`, on the day the catalogue was checked."""
     recipe = Recipe(layers=(Layer(proposers=(Proposer(model=model),)),))
-    async with asked_of(recipe, SimOptions(as_of=CHECKED, plan=plan)) as (mixture, _):
+    async with mixture_on_cloud(recipe, SimOptions(as_of=CHECKED, plan=plan)) as (mixture, _):
         try:
             await mixture.ask("Are you there?")
         except NoAnswerError as error:
@@ -44,13 +44,13 @@ async def _refusal(model: str, plan: Plan) -> int | None:
     return None
 
 
-async def _models_alive() -> Row:
+async def _models_alive() -> ClaimRow:
     ends = {row.id: row.shut_down or row.enterprise_since for row in Catalog.load().models("groq")}
     said = []
     for model in (SMALL, OTHER, LARGE):
         statuses = {await _refusal(model, "free"), await _refusal(model, "developer")}
         said.append(f"{model} {' or '.join(map(str, statuses))} (since {ends[model]})")
-    return Row(
+    return ClaimRow(
         "its three models answer a free key, tested March 2026",
         f"a free or developer key on {CHECKED} gets: {', '.join(said)}",
         "does not hold",
@@ -64,41 +64,41 @@ async def _sdk(cloud: SimulatedCloud, proposers: Sequence[str] = TRIO) -> str:
     except groq.APIError as error:
         return type(error).__name__
     finally:
-        await asyncio.sleep(1)  # the siblings that gather leaves running
+        await asyncio.sleep(1)  # `gather` leaves the other calls running
         await pipeline.close()
     return "an answer"
 
 
-def _answered(answer: Answer) -> str:
+def _describe(answer: Answer) -> str:
     return f"an answer from {len(answer.drafts)} draft{'s' * (len(answer.drafts) != 1)}"
 
 
-async def _as_written() -> Row:
+async def _as_written() -> ClaimRow:
     options = SimOptions(as_of=WRITTEN, tokens=DRAFT_TOKENS)
-    async with asked_of("classic", options) as (mixture, cloud):
+    async with mixture_on_cloud("classic", options) as (mixture, cloud):
         theirs = await _sdk(cloud)
         ours = await mixture.ask(QUESTION)
-    return Row(
+    return ClaimRow(
         f"the pipeline as written, on {WRITTEN}",
-        f"groq SDK and gather: {theirs}; Mixtura, same models: {_answered(ours)}, the failure named",
+        f"groq SDK and gather: {theirs}; Mixtura, same models: {_describe(ours)}, the failure named",
         "does not hold",
     )
 
 
-async def _one_failure() -> Row:
+async def _one_failure() -> ClaimRow:
     options = SimOptions(faults=f"500@1-:{OTHER}", unlimited=True, tokens=DRAFT_TOKENS)
-    async with asked_of("classic", options) as (mixture, cloud):
+    async with mixture_on_cloud("classic", options) as (mixture, cloud):
         theirs = await _sdk(cloud)
         paid = cloud.ledger.completion_tokens.total()
         ours = await mixture.ask(QUESTION)
-    return Row(
+    return ClaimRow(
         "gather fires the proposers (one of them fails)",
-        f"groq SDK and gather: {theirs}, {paid} paid tokens of its siblings lost; Mixtura: {_answered(ours)}",
+        f"groq SDK and gather: {theirs}, {paid} paid tokens of its siblings lost; Mixtura: {_describe(ours)}",
         "one failure loses all",
     )
 
 
-async def _starved() -> Row:
+async def _reasoning_starves() -> ClaimRow:
     model = "openai/gpt-oss-20b"
 
     def reply(_request: JsonObject, _call: int) -> Reply:
@@ -107,7 +107,7 @@ async def _starved() -> Row:
     found: list[str] = []
     for limit in (1024, None):
         recipe = Recipe(layers=(Layer(proposers=(Proposer(model=model, max_tokens=limit),)),))
-        async with asked_of(recipe, SimOptions(as_of=CHECKED, unlimited=True, reply=reply)) as (mixture, cloud):
+        async with mixture_on_cloud(recipe, SimOptions(as_of=CHECKED, unlimited=True, reply=reply)) as (mixture, cloud):
             try:
                 words = len((await mixture.ask("Why?")).text.split())
             except NoAnswerError:
@@ -115,40 +115,40 @@ async def _starved() -> Row:
             asked = cloud.requests[0]["max_completion_tokens"]
             thought = cloud.ledger.completion_tokens.total()
         found.append(f"asked for {asked:,}: {words} words of answer, {thought:,} tokens paid")
-    return Row("MAX_TOKENS = 1024 (on a model that reasons)", "; ".join(found), "empty drafts")
+    return ClaimRow("MAX_TOKENS = 1024 (on a model that reasons)", "; ".join(found), "empty drafts")
 
 
 async def _retry_after(seconds: int, deadline: float) -> str:
     loop = asyncio.get_running_loop()
     options = SimOptions(faults=f"429={seconds}@1-3:{SMALL}", unlimited=True, tokens=DRAFT_TOKENS)
-    async with asked_of(textbook([SMALL]), options) as (_, cloud):
+    async with mixture_on_cloud(textbook_recipe([SMALL]), options) as (_, cloud):
         begun = loop.time()
         theirs = await _sdk(cloud, [SMALL])
         spent, calls = loop.time() - begun - 1, cloud.ledger.arrived
     options = SimOptions(faults=f"429={seconds}@1:{SMALL}", unlimited=True, tokens=DRAFT_TOKENS)
-    async with asked_of(textbook([SMALL]), options) as (mixture, cloud):
+    async with mixture_on_cloud(textbook_recipe([SMALL]), options) as (mixture, cloud):
         answer = await mixture.ask(QUESTION, deadline=deadline)
         asked = sum(body["model"] == SMALL for body in cloud.requests)
-    ours = f"{_answered(answer)} after {answer.seconds:.0f} s and {asked} call{'s' * (asked != 1)}"
+    ours = f"{_describe(answer)} after {answer.seconds:.0f} s and {asked} call{'s' * (asked != 1)}"
     if not answer.drafts:
         ours = f"{asked} call, no wait (it ends after the deadline of {deadline:.0f} s), the aggregator answers alone"
     return f"Retry-After {seconds} s: groq SDK {calls} calls in {spent:.1f} s, {theirs}; Mixtura: {ours}"
 
 
-async def _short_wait() -> Row:
-    return Row("RateLimitError: wait 60 seconds", await _retry_after(61, 180), "the SDK does not")
+async def _short_wait() -> ClaimRow:
+    return ClaimRow("RateLimitError: wait 60 seconds", await _retry_after(61, 180), "the SDK does not")
 
 
-async def _long_wait() -> Row:
-    return Row("the same (a limit of the day)", await _retry_after(420, 60), "60 s do not help")
+async def _long_wait() -> ClaimRow:
+    return ClaimRow("the same (a limit of the day)", await _retry_after(420, 60), "60 s do not help")
 
 
-async def _a_day() -> Row:
+async def _a_day() -> ClaimRow:
     limits = {row.id: row.free for row in Catalog.load().models("groq")}
     small, large = limits[SMALL], limits[LARGE]
     assert small is not None
     assert large is not None
-    return Row(
+    return ClaimRow(
         "free requests a day: 14,400 on the 8B, 6,000 on the 70B",
         f"the catalogue, from Groq's own page: {small.rpd:,} and {large.rpd:,}; tokens a day {large.tpd:,} on the 70B",
         "the second does not hold",
@@ -156,7 +156,7 @@ async def _a_day() -> Row:
 
 
 async def _pace(mixture: Mixture) -> float:
-    """Return the mixtures a minute that fit, asked one after the other, once the buckets are full."""
+    """Return the mixtures per minute, asked one after the other, once the limits' buckets are full."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     ends: list[float] = []
@@ -168,7 +168,7 @@ async def _pace(mixture: Mixture) -> float:
 
 
 async def _in_a_loop(cloud: SimulatedCloud, proposers: Sequence[str]) -> tuple[int, int]:
-    """Return how many mixtures of the SDK pipeline came through and how many were lost, in as many minutes."""
+    """Return how many mixtures of the SDK's pipeline succeeded and how many were lost in `MINUTES` minutes."""
     loop = asyncio.get_running_loop()
     pipeline = GatherPipeline(cloud.url, proposers)
     begun, good, lost = loop.time(), 0, 0
@@ -178,7 +178,7 @@ async def _in_a_loop(cloud: SimulatedCloud, proposers: Sequence[str]) -> tuple[i
             good += 1
         except groq.RateLimitError:
             lost += 1
-            await asyncio.sleep(60)  # as the tutorial tells one to
+            await asyncio.sleep(60)  # as the tutorial advises
     await asyncio.sleep(120)
     await pipeline.close()
     return good, lost
@@ -186,17 +186,17 @@ async def _in_a_loop(cloud: SimulatedCloud, proposers: Sequence[str]) -> tuple[i
 
 async def _through(proposers: Sequence[str]) -> tuple[float, int, int]:
     options = SimOptions(tokens=DRAFT_TOKENS, profile="lpu")
-    async with asked_of(textbook(proposers), options) as (mixture, _):
+    async with mixture_on_cloud(textbook_recipe(proposers), options) as (mixture, _):
         pace = await _pace(mixture)
-    async with asked_of(textbook(proposers), options) as (_, cloud):
+    async with mixture_on_cloud(textbook_recipe(proposers), options) as (_, cloud):
         good, lost = await _in_a_loop(cloud, proposers)
     return pace, good, lost
 
 
-async def _a_minute() -> Row:
+async def _a_minute() -> ClaimRow:
     pace, good, lost = await _through(TRIO)
     charged = 2 * (200 + 1024)
-    return Row(
+    return ClaimRow(
         "a free key is enough to experiment",
         f"each mixture reserves {charged:,} of the 8B's 6,000 tokens a minute: {6000 / charged:.2f} a minute by "
         f"arithmetic, {pace:.2f} measured with Mixtura; SDK and gather in {MINUTES} minutes: {good} good, {lost} lost",
@@ -204,11 +204,11 @@ async def _a_minute() -> Row:
     )
 
 
-async def _proposers(count: int) -> Row:
+async def _proposers(count: int) -> ClaimRow:
     pace, good, lost = await _through([SMALL] * count)
     charged = count * (200 + 1024)
     fits = "fit at once" if charged <= 6000 else "never fit at once, the last always waits"
-    return Row(
+    return ClaimRow(
         f"{count} proposers of 8B on a free key" + (" (three is the optimum)" if count == 3 else ""),
         f"{charged:,} of 6,000 tokens a minute {fits}: {pace:.2f} a minute with Mixtura, none lost; "
         f"SDK and gather in {MINUTES} minutes: {good} good, {lost} lost",
@@ -216,8 +216,8 @@ async def _proposers(count: int) -> Row:
     )
 
 
-async def _tokens_a_day() -> Row:
-    """Count mixtures until the day's tokens of the 70B are gone; the minutes between are left out."""
+async def _tokens_a_day() -> ClaimRow:
+    """Count the mixtures until the 70B's daily tokens are used up, without the limits per minute."""
     limits = {row.id: row.free for row in Catalog.load().models("groq")}
     large = limits[LARGE]
     assert large is not None
@@ -226,13 +226,13 @@ async def _tokens_a_day() -> Row:
         limits={SMALL: Limits(), OTHER: Limits(), LARGE: Limits(tpd=large.tpd)},
     )
     done = 0
-    async with asked_of(textbook(), options) as (mixture, _):
+    async with mixture_on_cloud(textbook_recipe(), options) as (mixture, _):
         while True:
             answer = await mixture.ask(QUESTION, seed=done)
             if any(failure.model == LARGE for failure in answer.failures):
                 break
             done += 1
-    return Row(
+    return ClaimRow(
         "the 70B's daily requests are what limits a day",
         f"its {large.tpd:,} tokens a day are gone after {done} mixtures, then one fits every {1440 / done:.0f} minutes",
         "tokens limit first",
@@ -243,7 +243,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     _models_alive,
     _as_written,
     _one_failure,
-    _starved,
+    _reasoning_starves,
     _short_wait,
     _long_wait,
     _a_day,
@@ -251,4 +251,4 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     *[functools.partial(_proposers, count) for count in (3, 4, 5)],
     _tokens_a_day,
 )
-"""Each returns one row and wants a virtual clock of its own; in the tutorial's order."""
+"""Each measurement returns one row and needs a virtual clock of its own. They are in the tutorial's order."""

@@ -1,4 +1,4 @@
-"""Text for a terminal: what is safe to write there, how many columns it takes, what fits a line."""
+"""Text for a terminal: makes it safe to print, measures its columns, and cuts it to a width."""
 
 import re
 import unicodedata
@@ -8,15 +8,15 @@ _BREAKS = re.compile("[\\s\u2028\u2029]+")
 
 
 def safe(text: str) -> str:
-    """Return `text` with nothing in it that a terminal obeys: line feeds and tabs stay, the rest is shown.
+    """Return `text` without characters that control a terminal. Line feeds and tabs stay.
 
-    Control characters become their pictures (an escape is `␛`), carriage returns and marks that turn the
-    writing direction are left out, lone surrogates become U+FFFD.
+    Other control characters become their pictures (an escape becomes `␛`), carriage returns and marks that change the
+    writing direction are removed, and lone surrogates become U+FFFD.
     """
-    return _UNSAFE.sub(_shown, text)
+    return _UNSAFE.sub(_replacement, text)
 
 
-def _shown(found: re.Match[str]) -> str:
+def _replacement(found: re.Match[str]) -> str:
     code = ord(found[0])
     if code == 0x0D or 0x202A <= code <= 0x2069:
         return ""
@@ -26,12 +26,12 @@ def _shown(found: re.Match[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return `text` as one safe line: every run of white space and line breaks is a single space."""
+    """Return `text` as one safe line. Each run of white space and line breaks becomes a single space."""
     return safe(_BREAKS.sub(" ", text)).strip()
 
 
 def display_width(text: str) -> int:
-    """Return how many columns `text` takes at most; where terminals differ the larger figure counts."""
+    """Return the columns that `text` takes. Where terminals differ, the larger number counts."""
     return sum(map(_columns, text))
 
 
@@ -39,7 +39,7 @@ def _columns(character: str) -> int:
     code = ord(character)
     if code < 0x300:
         return 1
-    if code == 0xFE0F:  # asks for the wide, coloured form of the character before it
+    if code == 0xFE0F:  # requests the wide, coloured form of the preceding character
         return 1
     if unicodedata.category(character) in ("Mn", "Me") or 0x1160 <= code <= 0x11FF:
         return 0
@@ -51,7 +51,7 @@ def _columns(character: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """Return as much of the beginning of `text` as fits `width` columns, with `…` where something is missing."""
+    """Return the beginning of `text`, cut to `width` columns, with `…` in place of what was cut."""
     if len(text) * 2 <= width or display_width(text) <= width:
         return text
     room, kept = width - 1, 0
@@ -64,12 +64,12 @@ def cut(text: str, width: int) -> str:
 
 
 def cut_front(text: str, width: int) -> str:
-    """Return as much of the end of `text` as fits `width` columns, with `…` where something is missing."""
+    """Return the end of `text`, cut to `width` columns, with `…` in place of what was cut."""
     if len(text) * 2 <= width or display_width(text) <= width:
         return text
     room, start = width - 1, len(text)
     while start and (room := room - _columns(text[start - 1])) >= 0:
         start -= 1
-    while start < len(text) and _columns(text[start]) == 0:  # a mark without the letter it belongs to
+    while start < len(text) and _columns(text[start]) == 0:  # a combining mark whose letter was cut off
         start += 1
     return "…" * (width > 0) + text[start:]

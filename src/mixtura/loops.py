@@ -1,15 +1,15 @@
-"""What belongs to an event loop ends with it, so that nobody has to close it by hand."""
+"""Closes resources when their event loop shuts down, so that callers need not close them."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 
 def close_with_loop(close: Callable[[], Awaitable[object]]) -> AsyncGenerator[None]:
-    """Call `close` when the running loop shuts down; `aclose()` of what is returned does it earlier.
+    """Call `close` when the running loop shuts down, or earlier on `aclose()` of the returned generator.
 
-    An event loop closes the asynchronous generators that were begun on it when it shuts down (`shutdown_asyncgens`,
-    called by `asyncio.run` and `Runner`). One is parked there, whose end is `close`. Keep what is returned as long as
-    what it closes: a generator that nobody holds ends at once.
+    A loop that shuts down closes the asynchronous generators that were started on it (`shutdown_asyncgens`, which
+    `asyncio.run` and `Runner` call). This function starts a generator that calls `close` when it is closed. Keep a
+    reference to it for as long as the resource: a generator without references is closed at once.
     """
 
     async def park() -> AsyncGenerator[None]:

@@ -1,6 +1,6 @@
-"""How many tokens a text will be, before any tokenizer has seen it.
+"""Estimates of token counts, without a tokenizer.
 
-The truth is a reply's `usage`; this is for what must be decided before. No vocabulary is downloaded.
+A reply's `usage` has the true count. The estimates serve decisions that come before the call, and need no vocabulary.
 """
 
 import re
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 
 from mixtura.chat import Message
 
-# English prose runs at about 4 characters a token, code and numbers at about 3; other scripts at 1 to 2.
-# A chat template adds a few tokens a message, and some models a system text of their own, which is not counted here:
-# an estimate, replaced by the reported usage once a call is done.
+# English prose has about 4 characters per token, code and numbers about 3, other scripts 1 to 2.
+# A chat template adds a few tokens per message. Some models also add a system text of their own, which is not counted
+# here. The reported usage replaces the estimate when the call is done.
 _ASCII_PER_TOKEN = 3.6
 _OTHER_PER_TOKEN = 1.4
 _PER_MESSAGE = 5
-# Hardly any vocabulary puts two words, or a word and a sign, into one token.
+# Hardly any vocabulary has tokens of two words, or of a word and a sign.
 _WORD_OR_SIGNS = re.compile(r"\w+|[^\w\s]+")
 # The same for ASCII, by a table: whether a byte is of a word, a sign or a space.
 _KINDS = bytes(
@@ -22,15 +22,15 @@ _KINDS = bytes(
 )
 
 PROMPT_MARGIN = 1.3
-"""What a prompt takes at most over its estimate: recorded requests took 0.83 to 1.20 of it."""
+"""The largest ratio of a prompt's tokens to their estimate to allow for. In recorded requests it is 0.83 to 1.20."""
 
 
 def estimate_tokens(text: str) -> int:
-    """Return an estimate of the tokens in `text`, on the high side for English (never below 0)."""
+    """Return an estimate of the tokens in `text`, which is rather too high for English (never below 0)."""
     if not text:
         return 0
     lines = text.count("\n")
-    text = " ".join(text.split())  # a run of white space is about one token, however long
+    text = " ".join(text.split())  # a run of white space of any length is about one token
     ascii_bytes = len(text) if text.isascii() else sum(character < "\x80" for character in text)
     other = len(text) - ascii_bytes
     by_length = int(ascii_bytes / _ASCII_PER_TOKEN + other / _OTHER_PER_TOKEN) + 1
@@ -52,7 +52,7 @@ def _words_and_signs(text: str, least: int) -> int:
 
 
 def characters(messages: Sequence[Message]) -> int:
-    """Return how many characters of text `messages` hold: no text has more tokens than that."""
+    """Return the number of characters in `messages`, an upper bound of their tokens."""
     total = 0
     for message in messages:
         content = message.content
@@ -61,5 +61,5 @@ def characters(messages: Sequence[Message]) -> int:
 
 
 def estimate_messages(messages: Iterable[Message]) -> int:
-    """Return an estimate of the prompt tokens of a conversation, its template included."""
+    """Return an estimate of the prompt tokens of a conversation, including the chat template."""
     return sum(estimate_tokens(message.text) + _PER_MESSAGE for message in messages)

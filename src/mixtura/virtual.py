@@ -1,4 +1,4 @@
-"""A clock that does not wait: an event loop whose time jumps to the next timer when nothing else can happen.
+"""An event loop with a virtual clock: its time jumps to the next timer when no task can run.
 
     from mixtura.virtual import run_virtual
 
@@ -6,13 +6,13 @@
         async with simulated_cloud(SimOptions()) as cloud:
             ...                       # ten minutes of calls, retries and timeouts
 
-    run_virtual(main())               # takes about a second, and the same course every time
+    run_virtual(main())               # takes about a second, and runs the same way every time
 
-Sockets are real. Both ends of every connection have to live in this loop: the kernel delivers data for 127.0.0.1
-before `send` returns, so when no socket is ready no data is on its way, and time may move. A peer in another process or
-on another machine would be outrun. While a job is in an executor (`run_in_executor`, `asyncio.to_thread`, name lookups)
-the clock stands still, so such a job must not itself wait for one of this loop's timers. Subprocesses are not waited
-for.
+Sockets are real. Both ends of every connection must be in this loop: the kernel delivers data sent to 127.0.0.1 before
+`send` returns, so when no socket is ready no task in this loop has data to receive, and the clock may jump. A peer in
+another process or on another machine would be too slow for the clock. While a job is in an executor
+(`run_in_executor`, `asyncio.to_thread`, name lookups) the clock stands still, so a job must not wait for one of this
+loop's timers. The clock does not wait for subprocesses.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# A jump this long (seconds) is most often a timeout about to fire: the sockets are polled once more, for a millisecond
-# of real time, before the clock jumps.
+# A jump this long (seconds) most often fires a timeout: check the sockets once more, for a millisecond of real time,
+# before concluding that no data will come.
 _FAR = 1.0
 _SECOND_LOOK = 0.001
 
 
 class _JumpingSelector(selectors.BaseSelector):
-    """Wraps a real selector; instead of sleeping for a timer, it says how far the clock may jump."""
+    """Wraps a real selector. Instead of sleeping until a timer, it calls `jump` with the seconds to skip."""
 
     def __init__(self) -> None:
         self._real = selectors.DefaultSelector()
@@ -62,7 +62,7 @@ class _JumpingSelector(selectors.BaseSelector):
         if timeout is not None and timeout <= 0:
             return self._real.select(0)
         if not self.may_jump() or timeout is None:
-            # There is no timer to jump to, or a thread is at work: wait in real time.
+            # There is no timer to jump to, or a thread has not reported yet: wait in real time.
             return self._real.select(None)
         ready = self._real.select(0)
         if not ready and timeout >= _FAR:
@@ -73,7 +73,7 @@ class _JumpingSelector(selectors.BaseSelector):
 
 
 class VirtualClockLoop(asyncio.SelectorEventLoop):
-    """An event loop whose `time()` starts at 0 and moves only when every task in it waits for a timer."""
+    """An event loop whose `time()` starts at 0 and advances only when every task in it waits for a timer."""
 
     def __init__(self) -> None:
         self._virtual_now = 0.0
@@ -84,18 +84,18 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         super().__init__(selector)
 
     def time(self) -> float:
-        """Return the virtual seconds since the loop was made."""
+        """Return the virtual seconds since the loop was created."""
         return self._virtual_now
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
-        """Run `func` in a thread; the clock stands still until it is done."""
+        """Run `func` in a thread. The clock stands still until it returns."""
         future = super().run_in_executor(executor, func, *args)
         self._jobs += 1
         future.add_done_callback(self._job_done)
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait for the threads in real time: a limit in virtual time would be over before they could end."""
+        """Wait for the threads in real time. A timeout in virtual time would expire before they could end."""
         await super().shutdown_default_executor()
 
     def _job_done(self, _: asyncio.Future[Any]) -> None:
@@ -106,12 +106,12 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtual(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
-    """Run a coroutine to its end on a fresh `VirtualClockLoop`, as `asyncio.run` does on a real one.
+    """Run a coroutine on a new `VirtualClockLoop`, as `asyncio.run` does on a real loop.
 
-    Rate limits are counted by a limiter of the loop's own, not by that of the process or of a Redis server, which live
-    in real time.
+    The loop has a limiter of its own for rate limits. The limiter of the process and that of a Redis server count in
+    real time, so they are not used.
     """
     loop = VirtualClockLoop()
-    # What the loop still ends when it is closed is counted there, too.
+    # The limiter also covers what the loop ends while it closes.
     with own_limiter(loop), asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
         return runner.run(main)

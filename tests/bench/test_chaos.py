@@ -6,24 +6,24 @@ from typing import get_args
 
 import msgspec
 import pytest
-from bench.chaos.checks import broken
-from bench.chaos.recipes import recipes, served, stages
-from bench.chaos.scenarios import STAGES, Aim, Reach, Scenario, asked, circumstances, kinds, scenario
-from bench.chaos.world import Played, play
+from bench.chaos.checks import find_broken
+from bench.chaos.recipes import cloud_recipes, recipes, stages
+from bench.chaos.scenarios import STAGES, AimedFault, ChaosScenario, Reach, circumstances, kinds, scenario, stage_models
+from bench.chaos.world import PlayedScenario, play
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixtura import Recipe
-from mixtura.sim.faults import Broken, Odd, Refusal
+from mixtura.sim.faults import BrokenTransferKind, OddReplyKind, RefusalKind
 
 SEED = 5
 PARTS, SIZE = 12, 50
 
 
-def check(told: Scenario) -> None:
+def check(case: ChaosScenario) -> None:
     """Play a scenario; every invariant that broke is told together with the line that repeats it."""
-    found = broken(play(told))
-    assert not found, "\n".join([told.words, *found, f"python -m bench.chaos --one {told.id}", repr(told)])
+    found = find_broken(play(case))
+    assert not found, "\n".join([case.words, *found, f"python -m bench.chaos --one {case.id}", repr(case)])
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -33,13 +33,15 @@ def test_a_sample_of_the_fault_matrix_keeps_every_invariant(part: int) -> None:
 
 
 @st.composite
-def scenarios(draw: st.DrawFn) -> Scenario:
+def scenarios(draw: st.DrawFn) -> ChaosScenario:
     """Any one to four faults at any stages of any recipe."""
     name = draw(st.sampled_from(sorted(recipes())))
     recipe = recipes()[name]
 
-    def aim(stage: str, kind: str, reach: Reach) -> Aim:
-        return Aim(stage, kind, reach, draw(st.sampled_from(sorted(asked(recipe, stage)))) if reach == "one" else "")
+    def aim(stage: str, kind: str, reach: Reach) -> AimedFault:
+        return AimedFault(
+            stage, kind, reach, draw(st.sampled_from(sorted(stage_models(recipe, stage)))) if reach == "one" else ""
+        )
 
     places = st.sampled_from(stages(recipe))
     wrong = st.sampled_from([kind for kind in kinds() if kind != "flood"])
@@ -49,16 +51,16 @@ def scenarios(draw: st.DrawFn) -> Scenario:
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(told=scenarios())
-def test_any_mixture_of_faults_keeps_every_invariant(told: Scenario) -> None:
-    check(told)
+@given(case=scenarios())
+def test_any_mixture_of_faults_keeps_every_invariant(case: ChaosScenario) -> None:
+    check(case)
 
 
 def test_every_fault_of_the_cloud_meets_every_stage_of_every_recipe() -> None:
-    every = {str(kind) for part in (Refusal, Broken, Odd) for kind in get_args(part)}
-    wanted = {(name, stage, kind) for name in served() for stage in stages(Recipe.named(name)) for kind in every}
-    told = [scenario(1, number) for number in range(10_000)]
-    met = {(one.recipe, one.aims[0].stage, one.aims[0].kind) for one in told if not one.mixed}
+    every = {str(kind) for part in (RefusalKind, BrokenTransferKind, OddReplyKind) for kind in get_args(part)}
+    wanted = {(name, stage, kind) for name in cloud_recipes() for stage in stages(Recipe.named(name)) for kind in every}
+    case = [scenario(1, number) for number in range(10_000)]
+    met = {(one.recipe, one.aims[0].stage, one.aims[0].kind) for one in case if not one.mixed}
     assert wanted <= met
 
 
@@ -67,11 +69,11 @@ def test_a_fault_befalls_the_stage_it_is_aimed_at_and_no_other(stage: str) -> No
     befallen = 0
     for name, recipe in recipes().items():
         if stage in stages(recipe):
-            quiet = circumstances(random.Random(0), SEED, 0, name, (Aim(stage, "400"),), mixed=False)
-            told = msgspec.structs.replace(
+            quiet = circumstances(random.Random(0), SEED, 0, name, (AimedFault(stage, "400"),), mixed=False)
+            case = msgspec.structs.replace(
                 quiet, limited=False, deadline=None, profile="fixed:0.3", runs=1, leaves=None, quality=0.4
             )
-            played = play(told)
+            played = play(case)
             roles = {failure.role for failure in played.runs[0].answer.failures}
             # Without a draft the aggregator answers alone, to a prompt like a proposer's.
             assert roles <= {stage, "aggregator" if stage == "proposer" else stage}
@@ -79,13 +81,13 @@ def test_a_fault_befalls_the_stage_it_is_aimed_at_and_no_other(stage: str) -> No
     assert befallen
 
 
-def said(played: Played) -> list[str]:
+def said(played: PlayedScenario) -> list[str]:
     """The events of a run, less what no seed fixes: the clock on the wall and the cloud's port."""
     return [re.sub(r"(?<=127.0.0.1:)\d+", "", f"{event}") for event in played.runs[0].events[1:]]
 
 
 def test_a_scenario_is_the_same_each_time_it_is_played() -> None:
-    told = scenario(SEED, 7)
-    first, again = play(told), play(told)
+    case = scenario(SEED, 7)
+    first, again = play(case), play(case)
     assert said(first) == said(again)
     assert first.bill.rows == again.bill.rows

@@ -16,7 +16,7 @@ from mixtura.cli.demo.recorded import is_right
 from mixtura.cli.session import chosen_recipe
 from mixtura.errors import RecipeError
 from mixtura.lab.statistics import wilson
-from mixtura.models.recorded import Recordings
+from mixtura.models.recorded import RecordingIndex
 from mixtura.planning.schedule import count_calls
 
 _COMMANDS = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -207,7 +207,7 @@ def test_wilsons_interval_is_the_published_one() -> None:
 
 
 def test_the_demos_own_questions_are_graded_as_their_file_says() -> None:
-    rows = Recordings.load(Path(__file__).parents[2] / "src" / "mixtura" / "cli" / "demo" / "questions.jsonl").rows
+    rows = RecordingIndex.load(Path(__file__).parents[2] / "src" / "mixtura" / "cli" / "demo" / "questions.jsonl").rows
     assert len(rows) == 12
     for row in rows:
         graded = {model: is_right(text, row.answer) for model, text in row.outputs.items()}

@@ -64,10 +64,10 @@ async def test_names_and_files_that_cannot_be_are_refused(file: Path, tmp_path: 
     assert f"'tiny' is {file}; another name, or --force" in await refused(env, "models", "add", "tiny", str(file))
     assert (await run(env, "models", "add", "tiny", str(file), "--force", "--context", "512")).code == 0
     for name in ("", "a b", "../x", "-x", "x.gguf", "x" * 65, "ä"):
-        assert "is no name for a model" in await refused(env, "models", "add", "--", name, str(file))
+        assert "is not a valid model name" in await refused(env, "models", "add", "--", name, str(file))
     assert "there is no such file" in await refused(env, "models", "add", "other", str(tmp_path / "none.gguf"))
     broken = write_gguf(tmp_path / "broken.gguf", Shape(heads=4, kv_heads=3))
-    assert "breaks down over it" in await refused(env, "models", "add", "other", str(broken))
+    assert "crashes on it" in await refused(env, "models", "add", "other", str(broken))
     assert "slots: expected 1 to 64" in await refused(env, "models", "add", "other", str(file), "--slots", "100")
     assert "did you mean 'tiny'?" in await refused(env, "models", "remove", "tinny")
     assert "did you mean 'tiny'?" in await refused(env, "ask", "--provider", "local", "-m", "tinny", "hi")
@@ -95,19 +95,19 @@ async def test_a_file_of_names_that_is_broken_is_said(tmp_path: Path) -> None:
     (tmp_path / "home" / "models.toml").write_text("[models.x]\nslots = 'two'\n")
     said = await refused(home(tmp_path), "models", "--provider", "local")
     assert "models.toml: " in said
-    assert "mend it, or delete it" in said
+    assert "fix it, or delete it" in said
     assert ModelRegistry(env={"MIXTURA_HOME": str(tmp_path / "home")}).card("local", "x").window is None
 
 
 async def test_the_registry_lists_names_and_says_when_there_are_none(file: Path, tmp_path: Path) -> None:
     env = {"MIXTURA_HOME": str(tmp_path)}
-    with pytest.raises(ConfigError, match=r"none was added yet: mixtura models add tiny FILE\.gguf"):
+    with pytest.raises(ConfigError, match=r"none has been added yet: mixtura models add tiny FILE\.gguf"):
         ModelRegistry(env=env).find("local", "tiny")
     (tmp_path / "models.toml").write_text(f'[models.tiny]\npath = "{file}"\n')
     registry = ModelRegistry(env=env)
     assert await registry.list_models("local") == [{"id": "tiny"}]
     assert registry.find("local", "tiny").card.window == 2048
-    with pytest.raises(ConfigError, match="there are tiny"):
+    with pytest.raises(ConfigError, match="the known ones are tiny"):
         registry.find("local", "something-else-entirely")
 
 

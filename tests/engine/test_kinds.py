@@ -248,9 +248,9 @@ def test_tools_go_to_the_model_that_answers_and_their_calls_come_back(world: Wor
 
     def reply(request: JsonObject, call: int) -> Reply | str:
         if request["model"] == world.SEVENTY:
-            from mixtura.sim.replies import Call
+            from mixtura.sim.replies import ToolCall
 
-            return Reply(text=None, tool_calls=(Call(name="weather", arguments='{"city":"Rome"}'),))
+            return Reply(text=None, tool_calls=(ToolCall(name="weather", arguments='{"city":"Rome"}'),))
         return f"Look it up {call}."
 
     ran = world("classic", reply=reply, options=ChatOptions(tools=[tool], tool_choice="auto"))

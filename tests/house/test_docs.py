@@ -19,7 +19,7 @@ import msgspec
 import pytest
 from bench.tutorial import recorded, speed, wire
 from bench.tutorial.__main__ import markdown
-from bench.tutorial.asking import QUESTION, Measurement, measured
+from bench.tutorial.asking import QUESTION, Measurement, measure_virtually
 
 from mixtura import Answer, MixturaError, Mixture, Recipe, errors, events, recipe_names
 from mixtura.planning.schedule import count_calls
@@ -236,7 +236,11 @@ def test_the_simulators_page_names_every_option_and_fault() -> None:
         said = options[field.name].replace('"', "'")
         assert said == (str(default) if field.name == "as_of" else repr(default)), field.name
     text = (DOCS / "simulator.md").read_text("utf-8")
-    kinds = {kind for group in (faults.Refusal, faults.Broken, faults.Odd) for kind in get_args(group)}
+    kinds = {
+        kind
+        for group in (faults.RefusalKind, faults.BrokenTransferKind, faults.OddReplyKind)
+        for kind in get_args(group)
+    }
     listed = text[text.index("The kinds:") : text.index("What a value means")]
     assert set(re.findall(r"`(\w+)`", listed)) == kinds
 
@@ -267,7 +271,7 @@ def same(measured: str, said: str) -> bool:
     "measure", [*wire.MEASUREMENTS, *speed.VIRTUAL], ids=lambda one: getattr(one, "__name__", "proposers")
 )
 def test_what_the_tutorials_page_says_is_what_is_measured(measure: Measurement) -> None:
-    row = measured(measure)
+    row = measure_virtually(measure)
     assert row.claim in said_rows(), "run: python -m bench.tutorial --write"
     said, verdict = said_rows()[row.claim]
     assert same(row.measured, said), f"{row.measured}\nrun: python -m bench.tutorial --write"

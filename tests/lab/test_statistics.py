@@ -1,4 +1,4 @@
-"""Intervals and the exact test, against counting everything out and against published figures."""
+"""Intervals and the exact test, compared with full enumeration and with published figures."""
 
 import itertools
 import math

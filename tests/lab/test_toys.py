@@ -1,4 +1,4 @@
-"""The toy models in the package: what they are asked, what they write, what is said of them."""
+"""The toy models in the package: their problems, their answers, and what the docs say about them."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 from bench.toys import cards_table
 from training import held_out
 from training.check import differences
-from training.problems import lesson, reserved
+from training.problems import is_held_out, lesson
 
 from cli.test_pty import SLOW, terminal
 from cli.test_run import environment, run
@@ -34,14 +34,14 @@ async def test_llama_cpp_writes_what_the_training_code_writes() -> None:
 
 
 async def test_the_comparison_notices_other_tokens_texts_and_chances(tmp_path: Path) -> None:
-    told = json.loads((Path(__file__).parents[1] / "data" / "toy_golden.json").read_text("utf-8"))
-    told["models"] = {"toy-dense": told["models"]["toy-dense"]}
-    told["tokens"][0]["tokens"][0] += 1
-    told["prompts"][0]["drafted"].append(7)
-    first, second = told["models"]["toy-dense"][:2]
+    golden = json.loads((Path(__file__).parents[1] / "data" / "toy_golden.json").read_text("utf-8"))
+    golden["models"] = {"toy-dense": golden["models"]["toy-dense"]}
+    golden["tokens"][0]["tokens"][0] += 1
+    golden["prompts"][0]["drafted"].append(7)
+    first, second = golden["models"]["toy-dense"][:2]
     first["text"] += "!"
     second["likeliest"][3] = {token: chance - 0.2 for token, chance in second["likeliest"][3].items()}
-    (tmp_path / "golden.json").write_text(json.dumps(told), "utf-8")
+    (tmp_path / "golden.json").write_text(json.dumps(golden), "utf-8")
     found = " | ".join(await differences(FILES, tmp_path / "golden.json"))
     assert all(what in found for what in ("toy-dense: 'Ada has", "the template makes", "greedy text", " at 3 has "))
 
@@ -56,8 +56,8 @@ def test_the_problems_are_those_of_the_generator_and_none_was_trained_on(tmp_pat
     assert (tmp_path / "problems.jsonl").read_bytes() == (FILES / "problems.jsonl").read_bytes()
     problems = toys.problems()
     assert len({problem.question for problem in problems}) == 1000
-    assert all(reserved(problem.question) for problem in problems)
-    assert not any(reserved(lesson(seed).question) for seed in range(3000))
+    assert all(is_held_out(problem.question) for problem in problems)
+    assert not any(is_held_out(lesson(seed).question) for seed in range(3000))
 
 
 def test_every_problem_states_its_steps_and_they_are_right() -> None:
@@ -72,7 +72,7 @@ def test_every_problem_states_its_steps_and_they_are_right() -> None:
 
 
 def test_every_problem_is_in_the_domain() -> None:
-    assert {domain.outside(problem.question, words()) for problem in toys.problems()} == {""}
+    assert {domain.why_outside(problem.question, words()) for problem in toys.problems()} == {""}
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,15 @@ def test_every_problem_is_in_the_domain() -> None:
         ("Ada has 12,000 apples and 3 more. How many apples does Ada have?", "cannot read"),
         ("Ada has 2.5 apples and 3 more. How many apples does Ada have?", "cannot read '2.5'"),
         ("Ada has 12000 apples. Then she buys 3 more. How many apples?", "too large"),
-        ("Ada has some apples. How many apples does Ada have?", "no word problem"),
-        ("Ada has 5 apples. Then she buys 3 more.", "no word problem"),
-        ("", "no word problem"),
+        ("Ada has some apples. How many apples does Ada have?", "not a word problem"),
+        ("Ada has 5 apples. Then she buys 3 more.", "not a word problem"),
+        ("", "not a word problem"),
         ("Ada has 5 apples. " * 100 + "How many?", "longer than"),
         ("Ada has 5 apples! How many are left of 3?", "cannot read '!'"),
     ],
 )
-async def test_what_is_outside_is_answered_with_a_sentence(question: str, why: str) -> None:
-    assert why in domain.outside(question, words())
+async def test_a_question_outside_the_domain_is_answered_with_a_sentence(question: str, why: str) -> None:
+    assert why in domain.why_outside(question, words())
     if question:
         async with Mixture("toy").stream(question) as events:
             pieces = [event.text async for event in events if isinstance(event, AnswerDelta)]
@@ -105,7 +105,7 @@ async def test_what_is_outside_is_answered_with_a_sentence(question: str, why: s
 async def test_a_short_problem_is_solved_by_drafts_and_an_aggregator() -> None:
     answer = await Mixture("toy").ask(EASY, seed=1)
     assert len(answer.drafts) == 3
-    # Sampled drafts may slip in a digit; what is to be calculated they hardly mistake.
+    # Sampled drafts may have a wrong digit, but hardly ever a wrong calculation.
     assert re.fullmatch(r"125\+317=(\d+)\nAnswer: \1", answer.text)
     assert answer.cost == 0
     assert not answer.warnings
@@ -130,7 +130,7 @@ def test_an_unknown_toy_is_named() -> None:
         ModelRegistry(env={}).find("toy", "toy-dens")
 
 
-async def test_a_study_asks_everybody_the_same_and_tests_against_the_mixture() -> None:
+async def test_a_study_asks_all_answerers_the_same_and_tests_against_the_mixture() -> None:
     asked = toys.problems()[:24]
     notes: list[tuple[int, int]] = []
     found = await toys.study(asked, os.environ, note=lambda done, every: notes.append((done, every)))
@@ -148,18 +148,18 @@ async def test_a_study_asks_everybody_the_same_and_tests_against_the_mixture() -
     assert notes[-1][0] <= notes[-1][1] == 24 * 8
 
 
-def _study(mixture: int, single: int, greedy: int) -> toys.Study:
+def _study(mixture: int, single: int, greedy: int) -> toys.ToyStudy:
     problems = toys.problems()[:100]
     marks = {
         name: tuple(place < count for place in range(100))
         for name, count in (("m", mixture), ("s", single), ("g", greedy))
     }
     rows = (
-        toys.Row(toys.MIXTURE, marks["m"], 1.0),
-        toys.Row(toys.at_temperature("toy-single"), marks["s"], 1.0, mcnemar(marks["m"], marks["s"])),
-        toys.Row(toys.greedy("toy-single"), marks["g"], 1.0, mcnemar(marks["m"], marks["g"])),
+        toys.StudyRow(toys.MIXTURE, marks["m"], 1.0),
+        toys.StudyRow(toys.at_temperature("toy-single"), marks["s"], 1.0, mcnemar(marks["m"], marks["s"])),
+        toys.StudyRow(toys.greedy("toy-single"), marks["g"], 1.0, mcnemar(marks["m"], marks["g"])),
     )
-    return toys.Study(problems, rows, 0)
+    return toys.ToyStudy(problems, rows, 0)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ async def test_without_the_extra_the_demo_shows_recorded_answers_and_says_why(tm
     assert "pip install 'mixtura[local]'" in asked.err
 
 
-async def test_without_a_key_the_toy_answers_on_a_terminal_and_nobody_does_in_a_pipe() -> None:
+async def test_without_a_key_the_toy_answers_on_a_terminal_but_not_in_a_pipe() -> None:
     async with simulated_cloud(SLOW) as cloud, terminal(cloud, "ask", EASY, GROQ_API_KEY="") as shown:
         assert await shown.end() == 0
         assert shown.plain.startswith("mixtura: GROQ_API_KEY is not set, so the toy in this process answers")
@@ -226,6 +226,6 @@ def test_the_page_shows_the_cards_as_they_are() -> None:
 def test_cards_say_what_training_took() -> None:
     cards = toys.cards()
     family = sum(card.operations for name, card in cards.items() if name != SINGLE)
-    # The larger model had about as much training as the four of the mixture together.
+    # The larger model took about as much training as the mixture's four models together.
     assert 0.9 < cards[SINGLE].operations / family < 1.1
     assert json.loads((FILES / "cards.json").read_text("utf-8"))["toy-moe-a"]["experts"] == 8

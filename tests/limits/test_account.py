@@ -10,13 +10,13 @@ from mixtura.chat import RateLimitHeaders
 from mixtura.errors import Exceeded
 from mixtura.limits.account import Account, SentCall
 from mixtura.limits.window import Limits
-from mixtura.sim.quota import Quota
+from mixtura.sim.quota import ModelQuota
 
 FREE = Limits(rpm=30, rpd=1000, tpm=8000, tpd=200_000)
 DEVELOPER = Limits(rpm=1000, tpm=250_000)
 
 
-def told(quota: Quota, now: float) -> RateLimitHeaders:
+def told(quota: ModelQuota, now: float) -> RateLimitHeaders:
     """What the provider's headers would say now."""
     headers = quota.headers(now)
     names = ("limit-requests", "remaining-requests", "limit-tokens", "remaining-tokens")
@@ -74,7 +74,7 @@ def test_what_is_held_for_other_runs_is_not_free() -> None:
 def test_late_replies_in_any_order_keep_belief_and_provider_in_step(
     calls: list[tuple[float, int, int, float]],
 ) -> None:
-    account, quota = Account("a", FREE, known=True), Quota(FREE)
+    account, quota = Account("a", FREE, known=True), ModelQuota(FREE)
     now = 0.0
     waiting: list[tuple[float, int, SentCall, RateLimitHeaders]] = []
     for pause, tokens, off, takes in calls:
@@ -97,7 +97,7 @@ def test_late_replies_in_any_order_keep_belief_and_provider_in_step(
 
 
 def test_a_reply_alone_puts_belief_where_the_provider_is() -> None:
-    account, quota = Account("a", FREE, known=True), Quota(FREE)
+    account, quota = Account("a", FREE, known=True), ModelQuota(FREE)
     sent = account.take(1000, 0.0)
     quota.admit(900, 0.0)
     account.settle(sent, 3.0, headers=told(quota, 0.0))

@@ -21,7 +21,7 @@ from mixtura.limits.limiter import Hold, Limiter, NoRoomError
 from mixtura.limits.queue import PATIENCE, Need, Priority
 from mixtura.limits.redis.store import RedisStore
 from mixtura.limits.window import Limits
-from mixtura.sim.quota import Quota
+from mixtura.sim.quota import ModelQuota
 from mixtura.virtual import run_virtual
 
 redis_url = servers.redis_url
@@ -149,7 +149,7 @@ def test_two_processes_never_pass_a_window(redis_url: str) -> None:
             taken += said
     assert all(sender.returncode == 0 for sender in senders)
     assert min(counts) > 5
-    quota = Quota(Limits(rpm=600, tpm=60_000))
+    quota = ModelQuota(Limits(rpm=600, tpm=60_000))
     for moment, size in sorted(taken):
         assert quota.admit(int(size), moment) is None
     # And the window was used: what was taken is close to all there was.

@@ -293,7 +293,7 @@ async def _cancel_an_ask() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await cloud.ledger.settled()
+        await cloud.ledger.wait_idle()
         assert cloud.ledger.aborted == 3
 
 
@@ -429,4 +429,4 @@ async def test_a_synchronous_client_lets_go_of_its_connections_at_the_deadline()
             with pytest.raises(mixtura.DeadlineError):
                 await Mixture("classic", client=client).ask("Hi", deadline=0.5)
             async with asyncio.timeout(10):
-                await cloud.ledger.settled()
+                await cloud.ledger.wait_idle()

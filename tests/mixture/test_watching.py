@@ -108,7 +108,7 @@ def test_what_a_straggler_had_written_is_the_same_whoever_watches(watch: str) ->
         async with simulated_cloud(sim) as cloud:
             env = {"GROQ_API_KEY": "gsk_x", "GROQ_BASE_URL": cloud.url}
             answer = await Mixture(recipe, env=env, listeners=[kept.append]).ask("Why?", watch=watch)  # type: ignore[arg-type]
-            await cloud.ledger.settled()
+            await cloud.ledger.wait_idle()
             return answer, cloud.ledger.completion_tokens[GEMMA]
 
     answer, billed = run_virtual(main())

@@ -1,4 +1,4 @@
-"""The catalogue: dated data, lives of models, replacements that end."""
+"""The catalogue: dated data, models' lifetimes, and chains of replacements."""
 
 import datetime as dt
 from pathlib import Path
@@ -22,18 +22,18 @@ def test_every_row_has_a_date_and_a_source() -> None:
 
 
 @pytest.mark.parametrize("model", ["llama-3.1-8b-instant", "llama-3.3-70b-versatile", "gemma2-9b-it"])
-def test_the_textbook_models_lived_then_and_are_gone_now(model: str) -> None:
+def test_the_tutorials_models_were_served_then_and_are_gone_now(model: str) -> None:
     row = catalog.get("groq", model)
     assert row is not None
-    assert row.served(TEXTBOOK)
-    assert not row.served(TODAY)
+    assert row.is_served(TEXTBOOK)
+    assert not row.is_served(TODAY)
 
 
 def test_an_enterprise_key_keeps_what_others_lost() -> None:
     row = catalog.get("groq", "llama-3.3-70b-versatile")
     assert row is not None
-    assert row.served(TODAY, "enterprise")
-    assert not row.served(TODAY, "developer")
+    assert row.is_served(TODAY, "enterprise")
+    assert not row.is_served(TODAY, "developer")
 
 
 def test_replacements_lead_to_a_model_that_lives() -> None:
@@ -64,7 +64,7 @@ def test_an_unknown_provider_names_the_nearest_and_a_url_is_one() -> None:
     assert catalog.provider("http://127.0.0.1:9/v1/").base_url == "http://127.0.0.1:9/v1"
 
 
-def test_a_file_of_ones_own_is_read_or_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_a_users_file_is_read_or_refused_in_one_sentence(tmp_path: Path) -> None:
     good = tmp_path / "good.toml"
     good.write_text('checked = 2026-01-01\nsource = "me"\n[[models]]\nid = "m"\nwindow = 10\n', "utf-8")
     (row,) = read_models(good, "mine")
@@ -89,4 +89,4 @@ def test_built_in_recipes_name_models_the_catalogue_knows_and_efforts_they_take(
                 assert row is not None
                 assert slot.reasoning_effort is None or slot.reasoning_effort in row.efforts
                 if name not in ("classic", "diverse"):
-                    assert row.served(TODAY)
+                    assert row.is_served(TODAY)

@@ -14,11 +14,11 @@ from bench.gguf_files import TOOL_TEMPLATE, Shape, write_gguf
 from mixtura import Mixture, Recipe
 from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, JsonObject, Message
 from mixtura.errors import ConfigError, RejectedError, TimedOutError, TooLargeError
-from mixtura.models.local.llama import Llama
+from mixtura.models.local.llama import LlamaFile
 from mixtura.models.local.model import LocalModel
 from mixtura.models.local.provider import local_model
 from mixtura.models.local.request import body_of
-from mixtura.models.local.settings import Wish
+from mixtura.models.local.settings import RequestedSettings
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Aggregator, Layer, Proposer
 
@@ -44,27 +44,27 @@ def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gguf(tmp_path_factory.mktemp("models") / "slow.gguf", shape)
 
 
-def asked(text: str = "hi", **given: Any) -> ChatRequest:
+def request_of(text: str = "hi", **given: Any) -> ChatRequest:
     return ChatRequest(model="m", messages=(Message(role="user", content=text),), **{"max_tokens": 16, **given})
 
 
 async def until(holds: Callable[[], Any], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not await holds():  # noqa: ASYNC110  # llama.cpp tells nobody when a slot is free
+        while not await holds():  # noqa: ASYNC110  # llama.cpp has no event for a free slot
             await asyncio.sleep(0.01)
 
 
-async def idle(llama: Llama) -> bool:
+async def idle(llama: LlamaFile) -> bool:
     return not any(slot["is_processing"] for slot in await llama.slots())
 
 
-async def busy(llama: Llama) -> bool:
+async def busy(llama: LlamaFile) -> bool:
     return any(slot["is_processing"] for slot in await llama.slots())
 
 
 async def test_a_file_answers_with_usage_times_and_no_price(file: Path) -> None:
     served = ModelRegistry(env={}).find("local", str(file))
-    done = await served.chat.chat(asked())
+    done = await served.chat.chat(request_of())
     assert done.text
     assert (done.finish_reason, done.usage.completion_tokens, done.usage.prompt_tokens) == ("length", 16, 5)
     assert (done.cost, done.model, done.attempts, done.extra) == (0.0, "m", 1, {})
@@ -91,7 +91,7 @@ async def test_a_mixture_of_three_drafts_from_one_file_is_answered(file: Path) -
 async def test_what_is_streamed_is_what_is_returned(file: Path) -> None:
     model = local_model(file, {})
     pieces: list[Delta] = []
-    done = await model.chat(asked(max_tokens=40), emit=pieces.append)
+    done = await model.chat(request_of(max_tokens=40), emit=pieces.append)
     assert "".join(piece.text for piece in pieces) == done.text
     assert len(pieces) > 5
     assert done.timing.first_token is not None
@@ -105,15 +105,15 @@ async def test_a_listener_that_raises_stops_the_call(file: Path) -> None:
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
-        await model.chat(asked(max_tokens=1500, options=LONG), emit=emit)
+        await model.chat(request_of(max_tokens=1500, options=LONG), emit=emit)
     await until(lambda: idle(model.llama))
 
 
 async def test_a_seed_gives_the_same_text_alone_and_among_others(file: Path) -> None:
     model = local_model(file, {})
-    first = await model.chat(asked(seed=7, temperature=1.0, max_tokens=40))
-    others = [model.chat(asked(f"other {n}", seed=n, temperature=1.0, max_tokens=60)) for n in range(3)]
-    again, *rest = await asyncio.gather(model.chat(asked(seed=7, temperature=1.0, max_tokens=40)), *others)
+    first = await model.chat(request_of(seed=7, temperature=1.0, max_tokens=40))
+    others = [model.chat(request_of(f"other {n}", seed=n, temperature=1.0, max_tokens=60)) for n in range(3)]
+    again, *rest = await asyncio.gather(model.chat(request_of(seed=7, temperature=1.0, max_tokens=40)), *others)
     assert again.text == first.text
     assert first.seed == 7
     assert len({done.text for done in [first, *rest]}) == 4
@@ -121,12 +121,12 @@ async def test_a_seed_gives_the_same_text_alone_and_among_others(file: Path) -> 
 
 async def test_without_a_seed_drafts_differ(file: Path) -> None:
     model = local_model(file, {})
-    drafts = await asyncio.gather(*(model.chat(asked(temperature=1.0, max_tokens=30)) for _ in range(4)))
+    drafts = await asyncio.gather(*(model.chat(request_of(temperature=1.0, max_tokens=30)) for _ in range(4)))
     assert len({done.text for done in drafts}) == 4
 
 
-async def test_more_calls_than_slots_wait_in_line(slow_file: Path) -> None:
-    model = local_model(slow_file, {}, wish=Wish(slots=2, threads=1))
+async def test_calls_beyond_the_slots_wait_in_the_queue(slow_file: Path) -> None:
+    model = local_model(slow_file, {}, requested=RequestedSettings(slots=2, threads=1))
     beats = 0
 
     async def beat() -> None:
@@ -135,9 +135,9 @@ async def test_more_calls_than_slots_wait_in_line(slow_file: Path) -> None:
             beats += 1
             await asyncio.sleep(0.005)
 
-    await model.chat(asked(max_tokens=1))
+    await model.chat(request_of(max_tokens=1))
     beating = asyncio.create_task(beat())
-    calls = [asyncio.create_task(model.chat(asked(max_tokens=60, options=LONG))) for _ in range(6)]
+    calls = [asyncio.create_task(model.chat(request_of(max_tokens=60, options=LONG))) for _ in range(6)]
     most = 0
     while not all(call.done() for call in calls):
         most = max(most, sum(slot["is_processing"] for slot in await model.llama.slots()))
@@ -151,36 +151,36 @@ async def test_more_calls_than_slots_wait_in_line(slow_file: Path) -> None:
 
 @pytest.mark.parametrize("watched", [False, True])
 async def test_a_cancelled_call_stops_generating_and_frees_its_slot(slow_file: Path, watched: bool) -> None:
-    model = local_model(slow_file, {}, wish=Wish(slots=1))
-    await model.chat(asked(max_tokens=1))
+    model = local_model(slow_file, {}, requested=RequestedSettings(slots=1))
+    await model.chat(request_of(max_tokens=1))
     call = asyncio.create_task(
-        model.chat(asked(max_tokens=4000, options=LONG), emit=(lambda _: None) if watched else None)
+        model.chat(request_of(max_tokens=4000, options=LONG), emit=(lambda _: None) if watched else None)
     )
-    waiting = asyncio.create_task(model.chat(asked(max_tokens=4000)))
+    waiting = asyncio.create_task(model.chat(request_of(max_tokens=4000)))
     await until(lambda: busy(model.llama))
     waiting.cancel()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     await until(lambda: idle(model.llama), 1.0)
-    assert (await model.chat(asked(max_tokens=3))).usage.completion_tokens == 3
+    assert (await model.chat(request_of(max_tokens=3))).usage.completion_tokens == 3
 
 
 async def test_a_cancelled_call_stops_while_its_prompt_is_read(slow_file: Path) -> None:
-    model = local_model(slow_file, {}, wish=Wish(slots=1, threads=1))
-    await model.chat(asked(max_tokens=1))
-    call = asyncio.create_task(model.chat(asked("y" * 4000, max_tokens=4)))
+    model = local_model(slow_file, {}, requested=RequestedSettings(slots=1, threads=1))
+    await model.chat(request_of(max_tokens=1))
+    call = asyncio.create_task(model.chat(request_of("y" * 4000, max_tokens=4)))
     await until(lambda: busy(model.llama))
     call.cancel()
     await until(lambda: idle(model.llama), 1.0)
 
 
-async def test_the_deadline_stops_the_call_and_those_in_line(slow_file: Path) -> None:
-    model = local_model(slow_file, {}, wish=Wish(slots=1))
-    await model.chat(asked(max_tokens=1))
+async def test_the_deadline_stops_running_and_queued_calls(slow_file: Path) -> None:
+    model = local_model(slow_file, {}, requested=RequestedSettings(slots=1))
+    await model.chat(request_of(max_tokens=1))
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    calls = [model.chat(asked(max_tokens=4000, options=LONG), deadline=begun + 0.2) for _ in range(2)]
+    calls = [model.chat(request_of(max_tokens=4000, options=LONG), deadline=begun + 0.2) for _ in range(2)]
     for problem in await asyncio.gather(*calls, return_exceptions=True):
         assert isinstance(problem, TimedOutError)
     assert loop.time() - begun < 5.0, "4,000 tokens take far longer"
@@ -188,9 +188,9 @@ async def test_the_deadline_stops_the_call_and_those_in_line(slow_file: Path) ->
 
 
 async def test_a_prompt_longer_than_a_slot_says_both_sizes(file: Path) -> None:
-    model = local_model(file, {}, wish=Wish(context=256))
+    model = local_model(file, {}, requested=RequestedSettings(context=256))
     with pytest.raises(TooLargeError, match="has 3003 tokens and a slot holds 256: shorten it") as caught:
-        await model.chat(asked("x" * 3000))
+        await model.chat(request_of("x" * 3000))
     assert caught.value.action == "drop"
 
 
@@ -199,61 +199,61 @@ async def test_json_follows_its_schema(file: Path) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "it", "schema": SCHEMA}}
     for seed in range(3):
         done = await model.chat(
-            asked(max_tokens=200, seed=seed, options=ChatOptions(response_format=form)),
+            request_of(max_tokens=200, seed=seed, options=ChatOptions(response_format=form)),
         )
         found = json.loads(done.text)
         assert isinstance(found["ok"], bool)
         assert found["n"] in (1, 2, 3)
 
 
-async def test_a_schema_that_is_none_is_refused_with_the_reason(file: Path) -> None:
+async def test_an_invalid_schema_is_refused_with_the_reason(file: Path) -> None:
     model = local_model(file, {})
     form = {"type": "json_schema", "json_schema": {"name": "it", "schema": {"type": "nonsense"}}}
     with pytest.raises(RejectedError, match="unrecognized type"):
-        await model.chat(asked(options=ChatOptions(response_format=form)))
-    assert (await model.chat(asked(max_tokens=8, seed=1))).text
+        await model.chat(request_of(options=ChatOptions(response_format=form)))
+    assert (await model.chat(request_of(max_tokens=8, seed=1))).text
 
 
 async def test_tools_reach_the_template(tmp_path: Path) -> None:
-    # llama.cpp lets a model say something before it calls a tool, which random weights do until their last token.
+    # llama.cpp lets a model write text before a tool call, and random weights do that until their last token.
     model = local_model(write_gguf(tmp_path / "tools.gguf", template=TOOL_TEMPLATE), {})
     tool = {"type": "function", "function": {"name": "note", "description": "Note it.", "parameters": SCHEMA}}
-    plain = await model.chat(asked(max_tokens=4))
+    plain = await model.chat(request_of(max_tokens=4))
     for choice in ("auto", "required"):
-        done = await model.chat(asked(max_tokens=4, options=ChatOptions(tools=[tool], tool_choice=choice)))
+        done = await model.chat(request_of(max_tokens=4, options=ChatOptions(tools=[tool], tool_choice=choice)))
         assert done.usage.prompt_tokens > plain.usage.prompt_tokens + len(json.dumps(tool)) / 2
     broken: JsonObject = {"type": "function", "function": {"name": "x", "parameters": {"type": "nonsense"}}}
     with pytest.raises(RejectedError):
-        await model.chat(asked(options=ChatOptions(tools=[broken], tool_choice="required")))
+        await model.chat(request_of(options=ChatOptions(tools=[broken], tool_choice="required")))
 
 
 async def test_a_stop_word_ends_the_answer(file: Path) -> None:
     model = local_model(file, {})
-    whole = await model.chat(asked(seed=5, temperature=1.0, max_tokens=60))
+    whole = await model.chat(request_of(seed=5, temperature=1.0, max_tokens=60))
     word = next(letter for letter in whole.text[3:] if letter.isascii() and letter.isprintable())
-    cut = await model.chat(asked(seed=5, temperature=1.0, max_tokens=60, options=ChatOptions(stop=[word])))
+    cut = await model.chat(request_of(seed=5, temperature=1.0, max_tokens=60, options=ChatOptions(stop=[word])))
     assert cut.finish_reason == "stop"
     assert cut.text == whole.text[: whole.text.index(word)]
 
 
-async def test_a_template_that_refuses_these_messages_says_why(tmp_path: Path) -> None:
+async def test_a_template_that_rejects_the_messages_gives_its_reason(tmp_path: Path) -> None:
     template = (
         "{%- for m in messages -%}{%- if 'please' in m.content -%}{{ raise_exception('no begging here') }}"
         "{%- endif -%}<|{{ m.role }}|>{{ m.content }}<|end|>{%- endfor -%}<|assistant|>"
     )
     model = local_model(write_gguf(tmp_path / "strict.gguf", template=template), {})
-    assert (await model.chat(asked())).text
+    assert (await model.chat(request_of())).text
     with pytest.raises(RejectedError, match="no begging here"):
-        await model.chat(asked("please"))
+        await model.chat(request_of("please"))
 
 
 def test_sampling_is_plain_unless_asked_otherwise() -> None:
-    body = json.loads(body_of(asked(temperature=0.7)))
+    body = json.loads(body_of(request_of(temperature=0.7)))
     assert (body["temperature"], body["top_k"], body["top_p"], body["min_p"]) == (0.7, 0, 1.0, 0.0)
     assert "cache_prompt" not in body
-    assert "temperature" not in json.loads(body_of(asked()))
+    assert "temperature" not in json.loads(body_of(request_of()))
     extra = ChatOptions(extra={"min_p": 0.1, "stream": False, "n": 3, "temperature": 0.1}, stop="x", user="me")
-    body = json.loads(body_of(asked(top_p=0.9, temperature=0.7, seed=3, options=extra)))
+    body = json.loads(body_of(request_of(top_p=0.9, temperature=0.7, seed=3, options=extra)))
     assert (body["top_p"], body["min_p"], body["temperature"], body["stop"]) == (0.9, 0.1, 0.1, "x")
     assert (body["stream"], body["cache_prompt"], "n" in body) == (True, False, False)
     developer = ChatRequest(model="m", messages=(Message(role="developer", content="\ud800"),), reasoning_effort="low")
@@ -271,20 +271,20 @@ async def test_tokens_and_template_can_be_asked(file: Path) -> None:
     assert await llama.apply_template([Message(role="user", content="hé")]) == "<|user|>hé<|end|><|assistant|>"
 
 
-async def test_everybody_shares_one_server_a_file_and_settings(file: Path, tmp_path: Path) -> None:
+async def test_models_of_a_file_with_equal_settings_share_one_server(file: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.gguf"
     link.symlink_to(file)
     one, two = local_model(file, {}), local_model(link, {"MIXTURA_LOCAL_SLOTS": "4"})
     assert one.llama is two.llama
     assert local_model(file, {"MIXTURA_LOCAL_SLOTS": "2"}).llama is not one.llama
-    assert local_model(file, {}, wish=Wish(slots=4)).llama is one.llama
+    assert local_model(file, {}, requested=RequestedSettings(slots=4)).llama is one.llama
 
 
-async def test_a_file_nobody_holds_is_freed(file: Path, folders: Callable[[], set[Path]]) -> None:
+async def test_a_file_without_references_is_freed(file: Path, folders: Callable[[], set[Path]]) -> None:
     before = folders()
-    model: LocalModel | None = local_model(file, {}, wish=Wish(slots=3))
+    model: LocalModel | None = local_model(file, {}, requested=RequestedSettings(slots=3))
     assert model is not None
-    await model.chat(asked(max_tokens=1))
+    await model.chat(request_of(max_tokens=1))
     assert len(folders() - before) == 1
     model = None
     gc.collect()
@@ -296,7 +296,7 @@ async def test_a_file_that_was_replaced_is_loaded_anew(tmp_path: Path) -> None:
     registry = ModelRegistry(env={})
 
     async def says(registry: ModelRegistry) -> Completion:
-        return await registry.find("local", str(path)).chat.chat(asked(seed=1))
+        return await registry.find("local", str(path)).chat.chat(request_of(seed=1))
 
     old = await says(registry)
     path.unlink()
@@ -307,7 +307,7 @@ async def test_a_file_that_was_replaced_is_loaded_anew(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], set[Path]]]:
-    """Return the private folders of the sockets that there are now."""
+    """Return the private socket folders that exist now."""
     with tempfile.TemporaryDirectory(prefix="mx", dir="/tmp") as place:
         monkeypatch.setattr(tempfile, "tempdir", place)
         yield lambda: set(Path(place).glob("mixtura-local-*"))

@@ -1,4 +1,4 @@
-"""Model files that are broken, hostile, or not for this machine: a sentence each, and never a crash."""
+"""Model files that are damaged, hostile or unsuitable for this machine: each gives one sentence and never a crash."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from mixtura.models.local.header import read_header
 from mixtura.models.local.kinds import TENSOR_KINDS
 from mixtura.models.local.machine import Machine
 from mixtura.models.local.provider import local_model
-from mixtura.models.local.settings import Wish, choose
+from mixtura.models.local.settings import RequestedSettings, resolve_settings
 from mixtura.models.registry import ModelRegistry
 
 ROOT = Path(__file__).parents[2]
@@ -37,14 +37,14 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return write_gguf(tmp_path_factory.mktemp("sound") / "sound.gguf").read_bytes()
 
 
-def refused(path: Path | str) -> str:
+def refusal_of(path: Path | str) -> str:
     with pytest.raises(ConfigError) as caught:
         ModelRegistry(env={"HOME": "/nowhere"}).find("local", str(path))
     return caught.value.message
 
 
 def at(data: bytes, text: bytes) -> int:
-    """Return the place behind a key or name in the header."""
+    """Return the position after a key or name in the header."""
     return data.index(text) + len(text)
 
 
@@ -55,34 +55,37 @@ def put(data: bytes, place: int, form: str, value: float) -> bytes:
 
 BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda data: b"", "it is empty; fetch it again"),
-    "short": (lambda data: data[:3], "it is no GGUF file"),
-    "text": (lambda data: b"<!DOCTYPE html>", "it is no GGUF file (it begins with b'<!DO')"),
+    "short": (lambda data: data[:3], "it is not a GGUF file"),
+    "text": (lambda data: b"<!DOCTYPE html>", "it is not a GGUF file (it begins with b'<!DO')"),
     "no counts": (lambda data: data[:10], "it ends in the middle of its header (byte 10)"),
     "header cut": (lambda data: data[:2000], "it ends in the middle of its header (byte 2,000)"),
     "weights cut": (lambda data: data[:-5000], "of its 188,"),
     "last byte cut": (lambda data: data[:-1], "fetch it again"),
-    "version": (lambda data: put(data, 4, "<I", 9), "it is GGUF version 9, and 2 and 3 can be read"),
+    "version": (lambda data: put(data, 4, "<I", 9), "it is GGUF version 9, and only 2 and 3 are supported"),
     "old version": (lambda data: put(data, 4, "<I", 1), "it is GGUF version 1"),
     "big-endian": (lambda data: put(data, 4, ">I", 3), "it is big-endian; convert it again"),
     "tensors": (lambda data: put(data, 8, "<Q", U64), "tensors; it is damaged"),
     "keys": (lambda data: put(data, 16, "<Q", 1 << 40), "keys and 24 tensors; it is damaged"),
     "key length": (lambda data: put(data, 24, "<Q", 1 << 62), "a string in its header is 4,611,"),
-    "key bytes": (lambda data: put(data, 32, "<H", 0xFFFF), "a name in its header is no text"),
+    "key bytes": (lambda data: put(data, 32, "<H", 0xFFFF), "a name in its header is not valid UTF-8"),
     "value type": (lambda data: put(data, at(data, b"general.name"), "<I", 99), "a value of type 99"),
     "list type": (lambda data: put(data, at(data, b"ggml.token_type") + 4, "<I", 9), "a list of type 9"),
     "list length": (lambda data: put(data, at(data, b"ggml.tokens") + 8, "<Q", U64), "items; it is damaged"),
     "list of long": (lambda data: put(data, at(data, b"ggml.tokens") + 16, "<Q", U64), "bytes long; it is damaged"),
-    "no architecture": (lambda data: data.replace(b"general.arch", b"general.hcra"), "does not say what model it"),
-    "odd architecture": (lambda data: put(data, at(data, b"chitecture") + 12, "<B", 7), "does not say what model"),
+    "no architecture": (lambda data: data.replace(b"general.arch", b"general.hcra"), "does not name its architecture"),
+    "odd architecture": (
+        lambda data: put(data, at(data, b"chitecture") + 12, "<B", 7),
+        "does not name its architecture",
+    ),
     "no vocabulary": (lambda data: data.replace(b"ggml.tokens", b"ggml.snekot"), "it holds no vocabulary"),
     "dimensions": (lambda data: put(data, at(data, b"output_norm.weight"), "<I", 9), "has 9 dimensions"),
     "shape": (lambda data: put(data, at(data, b"output_norm.weight") + 4, "<Q", U64), "has the shape"),
     "no shape": (lambda data: put(data, at(data, b"output_norm.weight") + 4, "<Q", 0), "has the shape"),
-    "kind": (lambda data: put(data, at(data, b"output_norm.weight") + 12, "<I", 4), "is of type 4, which is not known"),
-    "offset": (lambda data: put(data, at(data, b"output_norm.weight") + 16, "<Q", 33), "does not lie where it should"),
-    "far": (lambda data: put(data, at(data, b"output_norm.weight") + 16, "<Q", U64), "does not lie where it should"),
-    "twice": (lambda data: data.replace(b"blk.1.attn_q.weight", b"blk.0.attn_q.weight"), "stands in its header twice"),
-    "key twice": (lambda data: data.replace(b"eos_token_id", b"bos_token_id"), "stands in its header twice"),
+    "kind": (lambda data: put(data, at(data, b"output_norm.weight") + 12, "<I", 4), "has the unknown type 4"),
+    "offset": (lambda data: put(data, at(data, b"output_norm.weight") + 16, "<Q", 33), "is not at the expected offset"),
+    "far": (lambda data: put(data, at(data, b"output_norm.weight") + 16, "<Q", U64), "is not at the expected offset"),
+    "twice": (lambda data: data.replace(b"blk.1.attn_q.weight", b"blk.0.attn_q.weight"), "appears twice in its header"),
+    "key twice": (lambda data: data.replace(b"eos_token_id", b"bos_token_id"), "appears twice in its header"),
 }
 
 
@@ -91,31 +94,31 @@ def test_a_broken_file_is_refused_before_llama_cpp_sees_it(how: str, sound: byte
     spoil, said = BROKEN[how]
     path = tmp_path / "broken.gguf"
     path.write_bytes(spoil(sound))
-    assert said in refused(path)
+    assert said in refusal_of(path)
 
 
-def test_what_is_no_file_is_said(tmp_path: Path) -> None:
-    assert "there is no such file" in refused(tmp_path / "none.gguf")
-    assert "it is a folder; give the .gguf file inside it" in refused(tmp_path)
-    assert "there is no such file" in refused("~/none.gguf")
-    assert "it is no regular file" in refused("/dev/null")
-    assert "is no path" in refused("a\0b.gguf")
+def test_a_path_that_is_not_a_file_is_named(tmp_path: Path) -> None:
+    assert "there is no such file" in refusal_of(tmp_path / "none.gguf")
+    assert "it is a folder; give the .gguf file inside it" in refusal_of(tmp_path)
+    assert "there is no such file" in refusal_of("~/none.gguf")
+    assert "it is not a regular file" in refusal_of("/dev/null")
+    assert "is not a valid path" in refusal_of("a\0b.gguf")
     (tmp_path / "loop.gguf").symlink_to("loop.gguf")
-    assert "cannot be used" in refused(tmp_path / "loop.gguf")
+    assert "cannot be used" in refusal_of(tmp_path / "loop.gguf")
 
 
-def test_a_file_that_may_not_be_read_is_said(sound: bytes) -> None:
+def test_an_unreadable_file_is_named(sound: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.gguf"
         path.write_bytes(sound)
         path.parent.chmod(0o755)
         path.chmod(0)
-        # Root may read everything: it looks as somebody else.
+        # Root can read every file, so check as another user.
         root = os.geteuid() == 0
         if root:
             os.seteuid(65534)
         try:
-            assert "it cannot be read (Permission denied)" in refused(path)
+            assert "it cannot be read (Permission denied)" in refusal_of(path)
         finally:
             if root:
                 os.seteuid(0)
@@ -133,12 +136,12 @@ def test_a_file_larger_than_memory_is_refused_with_both_sizes(sound: bytes, tmp_
     writer.write_ti_data_to_file()
     writer.close()
     os.truncate(path, (1 << 41) + 4096)  # a sparse file: nothing is written
-    said = refused(path)
+    said = refusal_of(path)
     assert "would take about 2199." in said
     assert "take a smaller model or quantisation" in said
 
 
-def spoiled(sound: bytes, key: bytes, value: int) -> bytes:
+def with_value(sound: bytes, key: bytes, value: int) -> bytes:
     return put(sound, at(sound, key) + 4, "<I", value)
 
 
@@ -146,8 +149,8 @@ def spoiled(sound: bytes, key: bytes, value: int) -> bytes:
     ("key", "value", "said"),
     [
         (b"attention.head_count", 0, "has wrong shape"),
-        (b"attention.head_count_kv", 3, "breaks down over it|has wrong shape"),
-        (b"embedding_length", 63, "has wrong shape|breaks down"),
+        (b"attention.head_count_kv", 3, "crashes on it|has wrong shape"),
+        (b"embedding_length", 63, "has wrong shape|crashes on it"),
         (b"block_count", 3, "tensor 'blk.2.attn_norm.weight' not found"),
         (b"tokenizer.ggml.eos_token_id", 4_000_000_000, ""),
     ],
@@ -156,10 +159,10 @@ async def test_a_sound_header_around_nonsense_ends_another_process(
     key: bytes, value: int, said: str, sound: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "nonsense.gguf"
-    path.write_bytes(spoiled(sound, key, value))
+    path.write_bytes(with_value(sound, key, value))
     model = local_model(path, {})
     if not said:
-        assert (await model.chat(HI)).text  # a token that does not exist is left out, with a warning nobody sees
+        assert (await model.chat(HI)).text  # llama.cpp drops the token that does not exist, with a warning in its log
         return
     for _ in range(2):
         with pytest.raises(UnloadableError, match=said):
@@ -170,9 +173,9 @@ async def test_a_sound_header_around_nonsense_ends_another_process(
     ("given", "said"),
     [
         ({"arch": "nonsense"}, "this release of llama.cpp does not know the architecture 'nonsense'"),
-        ({"template": "{{ raise_exception('not today') }}"}, "its chat template refuses a plain question: not today"),
+        ({"template": "{{ raise_exception('not today') }}"}, "its chat template rejects a plain question: not today"),
         ({"template": "{% for %}"}, "its chat template cannot be read"),
-        ({"shape": Shape(heads=4, kv_heads=3)}, "breaks down over it"),
+        ({"shape": Shape(heads=4, kv_heads=3)}, "crashes on it"),
     ],
 )
 async def test_what_llama_cpp_cannot_load_is_said_in_one_sentence(
@@ -233,7 +236,7 @@ def test_bytes_changed_anywhere_in_the_header_never_crash(
     assert len(json.loads(done.stdout)) == len(paths)
 
 
-def test_a_processor_or_c_library_without_a_package_is_told_before_it_is_imported(
+def test_an_unsupported_processor_or_c_library_is_reported_before_the_import(
     sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "sound.gguf"
@@ -241,22 +244,26 @@ def test_a_processor_or_c_library_without_a_package_is_told_before_it_is_importe
     here = Machine.here()
     old = Machine(cores=2, memory=here.memory, free=here.free, flags=frozenset({"sse4_2", "avx"}), arch="x86_64")
     monkeypatch.setattr(Machine, "here", lambda: old)
-    assert "this processor has no AVX2, FMA, F16C" in refused(path)
+    assert "this processor has no AVX2, FMA, F16C" in refusal_of(path)
     musl = Machine(cores=2, memory=here.memory, free=here.free, musl=True, arch="aarch64")
     monkeypatch.setattr(Machine, "here", lambda: musl)
-    assert "C library is musl" in refused(path)
+    assert "C library is musl" in refusal_of(path)
     unknown = Machine(cores=2, memory=here.memory, free=here.free, flags=None, arch="x86_64")
-    assert unknown.unfit() == Machine(cores=1, memory=1, free=1, flags=frozenset(), arch="aarch64").unfit() == ""
+    assert (
+        unknown.unfit_reason()
+        == Machine(cores=1, memory=1, free=1, flags=frozenset(), arch="aarch64").unfit_reason()
+        == ""
+    )
 
 
 def test_a_missing_extra_names_the_command(sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sound.gguf"
     path.write_bytes(sound)
-    monkeypatch.setattr(provider, "installed", lambda: False)
-    assert refused(path).endswith("pip install 'mixtura[local]'")
+    monkeypatch.setattr(provider, "is_installed", lambda: False)
+    assert refusal_of(path).endswith("pip install 'mixtura[local]'")
 
 
-def test_nothing_is_imported_before_a_model_is_asked(sound: bytes, tmp_path: Path) -> None:
+def test_nothing_is_imported_before_the_first_call(sound: bytes, tmp_path: Path) -> None:
     path = tmp_path / "sound.gguf"
     path.write_bytes(sound)
     program = (
@@ -272,11 +279,14 @@ def test_a_small_machine_gets_a_smaller_context(sound: bytes, tmp_path: Path) ->
     gigabyte = 1 << 30
     large = Machine(cores=8, memory=64 * gigabyte, free=60 * gigabyte)
     small = Machine(cores=8, memory=2 * gigabyte, free=gigabyte)
-    assert choose(header, Wish(), large).context == 4096
-    assert 512 <= choose(header, Wish(), small).context < 4096
-    assert choose(header, Wish(slots=1), small).context > choose(header, Wish(), small).context
+    assert resolve_settings(header, RequestedSettings(), large).context == 4096
+    assert 512 <= resolve_settings(header, RequestedSettings(), small).context < 4096
+    assert (
+        resolve_settings(header, RequestedSettings(slots=1), small).context
+        > resolve_settings(header, RequestedSettings(), small).context
+    )
     with pytest.raises(ConfigError, match="fewer slots or less context"):
-        choose(header, Wish(context=100_000), small)
+        resolve_settings(header, RequestedSettings(context=100_000), small)
 
 
 def test_the_parts_of_a_split_file_are_looked_for(sound: bytes, tmp_path: Path) -> None:
@@ -284,11 +294,11 @@ def test_the_parts_of_a_split_file_are_looked_for(sound: bytes, tmp_path: Path) 
     keys = struct.unpack("<Q", sound[16:24])[0]
     part = sound[:16] + struct.pack("<Q", keys + 1) + count + sound[24:]
     (tmp_path / "alone.gguf").write_bytes(part)
-    assert "it is one of 3 parts, but is not named like one" in refused(tmp_path / "alone.gguf")
+    assert "it is one of 3 parts, but its name does not say so" in refusal_of(tmp_path / "alone.gguf")
     (tmp_path / "big-00001-of-00003.gguf").write_bytes(part)
-    assert "there is no such file" in refused(tmp_path / "big-00001-of-00003.gguf")
+    assert "there is no such file" in refusal_of(tmp_path / "big-00001-of-00003.gguf")
     (tmp_path / "big-00002-of-00003.gguf").write_bytes(part)
-    assert "give the first one, big-00001-of-00003.gguf" in refused(tmp_path / "big-00002-of-00003.gguf")
+    assert "give the first one, big-00001-of-00003.gguf" in refusal_of(tmp_path / "big-00002-of-00003.gguf")
 
 
 def test_the_tables_of_the_format_are_those_of_its_own_package() -> None:

@@ -1,4 +1,4 @@
-"""Model files over the life of processes: their ends, forks, kills, memory, sockets."""
+"""Model files over the life of a process: exits, forks, kills, memory and sockets."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A short TMPDIR, so that sockets fit into it, which must be empty in the end."""
+    """A TMPDIR with a path short enough for sockets. It must be empty at the end."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="mx", dir="/tmp") as folder:
@@ -61,7 +61,7 @@ def start(program: str, file: Path, place: Path) -> "subprocess.Popen[str]":
 
 
 def run(program: str, file: Path, place: Path, code: int = 0) -> str:
-    """Run a program to its end: nothing on stderr, no hang, and nothing left in its folder for temporary files."""
+    """Run a program to its end. It must not write to stderr, hang, or leave temporary files."""
     with start(program, file, place) as process:
         out, err = process.communicate(timeout=40)
     assert (process.returncode, err) == (code, ""), out + err
@@ -179,7 +179,7 @@ def test_a_program_killed_while_it_tries_a_file_leaves_no_process(place: Path, t
 
 
 def trials(file: Path) -> list[str]:
-    """Return the processes that try `file`."""
+    """Return the trial processes of `file`."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -211,7 +211,7 @@ print(asked() == first)
     assert (process.returncode, out, err) == (0, "3\n3\n3\nTrue\n", "")
 
 
-# Python warns of forks in processes with threads, from 3.12 on: that is what is tried here.
+# From 3.12 on Python warns of forks in processes with threads, which is what this test does.
 FORK = "import warnings; warnings.simplefilter('ignore', DeprecationWarning); child = os.fork()"
 
 
@@ -346,13 +346,13 @@ def test_a_deep_folder_for_temporary_files_is_no_obstacle(slow: Path, place: Pat
 
 async def test_a_batch_that_is_left_in_the_middle_frees_every_slot(slow: Path) -> None:
     from mixtura.models.local.provider import local_model
-    from models.test_local import asked, idle, until
+    from models.test_local import idle, request_of, until
 
     model = local_model(slow, {})
-    await model.chat(asked(max_tokens=1))
+    await model.chat(request_of(max_tokens=1))
     async with asyncio.timeout(30):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
-                await asyncio.gather(*(model.chat(asked(max_tokens=4000)) for _ in range(10)))
+                await asyncio.gather(*(model.chat(request_of(max_tokens=4000)) for _ in range(10)))
         await until(lambda: idle(model.llama))
-        assert (await model.chat(asked(max_tokens=2))).usage.completion_tokens == 2
+        assert (await model.chat(request_of(max_tokens=2))).usage.completion_tokens == 2

@@ -1,4 +1,4 @@
-"""Predictions of models' times: where they come from, and what the engine makes of them until calls were measured."""
+"""Predictions of models' times: their sources, and their use by the engine until calls have been measured."""
 
 import asyncio
 import math
@@ -33,8 +33,8 @@ SLOW_THEN_FAST = Recipe(
 PredictedCalls = dict[tuple[str, str], Predicted]
 
 
-def said(**seconds: float) -> PredictedCalls:
-    """Predict whole calls of the three models, whatever their length."""
+def predict_calls(**seconds: float) -> PredictedCalls:
+    """Predict the same time for calls of any length, for each of the three models."""
     ids = {"llama": LLAMA, "gemma": GEMMA, "seventy": SEVENTY}
     return {("groq", ids[name]): Predicted(first=value, token=0.0) for name, value in seconds.items()}
 
@@ -42,7 +42,7 @@ def said(**seconds: float) -> PredictedCalls:
 def ask(
     sim: SimOptions, recipe: str | Recipe, predicted: PredictedCalls | None = None, times: int = 1, **asked: Any
 ) -> Any:
-    """Ask so many questions one after the other, and return the answers, the last error, and the last run's events."""
+    """Ask `times` questions one after the other, in virtual time, and return the answers."""
 
     async def main() -> list[Answer]:
         async with simulated_cloud(sim) as cloud:
@@ -62,7 +62,7 @@ def policy(recipe: Recipe, **fields: Any) -> Recipe:
 
 
 def test_a_slow_model_gets_the_share_of_the_deadline_that_its_machine_is_predicted_to_need() -> None:
-    # As published the first is faster than the second; on GPUs it is slower by far.
+    # By the published speeds the first model is faster than the second; on GPUs it is much slower.
     scout, oss = "meta-llama/llama-4-scout-17b-16e-instruct", "openai/gpt-oss-120b"
     recipe = Recipe(layers=(Layer(proposers=(Proposer(model=scout),)),), aggregator=Aggregator(model=oss))
     predicted = predictions({scout: "h100", oss: "h100"}, provider="groq", prompt=50, output=600)
@@ -83,7 +83,7 @@ def test_a_stage_is_ended_at_its_predicted_share(watched: bool) -> None:
             mixture = Mixture(
                 policy(SLOW_THEN_FAST, deadline=40.0),
                 env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url},
-                predicted=said(seventy=30.0, gemma=1.0, llama=10.0),
+                predicted=predict_calls(seventy=30.0, gemma=1.0, llama=10.0),
                 listeners=[lambda event: failed.append(event.at) if isinstance(event, CallFailed) else None]
                 if watched
                 else [],
@@ -111,14 +111,14 @@ def test_a_mixture_predicted_to_be_too_slow_is_answered_by_one_model_and_the_ran
 
 def test_of_models_that_are_all_predicted_too_slow_the_fastest_answers() -> None:
     recipe = policy(Recipe.named("classic"), latency_target=1.0)
-    (answer,) = ask(SimOptions(unlimited=True, tokens=5), recipe, said(seventy=30.0, gemma=2.0, llama=20.0))
+    (answer,) = ask(SimOptions(unlimited=True, tokens=5), recipe, predict_calls(seventy=30.0, gemma=2.0, llama=20.0))
     assert answer.drafts[0].answered_by == GEMMA
 
 
-def test_what_was_measured_decides_over_what_is_predicted() -> None:
+def test_measurements_take_precedence_over_predictions() -> None:
     recipe = policy(Recipe.named("classic"), latency_target=4.0)
     sim = SimOptions(unlimited=True, tokens=50, profile="fixed:3")
-    answers = ask(sim, recipe, said(seventy=0.1, gemma=0.1, llama=0.1), times=12)
+    answers = ask(sim, recipe, predict_calls(seventy=0.1, gemma=0.1, llama=0.1), times=12)
     assert "routed" not in kinds(answers[0])
     assert "routed" in kinds(answers[-1])
     assert "predicted" not in answers[-1].decisions[0].reason
@@ -135,12 +135,12 @@ def test_a_run_does_not_wait_for_room_when_its_prediction_leaves_no_time_to_answ
             return await asyncio.gather(*(mixture.ask("Next?") for _ in range(2)), return_exceptions=True)
 
     assert all(isinstance(each, Answer) for each in run_virtual(main({})))
-    assert any(isinstance(each, LimitError) for each in run_virtual(main(said(seventy=100.0))))
+    assert any(isinstance(each, LimitError) for each in run_virtual(main(predict_calls(seventy=100.0))))
 
 
-def test_predictions_are_what_the_machine_takes_and_how_unsure_that_is() -> None:
-    told = host("openai/gpt-oss-120b", "h100", 8, engine="vllm")
-    first, token = told.first(Load(3, 2000, 500)), told.token(Load(3, 2000, 500))
+def test_predictions_are_the_machines_times_and_their_uncertainty() -> None:
+    machine = host("openai/gpt-oss-120b", "h100", 8, engine="vllm")
+    first, token = machine.first(Load(3, 2000, 500)), machine.token(Load(3, 2000, 500))
     found = predictions({"openai/gpt-oss-120b": "8xh100/vllm"}, prompt=2000, output=500, batch=3)
     ((key, each),) = found.items()
     assert key == ("vllm", "openai/gpt-oss-120b")
@@ -148,7 +148,7 @@ def test_predictions_are_what_the_machine_takes_and_how_unsure_that_is() -> None
     assert each.token == pytest.approx(float(token.seconds))
     assert min(first.spread, token.spread) / 2 < each.spread < max(first.spread, token.spread)
     assert each.seconds(500) == pytest.approx(each.first + 499 * each.token)
-    own = predictions({("http://10.0.0.7:8000/v1", "my-name-for-it"): told}, prompt=2000, output=500, batch=3)
+    own = predictions({("http://10.0.0.7:8000/v1", "my-name-for-it"): machine}, prompt=2000, output=500, batch=3)
     assert own == {("http://10.0.0.7:8000/v1", "my-name-for-it"): each}
 
 
@@ -178,7 +178,7 @@ numbers = st.floats(0, 1e9)
 @given(st.dictionaries(st.tuples(st.text(), st.text()), st.tuples(numbers, numbers, numbers)))
 def test_a_file_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, rows: dict[Any, Any]) -> None:
     wanted = {key: Predicted(first=a, token=b, spread=c) for key, (a, b, c) in rows.items()}
-    path = tmp_path_factory.mktemp("told") / "predictions.toml"
+    path = tmp_path_factory.mktemp("predictions") / "predictions.toml"
     path.write_text(predictions_toml(wanted), "utf-8")
     assert read_predictions(path) == wanted
 
@@ -212,13 +212,13 @@ def test_a_wrong_file_is_refused_by_name_before_anything_is_sent(tmp_path: Path,
 
 
 @pytest.mark.parametrize("path", ["missing.toml", "."])
-def test_a_file_that_is_none_is_refused_by_name(path: str) -> None:
+def test_a_path_that_is_not_a_predictions_file_is_refused_by_name(path: str) -> None:
     with pytest.raises(ConfigError, match=r"MIXTURA_PREDICTIONS: .*: cannot be read as predictions"):
         ModelRegistry(env={"MIXTURA_PREDICTIONS": path})
 
 
 @pytest.mark.parametrize("odd", [{"model": Predicted(first=1, token=1)}, {("groq", "m"): 3}, 7])
-def test_an_argument_that_is_no_prediction_is_refused(odd: Any) -> None:
+def test_an_invalid_prediction_argument_is_refused(odd: Any) -> None:
     with pytest.raises(ConfigError, match=r"predicted: expected \{\(provider, model\): Predicted\(...\)\}"):
         Mixture("classic", predicted=odd, env={})
 
@@ -239,9 +239,9 @@ def test_the_registry_puts_predictions_on_cards_and_an_argument_goes_before_the_
     assert registry.card("vllm", "m").predicted == filed
     assert registry.card("toy", "toy-one").predicted == filed
     assert registry.card("vllm", "other").predicted is None
-    told = ModelRegistry(env=env, predicted={("vllm", "m"): given_})
-    assert told.card("vllm", "m").predicted == given_
-    assert told.card("toy", "toy-one").predicted is None
+    other = ModelRegistry(env=env, predicted={("vllm", "m"): given_})
+    assert other.card("vllm", "m").predicted == given_
+    assert other.card("toy", "toy-one").predicted is None
 
 
 async def test_a_simulated_cloud_is_not_expected_to_be_as_slow_as_real_machines(

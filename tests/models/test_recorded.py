@@ -1,4 +1,4 @@
-"""Recordings: reading them, finding the question again, replaying the text."""
+"""Recordings: reading files, finding the question in a text, and replaying the output."""
 
 import asyncio
 import gzip
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mixtura.chat import ChatRequest, Delta, Message
 from mixtura.errors import ConfigError, RejectedError
-from mixtura.models.recorded import RecordedModel, Recording, Recordings, count_tokens, split_tokens
+from mixtura.models.recorded import RecordedModel, RecordedQuestion, RecordingIndex, count_tokens, split_tokens
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data" / "recordings"
 
@@ -34,7 +34,7 @@ def _write(path: Path, *rows: dict[str, Any]) -> Path:
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 def test_plain_and_gzipped_files_are_read(tmp_path: Path, name: str) -> None:
-    recordings = Recordings.load(_write(tmp_path / name, EGGS))
+    recordings = RecordingIndex.load(_write(tmp_path / name, EGGS))
     assert recordings.models == ("llama-3.1-8b-instruct", "gemma-2-9b-it")
     assert recordings.rows[0].graded["gemma-2-9b-it"] is False
 
@@ -49,34 +49,34 @@ def test_plain_and_gzipped_files_are_read(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_a_question_is_found_wherever_it_stands_in_the_text(text: str) -> None:
-    recordings = Recordings([Recording(question="unrelated", outputs={"m": "x"}), Recording(**EGGS)])
+    recordings = RecordingIndex([RecordedQuestion(question="unrelated", outputs={"m": "x"}), RecordedQuestion(**EGGS)])
     found = recordings.find(text)
     assert found is not None
     assert found.id == "1"
 
 
-def test_of_two_questions_in_a_text_the_longer_one_is_meant() -> None:
-    short = Recording(question="eats three", outputs={"m": "short"})
-    recordings = Recordings(
-        [short, Recording(question="What does it mean that she eats three?", outputs={"m": "long"})]
+def test_of_two_questions_in_a_text_the_longer_one_is_found() -> None:
+    short = RecordedQuestion(question="eats three", outputs={"m": "short"})
+    recordings = RecordingIndex(
+        [short, RecordedQuestion(question="What does it mean that she eats three?", outputs={"m": "long"})]
     )
     assert recordings.output("m", "What does it mean that she eats three?\neats three") == "long"
     assert recordings.output("m", "Who eats three?") == "short"
 
 
 def test_what_is_not_recorded_is_not_found() -> None:
-    recordings = Recordings([Recording(**EGGS)])
+    recordings = RecordingIndex([RecordedQuestion(**EGGS)])
     assert recordings.find("How many eggs?") is None
     assert recordings.find("") is None
     assert recordings.output("unknown-model", EGGS["question"]) is None
 
 
 def test_served_ids_stand_for_recorded_names_and_can_be_overridden() -> None:
-    recordings = Recordings([Recording(**EGGS)])
+    recordings = RecordingIndex([RecordedQuestion(**EGGS)])
     assert recordings.output("llama-3.1-8b-instant", EGGS["prompt"]) == "It is 13."
     assert recordings.output("gemma2-9b-it", EGGS["prompt"]) == "12"
-    changed = Recordings(
-        [Recording(**EGGS)], aliases={"llama-3.1-8b-instant": "gemma-2-9b-it", "mine": "gemma-2-9b-it"}
+    changed = RecordingIndex(
+        [RecordedQuestion(**EGGS)], aliases={"llama-3.1-8b-instant": "gemma-2-9b-it", "mine": "gemma-2-9b-it"}
     )
     assert changed.output("llama-3.1-8b-instant", EGGS["prompt"]) == "12"
     assert changed.output("mine", EGGS["prompt"]) == "12"
@@ -95,7 +95,7 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str, said: str) -> None
     path = tmp_path / "bad.jsonl"
     path.write_text(json.dumps(EGGS) + "\n" + line + "\n")
     with pytest.raises(ConfigError, match=f"bad.jsonl, {said}"):
-        Recordings.load(path)
+        RecordingIndex.load(path)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"\x1f\x8bnot gzip at all"])
@@ -104,18 +104,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"gone\.jsonl: cannot be read as recordings"):
-        Recordings.load(path)
+        RecordingIndex.load(path)
 
 
-def _asked(text: str, *, model: str = "llama-3.1-8b-instant", max_tokens: int | None = None) -> ChatRequest:
+def _request(text: str, *, model: str = "llama-3.1-8b-instant", max_tokens: int | None = None) -> ChatRequest:
     turns = (Message(role="system", content="Be brief."), Message(role="user", content=text))
     return ChatRequest(model=model, messages=turns, max_tokens=max_tokens)
 
 
 async def test_a_recorded_model_replays_and_says_that_its_usage_is_an_estimate() -> None:
     deltas: list[Delta] = []
-    model = RecordedModel(Recordings([Recording(**EGGS)]))
-    done = await model.chat(_asked(EGGS["prompt"]), emit=deltas.append)
+    model = RecordedModel(RecordingIndex([RecordedQuestion(**EGGS)]))
+    done = await model.chat(_request(EGGS["prompt"]), emit=deltas.append)
     assert done.text == "It is 13."
     assert done.finish_reason == "stop"
     assert "".join(delta.text for delta in deltas) == done.text
@@ -125,14 +125,14 @@ async def test_a_recorded_model_replays_and_says_that_its_usage_is_an_estimate()
 
 
 async def test_a_replay_stops_at_the_token_limit() -> None:
-    done = await RecordedModel(Recordings([Recording(**EGGS)])).chat(_asked(EGGS["prompt"], max_tokens=2))
+    done = await RecordedModel(RecordingIndex([RecordedQuestion(**EGGS)])).chat(_request(EGGS["prompt"], max_tokens=2))
     assert (done.text, done.finish_reason, done.usage.completion_tokens) == ("It is", "length", 2)
 
 
-async def test_an_unrecorded_question_is_refused_by_name() -> None:
-    model = RecordedModel(Recordings([Recording(**EGGS)]))
+async def test_an_unrecorded_question_is_rejected_by_name() -> None:
+    model = RecordedModel(RecordingIndex([RecordedQuestion(**EGGS)]))
     with pytest.raises(RejectedError, match=r"llama-3\.1-8b-instant on recorded: no recording .*'Why'"):
-        await model.chat(_asked("Why"))
+        await model.chat(_request("Why"))
 
 
 @given(st.text())
@@ -143,7 +143,7 @@ def test_pieces_join_to_the_text_they_were_cut_from(text: str) -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the recordings are not in this checkout")
 def test_every_real_recording_is_found_by_its_prompt() -> None:
-    recordings = Recordings.load(DATA / "gsm8k-dev.jsonl.gz", DATA / "crux-dev.jsonl.gz")
+    recordings = RecordingIndex.load(DATA / "gsm8k-dev.jsonl.gz", DATA / "crux-dev.jsonl.gz")
     assert len(recordings.rows) == 1060
     assert all(recordings.find(f"Draft 1: no.\n\n{row.prompt}\n\nAnswer.") is row for row in recordings.rows)
     said = [recordings.output(name, row.prompt) for row in recordings.rows for name in row.outputs]
@@ -151,5 +151,5 @@ def test_every_real_recording_is_found_by_its_prompt() -> None:
 
 
 def test_replaying_needs_no_running_time() -> None:
-    model = RecordedModel(Recordings([Recording(**EGGS)]))
-    assert asyncio.run(model.chat(_asked(EGGS["question"]))).attempts == 1
+    model = RecordedModel(RecordingIndex([RecordedQuestion(**EGGS)]))
+    assert asyncio.run(model.chat(_request(EGGS["question"]))).attempts == 1

@@ -10,7 +10,7 @@ from aiohttp import web
 from mixtura.chat import ChatRequest, JsonObject, Message
 from mixtura.errors import ConfigError, MissingKeyError, ModelGoneError, UnreachableError
 from mixtura.models.card import ModelCard
-from mixtura.models.catalog import Catalog, CatalogModel, Provider
+from mixtura.models.catalog import Catalog, CatalogModel, CatalogProvider
 from mixtura.models.openai.pool import close_pool
 from mixtura.models.registry import ModelRegistry
 from mixtura.models.wrappers.retry import RetryPolicy
@@ -233,7 +233,7 @@ async def test_a_user_s_client_makes_every_call_and_needs_no_key() -> None:
 
 async def test_a_catalogue_of_one_s_own_is_used() -> None:
     catalog = Catalog(
-        {"mine": Provider(title="Mine", base_url="http://127.0.0.1:1/v1")},
+        {"mine": CatalogProvider(title="Mine", base_url="http://127.0.0.1:1/v1")},
         [CatalogModel(id="a", provider="mine", window=7)],
     )
     registry = ModelRegistry(catalog, env={})

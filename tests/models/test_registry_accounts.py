@@ -7,15 +7,15 @@ import openai
 import pytest
 
 from mixtura.limits.limiter import Limiter
-from mixtura.models.catalog import Provider
+from mixtura.models.catalog import CatalogProvider
 from mixtura.models.environment import server_address
 from mixtura.models.openai.sdk import SdkClient
 from mixtura.models.registry import ModelRegistry
 from mixtura.models.served import Accounting
 
 MODEL = "openai/gpt-oss-20b"
-GROQ = Provider(title="Groq", base_url="https://api.groq.com/openai/v1", base_url_suffix="/openai/v1")
-PLAIN = Provider(title="Mine", base_url="http://127.0.0.1:1/v1")
+GROQ = CatalogProvider(title="Groq", base_url="https://api.groq.com/openai/v1", base_url_suffix="/openai/v1")
+PLAIN = CatalogProvider(title="Mine", base_url="http://127.0.0.1:1/v1")
 
 
 def accounting(provider: str, client: object | None = None, **env: str) -> Accounting:
@@ -93,7 +93,7 @@ def test_clients_that_say_nothing_of_themselves_are_told_apart() -> None:
         ("nonsense", PLAIN, ""),
     ],
 )
-def test_a_server_has_one_address_however_it_is_written(url: str, row: Provider, address: str) -> None:
+def test_a_server_has_one_address_however_it_is_written(url: str, row: CatalogProvider, address: str) -> None:
     assert server_address(url, row) == address
 
 

@@ -8,7 +8,7 @@ import pytest
 from mixtura import Mixture, ModelRegistry, Recipe, recipe_names
 from mixtura.limits.window import Limits
 from mixtura.mixture import as_conversation
-from mixtura.models.catalog import Catalog, Plan
+from mixtura.models.catalog import Catalog, Tier
 from mixtura.planning import demand
 from mixtura.planning.capacity import Capacity, capacity, with_substitutes
 from mixtura.planning.estimates import USUAL_DRAFT
@@ -21,7 +21,7 @@ SMALL, QWEN, LARGE = "openai/gpt-oss-20b", "qwen/qwen3.8-27b", "openai/gpt-oss-1
 QUESTION = "How does a B-tree differ from an LSM-tree? " * 18
 
 
-def on(plan: Plan, recipe: str | Recipe, tokens: int = 200, **limits: Limits) -> Capacity:
+def on(plan: Tier, recipe: str | Recipe, tokens: int = 200, **limits: Limits) -> Capacity:
     """Count without a key; `limits` takes the place of a model's, `all_of_them` of every model's."""
     catalog = Catalog.load()
 

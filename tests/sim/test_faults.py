@@ -1,4 +1,4 @@
-"""Every planned fault, as an HTTP client meets it."""
+"""Every fault of the simulated cloud, as an HTTP client sees it."""
 
 import asyncio
 import email.utils
@@ -12,13 +12,13 @@ import aiohttp
 import pytest
 
 from mixtura.errors import ConfigError
-from mixtura.sim import Fault, FaultPlan, Reply, SimOptions, SimulatedCloud, parse_faults, simulated_cloud
+from mixtura.sim import Fault, FaultInjector, Reply, SimOptions, SimulatedCloud, parse_faults, simulated_cloud
 from mixtura.virtual import run_virtual
 
 LLAMA, GEMMA = "llama-3.1-8b-instant", "gemma2-9b-it"
 
 
-class Told(NamedTuple):
+class WireReply(NamedTuple):
     status: int
     headers: Any
     raw: bytes
@@ -28,7 +28,7 @@ class Told(NamedTuple):
         return json.loads(self.raw)
 
 
-Ask = Callable[..., Awaitable[Told]]
+Ask = Callable[..., Awaitable[WireReply]]
 
 
 def _with_cloud(options: SimOptions, scenario: Callable[[Ask, SimulatedCloud], Awaitable[None]]) -> None:
@@ -37,13 +37,13 @@ def _with_cloud(options: SimOptions, scenario: Callable[[Ask, SimulatedCloud], A
     async def main() -> None:
         async with simulated_cloud(options) as cloud, aiohttp.ClientSession() as session:
 
-            async def ask(model: str = LLAMA, *, text: str = "hi", stream: bool = False, **fields: Any) -> Told:
+            async def ask(model: str = LLAMA, *, text: str = "hi", stream: bool = False, **fields: Any) -> WireReply:
                 body = {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream} | fields
                 headers = {"authorization": "Bearer gsk_a"}
                 url = f"{cloud.base_url}/chat/completions"
                 async with asyncio.timeout(3600):
                     async with session.post(url, json=body, headers=headers, timeout=_FOREVER) as response:
-                        return Told(response.status, response.headers, await response.read())
+                        return WireReply(response.status, response.headers, await response.read())
 
             await scenario(ask, cloud)
 
@@ -79,10 +79,10 @@ def test_an_error_status_comes_with_its_body_and_is_not_billed(
     fault: str, status: int, code: str | None, stream: bool
 ) -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        told = await ask(stream=stream)
-        assert told.status == status
-        assert told.body["error"].get("code") == code
-        assert told.body["error"]["message"]
+        response = await ask(stream=stream)
+        assert response.status == status
+        assert response.body["error"].get("code") == code
+        assert response.body["error"]["message"]
         assert (cloud.ledger.total_tokens, cloud.ledger.refused, cloud.ledger.faults) == (0, {status: 1}, {fault: 1})
 
     _faulty(fault, scenario)
@@ -103,9 +103,9 @@ def test_over_capacity_has_the_recorded_words() -> None:
 
 def test_a_bad_gateway_is_a_page() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        told = await ask()
-        assert (told.status, told.headers["content-type"]) == (502, "text/html")
-        assert b"<html>" in told.raw
+        response = await ask()
+        assert (response.status, response.headers["content-type"]) == (502, "text/html")
+        assert b"<html>" in response.raw
 
     _faulty("502", scenario)
 
@@ -144,7 +144,7 @@ def test_a_broken_connection_is_an_error_at_the_client_and_the_next_call_works(f
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fault", ["silent", "stall"])
-def test_a_hanging_reply_ends_when_the_client_goes_and_is_counted(fault: str, stream: bool) -> None:
+def test_a_hanging_reply_ends_when_the_client_disconnects_and_is_counted(fault: str, stream: bool) -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(60):
@@ -180,12 +180,12 @@ def test_a_stalled_stream_sends_its_first_pieces() -> None:
     assert _content(run_virtual(main())) == "This is"
 
 
-def test_a_truncated_stream_ends_politely_without_its_end() -> None:
+def test_a_truncated_stream_closes_cleanly_without_its_last_events() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        told = await ask(stream=True)
-        assert _content(told.raw) == "This is a"
-        assert b"[DONE]" not in told.raw
-        assert b'"usage"' not in told.raw
+        response = await ask(stream=True)
+        assert _content(response.raw) == "This is a"
+        assert b"[DONE]" not in response.raw
+        assert b'"usage"' not in response.raw
         assert cloud.ledger.completion_tokens[LLAMA] == 3
         whole = await ask()
         with pytest.raises(json.JSONDecodeError):
@@ -196,16 +196,16 @@ def test_a_truncated_stream_ends_politely_without_its_end() -> None:
 
 def test_an_error_can_come_in_the_middle_of_a_stream() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        told = await ask(stream=True)
-        assert told.status == 200
-        *_, error = [part for part in told.raw.decode().split("\n\n") if part]
+        response = await ask(stream=True)
+        assert response.status == 200
+        *_, error = [part for part in response.raw.decode().split("\n\n") if part]
         name, _, data = error.partition("\n")
         assert name == "event: error"
         body = json.loads(data.removeprefix("data: "))
         assert list(body["error"]) == ["message", "type", "code", "failed_generation", "status_code"]
         assert body["error"]["code"] == "tool_use_failed"
-        assert b"[DONE]" not in told.raw
-        assert _content(told.raw) == "This"
+        assert b"[DONE]" not in response.raw
+        assert _content(response.raw) == "This"
         assert (await ask()).status == 400
 
     _faulty("error_event=1", scenario)
@@ -216,8 +216,8 @@ def test_a_drip_sends_one_byte_a_second() -> None:
         loop = asyncio.get_running_loop()
         for stream in (False, True):
             start = loop.time()
-            told = await ask(stream=stream, max_tokens=1)
-            assert loop.time() - start == pytest.approx(len(told.raw), abs=2)
+            response = await ask(stream=stream, max_tokens=1)
+            assert loop.time() - start == pytest.approx(len(response.raw), abs=2)
 
     _faulty("drip", scenario)
 
@@ -225,9 +225,9 @@ def test_a_drip_sends_one_byte_a_second() -> None:
 def test_a_slow_call_waits_in_the_queue() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         loop = asyncio.get_running_loop()
-        told = await ask()
+        response = await ask()
         assert loop.time() == 8
-        assert told.body["usage"]["queue_time"] == 8
+        assert response.body["usage"]["queue_time"] == 8
 
     _faulty("slow=8@1", scenario)
 
@@ -235,14 +235,14 @@ def test_a_slow_call_waits_in_the_queue() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_line_can_be_megabytes_long(stream: bool) -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        told = await ask(stream=stream)
-        assert max(map(len, told.raw.splitlines())) > 2_000_000
-        assert told.raw.endswith(b"data: [DONE]\n\n" if stream else b"}\n")
+        response = await ask(stream=stream)
+        assert max(map(len, response.raw.splitlines())) > 2_000_000
+        assert response.raw.endswith(b"data: [DONE]\n\n" if stream else b"}\n")
 
     _faulty("flood=2", scenario)
 
 
-def test_a_200_can_hold_no_completion() -> None:
+def test_a_200_may_lack_a_completion() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         null = (await ask()).body["choices"][0]["message"]
         assert null == {"role": "assistant", "content": None}
@@ -265,7 +265,7 @@ def test_a_200_can_hold_no_completion() -> None:
     )
 
 
-def test_a_stream_can_hold_no_completion() -> None:
+def test_a_stream_may_lack_a_completion() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         assert _content((await ask(stream=True)).raw) == ""
         empty = (await ask(stream=True)).raw
@@ -288,7 +288,7 @@ def test_more_than_one_choice_is_refused_or_ignored() -> None:
     _faulty("ignore_n@1", scenario)
 
 
-def test_faults_pick_their_calls_by_number_and_model() -> None:
+def test_faults_match_calls_by_number_and_model() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         statuses = [(await ask(model)).status for model in (LLAMA, GEMMA, GEMMA, LLAMA, GEMMA, LLAMA)]
         assert statuses == [200, 200, 500, 200, 500, 429]
@@ -297,7 +297,7 @@ def test_faults_pick_their_calls_by_number_and_model() -> None:
     _faulty(f"500@2-:{GEMMA},429@3:{LLAMA}", scenario)
 
 
-def test_faults_pick_their_calls_by_form_and_text() -> None:
+def test_faults_match_calls_by_streaming_and_text() -> None:
     faults = (Fault(kind="500", streaming=True), Fault(kind="498", contains="Draft 1"))
 
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
@@ -323,16 +323,16 @@ def test_a_reply_can_carry_a_fault_of_its_own() -> None:
 
 
 def test_a_share_of_the_calls_fails_and_the_seed_says_which() -> None:
-    def fallen(seed: int) -> list[bool]:
-        plan = FaultPlan(parse_faults("500%20"), seed)
+    def failures(seed: int) -> list[bool]:
+        plan = FaultInjector(parse_faults("500%20"), seed)
         return [plan.choose("m", "", streaming=False) is not None for _ in range(2000)]
 
-    assert sum(fallen(1)) / 2000 == pytest.approx(0.2, abs=0.03)
-    assert fallen(1) == fallen(1) != fallen(2)
+    assert sum(failures(1)) / 2000 == pytest.approx(0.2, abs=0.03)
+    assert failures(1) == failures(1) != failures(2)
 
 
-def test_of_several_faults_the_first_that_fits_wins_and_all_of_them_count() -> None:
-    plan = FaultPlan(parse_faults("429@1,500@1-2,503@3"))
+def test_of_several_faults_the_first_match_wins_and_all_of_them_count() -> None:
+    plan = FaultInjector(parse_faults("429@1,500@1-2,503@3"))
     chosen = [plan.choose("m", "", streaming=False) for _ in range(4)]
     assert [fault.kind if fault else None for fault in chosen] == ["429", "500", "503", None]
 
@@ -347,7 +347,7 @@ def test_of_several_faults_the_first_that_fits_wins_and_all_of_them_count() -> N
         ("cut=7@2-:a/b-c%50", Fault(kind="cut", value="7", first=2, last=0, model="a/b-c", share=0.5)),
     ],
 )
-def test_the_compact_form_says_all_that_a_struct_does(text: str, fault: Fault) -> None:
+def test_the_compact_form_parses_to_the_same_fault(text: str, fault: Fault) -> None:
     assert parse_faults(text) == (fault,)
     assert parse_faults(f" {text} , {text},") == (fault, fault)
 
@@ -375,6 +375,6 @@ def test_faults_are_read_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["429%200", "429%0", "429@0", "429@3-1", "429=abc", "429=61s"])
-def test_a_fault_that_can_never_be_is_refused(text: str) -> None:
+def test_an_impossible_fault_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=f"fault {text!r}"):
         parse_faults(text)

@@ -17,13 +17,13 @@ ORG = organisation_id("gsk_a")
 PROMPT = 6  # "hi" is one token, and the cloud's estimate adds five
 
 
-class Told(NamedTuple):
+class WireReply(NamedTuple):
     status: int
     headers: Any
     body: Any
 
 
-Ask = Callable[..., Awaitable[Told]]
+Ask = Callable[..., Awaitable[WireReply]]
 
 
 def _with_cloud(options: SimOptions, scenario: Callable[[Ask, SimulatedCloud], Awaitable[None]]) -> None:
@@ -32,22 +32,22 @@ def _with_cloud(options: SimOptions, scenario: Callable[[Ask, SimulatedCloud], A
     async def main() -> None:
         async with simulated_cloud(options) as cloud, aiohttp.ClientSession() as session:
 
-            async def ask(model: str = LLAMA, *, key: str = "gsk_a", **fields: Any) -> Told:
+            async def ask(model: str = LLAMA, *, key: str = "gsk_a", **fields: Any) -> WireReply:
                 body = {"model": model, "messages": [{"role": "user", "content": "hi"}]} | fields
                 headers = {"authorization": f"Bearer {key}"}
                 url = f"{cloud.base_url}/chat/completions"
                 async with session.post(url, json=body, headers=headers) as response:
-                    return Told(response.status, response.headers, json.loads(await response.read()))
+                    return WireReply(response.status, response.headers, json.loads(await response.read()))
 
             await scenario(ask, cloud)
 
     run_virtual(main())
 
 
-def _shown(told: Told) -> dict[str, str]:
+def _limit_headers(response: WireReply) -> dict[str, str]:
     names = ("limit", "remaining", "reset")
     return {
-        f"{name}-{what}": told.headers.get(f"x-ratelimit-{name}-{what}", "-")
+        f"{name}-{what}": response.headers.get(f"x-ratelimit-{name}-{what}", "-")
         for what in ("requests", "tokens")
         for name in names
     }
@@ -55,7 +55,7 @@ def _shown(told: Told) -> dict[str, str]:
 
 def test_headers_tell_requests_per_day_and_tokens_per_minute() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        assert _shown(await ask(max_tokens=7)) == {
+        assert _limit_headers(await ask(max_tokens=7)) == {
             "limit-requests": "14400",
             "remaining-requests": "14399",
             "reset-requests": "6s",
@@ -65,18 +65,18 @@ def test_headers_tell_requests_per_day_and_tokens_per_minute() -> None:
         }
         await ask()
         await asyncio.sleep(0.6)
-        third = _shown(await ask())
+        third = _limit_headers(await ask())
         assert (third["remaining-requests"], third["reset-requests"]) == ("14397", "17.4s")
 
     _with_cloud(SimOptions(), scenario)
 
 
-def test_a_token_refusal_reads_as_recorded_and_waiting_as_told_is_enough() -> None:
+def test_a_token_refusal_reads_as_recorded_and_its_retry_after_is_enough() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         assert (await ask(max_tokens=3547 - PROMPT)).status == 200
-        told = await ask(max_tokens=3572 - PROMPT)
-        assert told.status == 429
-        assert told.body == {
+        response = await ask(max_tokens=3572 - PROMPT)
+        assert response.status == 429
+        assert response.body == {
             "error": {
                 "message": f"Rate limit reached for model `llama-3.1-8b-instant` in organization `{ORG}` service tier "
                 "`on_demand` on tokens per minute (TPM): Limit 6000, Used 3547, Requested 3572. Please try again in "
@@ -85,8 +85,8 @@ def test_a_token_refusal_reads_as_recorded_and_waiting_as_told_is_enough() -> No
                 "code": "rate_limit_exceeded",
             }
         }
-        assert list(told.body["error"]) == ["message", "type", "code"]
-        assert told.headers["retry-after"] == "12"
+        assert list(response.body["error"]) == ["message", "type", "code"]
+        assert response.headers["retry-after"] == "12"
         await asyncio.sleep(11.17)
         assert (await ask(max_tokens=3572 - PROMPT)).status == 429
         await asyncio.sleep(0.02)
@@ -99,33 +99,33 @@ def test_a_refusal_for_requests_per_minute_hides_the_token_headers() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         for _ in range(30):
             assert (await ask()).status == 200
-        told = await ask()
-        assert told.status == 429
-        assert told.body["error"]["type"] == "requests"
+        response = await ask()
+        assert response.status == 429
+        assert response.body["error"]["type"] == "requests"
         assert (
             "requests per minute (RPM): Limit 30, Used 30, Requested 1. Please try again in 2s."
-            in (told.body["error"]["message"])
+            in (response.body["error"]["message"])
         )
-        assert told.headers["retry-after"] == "2"
-        assert _shown(told)["limit-tokens"] == "-"
-        assert _shown(told)["limit-requests"] == "14400"
+        assert response.headers["retry-after"] == "2"
+        assert _limit_headers(response)["limit-tokens"] == "-"
+        assert _limit_headers(response)["limit-requests"] == "14400"
         await asyncio.sleep(2)
         assert (await ask()).status == 200
 
     _with_cloud(SimOptions(), scenario)
 
 
-def test_days_are_windows_too_and_refill_all_the_time() -> None:
+def test_daily_limits_are_windows_that_refill_continuously() -> None:
     limits = {LLAMA: Limits(rpd=2), GEMMA: Limits(tpd=100_000, tpm=300_000)}
 
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         assert [(await ask()).status for _ in range(3)] == [200, 200, 429]
-        told = await ask()
+        response = await ask()
         assert (
             "requests per day (RPD): Limit 2, Used 2, Requested 1. Please try again in 12h0m0s."
-            in (told.body["error"]["message"])
+            in (response.body["error"]["message"])
         )
-        assert told.headers["retry-after"] == "43200"
+        assert response.headers["retry-after"] == "43200"
         for _ in range(12):
             await ask(GEMMA, max_tokens=8000)
         await ask(GEMMA, max_tokens=99_386 - 12 * 8006 - PROMPT)
@@ -142,19 +142,19 @@ def test_days_are_windows_too_and_refill_all_the_time() -> None:
     _with_cloud(SimOptions(limits=limits), scenario)
 
 
-def test_what_can_never_fit_is_too_large_and_costs_nothing() -> None:
+def test_a_request_above_the_limit_itself_is_too_large_and_costs_nothing() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        told = await ask("openai/gpt-oss-120b", max_completion_tokens=65_536 - PROMPT)
-        assert told.status == 413
-        assert told.body["error"] == {
+        response = await ask("openai/gpt-oss-120b", max_completion_tokens=65_536 - PROMPT)
+        assert response.status == 413
+        assert response.body["error"] == {
             "message": f"Request too large for model `openai/gpt-oss-120b` in organization `{ORG}` service tier "
             "`on_demand` on tokens per minute (TPM): Limit 8000, Requested 65536, please reduce your message size and "
             "try again. Need more tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing",
             "type": "tokens",
             "code": "rate_limit_exceeded",
         }
-        assert "retry-after" not in told.headers
-        assert _shown(told)["remaining-tokens"] == "8000"
+        assert "retry-after" not in response.headers
+        assert _limit_headers(response)["remaining-tokens"] == "8000"
 
     _with_cloud(SimOptions(), scenario)
 
@@ -163,9 +163,9 @@ def test_five_drafts_of_one_model_pass_its_tokens_per_minute_and_a_mixed_five_do
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         # The tutorial reserves about 200 prompt and 1,024 output tokens a draft.
         same = [await ask(max_tokens=1024 + 194) for _ in range(5)]
-        assert [told.status for told in same] == [200, 200, 200, 200, 429]
+        assert [response.status for response in same] == [200, 200, 200, 200, 429]
         mixed = [await ask(GEMMA, max_tokens=1024 + 194) for _ in range(5)]
-        assert {told.status for told in mixed} == {200}
+        assert {response.status for response in mixed} == {200}
 
     _with_cloud(SimOptions(), scenario)
 
@@ -186,7 +186,7 @@ def test_refused_attempts_count_against_the_day() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         statuses = [(await ask()).status for _ in range(3)]
         assert statuses == [200, 429, 429]
-        assert _shown(await ask())["remaining-requests"] == "6"
+        assert _limit_headers(await ask())["remaining-requests"] == "6"
         assert cloud.ledger.refused == {429: 3}
 
     _with_cloud(SimOptions(limits={LLAMA: Limits(rpm=1, rpd=10)}), scenario)
@@ -195,21 +195,21 @@ def test_refused_attempts_count_against_the_day() -> None:
 def test_without_limits_there_are_no_headers_and_no_refusals() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         for _ in range(40):
-            told = await ask(max_tokens=8000)
-            assert told.status == 200
-        assert set(_shown(told).values()) == {"-"}
+            response = await ask(max_tokens=8000)
+            assert response.status == 200
+        assert set(_limit_headers(response).values()) == {"-"}
 
     _with_cloud(SimOptions(unlimited=True), scenario)
     _with_cloud(SimOptions(plan="enterprise"), scenario)
 
 
-def test_the_ledger_agrees_with_the_usage_told_to_clients() -> None:
+def test_the_ledger_agrees_with_the_usage_in_replies() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
-        async def asked(model: str) -> Told:
+        async def ask_model(model: str) -> WireReply:
             return await ask(model)
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(asked(name)) for name in (LLAMA, LLAMA, GEMMA)]
+            tasks = [group.create_task(ask_model(name)) for name in (LLAMA, LLAMA, GEMMA)]
         usages = [task.result().body["usage"] for task in tasks]
         ledger = cloud.ledger
         assert ledger.calls == {LLAMA: 2, GEMMA: 1}
@@ -235,22 +235,22 @@ def test_time_passes_faster_by_the_speed() -> None:
 def test_a_prompt_prefix_seen_before_is_cached_and_free_of_the_token_limit() -> None:
     long = [{"role": "system", "content": "rule " * 300}, {"role": "user", "content": "hi"}]
 
-    def cached(told: Told) -> Any:
-        return told.body["usage"].get("prompt_tokens_details")
+    def cached_details(response: WireReply) -> Any:
+        return response.body["usage"].get("prompt_tokens_details")
 
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         model = "openai/gpt-oss-20b"
         first, again, other = [await ask(model, messages=long), await ask(model, messages=long), await ask(model)]
-        assert [cached(told) for told in (first, again, other)] == [None, {"cached_tokens": 256}, None]
+        assert [cached_details(response) for response in (first, again, other)] == [None, {"cached_tokens": 256}, None]
         charged = 302 + 5
-        assert _shown(first)["remaining-tokens"] == str(8000 - charged)
-        assert _shown(again)["remaining-tokens"] == str(8000 - 2 * charged)
-        assert _shown(other)["remaining-tokens"] == str(8000 - 2 * charged + 256 - PROMPT)
+        assert _limit_headers(first)["remaining-tokens"] == str(8000 - charged)
+        assert _limit_headers(again)["remaining-tokens"] == str(8000 - 2 * charged)
+        assert _limit_headers(other)["remaining-tokens"] == str(8000 - 2 * charged + 256 - PROMPT)
         assert cloud.ledger.cached_tokens[model] == 256
-        assert cached(await ask(model, messages=long, key="gsk_b")) is None, "another organisation"
+        assert cached_details(await ask(model, messages=long, key="gsk_b")) is None, "another organisation"
         await asyncio.sleep(7201)
-        assert cached(await ask(model, messages=long)) is None, "forgotten"
-        assert [cached(await ask(messages=long)) for _ in range(2)] == [None, None], "a model without caching"
+        assert cached_details(await ask(model, messages=long)) is None, "forgotten"
+        assert [cached_details(await ask(messages=long)) for _ in range(2)] == [None, None], "a model without caching"
 
     _with_cloud(SimOptions(), scenario)
 
@@ -264,9 +264,9 @@ def test_ten_busy_minutes_take_the_same_course_every_time() -> None:
 
             async def client(model: str) -> None:
                 while loop.time() < 600:
-                    told = await ask(model, max_tokens=500)
-                    seen.append((loop.time(), told.status, told.headers["x-request-id"]))
-                    await asyncio.sleep(float(told.headers.get("retry-after", "4")))
+                    response = await ask(model, max_tokens=500)
+                    seen.append((loop.time(), response.status, response.headers["x-request-id"]))
+                    await asyncio.sleep(float(response.headers.get("retry-after", "4")))
 
             async with asyncio.TaskGroup() as group:
                 for model in (LLAMA, LLAMA, GEMMA):

@@ -1,4 +1,4 @@
-"""Where the simulated models' words come from, and in which order the sources are asked."""
+"""The sources of the simulated models' text, and their order."""
 
 import json
 import random
@@ -9,23 +9,23 @@ import aiohttp
 import pytest
 
 from mixtura.errors import ConfigError
-from mixtura.models.recorded import Recordings, count_tokens
+from mixtura.models.recorded import RecordingIndex, count_tokens
 from mixtura.sim import Reply, SimOptions, serve, simulated_cloud
-from mixtura.sim.replies import SIMULATED, Replies, Script, filler, sample
+from mixtura.sim.replies import SIMULATED, ReplyScript, ReplySources, filler, sample
 
 LLAMA, GEMMA = "llama-3.1-8b-instant", "gemma2-9b-it"
 
 
 async def _texts(options: SimOptions, *calls: tuple[str, Any]) -> list[str]:
-    """Return what each (model, user content) is answered."""
-    told = []
+    """Return the answer to each (model, user content)."""
+    replies = []
     async with simulated_cloud(options) as cloud, aiohttp.ClientSession() as session:
         for model, content in calls:
             body = {"model": model, "messages": [{"role": "user", "content": content}]}
             url, headers = f"{cloud.base_url}/chat/completions", {"authorization": "Bearer gsk_secret"}
             async with session.post(url, json=body, headers=headers) as response:
-                told.append((await response.json())["choices"][0]["message"]["content"])
-    return told
+                replies.append((await response.json())["choices"][0]["message"]["content"])
+    return replies
 
 
 SCRIPT = """
@@ -89,9 +89,9 @@ def test_a_wrong_script_is_named(tmp_path: Path, name: str, text: str, said: str
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(ConfigError, match=said):
-        Script.load(path)
+        ReplyScript.load(path)
     with pytest.raises(ConfigError, match="cannot be read as a script"):
-        Script.load(tmp_path / "missing.toml")
+        ReplyScript.load(tmp_path / "missing.toml")
 
 
 async def test_a_function_goes_first_and_may_leave_the_reply_to_the_next(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ async def test_a_function_goes_first_and_may_leave_the_reply_to_the_next(tmp_pat
 
     def reply(request: dict[str, Any], call: int) -> Reply | str | None:
         seen.append((request["model"], call))
-        told: dict[int, Reply | str] = {1: "plain", 2: Reply(text="whole")}
-        return told.get(call)
+        replies: dict[int, Reply | str] = {1: "plain", 2: Reply(text="whole")}
+        return replies.get(call)
 
     options = SimOptions(reply=reply, script=str(path))
     assert await _texts(options, *[(LLAMA, "x")] * 3) == ["plain", "whole", "from the script"]
@@ -123,9 +123,9 @@ async def test_a_recorded_fence_is_left_out_where_json_was_asked_for(tmp_path: P
     row = {"question": "What is two?", "outputs": {LLAMA: 'Well:\n```json\n{"answer": "2"}\n```', "x": "two"}}
     path = tmp_path / "recorded.jsonl"
     path.write_text(json.dumps(row))
-    recordings = Recordings.load(path, aliases={LLAMA: LLAMA})
+    recordings = RecordingIndex.load(path, aliases={LLAMA: LLAMA})
     request: dict[str, Any] = {"model": LLAMA, "messages": [{"role": "user", "content": "What is two?"}]}
-    replies, rng = Replies(recordings=recordings), random.Random(0)
+    replies, rng = ReplySources(recordings=recordings), random.Random(0)
     assert (replies.reply(request, 1, rng, reasons=False).text or "").startswith("Well")
     request["response_format"] = {"type": "json_object"}
     assert replies.reply(request, 1, rng, reasons=False).text == '{"answer": "2"}'

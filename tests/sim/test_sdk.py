@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from mixtura.limits.window import Limits
-from mixtura.sim import Call, Reply, SimOptions, SimulatedCloud, simulated_cloud
+from mixtura.sim import Reply, SimOptions, SimulatedCloud, ToolCall, simulated_cloud
 from mixtura.sim.replies import SIMULATED
 
 LLAMA, OSS = "llama-3.1-8b-instant", "openai/gpt-oss-20b"
@@ -41,13 +41,13 @@ def _sync_groq(url: str, **more: Any) -> Iterator[groq.Groq]:
 
 async def test_groq_reads_a_whole_reply() -> None:
     async with _groq() as (client, cloud):
-        told = await client.chat.completions.create(model=LLAMA, messages=USER, max_completion_tokens=100)
-    assert told.choices[0].message.content == f"{SIMULATED} (Call 1.)"
-    assert told.choices[0].finish_reason == "stop"
-    assert told.usage is not None
-    assert told.usage.total_tokens == cloud.ledger.total_tokens
-    assert told.x_groq is not None
-    assert told.x_groq.id.startswith("req_")
+        completion = await client.chat.completions.create(model=LLAMA, messages=USER, max_completion_tokens=100)
+    assert completion.choices[0].message.content == f"{SIMULATED} (Call 1.)"
+    assert completion.choices[0].finish_reason == "stop"
+    assert completion.usage is not None
+    assert completion.usage.total_tokens == cloud.ledger.total_tokens
+    assert completion.x_groq is not None
+    assert completion.x_groq.id.startswith("req_")
 
 
 async def test_groq_reads_a_stream_and_its_usage() -> None:
@@ -63,19 +63,19 @@ async def test_groq_reads_a_stream_and_its_usage() -> None:
 async def test_groq_reads_raw_headers() -> None:
     async with _groq() as (client, _):
         raw = await client.chat.completions.with_raw_response.create(model=LLAMA, messages=USER)
-        told = await raw.parse()
+        completion = await raw.parse()
         assert raw.headers["x-ratelimit-limit-requests"] == "14400"
-        assert told.x_groq is not None
-        assert raw.headers["x-request-id"] == told.x_groq.id
+        assert completion.x_groq is not None
+        assert raw.headers["x-request-id"] == completion.x_groq.id
 
 
 async def test_groq_reads_reasoning_and_tool_calls() -> None:
-    reply = Reply(text=None, reasoning="Look it up", tool_calls=(Call(name="w", arguments='{"a":1}'),))
+    reply = Reply(text=None, reasoning="Look it up", tool_calls=(ToolCall(name="w", arguments='{"a":1}'),))
     async with _groq(reply=lambda request, call: reply) as (client, _):
-        told = await client.chat.completions.create(model=OSS, messages=USER, reasoning_effort="low")
+        completion = await client.chat.completions.create(model=OSS, messages=USER, reasoning_effort="low")
         stream = await client.chat.completions.create(model=OSS, messages=USER, stream=True)
         deltas = [chunk.choices[0].delta async for chunk in stream]
-    message = told.choices[0].message
+    message = completion.choices[0].message
     assert message.reasoning == "Look it up"
     assert message.tool_calls is not None
     assert message.tool_calls[0].function.arguments == '{"a":1}'
@@ -185,7 +185,7 @@ async def test_a_silent_cloud_becomes_groqs_timeout(fault: str) -> None:
     async with _groq(timeout=0.2, faults=fault) as (client, cloud):
         with pytest.raises(groq.APITimeoutError):
             await client.chat.completions.create(model=LLAMA, messages=USER)
-        await cloud.ledger.settled()
+        await cloud.ledger.wait_idle()
     assert cloud.ledger.aborted == 1
 
 
@@ -193,7 +193,7 @@ async def test_an_error_in_a_stream_becomes_groqs_api_error() -> None:
     async with _groq(faults="error_event=2") as (client, _):
         stream = await client.chat.completions.create(model=LLAMA, messages=USER, stream=True)
         with pytest.raises(groq.APIError, match="tool call validation failed") as caught:
-            await _drained(stream)
+            await _read_all(stream)
     assert type(caught.value) is groq.APIError
 
 
@@ -203,7 +203,7 @@ async def test_a_stream_left_early_is_counted_and_billed_for_what_was_sent() -> 
         async for _ in stream:
             break
         await stream.close()
-        await cloud.ledger.settled()
+        await cloud.ledger.wait_idle()
     assert cloud.ledger.aborted == 1
     assert cloud.ledger.completion_tokens[LLAMA] < 1500
 
@@ -262,12 +262,12 @@ async def test_openai_meets_an_error_in_a_stream_and_a_timeout() -> None:
         stream = await client.chat.completions.create(model=LLAMA, messages=USER, stream=True)
 
         with pytest.raises(openai.APIError, match="tool call validation failed"):
-            await _drained(stream)
+            await _read_all(stream)
         with pytest.raises(openai.APITimeoutError):
             await client.with_options(timeout=0.2).chat.completions.create(model=LLAMA, messages=USER)
 
 
-async def _drained(stream: Any) -> list[Any]:
+async def _read_all(stream: Any) -> list[Any]:
     return [chunk async for chunk in stream]
 
 

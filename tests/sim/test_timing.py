@@ -1,4 +1,4 @@
-"""Timing profiles: what is drawn, what reaches the client, and whether it agrees with the recorded times."""
+"""Timing profiles: the drawn times, the client's times, and their agreement with the recorded ones."""
 
 import asyncio
 import csv
@@ -13,7 +13,7 @@ import pytest
 from mixtura.errors import ConfigError
 from mixtura.models.catalog import CatalogModel
 from mixtura.sim import SimOptions, simulated_cloud
-from mixtura.sim.bodies import Times
+from mixtura.sim.bodies import CallTimes
 from mixtura.sim.timing import parse_profile
 from mixtura.virtual import run_virtual
 
@@ -21,7 +21,7 @@ RECORDED = Path(__file__).parents[2] / ".." / "shared" / "data" / "timings" / "g
 LLAMA = CatalogModel(id="llama-3.1-8b-instant", speed=560)
 
 
-def _draws(profile: str, model: CatalogModel, *, completion: int = 100, prompt: int = 200) -> list[Times]:
+def _draws(profile: str, model: CatalogModel, *, completion: int = 100, prompt: int = 200) -> list[CallTimes]:
     drawn, rng = parse_profile(profile), random.Random(3)
     return [drawn.draw(model, prompt, completion, rng) for _ in range(4000)]
 
@@ -29,14 +29,14 @@ def _draws(profile: str, model: CatalogModel, *, completion: int = 100, prompt: 
 @pytest.mark.parametrize(
     ("profile", "times"),
     [
-        ("instant", Times()),
-        ("fixed:0.5", Times(0, 0, 500_000_000)),
-        ("rate:200", Times(0, 0, 500_000_000)),
-        ("lpu,llama-3.1-8b-instant=fixed:30", Times(0, 0, 30_000_000_000)),
-        ("fixed:1, other/model=rate:5", Times(0, 0, 1_000_000_000)),
+        ("instant", CallTimes()),
+        ("fixed:0.5", CallTimes(0, 0, 500_000_000)),
+        ("rate:200", CallTimes(0, 0, 500_000_000)),
+        ("lpu,llama-3.1-8b-instant=fixed:30", CallTimes(0, 0, 30_000_000_000)),
+        ("fixed:1, other/model=rate:5", CallTimes(0, 0, 1_000_000_000)),
     ],
 )
-def test_plain_profiles_take_the_time_they_name(profile: str, times: Times) -> None:
+def test_plain_profiles_take_the_time_they_name(profile: str, times: CallTimes) -> None:
     assert set(_draws(profile, LLAMA)) == {times}
 
 

@@ -1,4 +1,4 @@
-"""What the simulated cloud refuses before any limit, asked of its state directly, without HTTP."""
+"""The simulated cloud's validation of requests, which comes before any limit. Tested without HTTP."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixtura.sim import Cloud, SimOptions
+from mixtura.sim import CloudSimulator, SimOptions
 from mixtura.sim.faults import ErrorReply
 
 LLAMA, OSS, QWEN = "llama-3.1-8b-instant", "openai/gpt-oss-20b", "qwen/qwen3-32b"
@@ -19,13 +19,13 @@ MAX_TOKENS = (
 
 
 def _refusal(raw: bytes) -> tuple[int, Any]:
-    """Return the status and the error object with which a fresh cloud refuses a body."""
-    told = Cloud(SimOptions(unlimited=True), now=lambda: 0.0).receive("Bearer gsk_test", raw)
-    assert isinstance(told, ErrorReply)
-    return told.status, json.loads(told.body)["error"]
+    """Return the status and the error object of a new cloud's refusal of a body."""
+    response = CloudSimulator(SimOptions(unlimited=True), now=lambda: 0.0).receive("Bearer gsk_test", raw)
+    assert isinstance(response, ErrorReply)
+    return response.status, json.loads(response.body)["error"]
 
 
-def _asked(text: str = "Say hi", **fields: Any) -> tuple[int, Any]:
+def _refusal_of_fields(text: str = "Say hi", **fields: Any) -> tuple[int, Any]:
     body = {"model": LLAMA, "messages": [{"role": "user", "content": text}]} | fields
     return _refusal(json.dumps(body).encode())
 
@@ -76,19 +76,19 @@ def _asked(text: str = "Say hi", **fields: Any) -> tuple[int, Any]:
     ],
 )
 def test_a_wrong_request_is_refused_with_its_reason(fields: dict[str, Any], message: str) -> None:
-    status, error = _asked(**fields)
+    status, error = _refusal_of_fields(**fields)
     assert (status, error["message"], error["type"]) == (400, message, "invalid_request_error")
 
 
 def test_the_reply_names_the_field_and_the_code_where_the_real_one_does() -> None:
-    _, large = _asked(model="gemma2-9b-it", max_completion_tokens=9000)
-    _, long = _asked("word " * 9000, model="gemma2-9b-it")
+    _, large = _refusal_of_fields(model="gemma2-9b-it", max_completion_tokens=9000)
+    _, long = _refusal_of_fields("word " * 9000, model="gemma2-9b-it")
     assert large["param"] == "max_completion_tokens"
     assert long["code"] == "context_length_exceeded"
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'"text"', b"\xff"])
-def test_what_is_no_json_object_is_refused(data: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(data: bytes) -> None:
     status, error = _refusal(data)
     assert (status, error["type"]) == (400, "invalid_request_error")
 
@@ -138,7 +138,7 @@ parts = st.fixed_dictionaries(
 
 
 @given(parts, st.dictionaries(fields_of_requests, json_values, max_size=3), st.sampled_from([LLAMA, OSS, QWEN]))
-def test_no_body_makes_the_cloud_stumble(good: dict[str, Any], fields: dict[str, Any], model: str) -> None:
+def test_no_body_crashes_the_cloud(good: dict[str, Any], fields: dict[str, Any], model: str) -> None:
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}]} | good | fields
-    told = Cloud(SimOptions(), now=lambda: 0.0).receive("Bearer gsk_test", json.dumps(body).encode())
-    assert not isinstance(told, ErrorReply) or told.status in (400, 404, 413)
+    response = CloudSimulator(SimOptions(), now=lambda: 0.0).receive("Bearer gsk_test", json.dumps(body).encode())
+    assert not isinstance(response, ErrorReply) or response.status in (400, 404, 413)

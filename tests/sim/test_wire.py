@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mixtura.models.catalog import Plan
-from mixtura.sim import Call, Reply, SimOptions, SimulatedCloud, serve, simulated_cloud
+from mixtura.models.catalog import Tier
+from mixtura.sim import Reply, SimOptions, SimulatedCloud, ToolCall, serve, simulated_cloud
 
 LLAMA, OSS, QWEN, KIMI = (
     "llama-3.1-8b-instant",
@@ -49,8 +49,8 @@ CHOICE_KEYS = ["index", "delta", "logprobs", "finish_reason"]
 Body = bytes | io.BytesIO | None
 
 
-class Told:
-    """One reply as it came over the wire."""
+class WireReply:
+    """A raw HTTP reply."""
 
     def __init__(self, status: int, headers: Any, raw: bytes) -> None:
         self.status = status
@@ -75,20 +75,20 @@ class Told:
 
 
 class Client:
-    """Asks one running cloud."""
+    """A client of one running cloud."""
 
     def __init__(self, cloud: SimulatedCloud, session: aiohttp.ClientSession) -> None:
         self.cloud = cloud
         self._session = session
 
-    async def ask(self, text: str = "Say hi", *, key: str = "gsk_test", **fields: Any) -> Told:
+    async def ask(self, text: str = "Say hi", *, key: str = "gsk_test", **fields: Any) -> WireReply:
         body = {"model": LLAMA, "messages": [{"role": "user", "content": text}]} | fields
         return await self.send("POST", "/openai/v1/chat/completions", json.dumps(body).encode(), key=key)
 
-    async def send(self, method: str, path: str, data: Body = None, *, key: str = "gsk_test") -> Told:
+    async def send(self, method: str, path: str, data: Body = None, *, key: str = "gsk_test") -> WireReply:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         async with self._session.request(method, self.cloud.url + path, data=data, headers=headers) as response:
-            return Told(response.status, response.headers, await response.read())
+            return WireReply(response.status, response.headers, await response.read())
 
 
 @asynccontextmanager
@@ -99,8 +99,8 @@ async def client_of(**options: Any) -> AsyncIterator[Client]:
 
 async def test_a_whole_reply_has_the_recorded_keys_in_the_recorded_order() -> None:
     async with client_of(profile="lpu") as client:
-        told = await client.ask("Tell me a joke about opentelemetry")
-    body = told.body
+        response = await client.ask("Tell me a joke about opentelemetry")
+    body = response.body
     assert list(body) == COMPLETION_KEYS
     assert list(body["choices"][0]) == ["index", "message", "logprobs", "finish_reason"]
     assert list(body["choices"][0]["message"]) == ["role", "content"]
@@ -111,10 +111,10 @@ async def test_a_whole_reply_has_the_recorded_keys_in_the_recorded_order() -> No
     assert re.fullmatch(r"chatcmpl-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", body["id"])
     assert re.fullmatch(r"req_0[0-9a-hjkmnp-tv-z]{25}", body["x_groq"]["id"])
     assert re.fullmatch(r"fp_[0-9a-f]{10}", body["system_fingerprint"])
-    assert told.headers["x-request-id"] == body["x_groq"]["id"]
-    assert told.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"] == body["x_groq"]["id"]
+    assert response.headers["content-type"] == "application/json"
     assert body["usage"]["prompt_tokens"] == 18
-    assert told.headers["x-ratelimit-remaining-tokens"] == "5987"
+    assert response.headers["x-ratelimit-remaining-tokens"] == "5987"
 
 
 async def test_total_time_is_prompt_and_completion_time_to_the_nanosecond() -> None:
@@ -129,11 +129,11 @@ async def test_total_time_is_prompt_and_completion_time_to_the_nanosecond() -> N
 
 async def test_a_stream_has_the_recorded_chunks() -> None:
     async with client_of(reply=lambda request, call: "Olá!") as client:
-        told = await client.ask(stream=True, stream_options={"include_usage": True})
-    assert told.headers["content-type"] == "text/event-stream"
-    assert told.headers["cache-control"] == "no-cache"
-    assert told.raw.endswith(b"data: [DONE]\n\n")
-    first, *middle, finish, usage = told.chunks
+        response = await client.ask(stream=True, stream_options={"include_usage": True})
+    assert response.headers["content-type"] == "text/event-stream"
+    assert response.headers["cache-control"] == "no-cache"
+    assert response.raw.endswith(b"data: [DONE]\n\n")
+    first, *middle, finish, usage = response.chunks
     assert list(first) == [*CHUNK_KEYS, "x_groq"]
     assert list(first["x_groq"]) == ["id", "seed"]
     assert first["choices"] == [
@@ -148,13 +148,13 @@ async def test_a_stream_has_the_recorded_chunks() -> None:
     assert list(usage) == [*CHUNK_KEYS, "usage", "service_tier"]
     assert (usage["choices"], usage["usage"]) == ([], finish["usage"])
     assert finish["usage"]["completion_tokens"] == 3, "the end mark counts as a token"
-    assert len({chunk["id"] for chunk in told.chunks}) == 1
+    assert len({chunk["id"] for chunk in response.chunks}) == 1
 
 
 async def test_without_include_usage_the_finish_chunk_is_the_last() -> None:
     async with client_of() as client:
-        told = await client.ask(stream=True)
-    assert list(told.chunks[-1]) == [*CHUNK_KEYS, "x_groq", "usage"]
+        response = await client.ask(stream=True)
+    assert list(response.chunks[-1]) == [*CHUNK_KEYS, "x_groq", "usage"]
 
 
 async def test_gpt_oss_streams_its_reasoning_on_a_channel_and_counts_it() -> None:
@@ -206,17 +206,17 @@ async def test_reasoning_comes_in_the_format_asked_for(fields: dict[str, Any], m
 )
 async def test_a_tool_call_is_one_delta_with_an_id_of_the_models_family(model: str, form: str) -> None:
     arguments = '{"city":"Florence"}'
-    reply = Reply(text=None, tool_calls=(Call(name="weather", arguments=arguments),))
+    reply = Reply(text=None, tool_calls=(ToolCall(name="weather", arguments=arguments),))
     async with client_of(reply=lambda request, call: reply) as client:
         whole = await client.ask(model=model)
         streamed = await client.ask(model=model, stream=True)
     choice = whole.body["choices"][0]
     assert list(choice["message"]) == ["role", "tool_calls"]
     assert choice["finish_reason"] == "tool_calls"
-    (told,) = choice["message"]["tool_calls"]
-    assert list(told) == ["id", "type", "function"]
-    assert re.fullmatch(form, told["id"])
-    assert told["function"] == {"name": "weather", "arguments": arguments}
+    (response,) = choice["message"]["tool_calls"]
+    assert list(response) == ["id", "type", "function"]
+    assert re.fullmatch(form, response["id"])
+    assert response["function"] == {"name": "weather", "arguments": arguments}
     _, delta, finish = streamed.chunks
     (call,) = delta["choices"][0]["delta"]["tool_calls"]
     assert list(call) == ["id", "type", "function", "index"]
@@ -257,16 +257,16 @@ async def test_the_given_seed_comes_back_and_the_same_seed_of_a_cloud_gives_the_
         ("non-existent", dt.date(2026, 1, 1), "enterprise", 404, "model_not_found"),
     ],
 )
-async def test_models_live_and_die_by_the_calendar(
-    model: str, day: dt.date, plan: Plan, status: int, code: str | None
+async def test_the_date_decides_which_models_are_served(
+    model: str, day: dt.date, plan: Tier, status: int, code: str | None
 ) -> None:
     async with client_of(as_of=day, plan=plan) as client:
-        told = await client.ask(model=model)
+        response = await client.ask(model=model)
         listed = [row["id"] for row in (await client.send("GET", "/openai/v1/models")).body["data"]]
-    assert told.status == status
+    assert response.status == status
     assert (model in listed) == (status == 200)
     if code:
-        assert told.error["code"] == code
+        assert response.error["code"] == code
 
 
 async def test_refusals_of_models_carry_the_recorded_words() -> None:
@@ -301,7 +301,7 @@ async def test_declared_models_are_served_beside_the_catalogue() -> None:
     ]
 
 
-async def test_only_accepted_keys_are_let_in() -> None:
+async def test_only_accepted_keys_are_admitted() -> None:
     async with client_of(keys={"gsk_good": "ours"}) as client:
         assert (await client.ask(key="gsk_good")).status == 200
         bad = await client.ask(key="gsk_bad")
@@ -318,22 +318,22 @@ async def test_every_base_path_serves_and_unknown_ones_say_so() -> None:
         for prefix in ("/openai/v1", "/v1", ""):
             assert (await client.send("POST", f"{prefix}/chat/completions", body)).status == 200
             assert (await client.send("GET", f"{prefix}/models/{OSS}")).body["owned_by"] == "OpenAI"
-        told = await client.send("POST", "/openai/v1/chat", b"{}")
+        response = await client.send("POST", "/openai/v1/chat", b"{}")
         embedding = await client.send("POST", "/openai/v1/embeddings", b'{"model":"e5","input":"x"}')
         garbled = await client.send("POST", "/openai/v1/embeddings", b"{")
         locked = [await client.send("POST", "/v1/embeddings", key=""), await client.send("GET", "/v1/models/x", key="")]
         missing = await client.send("GET", "/openai/v1/models/nope")
-    assert (told.status, told.error["code"]) == (404, "unknown_url")
-    assert told.error["message"].startswith("Unknown request URL: POST /openai/v1/chat. Please check the URL")
+    assert (response.status, response.error["code"]) == (404, "unknown_url")
+    assert response.error["message"].startswith("Unknown request URL: POST /openai/v1/chat. Please check the URL")
     assert (embedding.status, embedding.error["code"]) == (404, "model_not_found")
     assert missing.status == garbled.status == 404
-    assert [told.status for told in locked] == [401, 401]
+    assert [response.status for response in locked] == [401, 401]
 
 
 async def test_a_body_of_many_megabytes_is_too_large() -> None:
     async with client_of() as client:
-        told = await client.send("POST", "/openai/v1/chat/completions", io.BytesIO(bytes(65 * 1024 * 1024)))
-    assert (told.status, told.error["code"]) == (413, "request_too_large")
+        response = await client.send("POST", "/openai/v1/chat/completions", io.BytesIO(bytes(65 * 1024 * 1024)))
+    assert (response.status, response.error["code"]) == (413, "request_too_large")
 
 
 async def test_serving_says_where_and_lasts_until_it_is_cancelled() -> None:
@@ -390,7 +390,7 @@ MISMATCH = (
 
 async def test_a_tool_call_that_does_not_match_is_refused_whole_and_ends_a_stream() -> None:
     def reply(_request: object, _call: int) -> Reply:
-        return Reply(text=None, tool_calls=(Call(name="weather", arguments='{"town": "Rome"}'),))
+        return Reply(text=None, tool_calls=(ToolCall(name="weather", arguments='{"town": "Rome"}'),))
 
     async with client_of(reply=reply) as client:
         whole = await client.ask(tools=[WEATHER])
@@ -401,9 +401,9 @@ async def test_a_tool_call_that_does_not_match_is_refused_whole_and_ends_a_strea
     assert b"[DONE]" not in stream.raw
     last = stream.raw.decode().strip().split("\n\n")[-1]
     assert last.startswith('event: error\ndata: {"error":')
-    told = json.loads(last.partition("data: ")[2])["error"]
-    assert list(told) == ["message", "type", "code", "failed_generation", "status_code"]
-    assert (told["message"], told["status_code"]) == (MISMATCH, 400)
+    response = json.loads(last.partition("data: ")[2])["error"]
+    assert list(response) == ["message", "type", "code", "failed_generation", "status_code"]
+    assert (response["message"], response["status_code"]) == (MISMATCH, 400)
     assert unchecked.status == 200
 
 

@@ -1,4 +1,4 @@
-"""The training code, run small: every step, what it writes, and that llama.cpp says the same. `make smoke`."""
+"""Runs a small training: every step, the files it writes, and a comparison with llama.cpp. `make smoke`."""
 
 import hashlib
 import json
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from training.build import Build, train, write_files
+from training.build import FamilyBuild, train, write_files
 from training.check import differences
 from training.export import export
-from training.learn import Text, batches
-from training.model import Experts, Shape, ToyModel
+from training.learn import TrainingText, batches
+from training.model import ExpertLayer, ModelShape, ToyModel
 from training.plan import SMOKE
 from training.problems import lesson
 from training.sample import sample
@@ -26,7 +26,7 @@ PACKAGED = Path(str(files("mixtura.models.toy"))) / "files"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole small build, made by the command."""
+    """A complete small build, made by the command."""
     made = tmp_path_factory.mktemp("smoke")
     command = [sys.executable, "-W", "ignore", "-m", "training", "smoke", "--folder", str(made)]
     subprocess.run(command, check=True, cwd=ROOT)
@@ -46,14 +46,14 @@ def test_training_learns(folder: Path) -> None:
 
 
 def test_the_same_weights_make_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    again = write_files(Build(SMOKE, folder), tmp_path)
+    again = write_files(FamilyBuild(SMOKE, folder), tmp_path)
     for path in again:
         assert digest(path) == digest(folder / "files" / path.name)
 
 
 def test_the_same_seeds_make_the_same_weights(folder: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    build = Build(SMOKE, tmp_path)
+    build = FamilyBuild(SMOKE, tmp_path)
     for member in (SMOKE.proposers[0], SMOKE.proposers[2]):
         train(build, member)
         export(build.load(member.name), vocabulary(), tmp_path / "again.gguf", title=member.title, kept=member.kept)
@@ -74,7 +74,7 @@ def test_texts_come_back_from_their_tokens() -> None:
 
 def test_experts_are_those_of_the_definition() -> None:
     torch.manual_seed(0)
-    layer = Experts(Shape(1, 32, 1, 64, experts=4, used=2))
+    layer = ExpertLayer(ModelShape(1, 32, 1, 64, experts=4, used=2))
     torch.nn.init.normal_(layer.down, std=0.1)
     x = torch.randn(20, 32)
     mixed, uneven = layer(x)
@@ -95,13 +95,13 @@ def test_experts_are_those_of_the_definition() -> None:
 def test_prompts_together_are_answered_as_alone() -> None:
     torch.manual_seed(0)
     words = vocabulary()
-    model = ToyModel(Shape(2, 32, 1, 64, vocabulary=len(words))).eval()
+    model = ToyModel(ModelShape(2, 32, 1, 64, vocabulary=len(words))).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     prompts = [words.prompt(lesson(seed).question) for seed in range(5)]
     together = sample(model, prompts, temperature=0, seed=0, longest=12)
     assert together == [sample(model, [prompt], temperature=0, seed=0, longest=12)[0] for prompt in prompts]
-    # Step by step it is what a forward pass over the whole says.
+    # Step by step the result equals that of a forward pass over the whole text.
     whole = torch.tensor([[*prompts[0], *together[0]]])
     said = model(whole)[0, len(prompts[0]) - 1 : -1].argmax(-1).tolist()
     assert said == together[0]
@@ -110,7 +110,7 @@ def test_prompts_together_are_answered_as_alone() -> None:
 def test_only_solutions_are_learned() -> None:
     import random
 
-    texts = [Text([7, 8, 9], [10, 11, 1]), Text([7], [12, 1])]
+    texts = [TrainingText([7, 8, 9], [10, 11, 1]), TrainingText([7], [12, 1])]
     (tokens, wanted), *_ = batches(texts, 64, random.Random(0))
     for row in range(len(tokens)):
         learned = [(int(token), int(want)) for token, want in zip(tokens[row], wanted[row], strict=True) if want >= 0]

@@ -32,8 +32,8 @@ from mixtura.cli.session import Window, check_simulated, chosen_recipe, environm
 from mixtura.errors import BudgetError, MissingKeyError, MixturaError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture
-from mixtura.models.catalog import Catalog, Plan
-from mixtura.models.local.machine import Machine, installed
+from mixtura.models.catalog import Catalog, Tier
+from mixtura.models.local.machine import Machine, is_installed
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.forecast import Forecast
 from mixtura.recipe import Recipe
@@ -51,7 +51,7 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float | None
     max_cost: float | None
     daily_budget: float | None
-    plan: Plan | None
+    plan: Tier | None
     priority: Literal["interactive", "batch"]
     dry_run: bool
     seed: int | None
@@ -186,7 +186,7 @@ def _answerable(recipe: Recipe) -> Recipe:
         for provider, _ in seats_of(recipe):
             ModelRegistry().endpoint(provider)
     except MissingKeyError as error:
-        if not sys.stdout.isatty() or not installed() or Machine.here().unfit():
+        if not sys.stdout.isatty() or not is_installed() or Machine.here().unfit_reason():
             raise
         click.echo(
             f"mixtura: {error.env} is not set, so the toy in this process answers: arithmetic word problems only",
@@ -201,7 +201,7 @@ def _notes(recipe: Recipe) -> list[str]:
     notes = []
     for provider, model in seats_of(recipe):
         row = Catalog.load().get(provider, model)
-        if row is not None and not row.served(today()):
+        if row is not None and not row.is_served(today()):
             notes.append(
                 f"{model} is {life(row, today())} by the catalogue: a free or developer key gets no answer of it"
             )

@@ -9,7 +9,7 @@ from mixtura.cli.common import table, today
 from mixtura.cli.models import life
 from mixtura.cli.recipes import seats_of
 from mixtura.limits.window import DIMENSIONS, Limits
-from mixtura.models.catalog import Plan
+from mixtura.models.catalog import Tier
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning import reductions
 from mixtura.planning.capacity import Bound, Capacity, Share, capacity, with_substitutes
@@ -18,7 +18,7 @@ from mixtura.recipe import Recipe
 _DISPENSABLE = ("calls", "tokens")
 
 
-def described(found: Capacity, half: Capacity | None, plan: Plan) -> str:
+def described(found: Capacity, half: Capacity | None, plan: Tier) -> str:
     """Return the sentence, its reasons and the table."""
     lines = [sentence(found, plan), *_more(found), "", _table(found.shares)]
     if half is not None and half.day is not None:
@@ -46,7 +46,7 @@ def words(found: Capacity) -> tuple[float | None, str]:
 class Plans:
     """For whom is counted: whose models, on which plan, with questions of which size."""
 
-    def __init__(self, registry: ModelRegistry, plan: Plan, question_tokens: int) -> None:
+    def __init__(self, registry: ModelRegistry, plan: Tier, question_tokens: int) -> None:
         self.plan = plan
         self.registry = registry
         self.question_tokens = question_tokens
@@ -75,7 +75,7 @@ class Plans:
         for provider, model in seats_of(recipe):
             self.registry.catalog.provider(provider)
             row = self.registry.catalog.get(provider, model)
-            if row is None or row.served(today(), self.plan):
+            if row is None or row.is_served(today(), self.plan):
                 continue
             found = policy.substitutes.get(model)
             if found is None and policy.substitute:
@@ -89,7 +89,7 @@ class Plans:
         return with_substitutes(recipe, instead), notes
 
 
-def sentence(found: Capacity, plan: Plan) -> str:
+def sentence(found: Capacity, plan: Tier) -> str:
     """Return the answer in a sentence."""
     head = f"{found.recipe} on {'an' if plan == 'enterprise' else 'a'} {plan} key: "
     if found.day is None:

@@ -27,7 +27,7 @@ from mixtura.columns import one_line, safe
 from mixtura.errors import ConfigError, InputError, MixturaError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture
-from mixtura.models.catalog import Plan
+from mixtura.models.catalog import Tier
 from mixtura.recipe import Recipe, recipe_names
 
 _COMMANDS = {
@@ -55,7 +55,7 @@ def command(
     models: tuple[str, ...],
     provider: str | None,
     system: str | None,
-    plan: Plan | None,
+    plan: Tier | None,
     daily_budget: float | None,
     sim: bool,
     as_of: dt.date | None,
@@ -88,7 +88,7 @@ class _Talk:
     def __init__(self, system: str, *, simulated: bool) -> None:
         self.simulated = simulated
         self.system = system
-        self.plan: Plan | None = None
+        self.plan: Tier | None = None
         self.daily_budget: float | None = None
         self.env: Mapping[str, str] = {}
         self.history: list[Message] = []

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from mixtura.errors import InputError
-from mixtura.models.catalog import PLANS
+from mixtura.models.catalog import TIERS
 
 MAX_QUESTION = 1_000_000
 """Characters a question may have: more than any window holds."""
@@ -88,7 +88,7 @@ def plan_option(function: _Function) -> _Function:
     """Add `--plan`."""
     return click.option(
         "--plan",
-        type=click.Choice(PLANS),
+        type=click.Choice(TIERS),
         help="The plan of the key, whose rate limits are kept from the first call on.  [default: MIXTURA_PLAN, else "
         "they are learned from replies]",
     )(function)

@@ -24,7 +24,7 @@ from mixtura.columns import one_line
 from mixtura.errors import ConfigError, MissingKeyError, MixturaError
 from mixtura.limits.budget.stores import RedisBudget, SqliteBudget, budget_file
 from mixtura.limits.window import DIMENSIONS, Dimension
-from mixtura.models.catalog import PLANS, Catalog, CatalogModel
+from mixtura.models.catalog import TIERS, Catalog, CatalogModel
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
@@ -185,7 +185,7 @@ def _matched(registry: ModelRegistry, row: CatalogModel | None, headers: Mapping
         return []
     plans = [
         plan
-        for plan in PLANS
+        for plan in TIERS
         if (limits := row.limits(plan)) is not None
         and all(getattr(limits, name) in (None, int(value)) for name, value in told.items() if value.isdecimal())
     ]
@@ -301,7 +301,7 @@ def _lives(catalog: Catalog, provider: str, models: list[str], served: tuple[str
     for model in dict.fromkeys(models):
         row, day = catalog.get(provider, model), today()
         said = f"{life(row, day)} by the catalogue" if row else "not in the catalogue"
-        alive = row.served(day) if row else None
+        alive = row.is_served(day) if row else None
         if served is not None:
             alive = model in served
             said += ", served to this key" if alive else ", not served to this key"

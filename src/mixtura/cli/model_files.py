@@ -8,12 +8,12 @@ import msgspec
 
 from mixtura.cli.common import table, write_json, write_text
 from mixtura.errors import ConfigError
-from mixtura.models.local.header import Header
+from mixtura.models.local.header import GgufHeader
 from mixtura.models.local.llama import try_file
 from mixtura.models.local.machine import Machine
-from mixtura.models.local.names import Entry, check_name, names_file, read_names, write_names
-from mixtura.models.local.provider import check_package, checked_header, find, tried_mark
-from mixtura.models.local.settings import Wish, choose
+from mixtura.models.local.names import ModelEntry, check_name, names_file, read_names, write_names
+from mixtura.models.local.provider import check_package, checked_header, find, trial_mark
+from mixtura.models.local.settings import RequestedSettings, resolve_settings
 from mixtura.models.toy import provider as toy
 
 
@@ -34,8 +34,8 @@ def add(name: str, file: Path, threads: int | None, slots: int | None, context: 
         raise ConfigError(f"{name!r} is {entries[name].path}; another name, or --force to replace it")
     path = Path(os.path.abspath(file.expanduser()))  # noqa: PTH100  # links stay links: their targets may be replaced
     header = checked_header(path, str(file))
-    machine, wish = Machine.here(), Wish(threads=threads, slots=slots, context=context)
-    settings = choose(header, wish.over(Wish.of(os.environ)), machine)
+    machine, requested = Machine.here(), RequestedSettings(threads=threads, slots=slots, context=context)
+    settings = resolve_settings(header, requested.or_else(RequestedSettings.from_env(os.environ)), machine)
     tried = ""
     try:
         check_package(machine)
@@ -44,8 +44,8 @@ def add(name: str, file: Path, threads: int | None, slots: int | None, context: 
     else:
         if problem := try_file(header, settings):
             raise ConfigError(f"{str(file)!r} cannot be used as a model: {problem}")
-        tried = tried_mark(header)
-    entry = Entry(path=str(path), threads=threads, slots=slots, context=context, tried=tried)
+        tried = trial_mark(header)
+    entry = ModelEntry(path=str(path), threads=threads, slots=slots, context=context, tried=tried)
     write_names(os.environ, {**entries, name: entry})
     write_text(f"{name}: {_about(header)}; ask it with: mixtura ask --provider local -m {name} 'Hello'")
 
@@ -114,10 +114,12 @@ def list_files(provider: str, *, as_json: bool) -> None:
         click.echo(f"mixtura: the names are kept in {names_file(os.environ)}", err=True)
 
 
-def _row(name: str, entry: Entry) -> _Row:
+def _row(name: str, entry: ModelEntry) -> _Row:
     try:
         header = checked_header(Path(entry.path), entry.path)
-        settings = choose(header, entry.wish.over(Wish.of(os.environ)), Machine.here())
+        settings = resolve_settings(
+            header, entry.requested.or_else(RequestedSettings.from_env(os.environ)), Machine.here()
+        )
     except ConfigError as error:
         return _Row(name=name, path=entry.path, said=error.message)
     return _Row(
@@ -140,5 +142,5 @@ def _weights(count: int | None) -> str:
     return f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.3g}M"
 
 
-def _about(header: Header) -> str:
+def _about(header: GgufHeader) -> str:
     return f"{header.architecture}, {_weights(header.parameters)} weights, {header.kind}, {header.size / 1e6:,.1f} MB"

@@ -48,7 +48,7 @@ def command(ctx: click.Context, provider: str, everything: bool, offline: bool, 
         list_files(provider, as_json=as_json)
         return
     key = _Key(said="not asked (--offline)") if offline else asyncio.run(_ask(ModelRegistry(catalog), provider))
-    rows = [row for row in catalog.models(provider) if everything or row.served(day) or row.id in (key.ids or ())]
+    rows = [row for row in catalog.models(provider) if everything or row.is_served(day) or row.id in (key.ids or ())]
     known = {row.id for row in catalog.models(provider)}
     unknown = [one_line(name) for name in key.ids or () if name not in known]
     if as_json:

@@ -12,7 +12,7 @@ from mixtura.chat import JsonObject
 from mixtura.cli.checks import Check
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError
-from mixtura.models.local.machine import INSTALL, Machine, installed
+from mixtura.models.local.machine import INSTALL, Machine, is_installed
 from mixtura.models.local.provider import check_package, names
 from mixtura.models.registry import ModelRegistry
 
@@ -83,8 +83,8 @@ def _in_process(registry: ModelRegistry, env: Mapping[str, str]) -> list[Check]:
         check_package(Machine.here())
     except ConfigError as error:
         # Nobody who has named no file is told to install what they may never need.
-        fix = INSTALL if named and not installed() else ""
-        said = error.message if installed() or named else f"models inside this process: not installed ({INSTALL})"
+        fix = INSTALL if named and not is_installed() else ""
+        said = error.message if is_installed() or named else f"models inside this process: not installed ({INSTALL})"
         return [Check(name="local", ok=False if named else None, said=said, fix=fix)]
     release = f"llama.cpp in this process (xllamacpp {importlib.metadata.version('xllamacpp')})"
     if not named:

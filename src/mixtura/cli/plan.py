@@ -13,7 +13,7 @@ from mixtura.cli.capacity_view import Plans, described, sentence, words
 from mixtura.cli.common import complete_recipes, json_option, write_json, write_text
 from mixtura.cli.recipes import seats_of
 from mixtura.errors import ConfigError
-from mixtura.models.catalog import PLANS, Plan
+from mixtura.models.catalog import TIERS, Tier
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.capacity import Capacity
 from mixtura.recipe import Recipe
@@ -95,7 +95,7 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float | None)
     help="Write what calls take on the advised machines, for MIXTURA_PREDICTIONS.",
 )
 @click.option("--limits", "limits_alone", is_flag=True, help="Show what the rate limits of a plan allow, alone.")
-@click.option("--plan", type=click.Choice(PLANS), help="The plan of the key.  [default: MIXTURA_PLAN, else free]")
+@click.option("--plan", type=click.Choice(TIERS), help="The plan of the key.  [default: MIXTURA_PLAN, else free]")
 @click.option(
     "--question-tokens",
     type=click.IntRange(1),
@@ -116,7 +116,7 @@ def command(
     plot: Path | None,
     predictions: Path | None,
     limits_alone: bool,
-    plan: Plan | None,
+    plan: Tier | None,
     question_tokens: int,
     as_json: bool,
 ) -> None:

@@ -17,7 +17,7 @@ from mixtura.cli.recipes import seats_of
 from mixtura.errors import ConfigError, RecipeError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture, Question
-from mixtura.models.catalog import Plan
+from mixtura.models.catalog import Tier
 from mixtura.recipe import Layer, Policy, Proposer, Recipe
 from mixtura.sim.options import SimOptions
 from mixtura.sim.server import simulated_cloud
@@ -109,7 +109,7 @@ def check_simulated(recipe: Recipe) -> None:
 
 
 def simulation(
-    wanted: bool, as_of: dt.date | None, *, plan: Plan | None = None, quiet: bool = False
+    wanted: bool, as_of: dt.date | None, *, plan: Tier | None = None, quiet: bool = False
 ) -> SimOptions | None:
     """Return the options of the cloud that `--sim` starts, None without it; says on stderr what will answer.
 

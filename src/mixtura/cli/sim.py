@@ -14,7 +14,7 @@ from mixtura.cli.common import amount, day
 from mixtura.cli.session import SIMULATED_KEY
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError
-from mixtura.models.catalog import Plan
+from mixtura.models.catalog import Tier
 from mixtura.sim.options import TUTORIAL_ERA, SimOptions
 from mixtura.sim.server import SimulatedCloud, simulated_cloud
 
@@ -38,7 +38,7 @@ class _Where(msgspec.Struct, frozen=True, kw_only=True):
 )
 @click.option(
     "--plan",
-    type=click.Choice(get_args(Plan)),
+    type=click.Choice(get_args(Tier)),
     default="free",
     show_default=True,
     help="The plan of every key; it decides the limits.",

@@ -1,4 +1,4 @@
-"""Statistics of right and wrong: an interval for a share, and whether two answerers of the same questions differ."""
+"""Statistics of right and wrong answers: an interval for a share, and a paired test of two answerers."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ _Z95 = 1.959963984540054
 
 
 def wilson(right: int, total: int, z: float = _Z95) -> tuple[float, float]:
-    """Return Wilson's interval for a share (95 % by default); (0, 1) when nothing was asked.
+    """Return Wilson's interval for the share `right / total` (95 % by default), (0, 1) if `total` is 0.
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209.
     """
@@ -20,34 +20,34 @@ def wilson(right: int, total: int, z: float = _Z95) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-class Paired(NamedTuple):
-    """Two answerers of the same questions: how often only the first, only the second was right, and McNemar's p."""
+class PairedTest(NamedTuple):
+    """McNemar's test of two answerers: on how many questions only the first or only the second was right, and p."""
 
     only_first: int
     only_second: int
     p: float
 
 
-def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
-    """Compare two answerers question by question: the exact two-sided McNemar test.
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> PairedTest:
+    """Compare two answerers question by question with the exact two-sided McNemar test.
 
-    Where they differ, either should be right equally often if they were equally good; p is the binomial chance of a
-    split at least as uneven.
+    Under the null hypothesis either answerer is equally likely to be the right one where they differ. p is the
+    binomial probability of a split at least as uneven as the observed one.
 
     Args:
-        first: for each question, whether the first answered it rightly.
-        second: the same of the second, in the same order.
+        first: for each question, whether the first answerer was right.
+        second: the same for the second answerer, in the same order.
 
     Raises:
-        ValueError: they did not answer equally many questions.
+        ValueError: the two sequences differ in length.
     """
     only_first = sum(a and not b for a, b in zip(first, second, strict=True))
     only_second = sum(b and not a for a, b in zip(first, second, strict=True))
-    return Paired(only_first, only_second, exact_p(only_first, only_second))
+    return PairedTest(only_first, only_second, exact_p(only_first, only_second))
 
 
 def exact_p(one: int, other: int) -> float:
-    """Return the two-sided chance of a split as uneven as `one` to `other` under a fair coin."""
+    """Return the two-sided probability, for a fair coin, of a split at least as uneven as `one` to `other`."""
     total = one + other
     if total == 0:
         return 1.0

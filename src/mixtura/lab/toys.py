@@ -1,4 +1,4 @@
-"""The toy models measured: proposers, vote, aggregator, its controls, and one larger model, on the same problems."""
+"""Measures the toy models: proposers, vote, aggregator, its controls, and one larger model, on the same problems."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from mixtura.chat import ChatRequest, Message, Usage
 from mixtura.engine import agree
 from mixtura.engine.answers import extract
 from mixtura.events import Answer, Draft
-from mixtura.lab.statistics import Paired, mcnemar, p_in_words
+from mixtura.lab.statistics import PairedTest, mcnemar, p_in_words
 from mixtura.mixture import Mixture
 from mixtura.models.registry import ModelRegistry
 from mixtura.models.served import Models
@@ -23,16 +23,16 @@ MAJORITY = "majority of the drafts"
 MIXTURE = "the mixture"
 ALONE = "aggregator, no drafts"
 SHUFFLED = "another problem's drafts"
-_LONGEST = 160  # tokens; the longest solution has 112
-_AT_ONCE = 24
+_MAX_TOKENS = 160  # tokens; the longest solution has 112
+_CONCURRENCY = 24
 _MARKER = "control"
-_SURE = 0.05  # chances below this are no chance
+_SIGNIFICANT = 0.05  # a p-value below this is called significant
 
 _Found = TypeVar("_Found")
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """A held-out problem. Its numbers were never trained on; where `new_wordings`, its sentences neither."""
+class ToyProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """A held-out problem. Its numbers were not in the training data; with `new_wordings`, nor were its sentences."""
 
     question: str
     answer: int
@@ -40,11 +40,11 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     new_wordings: bool
 
 
-class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """How a toy model was made: sizes, what it saw, what that took.
+class ToyCard(msgspec.Struct, frozen=True, kw_only=True):
+    """How a toy model was made: its sizes, its training data and the cost of training.
 
-    `weights` counts all, `active` those that one token is multiplied with; `operations` are multiply-adds times two
-    of its whole training, forward and backward.
+    `weights` counts all weights, `active` those that take part in one token. `operations` counts two per multiply-add,
+    over the whole training, forward and backward. `seconds` is the training time, `loss` the final training loss.
     """
 
     title: str
@@ -63,113 +63,113 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     kept: str
 
     def forward(self, usage: Usage) -> float:
-        """Return the operations of answering: a forward pass over every token read or written."""
+        """Return the operations of an answer: a forward pass over every prompt and completion token."""
         length = usage.prompt_tokens + usage.completion_tokens
         return length * (2.0 * self.active + 2.0 * self.layers * self.width * length)
 
 
-class Said(NamedTuple):
-    """One answer: its text, and the operations it took."""
+class ModelAnswer(NamedTuple):
+    """One answer: its text, and the number of operations that it took."""
 
     text: str
     operations: float
 
 
-class Row(NamedTuple):
-    """One answerer: its name, whether it was right problem by problem, operations an answer.
+class StudyRow(NamedTuple):
+    """One answerer: its name, whether it was right on each problem, and the operations per answer.
 
-    `against` is the test against the mixture, which it counts first.
+    `against` is the paired test against the mixture, with the mixture first. It is None in the mixture's own row.
     """
 
     name: str
     right: tuple[bool, ...]
     operations: float
-    against: Paired | None = None
+    against: PairedTest | None = None
 
 
-class Study(NamedTuple):
-    """What came of a study: the problems asked, a row for each answerer, tokens written in all."""
+class ToyStudy(NamedTuple):
+    """The result of a study: the problems, a row for each answerer, and the completion tokens in all."""
 
-    problems: tuple[Problem, ...]
-    rows: tuple[Row, ...]
+    problems: tuple[ToyProblem, ...]
+    rows: tuple[StudyRow, ...]
     tokens: int
 
-    def row(self, name: str) -> Row:
-        """Return the row of that name."""
+    def row(self, name: str) -> StudyRow:
+        """Return the row called `name`."""
         return next(row for row in self.rows if row.name == name)
 
     @property
-    def rival(self) -> Row:
-        """The larger model at its best: sampled or greedy, whichever was right more often."""
+    def rival(self) -> StudyRow:
+        """The larger model's better row: sampled or greedy, the one that was right more often."""
         rows = [row for row in self.rows if row.name.startswith(SINGLE)]
         return max(rows, key=lambda row: sum(row.right))
 
     @property
     def verdict(self) -> str:
-        """What the study says of the mixture, in one sentence."""
+        """The study's result for the mixture, in one sentence."""
         mixture, rival = self.row(MIXTURE), self.rival
         assert rival.against is not None, "every row but the mixture's is tested against it"
         shares = f"{_share(mixture)} against {_share(rival)} right, {p_in_words(rival.against.p)}"
         against = f"one larger model of about equal cost ({rival.name})"
-        if rival.against.p >= _SURE:
+        if rival.against.p >= _SIGNIFICANT:
             return f"The mixture does not win against {against}: {shares}, which chance explains."
         if sum(mixture.right) < sum(rival.right):
             return f"The mixture loses against {against}: {shares}."
         return f"The mixture wins against {against}: {shares}."
 
 
-def cards() -> dict[str, Card]:
-    """Return how each toy model was made, by name."""
-    return msgspec.json.decode((folder() / "cards.json").read_bytes(), type=dict[str, Card])
+def cards() -> dict[str, ToyCard]:
+    """Return the card of each toy model, by name."""
+    return msgspec.json.decode((folder() / "cards.json").read_bytes(), type=dict[str, ToyCard])
 
 
-def problems() -> tuple[Problem, ...]:
-    """Return the held-out problems in the package, known and new wordings by turns."""
+def problems() -> tuple[ToyProblem, ...]:
+    """Return the held-out problems in the package, alternating between known and new wordings."""
     lines = (folder() / "problems.jsonl").read_bytes().splitlines()
-    return tuple(msgspec.json.decode(line, type=Problem) for line in lines)
+    return tuple(msgspec.json.decode(line, type=ToyProblem) for line in lines)
 
 
-def is_right(text: str, problem: Problem) -> bool:
-    """Say whether a solution ends in the right answer."""
+def is_right(text: str, problem: ToyProblem) -> bool:
+    """Return whether a solution ends in the right answer."""
     return extract(text, lenient=True) == str(problem.answer)
 
 
 def at_temperature(model: str) -> str:
-    """Return the name of the row of a model that samples."""
+    """Return the row name of a model that samples at `TEMPERATURE`."""
     return f"{model}, T = {TEMPERATURE:g}"
 
 
 def greedy(model: str) -> str:
-    """Return the name of the row of a model that takes the likeliest token each time."""
+    """Return the row name of a model that decodes greedily."""
     return f"{model}, greedy"
 
 
 async def study(
-    asked: Sequence[Problem],
+    asked: Sequence[ToyProblem],
     env: Mapping[str, str],
     *,
     seed: int = 0,
     note: Callable[[int, int], None] | None = None,
-) -> Study:
-    """Ask everybody all problems.
+) -> ToyStudy:
+    """Ask every answerer all problems.
 
     Args:
         asked: the problems.
-        env: as of `Mixture`.
-        seed: of the drafts' and the larger model's sampling.
-        note: called now and then with the number of calls done and of all.
+        env: the environment, as for `Mixture`.
+        seed: seeds the sampling of the drafts and of the larger model.
+        note: called after every 25th call with the number of calls made and the number of all calls.
 
     Raises:
-        MixturaError: somebody could not be asked.
+        MixturaError: a call failed.
     """
-    return await _Asking(asked, env, seed, note).all()
+    return await _StudyRun(asked, env, seed, note).run()
 
 
-class _Asking:
-    """One study under way."""
+class _StudyRun:
+    """Runs one study."""
 
     def __init__(
-        self, asked: Sequence[Problem], env: Mapping[str, str], seed: int, note: Callable[[int, int], None] | None
+        self, asked: Sequence[ToyProblem], env: Mapping[str, str], seed: int, note: Callable[[int, int], None] | None
     ) -> None:
         self._asked = asked
         self._env = env
@@ -180,50 +180,54 @@ class _Asking:
         self._cards = cards()
         self._tokens = 0
         self._done = 0
-        # The mixture, its control, and every row that is asked alone.
+        # The mixture, its control, and each row of a single model.
         self._all = len(asked) * (2 + len(PROPOSERS) + 3)
 
-    async def all(self) -> Study:
-        """Ask, and put the rows together."""
-        asked: dict[str, Callable[[int], Awaitable[Said]]] = {
-            **{greedy(name): self._alone(name, 0.0) for name in PROPOSERS},
-            ALONE: self._alone(AGGREGATOR, 0.0),
-            at_temperature(SINGLE): self._alone(SINGLE, TEMPERATURE),
-            greedy(SINGLE): self._alone(SINGLE, 0.0),
+    async def run(self) -> ToyStudy:
+        """Ask every answerer and build the rows."""
+        asked: dict[str, Callable[[int], Awaitable[ModelAnswer]]] = {
+            **{greedy(name): self._asker(name, 0.0) for name in PROPOSERS},
+            ALONE: self._asker(AGGREGATOR, 0.0),
+            at_temperature(SINGLE): self._asker(SINGLE, TEMPERATURE),
+            greedy(SINGLE): self._asker(SINGLE, 0.0),
         }
-        # All at the same time: every file has threads of its own.
+        # Ask all of them at the same time: each file has threads of its own.
         try:
             async with asyncio.TaskGroup() as group:
-                mixtures = group.create_task(self._mixtures())
-                others = {name: group.create_task(self._each(ask)) for name, ask in asked.items()}
+                mixtures = group.create_task(self._ask_mixtures())
+                others = {name: group.create_task(self._for_each(ask)) for name, ask in asked.items()}
         except ExceptionGroup as failed:
-            # One sentence is what a command tells; the first failure cancelled all others.
+            # A command prints one sentence. The first failure has cancelled the other tasks.
             raise failed.exceptions[0] from failed
         said = mixtures.result() | {name: task.result() for name, task in others.items()}
         order = [how(name) for name in PROPOSERS for how in (at_temperature, greedy)]
         order += [MAJORITY, ALONE, MIXTURE, SHUFFLED, at_temperature(SINGLE), greedy(SINGLE)]
-        return Study(tuple(self._asked), tuple(self._rows({name: said[name] for name in order})), self._tokens)
+        return ToyStudy(tuple(self._asked), tuple(self._rows({name: said[name] for name in order})), self._tokens)
 
-    async def _mixtures(self) -> dict[str, list[Said]]:
-        """Ask the mixture, then its aggregator with drafts that do not belong to the question."""
-        runs = await self._each(self._run)
+    async def _ask_mixtures(self) -> dict[str, list[ModelAnswer]]:
+        """Ask the mixture, then the control: its aggregator with the drafts of another question."""
+        runs = await self._for_each(self._ask_mixture)
         drafts = [sorted(run.drafts, key=lambda draft: draft.model) for run in runs]
-        said = {at_temperature(name): [self._drafted(name, row) for row in drafts] for name in PROPOSERS}
+        said = {at_temperature(name): [self._answer_of_draft(name, row) for row in drafts] for name in PROPOSERS}
         said[MAJORITY] = [
-            Said(row[agree.best(row)[0]].text, sum(self._drafted(name, row).operations for name in PROPOSERS))
+            ModelAnswer(
+                row[agree.best(row)[0]].text, sum(self._answer_of_draft(name, row).operations for name in PROPOSERS)
+            )
             for row in drafts
         ]
-        said[MIXTURE] = [Said(run.text, self._of_run(run)) for run in runs]
-        said[SHUFFLED] = await self._each(self._shuffled([[draft.text for draft in row] for row in drafts]))
+        said[MIXTURE] = [ModelAnswer(run.text, self._operations_of(run)) for run in runs]
+        said[SHUFFLED] = await self._for_each(
+            self._ask_with_wrong_drafts([[draft.text for draft in row] for row in drafts])
+        )
         return said
 
-    def _rows(self, said: Mapping[str, Sequence[Said]]) -> list[Row]:
+    def _rows(self, said: Mapping[str, Sequence[ModelAnswer]]) -> list[StudyRow]:
         right = {
             name: tuple(is_right(one.text, problem) for one, problem in zip(answers, self._asked, strict=True))
             for name, answers in said.items()
         }
         return [
-            Row(
+            StudyRow(
                 name,
                 marks,
                 sum(one.operations for one in said[name]) / len(marks),
@@ -232,18 +236,18 @@ class _Asking:
             for name, marks in right.items()
         ]
 
-    def _drafted(self, name: str, drafts: Sequence[Draft]) -> Said:
+    def _answer_of_draft(self, name: str, drafts: Sequence[Draft]) -> ModelAnswer:
         for draft in drafts:
             if draft.model == name:
-                return Said(draft.text, self._cards[name].forward(draft.usage))
-        return Said("", 0.0)
+                return ModelAnswer(draft.text, self._cards[name].forward(draft.usage))
+        return ModelAnswer("", 0.0)
 
-    def _of_run(self, run: Answer) -> float:
+    def _operations_of(self, run: Answer) -> float:
         calls = [*run.drafts, *run.calls]
         return sum(self._cards[call.model].forward(call.usage) for call in calls)
 
-    async def _each(self, ask: Callable[[int], Awaitable[_Found]]) -> list[_Found]:
-        gate = asyncio.Semaphore(_AT_ONCE)
+    async def _for_each(self, ask: Callable[[int], Awaitable[_Found]]) -> list[_Found]:
+        gate = asyncio.Semaphore(_CONCURRENCY)
 
         async def one(place: int) -> _Found:
             async with gate:
@@ -255,8 +259,8 @@ class _Asking:
 
         return await asyncio.gather(*(one(place) for place in range(len(self._asked))))
 
-    async def _run(self, place: int) -> Answer:
-        """Ask the mixture itself."""
+    async def _ask_mixture(self, place: int) -> Answer:
+        """Ask the mixture problem number `place`."""
         layer = self._recipe.layers[0]
         seeded = Layer(
             proposers=tuple(
@@ -269,16 +273,16 @@ class _Asking:
         self._tokens += answer.usage.completion_tokens
         return answer
 
-    def _alone(self, model: str, temperature: float) -> Callable[[int], Awaitable[Said]]:
-        async def ask(place: int) -> Said:
+    def _asker(self, model: str, temperature: float) -> Callable[[int], Awaitable[ModelAnswer]]:
+        async def ask(place: int) -> ModelAnswer:
             return await self._call(model, place, (_user(self._asked[place].question),), temperature)
 
         return ask
 
-    def _shuffled(self, drafts: Sequence[Sequence[str]]) -> Callable[[int], Awaitable[Said]]:
-        """Ask the aggregator with the drafts of the next problem but the question of this one."""
+    def _ask_with_wrong_drafts(self, drafts: Sequence[Sequence[str]]) -> Callable[[int], Awaitable[ModelAnswer]]:
+        """Return a function that asks the aggregator a problem's question with the next problem's drafts."""
 
-        async def ask(place: int) -> Said:
+        async def ask(place: int) -> ModelAnswer:
             conversation = (_user(self._asked[place].question),)
             others = drafts[(place + 1) % len(drafts)]
             messages = prompts.with_drafts(conversation, prompts.SYNTHESIZE, others, _MARKER)
@@ -286,18 +290,18 @@ class _Asking:
 
         return ask
 
-    async def _call(self, model: str, place: int, messages: tuple[Message, ...], temperature: float) -> Said:
+    async def _call(self, model: str, place: int, messages: tuple[Message, ...], temperature: float) -> ModelAnswer:
         request = ChatRequest(
-            model=model, messages=messages, temperature=temperature, max_tokens=_LONGEST, seed=self._seed + place
+            model=model, messages=messages, temperature=temperature, max_tokens=_MAX_TOKENS, seed=self._seed + place
         )
         completion = await self._models.find("toy", model).chat.chat(request)
         self._tokens += completion.usage.completion_tokens
-        return Said(completion.text, self._cards[model].forward(completion.usage))
+        return ModelAnswer(completion.text, self._cards[model].forward(completion.usage))
 
 
 def _user(text: str) -> Message:
     return Message(role="user", content=text)
 
 
-def _share(row: Row) -> str:
+def _share(row: StudyRow) -> str:
     return f"{sum(row.right)} of {len(row.right)}"

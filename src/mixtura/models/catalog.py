@@ -1,8 +1,7 @@
-"""Providers and models as data: where they are served, their windows, prices, limits and lives.
+"""Providers and models as data: endpoints, context windows, prices, limits and dates.
 
-The rows stand in `data/providers.toml` and `data/<provider>.toml`, each with the date it was checked and its
-source. A user's own rows are read by `read_models` and added by `Catalog.extended`. Nothing here is called over the
-network.
+The rows are in `data/providers.toml` and `data/<provider>.toml`, each with its source and the date of the last check.
+`read_models` reads a user's own rows, and `Catalog.extended` adds them. This module makes no network calls.
 """
 
 import datetime as dt
@@ -20,15 +19,16 @@ from mixtura.errors import ConfigError
 from mixtura.limits.window import Limits
 from mixtura.models.card import ModelCard, Price
 
-Plan = Literal["free", "developer", "enterprise"]
-PLANS: tuple[Plan, ...] = get_args(Plan)
+Tier = Literal["free", "developer", "enterprise"]
+"""A provider's plan, as users name it: `--plan`, MIXTURA_PLAN and `Mixture(plan=...)` take one of these."""
+TIERS: tuple[Tier, ...] = get_args(Tier)
 
 
-class Provider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Where models are served and how its dialect of the OpenAI wire differs. See data/providers.toml.
+class CatalogProvider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A provider: its address and key, and its dialect of the OpenAI API. data/providers.toml explains the fields.
 
-    A provider that is `in_process` has no address: its models run here, and an entry point (`models/in_process.py`)
-    finds them.
+    The models of a provider that is `in_process` run in this process: it has no address, and its entry point
+    (`models/in_process.py`) finds its models.
     """
 
     title: str
@@ -47,7 +47,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
 
 
 class CatalogModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One model of one provider, alive or gone. Unknown figures are None; `chat` is false for what gives verdicts."""
+    """One model of one provider, served now or in the past.
+
+    Unknown figures are None. `chat` is false for models that return verdicts (moderation) instead of answers.
+    """
 
     id: str
     provider: str = ""
@@ -70,21 +73,21 @@ class CatalogModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     checked: dt.date | None = None
     source: str = ""
 
-    def served(self, day: dt.date, plan: Plan = "free") -> bool:
-        """Say whether a key of `plan` could use the model on `day`, as far as the catalogue knows."""
+    def is_served(self, day: dt.date, tier: Tier = "free") -> bool:
+        """Return whether a key of `tier` can use the model on `day`, as far as the catalogue knows."""
         if self.released is not None and day < self.released:
             return False
         if self.shut_down is not None and day >= self.shut_down:
             return False
-        return plan == "enterprise" or self.enterprise_since is None or day < self.enterprise_since
+        return tier == "enterprise" or self.enterprise_since is None or day < self.enterprise_since
 
-    def limits(self, plan: Plan) -> Limits | None:
-        """Return the limits of `plan`; an Enterprise key's are its own, so None."""
-        return {"free": self.free, "developer": self.developer}.get(plan)
+    def limits(self, tier: Tier) -> Limits | None:
+        """Return the limits of `tier`, None if unknown. Enterprise limits are agreed per key, so they are None."""
+        return {"free": self.free, "developer": self.developer}.get(tier)
 
     @property
     def card(self) -> ModelCard:
-        """The part of this row that the engine may know."""
+        """The part of this row that the engine uses."""
         return ModelCard(
             id=self.id,
             provider=self.provider,
@@ -105,32 +108,32 @@ class _ModelFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Catalog:
-    """All providers and models known, by name and by (provider, id)."""
+    """The known providers by name, and the known models by (provider, id)."""
 
-    def __init__(self, providers: Mapping[str, Provider], models: Iterable[CatalogModel]) -> None:
+    def __init__(self, providers: Mapping[str, CatalogProvider], models: Iterable[CatalogModel]) -> None:
         self.providers = dict(providers)
         self._models = {(model.provider, model.id): model for model in models}
 
     @classmethod
     def load(cls) -> "Catalog":
-        """Return the catalogue that ships with Mixtura (read once per process)."""
-        return _shipped()
+        """Return the catalogue that ships with Mixtura. It is read once per process."""
+        return _load_shipped()
 
     def extended(self, rows: Iterable[CatalogModel]) -> "Catalog":
-        """Return a catalogue with `rows` added; a row takes the place of one with the same provider and id."""
+        """Return a catalogue with `rows` added. A row replaces the one with the same provider and id."""
         return Catalog(self.providers, [*self._models.values(), *rows])
 
-    def provider(self, name: str) -> Provider:
+    def provider(self, name: str) -> CatalogProvider:
         """Return a provider by name.
 
-        A name that is an `http://` or `https://` address is a provider of its own: an OpenAI-compatible server
-        at that address, its key, where it needs one, in MIXTURA_API_KEY.
+        A name that is an `http://` or `https://` address stands for the OpenAI-compatible server at that address. Its
+        key, if the server needs one, is in MIXTURA_API_KEY.
 
         Raises:
-            ConfigError: no such provider.
+            ConfigError: the provider is unknown.
         """
         if name.startswith(("http://", "https://")):
-            return Provider(
+            return CatalogProvider(
                 title=name,
                 base_url=name.rstrip("/"),
                 key_env="MIXTURA_API_KEY",
@@ -145,46 +148,46 @@ class Catalog:
             raise ConfigError(f"unknown provider {name!r}: {hint} A base URL works too") from None
 
     def models(self, provider: str | None = None) -> list[CatalogModel]:
-        """Return every model, or those of one provider, in the catalogue's order."""
+        """Return all models, or those of one provider, in the catalogue's order."""
         return [model for model in self._models.values() if provider in (None, model.provider)]
 
     def get(self, provider: str, model: str) -> CatalogModel | None:
-        """Return the row of a model, None when the catalogue does not know it."""
+        """Return the row of a model, None when it is not in the catalogue."""
         return self._models.get((provider, model))
 
-    def live(self, provider: str, day: dt.date, plan: Plan = "free") -> list[str]:
-        """Return the ids a key of `plan` could use on `day`."""
-        return [model.id for model in self.models(provider) if model.served(day, plan)]
+    def live(self, provider: str, day: dt.date, tier: Tier = "free") -> list[str]:
+        """Return the ids of the models that a key of `tier` can use on `day`."""
+        return [model.id for model in self.models(provider) if model.is_served(day, tier)]
 
     def replacement(self, provider: str, model: str) -> str | None:
-        """Return the id named in place of `model`: the provider's word, else the shipped note's."""
+        """Return the id of the model that replaces `model`, None when the catalogue names none."""
         row = self.get(provider, model)
         return row.replacement if row else None
 
-    def living_replacement(self, provider: str, model: str, day: dt.date, plan: Plan = "free") -> str | None:
-        """Follow replacements from `model` until one that is served on `day`; None when the chain ends first."""
+    def living_replacement(self, provider: str, model: str, day: dt.date, tier: Tier = "free") -> str | None:
+        """Follow the replacements of `model` to one that is served on `day`, None when there is no such model."""
         seen = {model}
         following = self.replacement(provider, model)
         while following is not None and following not in seen:
             row = self.get(provider, following)
-            if row is None or row.served(day, plan):
+            if row is None or row.is_served(day, tier):
                 return following
             seen.add(following)
             following = row.replacement
         return None
 
     def nearest(self, provider: str, model: str, day: dt.date, count: int = 3) -> tuple[str, ...]:
-        """Return up to `count` served ids that look most like `model`, the most alike first.
+        """Return up to `count` ids of served models that resemble `model`, the most similar first.
 
-        Proposed are models that answer; not one without a known price, since little is known about it.
+        Only chat models with a known price are suggested, because little is known about the others.
         """
-        live = [row.id for row in self.models(provider) if row.served(day) and row.chat and row.price]
+        live = [row.id for row in self.models(provider) if row.is_served(day) and row.chat and row.price]
         near = difflib.get_close_matches(model, live, n=count, cutoff=0.3)
         return tuple(near or live[:count])
 
 
 def parse_models(text: str, provider: str) -> list[CatalogModel]:
-    """Read one provider's model file; each row inherits the file's date and source."""
+    """Parse one provider's model file. A row without a date or source of its own takes those of the file."""
     parsed = msgspec.convert(tomllib.loads(text), _ModelFile)
     return [
         msgspec.structs.replace(
@@ -195,9 +198,9 @@ def parse_models(text: str, provider: str) -> list[CatalogModel]:
 
 
 @functools.cache
-def _shipped() -> Catalog:
+def _load_shipped() -> Catalog:
     data = files("mixtura.models") / "data"
-    providers = msgspec.convert(tomllib.loads((data / "providers.toml").read_text("utf-8")), dict[str, Provider])
+    providers = msgspec.convert(tomllib.loads((data / "providers.toml").read_text("utf-8")), dict[str, CatalogProvider])
     models = [
         row
         for name in providers
@@ -211,7 +214,7 @@ def read_models(path: Path, provider: str) -> list[CatalogModel]:
     """Read a user's own model file.
 
     Raises:
-        ConfigError: the file cannot be read or a row is wrong; the text names the file and the key.
+        ConfigError: the file cannot be read or a row is invalid. The message names the file and the key.
     """
     try:
         return parse_models(path.read_text("utf-8"), provider)

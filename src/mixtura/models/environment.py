@@ -4,10 +4,10 @@ import urllib.parse
 from collections.abc import Mapping
 
 from mixtura.errors import ConfigError, MissingKeyError
-from mixtura.models.catalog import Provider
+from mixtura.models.catalog import CatalogProvider
 
 
-def base_url(row: Provider, env: Mapping[str, str]) -> str:
+def base_url(row: CatalogProvider, env: Mapping[str, str]) -> str:
     """Return the base URL of a provider: the one that `env` names, else the catalogue's.
 
     Raises:
@@ -33,7 +33,7 @@ def base_url(row: Provider, env: Mapping[str, str]) -> str:
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def server_address(url: str, row: Provider) -> str:
+def server_address(url: str, row: CatalogProvider) -> str:
     """Return a base URL in the one form that all ways of writing it share; "" when it is none.
 
     Host in lower case, no default port, no slash at the end, and the provider's suffix, which its SDK leaves out.
@@ -53,7 +53,7 @@ def server_address(url: str, row: Provider) -> str:
     return f"{parts.scheme}://{netloc}{path}"
 
 
-def api_key(provider: str, row: Provider, env: Mapping[str, str]) -> str:
+def api_key(provider: str, row: CatalogProvider, env: Mapping[str, str]) -> str:
     """Return the key of a provider, "" where it needs none.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Predictions of models' times as a small TOML file: what one program predicts, another plans its deadlines with."""
+"""Predictions of models' times as a small TOML file. One program writes it, another plans its deadlines with it."""
 
 import tomllib
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from mixtura.errors import ConfigError
 from mixtura.models.card import Predicted
 
 Predictions = Mapping[tuple[str, str], Predicted]
-"""What is predicted of (provider, model)."""
+"""Predicted times by (provider, model)."""
 
-_LARGEST = 1024 * 1024  # bytes of a file; ten thousand rows are less
+_MAX_BYTES = 1024 * 1024  # a file of ten thousand rows is smaller
 
 
-class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _PredictionRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provider: str
     model: str
     first: float
@@ -23,23 +23,23 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     spread: float = 0.0
 
 
-class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    predictions: list[_Row]
+class _PredictionsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    predictions: list[_PredictionRow]
 
 
 def read_predictions(path: str | Path) -> dict[tuple[str, str], Predicted]:
-    """Read a file as `predictions_toml` writes it.
+    """Read a file that `predictions_toml` wrote.
 
     Raises:
-        ConfigError: it cannot be read, or a row is wrong; the text names the file and the model or the key.
+        ConfigError: the file cannot be read or a row is invalid. The message names the file and the model or the key.
     """
     found: dict[tuple[str, str], Predicted] = {}
     try:
         with Path(path).expanduser().open("rb") as file:
-            data = file.read(_LARGEST + 1)
-        if len(data) > _LARGEST:
-            raise ConfigError(f"{path}: larger than 1 MB, which no file of predictions is")
-        for row in msgspec.convert(tomllib.loads(data.decode("utf-8")), _File).predictions:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ConfigError(f"{path}: larger than 1 MB, so it is not a file of predictions")
+        for row in msgspec.convert(tomllib.loads(data.decode("utf-8")), _PredictionsFile).predictions:
             if (row.provider, row.model) in found:
                 raise ConfigError(f"{path}: {row.model} of {row.provider} is predicted twice; keep one row")
             try:
@@ -47,26 +47,29 @@ def read_predictions(path: str | Path) -> dict[tuple[str, str], Predicted]:
             except ValueError as error:
                 raise ConfigError(f"{path}: {row.model}: {error}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError(f"{path}: cannot be read as predictions: {said}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError(f"{path}: cannot be read as predictions: {reason}") from error
     return found
 
 
 def predictions_toml(predictions: Predictions) -> str:
-    """Return the text of a file that `read_predictions` reads: first token, each further token in seconds, spread."""
+    """Return the text of a file for `read_predictions`.
+
+    Each row has the seconds to the first token, the seconds for each further token, and the relative spread.
+    """
     rows = [
-        f"[[predictions]]\nprovider = {_quoted(provider)}\nmodel = {_quoted(model)}\n"
-        f"first = {float(said.first)!r}\ntoken = {float(said.token)!r}\nspread = {float(said.spread)!r}\n"
-        for (provider, model), said in predictions.items()
+        f"[[predictions]]\nprovider = {_quote(provider)}\nmodel = {_quote(model)}\n"
+        f"first = {float(times.first)!r}\ntoken = {float(times.token)!r}\nspread = {float(times.spread)!r}\n"
+        for (provider, model), times in predictions.items()
     ]
     return (
-        "# Seconds to the first token and a token from then on, and how unsure they are.\n"
+        "# Seconds to the first token, seconds for each further token, and their relative uncertainty.\n"
         + "".join(f"\n{row}" for row in rows)
         if rows
         else "predictions = []\n"
     )
 
 
-def _quoted(text: str) -> str:
-    # A JSON string is a TOML string, but for the one control character that JSON leaves as it is.
+def _quote(text: str) -> str:
+    # A JSON string is a valid TOML string, except for DEL, the one control character that JSON does not escape.
     return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")

@@ -1,7 +1,7 @@
-"""Models that answer from recordings: what real models wrote to known questions, found again by the question.
+"""Models that answer from recordings: the outputs of real models to known questions, looked up by the question.
 
-A recording file is JSONL, plain or gzipped, one question a line:
-`{"id", "question", "prompt", "answer", "outputs": {model: text}, "graded": {model: right?}}`; only `question`
+A recording file is JSONL, plain or gzipped, with one question a line:
+`{"id", "question", "prompt", "answer", "outputs": {model: text}, "graded": {model: right?}}`. Only `question`
 and `outputs` are required.
 """
 
@@ -23,27 +23,27 @@ ALIASES: Mapping[str, str] = {
     "gemma2-9b-it": "gemma-2-9b-it",
     "mixtral-8x7b-32768": "mixtral-8x7b-instruct-v0.1",
 }
-"""The recorded name that stands in for a served id; the 70B recorded is one version older than the one served."""
+"""The recorded name that stands in for a served id. The recorded 70B is one version older than the served one."""
 
-_JUNK = re.compile(r"(?:\s*(?:</s>|<\|(?:eot_id|im_end|endoftext|end)\|>|<end_of_turn>|<eos>))+\s*\Z")
+_SPECIAL_TOKENS = re.compile(r"(?:\s*(?:</s>|<\|(?:eot_id|im_end|endoftext|end)\|>|<end_of_turn>|<eos>))+\s*\Z")
 _PIECE = re.compile(r"\s?[^\W\d_]{1,6}|\s?\d{1,3}|\s+|[^\w\s]{1,3}|_", re.UNICODE)
-_KEY = 64  # characters of a question's longest line that index it
+_KEY_LENGTH = 64  # a question is indexed by so many characters of its longest line
 
 
 def split_tokens(text: str) -> list[str]:
-    """Cut `text` into pieces of about a token's size; joined they are `text` again."""
+    """Split `text` into pieces of about a token's size. Joined, the pieces give `text` again."""
     pieces = _PIECE.findall(text)
-    # A character no branch takes (a combining mark, say) would be lost: then single characters are honest.
+    # A character that no branch matches (a combining mark, say) would be lost: fall back to single characters.
     return pieces if sum(map(len, pieces)) == len(text) else list(text)
 
 
 def count_tokens(text: str) -> int:
-    """Return roughly how many tokens `text` is, without a tokenizer."""
+    """Return an estimate of the tokens in `text`, without a tokenizer."""
     return len(split_tokens(text))
 
 
-class Recording(msgspec.Struct, frozen=True, kw_only=True):
-    """One question and what each model wrote to it. `graded` says which outputs a grader called right."""
+class RecordedQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """One question and the output of each model. `graded` says which outputs a grader marked as right."""
 
     question: str
     outputs: dict[str, str]
@@ -53,27 +53,27 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     graded: dict[str, bool] = {}
 
 
-class Recordings:
-    """Recorded questions, found by the text that contains them.
+class RecordingIndex:
+    """Recorded questions, indexed so that they are found in a longer text.
 
     Args:
-        rows: the recordings; of two with one question the first wins.
+        rows: the recordings. Of several with the same question the first one wins.
         aliases: recorded names by served id, added to `ALIASES`.
     """
 
-    def __init__(self, rows: Iterable[Recording], aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(self, rows: Iterable[RecordedQuestion], aliases: Mapping[str, str] | None = None) -> None:
         self.rows = tuple(rows)
         self.aliases = {**ALIASES, **(aliases or {})}
-        self._by_line: dict[str, list[Recording]] = {}
+        self._by_line: dict[str, list[RecordedQuestion]] = {}
         for row in self.rows:
             self._by_line.setdefault(_longest_line(row.question), []).append(row)
 
     @classmethod
-    def load(cls, *paths: Path | str, aliases: Mapping[str, str] | None = None) -> "Recordings":
+    def load(cls, *paths: Path | str, aliases: Mapping[str, str] | None = None) -> "RecordingIndex":
         """Read recording files.
 
         Raises:
-            ConfigError: a file cannot be read or a line is no recording; the text names the file and the line.
+            ConfigError: a file cannot be read or a line is not a recording. The message names the file and the line.
         """
         return cls((row for path in paths for row in _read(Path(path))), aliases)
 
@@ -83,42 +83,45 @@ class Recordings:
         return tuple(dict.fromkeys(name for row in self.rows for name in row.outputs))
 
     def name_of(self, model: str) -> str:
-        """Return the recorded name behind a served id; an id without alias is its own name."""
+        """Return the recorded name for a served id: its alias, or the id itself."""
         return self.aliases.get(model, model)
 
-    def find(self, text: str) -> Recording | None:
-        """Return the recording whose question (or prompt) occurs in `text`; of several the longest question's."""
+    def find(self, text: str) -> RecordedQuestion | None:
+        """Return the recording whose question (or prompt) occurs in `text`, the one with the longest question."""
         found = [
             row
-            for line in dict.fromkeys(line.strip()[:_KEY] for line in text.splitlines())
+            for line in dict.fromkeys(line.strip()[:_KEY_LENGTH] for line in text.splitlines())
             for row in self._by_line.get(line, ())
             if row.question in text or (row.prompt and row.prompt in text)
         ]
-        if not found:  # the question stands inside a line of somebody else's words
+        if not found:  # the question is part of a longer line
             found = [row for row in self.rows if row.question in text]
         return max(found, key=lambda row: len(row.question), default=None)
 
     def output(self, model: str, text: str) -> str | None:
-        """Return what `model` wrote to the question in `text`, less trailing special tokens; None if unknown."""
+        """Return the output of `model` to the question in `text`, None if there is none.
+
+        Trailing special tokens are removed.
+        """
         row = self.find(text)
-        written = row.outputs.get(self.name_of(model)) if row else None
-        return None if written is None else _JUNK.sub("", written)
+        output = row.outputs.get(self.name_of(model)) if row else None
+        return None if output is None else _SPECIAL_TOKENS.sub("", output)
 
 
 class RecordedModel:
-    """A `ChatModel` that replays recordings; usage is estimated and marked so, time is not emulated."""
+    """A `ChatModel` that replays recordings. Usage is an estimate and marked as one; replies take no time."""
 
-    def __init__(self, recordings: Recordings, *, provider: str = "recorded") -> None:
+    def __init__(self, recordings: RecordingIndex, *, provider: str = "recorded") -> None:
         self._recordings = recordings
         self._provider = provider
 
     async def chat(
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
-        """Replay what the model wrote to the question in the last user message.
+        """Replay the model's output to the question in the last user message.
 
         Raises:
-            RejectedError: nothing was recorded for this model and question.
+            RejectedError: there is no recording for this model and question.
         """
         asked = next((turn.text for turn in reversed(request.messages) if turn.role == "user"), "")
         text = self._recordings.output(request.model, asked)
@@ -146,16 +149,16 @@ class RecordedModel:
 
 
 def _longest_line(text: str) -> str:
-    return max((line.strip() for line in text.splitlines()), key=len, default="")[:_KEY]
+    return max((line.strip() for line in text.splitlines()), key=len, default="")[:_KEY_LENGTH]
 
 
-def _read(path: Path) -> Iterator[Recording]:
+def _read(path: Path) -> Iterator[RecordedQuestion]:
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as recordings: {error}") from error
-    decoder = msgspec.json.Decoder(Recording)
+    decoder = msgspec.json.Decoder(RecordedQuestion)
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

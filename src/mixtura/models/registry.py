@@ -18,7 +18,7 @@ from mixtura.errors import ConfigError
 from mixtura.limits.limiter import Limiter
 from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard, Predicted
-from mixtura.models.catalog import PLANS, Catalog, CatalogModel, Plan, Provider
+from mixtura.models.catalog import TIERS, Catalog, CatalogModel, CatalogProvider, Tier
 from mixtura.models.environment import api_key, base_url, proxy_for, server_address
 from mixtura.models.in_process import is_registered, load_provider
 from mixtura.models.openai.endpoint import Endpoint
@@ -139,10 +139,10 @@ class ModelRegistry:
             proxy=proxy_for(url, self._env),
         )
 
-    def _provider(self, name: str) -> Provider:
+    def _provider(self, name: str) -> CatalogProvider:
         """Return the catalogue's row of a provider, or one for a provider in this process that a package offers."""
         if name not in self.catalog.providers and self._is_in_process(name):
-            return Provider(title=name, in_process=True)
+            return CatalogProvider(title=name, in_process=True)
         return self.catalog.provider(name)
 
     def _is_in_process(self, provider: str) -> bool:
@@ -187,7 +187,7 @@ class ModelRegistry:
         # reached, the same key shares one account. The hash tells keys apart without showing them.
         host = urllib.parse.urlsplit(server).netloc or server
         group = f"{host}/{hashlib.sha256(f'{server} {key}'.encode()).hexdigest()[:16]}"
-        plans = tuple(limits for plan in PLANS if row is not None and (limits := row.limits(plan)) is not None)
+        plans = tuple(limits for plan in TIERS if row is not None and (limits := row.limits(plan)) is not None)
         limits = row.limits(self.plan or "free") if row is not None else None
         return Accounting(
             key=f"{group}/{model}",
@@ -200,14 +200,14 @@ class ModelRegistry:
         )
 
 
-def _plan(given: str | None, env: Mapping[str, str]) -> Plan | None:
+def _plan(given: str | None, env: Mapping[str, str]) -> Tier | None:
     named = given or env.get("MIXTURA_PLAN", "").strip().lower()
     if not named:
         return None
-    for plan in PLANS:
+    for plan in TIERS:
         if plan == named:
             return plan
-    raise ConfigError(f"unknown plan {named!r}: expected {', '.join(PLANS)} (MIXTURA_PLAN)")
+    raise ConfigError(f"unknown plan {named!r}: expected {', '.join(TIERS)} (MIXTURA_PLAN)")
 
 
 def _predicted(given: Predictions | None, env: Mapping[str, str]) -> Predictions:

@@ -1,4 +1,4 @@
-"""A daemon thread for each job: what a synchronous client, or a library of C, is called from."""
+"""An executor with a daemon thread per job, for calls to synchronous clients and C libraries."""
 
 import threading
 from collections.abc import Callable
@@ -12,25 +12,25 @@ _Result = TypeVar("_Result")
 class DaemonThreads(Executor):
     """Runs each job in a daemon thread of its own.
 
-    The loop's default executor has too few threads on small machines for the drafts of one mixture, and its
-    threads keep the process from ending until the last call, which nobody may be waiting for any more, is over.
+    On small machines the loop's default executor has fewer threads than a mixture has drafts. Its threads also keep
+    the process alive until the last call ends, even when its caller has been cancelled.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def submit(self, fn: Callable[_P, _Result], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_Result]:
-        """Begin `fn` in a new thread and return the future of what comes of it.
+        """Start `fn` in a new thread and return the future of its result.
 
         Raises:
-            RuntimeError: no thread could be started.
+            RuntimeError: the system cannot start another thread.
         """
         outcome: Future[_Result] = Future()
 
         def run() -> None:
             try:
                 outcome.set_result(fn(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001  # carried to the task that waits, which raises it
+            except BaseException as error:  # noqa: BLE001  # the future passes it to the waiting task
                 outcome.set_exception(error)
 
         outcome.set_running_or_notify_cancel()

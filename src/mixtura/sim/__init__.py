@@ -1,22 +1,25 @@
-"""A simulated Groq cloud over real HTTP: the same bodies, limits, times and failures, without a key or a network."""
+"""A simulated Groq cloud over real HTTP, with the bodies, limits, times and failures of the real one.
 
-from mixtura.sim.cloud import Cloud
-from mixtura.sim.faults import Fault, FaultPlan, parse_faults
+Neither a key nor a network is needed.
+"""
+
+from mixtura.sim.cloud import CloudSimulator
+from mixtura.sim.faults import Fault, FaultInjector, parse_faults
 from mixtura.sim.ledger import Ledger
 from mixtura.sim.options import TUTORIAL_ERA, SimOptions
-from mixtura.sim.replies import Call, Reply
+from mixtura.sim.replies import Reply, ToolCall
 from mixtura.sim.server import SimulatedCloud, serve, simulated_cloud
 
 __all__ = [
     "TUTORIAL_ERA",
-    "Call",
-    "Cloud",
+    "CloudSimulator",
     "Fault",
-    "FaultPlan",
+    "FaultInjector",
     "Ledger",
     "Reply",
     "SimOptions",
     "SimulatedCloud",
+    "ToolCall",
     "parse_faults",
     "serve",
     "simulated_cloud",

@@ -1,4 +1,4 @@
-"""The bodies of Groq's replies, key for key and in the recorded order; nothing here decides anything."""
+"""Builds the bodies of Groq's replies, key for key and in the recorded order. Decisions are made elsewhere."""
 
 import random
 import uuid
@@ -13,30 +13,30 @@ _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 _BILLING = "Need more tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing"
 
 
-class Times(msgspec.Struct, frozen=True):
-    """Nanoseconds a call spends waiting, reading the prompt and writing."""
+class CallTimes(msgspec.Struct, frozen=True):
+    """The nanoseconds that a call spends in the queue, on its prompt and on its completion."""
 
     queue: int = 0
     prompt: int = 0
     completion: int = 0
 
     @classmethod
-    def of_seconds(cls, queue: float = 0.0, prompt: float = 0.0, completion: float = 0.0) -> "Times":
-        """Return times given in seconds."""
+    def from_seconds(cls, queue: float = 0.0, prompt: float = 0.0, completion: float = 0.0) -> "CallTimes":
+        """Build from seconds, rounded to whole nanoseconds."""
         return cls(round(queue * 1e9), round(prompt * 1e9), round(completion * 1e9))
 
 
 class CallUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens and times of one call; `reasoning` is None for models that do not count it."""
+    """Tokens and times of one call. `reasoning` is None for models that do not report reasoning tokens."""
 
     prompt: int
     completion: int
     cached: int = 0
     reasoning: int | None = None
-    times: Times = Times()
+    times: CallTimes = CallTimes()
 
     def body(self) -> JsonObject:
-        """Return the `usage` object; its total_time leaves the queue out, to the nanosecond."""
+        """Return the `usage` object. As on the real cloud, `total_time` excludes the queue time."""
         times = self.times
         usage: JsonObject = {
             "queue_time": times.queue / 1e9,
@@ -54,8 +54,8 @@ class CallUsage(msgspec.Struct, frozen=True, kw_only=True):
         return usage
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """What all chunks of one reply share."""
+class ReplyMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields that all chunks of one reply have in common."""
 
     id: str
     created: int
@@ -66,8 +66,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     tier: str = "on_demand"
 
 
-def completion(head: Head, message: JsonObject, finish_reason: str, usage: CallUsage) -> JsonObject:
-    """Return a whole chat.completion."""
+def completion(head: ReplyMetadata, message: JsonObject, finish_reason: str, usage: CallUsage) -> JsonObject:
+    """Return the `chat.completion` body of an unstreamed reply."""
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
     return {
         "id": head.id,
@@ -83,58 +83,60 @@ def completion(head: Head, message: JsonObject, finish_reason: str, usage: CallU
     }
 
 
-def first_chunk(head: Head) -> JsonObject:
-    """Return the chunk that opens a stream: the role, and the request's id and seed."""
+def first_chunk(head: ReplyMetadata) -> JsonObject:
+    """Return the chunk that opens a stream. It carries the role, the request id and the seed."""
     opening = _chunk(head, {"role": "assistant", "content": ""})
     return opening | {"x_groq": {"id": head.request_id, "seed": head.seed}}
 
 
-def delta_chunk(head: Head, delta: JsonObject) -> JsonObject:
-    """Return a chunk that carries one piece."""
+def delta_chunk(head: ReplyMetadata, delta: JsonObject) -> JsonObject:
+    """Return a chunk that carries one delta."""
     return _chunk(head, delta)
 
 
-def last_chunks(head: Head, finish_reason: str, usage: CallUsage, *, include_usage: bool) -> Iterator[JsonObject]:
-    """Yield the finish chunk, which holds the usage twice, and the usage-only chunk where it was asked for."""
-    spent = usage.body()
-    yield _chunk(head, {}, finish_reason) | {"x_groq": {"id": head.request_id, "usage": spent}, "usage": spent}
+def last_chunks(
+    head: ReplyMetadata, finish_reason: str, usage: CallUsage, *, include_usage: bool
+) -> Iterator[JsonObject]:
+    """Yield the finish chunk, which holds the usage twice, then the usage-only chunk if `include_usage` is set."""
+    body = usage.body()
+    yield _chunk(head, {}, finish_reason) | {"x_groq": {"id": head.request_id, "usage": body}, "usage": body}
     if include_usage:
-        yield _outer(head) | {"choices": [], "usage": spent, "service_tier": head.tier}
+        yield _chunk_envelope(head) | {"choices": [], "usage": body, "service_tier": head.tier}
 
 
 def error(message: str, kind: str = "invalid_request_error", code: str | None = None, **more: str | int) -> JsonObject:
-    """Return an error envelope; `kind` is its `type`, and `more` follows the code."""
+    """Return an error envelope. `kind` becomes its `type`; the fields of `more` follow the code."""
     return {"error": {"message": message, "type": kind} | ({"code": code} if code else {}) | more}
 
 
 def scope(model: str, org: str, tier: str, dimension: str) -> str:
-    """Return how a limit's refusal names whose limit it is."""
+    """Return the phrase by which a refusal names the limit that was hit."""
     return f"model `{model}` in organization `{org}` service tier `{tier}` on {dimension}"
 
 
-def limit_text(where: str, limit: int, used: int, asked: int, wait: str) -> str:
-    """Return the words of a 429 for the limit of a `scope`."""
+def limit_message(where: str, limit: int, used: int, requested: int, wait: str) -> str:
+    """Return the message of a 429; `where` comes from `scope`."""
     return (
-        f"Rate limit reached for {where}: Limit {limit}, Used {used}, Requested {asked}. "
+        f"Rate limit reached for {where}: Limit {limit}, Used {used}, Requested {requested}. "
         f"Please try again in {wait}. {_BILLING}"
     )
 
 
-def too_large_text(where: str, limit: int, asked: int) -> str:
-    """Return the words of a 413: a request that no waiting can make fit."""
+def too_large_message(where: str, limit: int, requested: int) -> str:
+    """Return the message of a 413, for a request that exceeds the limit itself, so that waiting cannot help."""
     return (
-        f"Request too large for {where}: Limit {limit}, Requested {asked}, "
+        f"Request too large for {where}: Limit {limit}, Requested {requested}, "
         f"please reduce your message size and try again. {_BILLING}"
     )
 
 
 def unknown_model(model: str) -> JsonObject:
-    """Return the body for a model that this key cannot see."""
+    """Return the body for a model that the key has no access to."""
     return error(f"The model `{model}` does not exist or you do not have access to it.", code="model_not_found")
 
 
-def decommissioned(model: str) -> JsonObject:
-    """Return the body for a model that was shut down."""
+def decommissioned_model(model: str) -> JsonObject:
+    """Return the body for a model that has been shut down."""
     return error(
         f"The model `{model}` has been decommissioned and is no longer supported. Please refer to "
         "https://console.groq.com/docs/deprecations for a recommendation on which model to use instead.",
@@ -156,12 +158,12 @@ def encode(body: object) -> bytes:
     return msgspec.json.encode(body)
 
 
-def document(body: object) -> bytes:
-    """Return compact JSON as a whole body: with the line feed that the real cloud ends it with."""
+def json_document(body: object) -> bytes:
+    """Return a whole response body: compact JSON and the line feed that the real cloud appends."""
     return encode(body) + b"\n"
 
 
-def event(body: JsonObject, name: str = "") -> bytes:
+def sse_event(body: JsonObject, name: str = "") -> bytes:
     """Return one server-sent event."""
     return (f"event: {name}\n".encode() if name else b"") + b"data: " + encode(body) + b"\n\n"
 
@@ -172,22 +174,22 @@ def completion_id(rng: random.Random) -> str:
 
 
 def request_id(rng: random.Random, milliseconds: int) -> str:
-    """Return `req_` and a lower-case ULID: 48 bits of time, 80 random ones."""
+    """Return `req_` and a lower-case ULID: 48 bits of time and 80 random bits."""
     return f"req_{_base32((milliseconds << 80) | rng.getrandbits(80), 26)}"
 
 
 def organisation_id(name: str) -> str:
-    """Return the id an organisation always has: `org_01` and 24 characters made from its name."""
+    """Return an organisation's id: `org_01` and 24 characters derived from its name, the same each time."""
     return f"org_01{_base32(random.Random(f'org/{name}').getrandbits(120), 24)}"
 
 
 def fingerprint(model: str, replica: int) -> str:
-    """Return the fingerprint of one of the replicas that serve a model."""
+    """Return the system fingerprint of one replica of a model."""
     return f"fp_{random.Random(f'{model}/{replica}').getrandbits(40):010x}"
 
 
 def tool_call_id(rng: random.Random, family: str, name: str, index: int) -> str:
-    """Return a tool call's id in the manner of the model's family."""
+    """Return a tool call's id in the format of the model's family."""
     if family == "gpt-oss":
         return f"fc_{uuid.UUID(int=rng.getrandbits(128), version=4)}"
     if family == "kimi-k2":
@@ -195,7 +197,7 @@ def tool_call_id(rng: random.Random, family: str, name: str, index: int) -> str:
     return "".join(rng.choice(_BASE36) for _ in range(9))
 
 
-def _outer(head: Head) -> JsonObject:
+def _chunk_envelope(head: ReplyMetadata) -> JsonObject:
     return {
         "id": head.id,
         "object": "chat.completion.chunk",
@@ -205,9 +207,9 @@ def _outer(head: Head) -> JsonObject:
     }
 
 
-def _chunk(head: Head, delta: JsonObject, finish_reason: str | None = None) -> JsonObject:
+def _chunk(head: ReplyMetadata, delta: JsonObject, finish_reason: str | None = None) -> JsonObject:
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-    return _outer(head) | {"choices": [choice]}
+    return _chunk_envelope(head) | {"choices": [choice]}
 
 
 def _base32(number: int, length: int) -> str:

@@ -1,14 +1,14 @@
-"""What goes wrong, as data: which calls fail, and how.
+"""Faults as data: which calls fail, and how.
 
-In the compact form faults are separated by commas, and each reads `kind[=value][@calls][:model][%share]`:
+In the compact form faults are separated by commas. Each one is written `kind[=value][@calls][:model][%share]`:
 
     429@2                              the second call gets a 429
     429=61@1-3                         the first three, with Retry-After: 61
-    reset@4:llama-3.1-8b-instant       that model's fourth call is cut off before any header
+    reset@4:llama-3.1-8b-instant       that model's fourth call is reset before any header is sent
     stall%5                            five in a hundred streams stop half-way and stay open
     error_event@2-                     every stream from the second on ends in an error
 
-Calls count from 1, over those calls only that fit the fault's model (and, in a file, its `streaming` and
+Calls are numbered from 1. A fault counts only the calls that match its model (and, in a file, its `streaming` and
 `contains`). In a TOML file each fault is a `[[faults]]` table with the fields of `Fault`.
 """
 
@@ -27,22 +27,22 @@ from mixtura.errors import ConfigError
 from mixtura.limits.window import go_duration
 from mixtura.sim import bodies
 
-Refusal = Literal[
+RefusalKind = Literal[
     "400", "401", "403", "404", "409", "413", "422", "429", "498", "500", "502", "503",
     "context", "decommissioned", "json_validate",
 ]  # fmt: skip
-"""An error status: before anything is generated, and never billed."""
+"""The cloud answers with an error status. Nothing is generated and nothing is billed."""
 
-Broken = Literal[
+BrokenTransferKind = Literal[
     "cut", "drip", "error_event", "flood", "reset", "reset_headers", "silent", "slow", "stall", "truncated"
 ]
-"""The connection or the stream goes wrong."""
+"""The connection or the stream breaks, stalls or slows down."""
 
-Odd = Literal[
+OddReplyKind = Literal[
     "empty_choices", "empty_text", "ignore_n", "not_completion", "not_json", "null_content", "only_reasoning",
     "surrogate", "usage_last",
 ]  # fmt: skip
-"""A 200 whose body is not what a client hopes for."""
+"""The cloud answers with status 200 and an unusual body."""
 
 _VALUES = {
     "cut": 3.0, "drip": 1.0, "error_event": 3.0, "flood": 8.0, "reset_headers": 0.0, "slow": 5.0, "stall": 3.0,
@@ -55,22 +55,22 @@ _COMPACT = re.compile(
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing that goes wrong.
+    """One fault to inject.
 
     Attributes:
-        kind: what; see `Refusal`, `Broken` and `Odd`.
-        value: of "429" its Retry-After: "0.5", "61", "none" for no header, "date+30" for an HTTP date 30 seconds
-            ahead; of another refusal its message; of "drip" the seconds between two bytes; of "slow" the seconds
-            added; of "flood" the megabytes of one line; of the other broken streams how many pieces come before.
-        first: the first call that fails, counting from 1.
-        last: the last one; None for only `first` where that is given, 0 for all that follow.
-        model: fail calls of this model only.
-        streaming: fail only streamed (true) or only whole (false) replies.
-        contains: fail only where the last user message contains this text.
-        share: of the calls that fit, the share that fails, thrown with the plan's seed.
+        kind: the kind of fault; see `RefusalKind`, `BrokenTransferKind` and `OddReplyKind`.
+        value: depends on the kind. "429": the Retry-After ("0.5", "61", "none" for no header, "date+30" for an HTTP
+            date 30 seconds ahead). Other refusals: the message. "drip": seconds between two bytes. "slow": seconds
+            added to the queue time. "flood": megabytes in one line. Other broken streams: pieces sent before the break.
+        first: the first matching call that fails, counting from 1; None for every matching call.
+        last: the last call that fails. None means only `first`, 0 means all calls from `first` on.
+        model: only calls of this model match; empty for any model.
+        streaming: only streamed (true) or only unstreamed (false) calls match; None for both.
+        contains: only calls match whose last user message contains this text.
+        share: the share of the matching calls that fails (0 to 1), drawn with the injector's seed.
     """
 
-    kind: Refusal | Broken | Odd
+    kind: RefusalKind | BrokenTransferKind | OddReplyKind
     value: str = ""
     first: int | None = None
     last: int | None = None
@@ -88,22 +88,22 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if self.kind == "429" and not re.fullmatch(r"(?:none|date(?:\+\d+\.?\d*)?|\d+\.?\d*)?", self.value):
             raise ValueError(f"fault '429' takes seconds, none or date+SECONDS, not {self.value!r}")
         if self.first is not None and (self.first < 1 or (self.last or self.first) < self.first):
-            raise ValueError(f"calls count from 1 and ranges upwards, not {self.first}-{self.last or ''}")
+            raise ValueError(f"calls are numbered from 1 and a range goes upwards, not {self.first}-{self.last or ''}")
         if not 0 < self.share <= 1:
-            raise ValueError(f"a share is above 0 and up to 100 %, not {self.share:.0%}")
+            raise ValueError(f"a share must be above 0 and at most 100 %, not {self.share:.0%}")
 
     @property
     def number(self) -> float:
-        """The value as a number, or the kind's usual one."""
+        """The value as a number, or the kind's default when none is given."""
         return float(self.value) if self.value else _VALUES.get(self.kind, 0.0)
 
     @property
     def refuses(self) -> bool:
-        """Whether the call gets an error status."""
-        return self.kind in get_args(Refusal)
+        """Whether the fault answers the call with an error status."""
+        return self.kind in get_args(RefusalKind)
 
     def due(self, call: int) -> bool:
-        """Say whether the fault's `call`-th fitting call is one of those that fail."""
+        """Return whether the `call`-th matching call (from 1) is in the fault's range."""
         if self.first is None:
             return True
         if self.last == 0:
@@ -111,8 +111,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.first <= call <= (self.last or self.first)
 
 
-class FaultPlan:
-    """Which fault, if any, befalls each call; the first fault that fits wins."""
+class FaultInjector:
+    """Chooses the fault, if any, that hits each call. The first matching fault wins; all of them count the call."""
 
     def __init__(self, faults: Sequence[Fault] = (), seed: int = 0) -> None:
         self._faults = tuple(faults)
@@ -133,10 +133,10 @@ class FaultPlan:
 
 
 def parse_faults(text: str) -> tuple[Fault, ...]:
-    """Read the compact form, or the TOML file that `text` names.
+    """Parse the compact form, or read the TOML file that `text` names.
 
     Raises:
-        ConfigError: it cannot be read; the text says where and what was expected.
+        ConfigError: a fault or the file cannot be read. The message says which one and what was expected.
     """
     if text.endswith(".toml"):
         return _read_file(Path(text))
@@ -173,7 +173,7 @@ def _fault(row: object, where: str) -> Fault:
     try:
         return msgspec.convert(row, Fault)
     except msgspec.ValidationError as error:
-        known = ", ".join(sorted((*get_args(Refusal), *get_args(Broken), *get_args(Odd))))
+        known = ", ".join(sorted((*get_args(RefusalKind), *get_args(BrokenTransferKind), *get_args(OddReplyKind))))
         raise ConfigError(f"{where}: {error}; kinds are {known}") from error
 
 
@@ -183,7 +183,7 @@ _BUSY = (
 
 
 class ErrorReply(NamedTuple):
-    """An error status ready to be sent."""
+    """An error response, ready to be sent."""
 
     status: int
     body: bytes
@@ -192,26 +192,29 @@ class ErrorReply(NamedTuple):
 
 
 def refusal(fault: Fault, model: str, org: str, now: dt.datetime) -> ErrorReply:
-    """Return what a refusing fault sends; `now` is what an HTTP date counts from."""
-    kind, said = fault.kind, fault.value
+    """Return the response of a fault that refuses the call. An HTTP date in Retry-After counts from `now`."""
+    kind, value = fault.kind, fault.value
     if kind == "502":
         page = (
-            f"<html><head><title>502 Bad Gateway</title></head><body><h1>{said or '502 Bad Gateway'}</h1></body></html>"
+            "<html><head><title>502 Bad Gateway</title></head>"
+            f"<body><h1>{value or '502 Bad Gateway'}</h1></body></html>"
         )
         return ErrorReply(502, page.encode(), {}, "text/html")
     if kind == "429":
-        wait = go_duration(float(said)) if re.fullmatch(r"\d+\.?\d*", said) else "2s"
-        words = bodies.limit_text(bodies.scope(model, org, "on_demand", "requests per minute (RPM)"), 30, 30, 1, wait)
+        wait = go_duration(float(value)) if re.fullmatch(r"\d+\.?\d*", value) else "2s"
+        words = bodies.limit_message(
+            bodies.scope(model, org, "on_demand", "requests per minute (RPM)"), 30, 30, 1, wait
+        )
         body = bodies.error(words, "requests", "rate_limit_exceeded")
-        return ErrorReply(429, bodies.document(body), _retry_after(said, now))
+        return ErrorReply(429, bodies.json_document(body), _retry_after(value, now))
     if kind == "413":
-        words = said or bodies.too_large_text(
+        words = value or bodies.too_large_message(
             bodies.scope(model, org, "on_demand", "tokens per minute (TPM)"), 8000, 66536
         )
-        return ErrorReply(413, bodies.document(bodies.error(words, "tokens", "rate_limit_exceeded")), {})
+        return ErrorReply(413, bodies.json_document(bodies.error(words, "tokens", "rate_limit_exceeded")), {})
     if kind in ("404", "decommissioned"):
-        body = bodies.unknown_model(model) if kind == "404" else bodies.decommissioned(model)
-        return ErrorReply(404 if kind == "404" else 400, bodies.document(body), {})
+        body = bodies.unknown_model(model) if kind == "404" else bodies.decommissioned_model(model)
+        return ErrorReply(404 if kind == "404" else 400, bodies.json_document(body), {})
     status, words, type_, code = {
         "400": (400, "'messages' : this request was refused by a simulated fault", "invalid_request_error", None),
         "401": (401, "Invalid API Key", "invalid_request_error", "invalid_api_key"),
@@ -240,13 +243,13 @@ def refusal(fault: Fault, model: str, org: str, now: dt.datetime) -> ErrorReply:
         ),
     }[kind]
     more = {"failed_generation": ""} if kind == "json_validate" else {}
-    return ErrorReply(status, bodies.document(bodies.error(said or words, type_, code, **more)), {})
+    return ErrorReply(status, bodies.json_document(bodies.error(value or words, type_, code, **more)), {})
 
 
-def _retry_after(said: str, now: dt.datetime) -> dict[str, str]:
-    if said == "none":
+def _retry_after(value: str, now: dt.datetime) -> dict[str, str]:
+    if value == "none":
         return {}
-    if said.startswith("date"):
-        moment = now + dt.timedelta(seconds=float(said.removeprefix("date") or 30))
+    if value.startswith("date"):
+        moment = now + dt.timedelta(seconds=float(value.removeprefix("date") or 30))
         return {"retry-after": email.utils.format_datetime(moment, usegmt=True)}
-    return {"retry-after": said or "2"}
+    return {"retry-after": value or "2"}

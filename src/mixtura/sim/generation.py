@@ -1,6 +1,7 @@
-"""What the cloud finds wrong with its own models' output: tool calls and JSON that are not as asked.
+"""The cloud's own checks of what a model generated: tool calls and JSON that do not match the request.
 
-Whole replies become a 400; a stream has begun with status 200 by then and ends in an `error` event instead.
+An unstreamed reply that fails them becomes a 400. A stream has already begun with status 200, so it ends in an
+`error` event.
 """
 
 from typing import Any
@@ -9,25 +10,25 @@ import msgspec
 
 from mixtura.chat import JsonObject
 from mixtura.sim import bodies
-from mixtura.sim.replies import Call, Reply
-from mixtura.sim.speech import Spoken
+from mixtura.sim.replies import Reply, ToolCall
+from mixtura.sim.speech import RenderedReply
 
 _UNFINISHED = "max completion tokens reached before generating a valid document"
 
 
-def failed(request: JsonObject, reply: Reply, spoken: Spoken) -> JsonObject | None:
-    """Return the error of a generation that fails the cloud's checks, None for one that passes."""
-    return _tools(request, reply) or _json(request, reply, spoken)
+def generation_error(request: JsonObject, reply: Reply, rendered: RenderedReply) -> JsonObject | None:
+    """Return the error body for output that fails the cloud's checks, None when it passes."""
+    return _check_tool_calls(request, reply) or _check_json(request, reply, rendered)
 
 
-def _tools(request: JsonObject, reply: Reply) -> JsonObject | None:
+def _check_tool_calls(request: JsonObject, reply: Reply) -> JsonObject | None:
     if request.get("tool_choice") == "required" and not reply.tool_calls:
         return _tool_error("Tool choice is required, but model did not call a tool", "")
     if request.get("disable_tool_validation") or not request.get("tools"):
         return None
     offered = {tool["function"]["name"]: tool["function"] for tool in request.get("tools") or () if "function" in tool}
     for call in reply.tool_calls:
-        wrong = _wrong_with(call, offered)
+        wrong = _call_problem(call, offered)
         if wrong:
             words = f"Tool call validation failed: tool call validation failed: {wrong}"
             return _tool_error(words, f'{{"name": "{call.name}", "arguments": {call.arguments}}}')
@@ -38,7 +39,7 @@ def _tool_error(words: str, generated: str) -> JsonObject:
     return bodies.error(words, code="tool_use_failed", failed_generation=generated)
 
 
-def _wrong_with(call: Call, offered: JsonObject) -> str:
+def _call_problem(call: ToolCall, offered: JsonObject) -> str:
     if call.name not in offered:
         return f"attempted to call tool '{call.name}' which was not in request.tools"
     try:
@@ -51,7 +52,10 @@ def _wrong_with(call: Call, offered: JsonObject) -> str:
 
 
 def object_errors(given: object, schema: JsonObject) -> list[str]:
-    """Return what is wrong with an object by the commonest rules of a JSON schema, in the cloud's words."""
+    """Return what is wrong with an object, in the cloud's words.
+
+    Only the commonest rules of a JSON schema are checked: the type, required properties and additional ones.
+    """
     if not isinstance(given, dict):
         return ["expected object"]
     properties = schema.get("properties") or {}
@@ -63,15 +67,15 @@ def object_errors(given: object, schema: JsonObject) -> list[str]:
     return errors
 
 
-def _json(request: JsonObject, reply: Reply, spoken: Spoken) -> JsonObject | None:
+def _check_json(request: JsonObject, reply: Reply, rendered: RenderedReply) -> JsonObject | None:
     wants = request.get("response_format") or {}
     if wants.get("type", "text") == "text" or reply.tool_calls:
         return None
-    text = str(spoken.message.get("content") or "")
+    text = str(rendered.message.get("content") or "")
     try:
         given: Any = msgspec.json.decode(text)
     except msgspec.DecodeError:
-        return _json_error(_UNFINISHED if spoken.finish_reason == "length" else text)
+        return _json_error(_UNFINISHED if rendered.finish_reason == "length" else text)
     described = wants.get("json_schema") or {}
     if described.get("strict") and object_errors(given, described.get("schema") or {}):
         return _json_error(text)

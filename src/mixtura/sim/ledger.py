@@ -1,4 +1,4 @@
-"""What the simulated cloud counted, so that a client's figures can be held against the provider's bill."""
+"""The simulated cloud's own counts, so that tests can compare a client's figures with the provider's bill."""
 
 import asyncio
 from collections import Counter
@@ -10,15 +10,15 @@ class Ledger:
     """Counts of one simulated cloud since it was started.
 
     Attributes:
-        arrived: chat calls that were received, whatever became of them.
+        arrived: chat calls received, whether or not they were admitted.
         calls: admitted calls by model.
-        prompt_tokens, completion_tokens: billed tokens by model; an aborted stream is billed for what was sent.
-        cached_tokens: the part of the prompt tokens that was cached, and is cheaper.
-        refused: answers that were no 200, by status.
-        faults: calls that a planned fault befell, by its kind.
-        in_flight, max_in_flight: admitted calls not yet answered, now and at most.
-        answering: the same by model, now.
-        aborted: admitted calls whose client went away first.
+        prompt_tokens, completion_tokens: billed tokens by model. An aborted stream is billed for the tokens sent.
+        cached_tokens: the part of the prompt tokens that came from the cache and is billed at a lower price.
+        refused: responses with a status other than 200, by status.
+        faults: calls that an injected fault hit, by kind.
+        in_flight, max_in_flight: admitted calls not yet answered: the current number and the highest so far.
+        answering: the current number of admitted calls not yet answered, by model.
+        aborted: admitted calls whose client disconnected before the reply was complete.
     """
 
     def __init__(self) -> None:
@@ -42,14 +42,14 @@ class Ledger:
         return self.prompt_tokens.total() + self.completion_tokens.total()
 
     def bill(self, model: str, prompt: int, cached: int, completion: int) -> None:
-        """Add one call's tokens."""
+        """Add one call's tokens to the bill."""
         self.prompt_tokens[model] += prompt
         self.cached_tokens[model] += cached
         self.completion_tokens[model] += completion
 
     @contextmanager
-    def flight(self, model: str) -> Iterator[None]:
-        """Count a call as in flight for as long as the block runs."""
+    def track_call(self, model: str) -> Iterator[None]:
+        """Count a call as in flight while the block runs."""
         self.calls[model] += 1
         self.in_flight += 1
         self.answering[model] += 1
@@ -63,6 +63,6 @@ class Ledger:
             if not self.in_flight:
                 self._idle.set()
 
-    async def settled(self) -> None:
-        """Return once no call is in flight; a client that went away may still be on its way to being noticed."""
+    async def wait_idle(self) -> None:
+        """Wait until no call is in flight. The server notices a client's disconnect with a delay."""
         await self._idle.wait()

@@ -1,11 +1,11 @@
-"""Timing profiles of machines: what the hardware model predicts for a catalogue model at the batch that is in flight.
+"""Timing profiles of machines: the hardware model's prediction for a catalogue model at the current batch size.
 
-`gpu` stands for as many H100 as a model needs, `gpu:8xb200` for so many of those, `wafer` for Cerebras' wafers, and
-`machine:` for any chip of the catalogue (`machine:lp30`, `machine:4xtpu_v6e`). A model that so many chips do not hold
-gets as many as it needs. Each call draws how far from the prediction it is from the model's own spread: that is what
-is not known of the machine, and on wafers and LPUs much more than calls of one machine differ.
+`gpu` means as many H100 chips as a model needs, `gpu:8xb200` eight B200, `wafer` Cerebras' wafers, and `machine:` any
+chip of the catalogue (`machine:lp30`, `machine:4xtpu_v6e`). A model that does not fit the given number of chips gets
+as many as it needs. Each call draws its deviation from the prediction from the model's own spread. That spread is the
+uncertainty about the machine; on wafers and LPUs it is much larger than the difference between calls of one machine.
 
-The hardware model needs NumPy; nothing here is imported before a profile of machines is asked for.
+The hardware model needs NumPy. It is imported only when a profile of machines is used.
 """
 
 import functools
@@ -17,37 +17,37 @@ import msgspec
 
 from mixtura.errors import ConfigError
 from mixtura.models.catalog import CatalogModel
-from mixtura.sim.bodies import Times
+from mixtura.sim.bodies import CallTimes
 
 if TYPE_CHECKING:
     from mixtura.hardware.host import Host
     from mixtura.hardware.shape import Shape
 
-FORMS = "gpu[:CHIPS], wafer[:CHIPS] or machine:CHIPS"
-"""How these profiles are written, for messages; CHIPS is such as h100, 8xb200 or 8xh100/trtllm."""
+PROFILE_FORMS = "gpu[:CHIPS], wafer[:CHIPS] or machine:CHIPS"
+"""The syntax of these profiles, for error messages. CHIPS is for example h100, 8xb200 or 8xh100/trtllm."""
 
 _DEFAULTS = {"gpu": "h100", "wafer": "wse3"}
-# Short replies: all others in flight are taken to be as long as this one, and of less than so many tokens a batch
-# would be reading new prompts nearly all the time, which no measured point has.
-_LEAST_OUTPUT = 100
+# The other calls in flight are assumed to be as long as this one. With shorter replies than this the batch would
+# process new prompts nearly all the time, and no measured point has such a load.
+_MIN_OUTPUT = 100
 
 
-class Machines(msgspec.Struct, frozen=True):
-    """Every model on machines of its own, written as in `mixtura.hardware.machine`."""
+class MachineProfile(msgspec.Struct, frozen=True):
+    """Runs each model on machines of its own; `on` is written as in `mixtura.hardware.machine`."""
 
     on: str
 
-    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> Times:
-        """Draw the times of a call beside `others` of the same model.
+    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> CallTimes:
+        """Draw the times of a call while `others` calls of the same model are in flight.
 
-        The queue is what the others' prompts and steps cost until the first token, and, when the machine holds no
-        more sequences, the wait until one of them ends.
+        The queue time is the delay of the first token by the other calls' prompts and steps. When the machine holds
+        no more sequences, it also includes the wait until one of them ends.
         """
         from mixtura.hardware.gpu import Load
 
         host = _host(model.id, model.family, self.on)
-        prompt, output = max(1, prompt), max(_LEAST_OUTPUT, completion)
-        # A context that one copy does not hold a cloud would spread over more chips: it is timed as what does fit.
+        prompt, output = max(1, prompt), max(_MIN_OUTPUT, completion)
+        # A cloud would spread a context that one copy cannot hold over more chips. Here it is cut until it fits.
         while not (room := host.room(prompt + output)):
             prompt, output = max(1, prompt // 2), max(1, output // 2)
         batch, waiting = min(others + 1, room), max(0, others + 1 - room)
@@ -56,26 +56,26 @@ class Machines(msgspec.Struct, frozen=True):
         alone = float(host.first(load._replace(batch=1)).seconds)
         queue = max(0.0, float(first.seconds) - alone)
         writing = max(0, completion - 1) * float(token.seconds)
-        # A full machine ends a call every `writing / room` seconds.
+        # A full machine finishes a call every `writing / room` seconds.
         full = waiting * (alone + writing) / room
         early, late = _noise(first.spread, rng), _noise(token.spread, rng)
-        return Times.of_seconds(queue * early + full * late, alone * early, writing * late)
+        return CallTimes.from_seconds(queue * early + full * late, alone * early, writing * late)
 
 
-def parse_machines(name: str, value: str) -> Machines | None:
-    """Return the profile `name:value`, None when it is none of machines.
+def parse_machine_profile(name: str, value: str) -> MachineProfile | None:
+    """Return the profile `name:value`, None when it is not a profile of machines.
 
     Raises:
-        ConfigError: no such chip or engine, or a chip of another kind; NumPy is missing.
+        ConfigError: the chip or engine is unknown, the chip is of another kind, or NumPy is not installed.
     """
     if name not in (*_DEFAULTS, "machine") or not (value or name in _DEFAULTS):
         return None
     on = value or _DEFAULTS[name]
-    # Any model will do: chip and engine are what may be wrong.
+    # Any model will do here: only the chip and the engine are checked.
     kind = _host("", "", on).chip.kind
     if name in _DEFAULTS and kind != name:
-        raise ConfigError(f"timing profile '{name}:{value}': that is no {name}; write machine:{value}")
-    return Machines(on)
+        raise ConfigError(f"timing profile '{name}:{value}': {value} is not a {name}; write machine:{value}")
+    return MachineProfile(on)
 
 
 def _noise(spread: float, rng: random.Random) -> float:
@@ -97,7 +97,7 @@ def _host(model: str, family: str, on: str) -> "Host":
     except ConfigError:
         if found.chips is None:
             raise
-        # It does not fit: a cloud would put it on more of them.
+        # The model does not fit the given number of chips. A cloud would use more of them.
         return host(shape, found.chip, engine=found.engine)
 
 

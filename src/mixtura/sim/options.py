@@ -1,11 +1,11 @@
-"""What the simulated cloud can be told: one plain struct, so that a command line or a test can fill it in."""
+"""The options of the simulated cloud, as one plain struct that a command line or a test can fill in."""
 
 import datetime as dt
 
 import msgspec
 
 from mixtura.limits.window import Limits
-from mixtura.models.catalog import Plan
+from mixtura.models.catalog import Tier
 from mixtura.sim.faults import Fault
 from mixtura.sim.replies import ReplyFunction
 
@@ -14,30 +14,30 @@ TUTORIAL_ERA = dt.date(2025, 9, 1)
 
 
 class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How the simulated cloud behaves.
+    """Options of the simulated cloud.
 
     Attributes:
-        as_of: the calendar day of the cloud; it decides which models live.
-        plan: the plan of every key; it decides the limits, and whether Enterprise-only models exist.
-        limits: limits by model id instead of the catalogue's; "*" stands for every other model.
-        unlimited: switch all limits off.
-        keys: accepted API keys and the organisation each belongs to; empty accepts any key, each its own
-            organisation.
-        extra_models: ids served besides the catalogue's.
-        recordings: recording files (JSONL, may be gzipped) that models answer from where they know the question.
-        script: a script file (TOML or JSONL) of replies; it goes before the recordings.
-        reply: a function `(request body, call number) -> Reply | str | None`; it goes before the script.
-        tokens: without script or recording, answer with filler of this many tokens.
+        as_of: the cloud's calendar day, which decides which models are served.
+        plan: the plan of every key, which decides the limits and whether Enterprise-only models are served.
+        limits: limits by model id that replace the catalogue's. "*" stands for every other model.
+        unlimited: switches all limits off.
+        keys: the accepted API keys and the organisation of each. Empty accepts any key as an organisation of its own.
+        extra_models: ids to serve besides the catalogue's.
+        recordings: recording files (JSONL, optionally gzipped). A model answers from them if they have the question.
+        script: a script file of replies (TOML or JSONL). It takes precedence over the recordings.
+        reply: a function `(request body, call number) -> Reply | str | None`. It takes precedence over the script.
+        tokens: the length of the filler text that answers when no other source does; None for a fixed sentence.
         profile: how long calls take: "lpu", "instant", "heavy", "fixed:SECONDS", "rate:TOKENS_PER_SECOND", or
-            machines as in `sim/machines.py` ("gpu:8xb200", "wafer", "machine:lp30"); and after commas
-            `model=profile` for single models.
-        faults: what goes wrong, in the compact form of `faults.parse_faults`, a TOML file, or structs.
-        seed: for fillers, times, ids and the faults' dice.
-        speed: the cloud's time runs this many times faster than the event loop's; the waits it names are in its time.
+            machines as in `sim/machines.py` ("gpu:8xb200", "wafer", "machine:lp30"). `model=profile` after a comma
+            sets a single model.
+        faults: the faults to inject, in the compact form of `faults.parse_faults`, as a TOML file, or as structs.
+        seed: seeds filler, times, ids and random faults.
+        speed: how many times faster than the event loop's time the cloud's time runs. Waits that the cloud names are
+            in the cloud's time.
     """
 
     as_of: dt.date = TUTORIAL_ERA
-    plan: Plan = "free"
+    plan: Tier = "free"
     limits: dict[str, Limits] = {}
     unlimited: bool = False
     keys: dict[str, str] = {}

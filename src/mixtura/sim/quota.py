@@ -1,4 +1,4 @@
-"""What one organisation may ask of one model: four leaky buckets, and the headers and refusals they cause."""
+"""The limits of one organisation on one model: four leaky buckets, with their headers and refusals."""
 
 import math
 
@@ -7,8 +7,8 @@ import msgspec
 from mixtura.limits.window import DIMENSIONS, LeakyBucket, Limits, Window, go_duration
 
 
-class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a call was not admitted; `wait` is seconds, inf when it can never fit."""
+class LimitRefusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a call was not admitted. `wait` is in seconds, and inf when the call can never fit."""
 
     dimension: str
     kind: str
@@ -19,17 +19,17 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def never(self) -> bool:
-        """Whether no waiting would make the call fit."""
+        """Whether the call exceeds the limit itself, so that waiting cannot help."""
         return self.wait == math.inf
 
     @property
     def wait_text(self) -> str:
-        """The wait as the refusal's words give it."""
+        """The wait as the refusal's message gives it, such as "2m59.56s"."""
         return go_duration(self.wait)
 
 
-class Quota:
-    """The four windows of one organisation and model; a limit that is None does not exist."""
+class ModelQuota:
+    """The windows of one organisation and model. A limit of None has no window."""
 
     def __init__(self, limits: Limits) -> None:
         self._buckets = {
@@ -40,10 +40,10 @@ class Quota:
         self._rpd = self._buckets.get("requests per day (RPD)")
         self._tpm = self._buckets.get("tokens per minute (TPM)")
 
-    def admit(self, tokens: int, now: float) -> Refused | None:
-        """Charge one request of `tokens`, or say why it does not fit and charge no tokens.
+    def admit(self, tokens: int, now: float) -> LimitRefusal | None:
+        """Charge one request of `tokens`, or return why it does not fit and charge no tokens.
 
-        A refused attempt still counts against the requests per day, as was observed on the real cloud.
+        A refused request still counts against the requests per day, as observed on the real cloud.
         """
         asked = {name: tokens if name.startswith("tokens") else 1 for name in self._buckets}
         waits = {name: bucket.wait(asked[name], now) for name, bucket in self._buckets.items()}
@@ -55,7 +55,7 @@ class Quota:
             return None
         name = full[0]
         bucket = self._buckets[name]
-        refused = Refused(
+        refused = LimitRefusal(
             dimension=name,
             kind=name.split(" ", 1)[0],
             limit=int(bucket.window.limit),
@@ -68,15 +68,15 @@ class Quota:
         return refused
 
     def credit(self, tokens: int, now: float) -> None:
-        """Return tokens that do not count after all, because they were cached."""
+        """Give back tokens that do not count because they came from the cache."""
         for name, bucket in self._buckets.items():
             if name.startswith("tokens"):
                 bucket.give_back(tokens, now)
 
-    def headers(self, now: float, refused: Refused | None = None) -> dict[str, str]:
-        """Return the rate-limit headers: requests are those per day, tokens those per minute.
+    def headers(self, now: float, refused: LimitRefusal | None = None) -> dict[str, str]:
+        """Return the rate-limit headers, which show requests per day and tokens per minute.
 
-        With a refusal for requests per minute the token headers are missing, as on the real cloud.
+        A refusal for requests per minute omits the token headers, as on the real cloud.
         """
         shown = [("requests", self._rpd), ("tokens", self._tpm)]
         if refused and "RPM" in refused.dimension:

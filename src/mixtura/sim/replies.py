@@ -1,11 +1,11 @@
-"""Where the simulated models' words come from: a function, a script file, recordings, or filler.
+"""The sources of the simulated models' text: a function, a script file, recordings, or filler.
 
-A script is TOML with `[[rules]]` tables, or JSONL with one rule a line; the first rule that fits answers:
+A script is TOML with `[[rules]]` tables, or JSONL with one rule a line. The first rule that matches answers:
 
     [[rules]]
-    model = "openai/gpt-oss-120b"       # any model when left out
+    model = "openai/gpt-oss-120b"       # omit it to match any model
     contains = "Draft 1"                # in the last user message; or `matches`, a regular expression
-    call = 2                            # only the second call that fits
+    call = 2                            # only the second call that matches
     text = "The answer is {1}."         # {1}, {2}: groups of `matches`; {model}, {call}
     reasoning = "..."
     finish_reason = "length"
@@ -24,11 +24,11 @@ import msgspec
 
 from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
-from mixtura.models.recorded import Recordings, count_tokens
+from mixtura.models.recorded import RecordingIndex, count_tokens
 from mixtura.sim.faults import parse_faults
 
 SIMULATED = "This is a simulated answer: no model was asked."
-"""What an unscripted model says, followed by the number of the call: real models do not answer all alike."""
+"""The default text of an unscripted model. The number of the call follows it, so that answers differ."""
 _FENCED_JSON = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
 _WORDS = (
     "the a small large model answer draft round token window queue first last other each same new old and or "
@@ -36,52 +36,55 @@ _WORDS = (
 )
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool call a simulated model makes; `arguments` is JSON text."""
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool call by a simulated model. `arguments` is JSON text."""
 
     name: str
     arguments: str = "{}"
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What a simulated model says. `finish_reason` "" lets the cloud decide; `fault` is `kind` or `kind=value`."""
+    """A simulated model's reply.
+
+    An empty `finish_reason` lets the cloud decide. `fault` is `kind` or `kind=value`, as in `mixtura.sim.faults`.
+    """
 
     text: str | None = ""
     reasoning: str = ""
-    tool_calls: tuple[Call, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = ""
     fault: str = ""
 
 
 ReplyFunction = Callable[[JsonObject, int], Reply | str | None]
-"""Takes a request body and the number of the call, counting from 1; None leaves it to the next source."""
+"""Takes a request body and the number of the call (from 1). None passes the request on to the next source."""
 
 
-class _Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _ScriptRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: str = ""
     contains: str = ""
     matches: str = ""
     call: int | None = None
     text: str | None = ""
     reasoning: str = ""
-    tool_calls: tuple[Call, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = ""
     fault: str = ""
 
 
-class Script:
-    """Rules read from a file; each counts the calls that fit it."""
+class ReplyScript:
+    """Rules read from a file. Each rule counts the calls that match it."""
 
-    def __init__(self, rules: list[_Rule]) -> None:
+    def __init__(self, rules: list[_ScriptRule]) -> None:
         self._rules = rules
         self._seen = [0] * len(rules)
 
     @classmethod
-    def load(cls, path: Path) -> "Script":
+    def load(cls, path: Path) -> "ReplyScript":
         """Read a script file.
 
         Raises:
-            ConfigError: the file cannot be read or a rule is wrong; the text names the file and the rule.
+            ConfigError: the file cannot be read or a rule is invalid. The message names the file and the rule.
         """
         try:
             text = path.read_text("utf-8")
@@ -94,7 +97,7 @@ class Script:
         rules = []
         for number, row in enumerate(rows, start=1):
             try:
-                rules.append(msgspec.convert(row, _Rule))
+                rules.append(msgspec.convert(row, _ScriptRule))
                 re.compile(rules[-1].matches)
                 parse_faults(rules[-1].fault)
             except (msgspec.ValidationError, re.error, ConfigError) as error:
@@ -102,20 +105,20 @@ class Script:
         return cls(rules)
 
     def reply(self, request: JsonObject, call: int) -> Reply | None:
-        """Return the reply of the first rule that fits, None when none does."""
-        model, asked = request["model"], last_user_text(request)
+        """Return the reply of the first rule that matches, None when none does."""
+        model, user_text = request["model"], last_user_text(request)
         for place, rule in enumerate(self._rules):
-            found = re.search(rule.matches, asked)
-            if rule.model not in ("", model) or rule.contains not in asked or not found:
+            match = re.search(rule.matches, user_text)
+            if rule.model not in ("", model) or rule.contains not in user_text or not match:
                 continue
             self._seen[place] += 1
             if rule.call not in (None, self._seen[place]):
                 continue
             words = {"model": model, "call": str(call)}
-            words |= {str(number): group or "" for number, group in enumerate(found.groups(), start=1)}
+            words |= {str(number): group or "" for number, group in enumerate(match.groups(), start=1)}
             return Reply(
-                text=None if rule.text is None else _filled(rule.text, words),
-                reasoning=_filled(rule.reasoning, words),
+                text=None if rule.text is None else _fill(rule.text, words),
+                reasoning=_fill(rule.reasoning, words),
                 tool_calls=rule.tool_calls,
                 finish_reason=rule.finish_reason,
                 fault=rule.fault,
@@ -123,14 +126,14 @@ class Script:
         return None
 
 
-class Replies:
-    """All sources in order: the function, the script, the recordings, then filler or one plain sentence."""
+class ReplySources:
+    """Tries the sources in order: the function, the script, the recordings, then filler or a fixed sentence."""
 
     def __init__(
         self,
         function: ReplyFunction | None = None,
-        script: Script | None = None,
-        recordings: Recordings | None = None,
+        script: ReplyScript | None = None,
+        recordings: RecordingIndex | None = None,
         tokens: int | None = None,
     ) -> None:
         self._function = function
@@ -139,20 +142,20 @@ class Replies:
         self._tokens = tokens
 
     def reply(self, request: JsonObject, call: int, rng: random.Random, *, reasons: bool) -> Reply:
-        """Return what the model says to `request`; `reasons` gives unscripted replies a thought."""
-        told = self._function(request, call) if self._function else None
-        if told is None and self._script:
-            told = self._script.reply(request, call)
-        if told is None and self._recordings:
-            told = self._recordings.output(request["model"], last_user_text(request))
+        """Return the model's reply to `request`. With `reasons`, unscripted replies contain some reasoning."""
+        reply: Reply | str | None = self._function(request, call) if self._function else None
+        if reply is None and self._script:
+            reply = self._script.reply(request, call)
+        if reply is None and self._recordings:
+            reply = self._recordings.output(request["model"], last_user_text(request))
             wants = (request.get("response_format") or {}).get("type", "text")
-            fenced = _FENCED_JSON.search(told) if told and wants != "text" else None
-            told = fenced[1] if fenced else told  # under JSON mode the model could not have written the fence
-        if isinstance(told, str):
-            told = Reply(text=told)
-        return told or self._unscripted(request, call, rng, reasons=reasons)
+            fenced = _FENCED_JSON.search(reply) if reply and wants != "text" else None
+            reply = fenced[1] if fenced else reply  # in JSON mode a model cannot write the fence
+        if isinstance(reply, str):
+            reply = Reply(text=reply)
+        return reply or self._default_reply(request, call, rng, reasons=reasons)
 
-    def _unscripted(self, request: JsonObject, call: int, rng: random.Random, *, reasons: bool) -> Reply:
+    def _default_reply(self, request: JsonObject, call: int, rng: random.Random, *, reasons: bool) -> Reply:
         reasoning = "A simulated thought." if reasons else ""
         choice = request.get("tool_choice")
         tools = [tool["function"] for tool in request.get("tools") or () if tool.get("function")]
@@ -160,12 +163,12 @@ class Replies:
             wanted = choice["function"]["name"] if isinstance(choice, dict) else tools[0]["name"]
             schema = next((tool.get("parameters") for tool in tools if tool["name"] == wanted), None)
             arguments = msgspec.json.encode(sample(schema)).decode()
-            return Reply(text=None, reasoning=reasoning, tool_calls=(Call(name=wanted, arguments=arguments),))
-        asked = request.get("response_format") or {}
-        if asked.get("type") == "json_schema":
-            body = sample((asked.get("json_schema") or {}).get("schema"))
+            return Reply(text=None, reasoning=reasoning, tool_calls=(ToolCall(name=wanted, arguments=arguments),))
+        response_format = request.get("response_format") or {}
+        if response_format.get("type") == "json_schema":
+            body = sample((response_format.get("json_schema") or {}).get("schema"))
             return Reply(text=msgspec.json.encode(body).decode(), reasoning=reasoning)
-        if asked.get("type") == "json_object":
+        if response_format.get("type") == "json_object":
             return Reply(text='{"answer":"simulated"}', reasoning=reasoning)
         if self._tokens is not None:
             return Reply(text=filler(self._tokens, rng), reasoning=reasoning)
@@ -173,7 +176,7 @@ class Replies:
 
 
 def filler(tokens: int, rng: random.Random) -> str:
-    """Return words without meaning that count as `tokens` tokens; the same words for the same `rng`."""
+    """Return meaningless words that count as exactly `tokens` tokens. The words depend on `rng` alone."""
     known = _WORDS.split()
     words = [rng.choice(known) for _ in range(tokens)]
     text = " ".join(words)
@@ -182,7 +185,7 @@ def filler(tokens: int, rng: random.Random) -> str:
 
 
 def sample(schema: Any) -> Any:
-    """Return a small value that fits the common parts of a JSON schema; what is no schema gives an empty object."""
+    """Return a small value that satisfies the common parts of a JSON schema, {} for anything but a schema."""
     if not isinstance(schema, dict):
         return {}
     if "const" in schema:
@@ -202,7 +205,7 @@ def sample(schema: Any) -> Any:
 
 
 def last_user_text(request: JsonObject) -> str:
-    """Return the text of the last user message of a request body, "" when there is none."""
+    """Return the text of the last user message in a request body, "" when there is none."""
     for turn in reversed(request.get("messages") or []):
         if turn.get("role") == "user":
             return text_of(turn)
@@ -217,5 +220,5 @@ def text_of(turn: JsonObject) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _filled(text: str, words: dict[str, str]) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: words.get(found[1], found[0]), text)
+def _fill(text: str, words: dict[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda match: words.get(match[1], match[0]), text)

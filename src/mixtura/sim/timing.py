@@ -1,10 +1,10 @@
-"""How long simulated calls take: profiles, drawn per call from a passed-in generator.
+"""How long simulated calls take. A profile draws the times of each call from a random generator that is passed in.
 
 `lpu` is fitted to recorded replies of the real cloud (data/timings.toml, written by bench/fit_timings.py).
-`heavy` is the same under load: queue times log-normal with median 0.1 s and 99th percentile 2 s, and two calls
-in a hundred stalled for 10 s. `instant` takes no time, `fixed:SECONDS` the same for every call, and
-`rate:TOKENS_PER_SECOND` writes at that rate and does nothing else. Profiles of GPUs, wafers and other machines, which
-depend on the calls in flight, stand in `machines.py`.
+`heavy` is the same under load: queue times are log-normal with a median of 0.1 s and a 99th percentile of 2 s, and
+two calls in a hundred stall for 10 s. `instant` takes no time, `fixed:SECONDS` takes the same time for every call, and
+`rate:TOKENS_PER_SECOND` generates at that rate without any other delay. Profiles of GPUs, wafers and other machines,
+which depend on the calls in flight, are in `machines.py`.
 """
 
 import functools
@@ -18,27 +18,31 @@ import msgspec
 
 from mixtura.errors import ConfigError
 from mixtura.models.catalog import CatalogModel
-from mixtura.sim.bodies import Times
-from mixtura.sim.machines import FORMS, parse_machines
+from mixtura.sim.bodies import CallTimes
+from mixtura.sim.machines import PROFILE_FORMS, parse_machine_profile
 
 _HEAVY_MEDIAN, _HEAVY_SIGMA = 0.1, math.log(2.0 / 0.1) / 2.326
 _STALLED_SHARE, _STALL = 0.02, 10.0
-# Models with too few records of their own: dense models and gpt-oss were recorded at 2 to 4 %.
+# For models with too few records of their own. The recorded spread of dense models and gpt-oss is 2 to 4 %.
 _SPREAD = 0.03
-# About one recorded call in ten read its prompt 5 to 50 times slower than usual.
+# In about one recorded call in ten the prompt took 5 to 50 times longer than usual.
 _CONGESTED_SHARE = 0.1
 
 
-class Profile(Protocol):
+class TimingProfile(Protocol):
     """Draws the times of one call."""
 
-    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> Times:
-        """Return the times of a call of `prompt` and `completion` tokens, `others` of its model being in flight."""
+    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> CallTimes:
+        """Return the times of a call of `prompt` and `completion` tokens while `others` of its model are in flight."""
         ...
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Fitted figures of a model; None where the records do not support one. See bench/fit_timings.py."""
+class FittedFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model's fitted figures, written by bench/fit_timings.py. None means too few records.
+
+    `tps` is in tokens a second, with the relative spread `tps_spread`. `queue` are evenly spaced percentiles of the
+    queue time in seconds, `prefill` is in prompt tokens a second, `prefill_base` in seconds.
+    """
 
     tps: float | None = None
     tps_spread: float | None = None
@@ -47,21 +51,21 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     prefill_base: float | None = None
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    default: Figures
-    models: dict[str, Figures]
+class _TimingsFile(msgspec.Struct, forbid_unknown_fields=True):
+    default: FittedFigures
+    models: dict[str, FittedFigures]
     records: dict[str, int]
 
 
-class Fitted(msgspec.Struct, frozen=True):
-    """Times as recorded; `load` "heavy" replaces the queue times."""
+class FittedProfile(msgspec.Struct, frozen=True):
+    """Draws times as recorded. A `load` of "heavy" replaces the queue times."""
 
     load: Literal["as_recorded", "heavy"] = "as_recorded"
 
-    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> Times:
-        """Draw each part on its own; nothing recorded says that they depend on each other."""
-        fitted = _fitted()
-        own, usual = fitted.models.get(model.id, Figures()), fitted.default
+    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> CallTimes:
+        """Draw queue, prompt and completion times independently: the records show no dependence between them."""
+        fitted = _load_timings()
+        own, usual = fitted.models.get(model.id, FittedFigures()), fitted.default
 
         def figure(name: str) -> float:
             value: float | None = getattr(own, name)
@@ -77,7 +81,7 @@ class Fitted(msgspec.Struct, frozen=True):
         reading = figure("prefill_base") + prompt / figure("prefill")
         if rng.random() < _CONGESTED_SHARE:
             reading *= math.exp(rng.uniform(math.log(5), math.log(50)))
-        return Times.of_seconds(queue, reading, completion / tps)
+        return CallTimes.from_seconds(queue, reading, completion / tps)
 
 
 def _between(percentiles: tuple[float, ...], share: float) -> float:
@@ -87,60 +91,64 @@ def _between(percentiles: tuple[float, ...], share: float) -> float:
     return low + (high - low) * beyond
 
 
-class Fixed(msgspec.Struct, frozen=True):
-    """Every call takes `seconds`, spread evenly over its tokens."""
+class FixedProfile(msgspec.Struct, frozen=True):
+    """Takes `seconds` for every call, spread evenly over its tokens."""
 
     seconds: float = 0.0
 
-    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> Times:
-        """Return the fixed time as completion time."""
-        return Times.of_seconds(completion=self.seconds)
+    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> CallTimes:
+        """Return the fixed time as the completion time."""
+        return CallTimes.from_seconds(completion=self.seconds)
 
 
-class Rate(msgspec.Struct, frozen=True):
-    """Writes `tps` tokens a second, and does nothing else."""
+class RateProfile(msgspec.Struct, frozen=True):
+    """Generates `tps` tokens a second, without any other delay."""
 
     tps: float
 
-    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> Times:
-        """Return the time for the completion's tokens."""
-        return Times.of_seconds(completion=completion / self.tps)
+    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> CallTimes:
+        """Return the time for the completion tokens."""
+        return CallTimes.from_seconds(completion=completion / self.tps)
 
 
-class ByModel:
-    """One profile for all models, others for some."""
+class PerModelProfile:
+    """Uses one profile by default and other profiles for some models."""
 
-    def __init__(self, usual: Profile, special: dict[str, Profile]) -> None:
+    def __init__(self, usual: TimingProfile, special: dict[str, TimingProfile]) -> None:
         self._usual = usual
         self._special = special
 
-    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> Times:
-        """Draw from the model's own profile, or the usual one."""
+    def draw(self, model: CatalogModel, prompt: int, completion: int, rng: random.Random, others: int = 0) -> CallTimes:
+        """Draw from the model's own profile, else from the default one."""
         return self._special.get(model.id, self._usual).draw(model, prompt, completion, rng, others)
 
 
-def parse_profile(text: str) -> Profile:
-    """Read a profile: `lpu`, `instant`, `heavy`, `fixed:0.5`, `rate:200`, `gpu:8xb200`, `wafer`, `machine:lp30`.
+def parse_profile(text: str) -> TimingProfile:
+    """Parse a profile: `lpu`, `instant`, `heavy`, `fixed:0.5`, `rate:200`, `gpu:8xb200`, `wafer`, `machine:lp30`.
 
-    After commas `model=profile` sets single models.
+    `model=profile` after a comma sets the profile of a single model.
 
     Raises:
-        ConfigError: a part is none of these, names no chip, or needs NumPy, which is missing.
+        ConfigError: a part is not a profile, names an unknown chip, or needs NumPy and it is not installed.
     """
-    usual: Profile = Fixed()
-    special: dict[str, Profile] = {}
+    usual: TimingProfile = FixedProfile()
+    special: dict[str, TimingProfile] = {}
     for part in text.split(","):
         model, equals, name = part.strip().rpartition("=")
         if equals:
             special[model] = _parse_one(name)
         else:
             usual = _parse_one(name)
-    return ByModel(usual, special) if special else usual
+    return PerModelProfile(usual, special) if special else usual
 
 
-def _parse_one(text: str) -> Profile:
+def _parse_one(text: str) -> TimingProfile:
     name, _, value = text.partition(":")
-    plain: dict[str, Profile] = {"lpu": Fitted(), "instant": Fixed(), "heavy": Fitted("heavy")}
+    plain: dict[str, TimingProfile] = {
+        "lpu": FittedProfile(),
+        "instant": FixedProfile(),
+        "heavy": FittedProfile("heavy"),
+    }
     if not value and name in plain:
         return plain[name]
     try:
@@ -148,17 +156,17 @@ def _parse_one(text: str) -> Profile:
     except ValueError:
         number = math.nan
     if name == "fixed" and number >= 0:
-        return Fixed(number)
+        return FixedProfile(number)
     if name == "rate" and number > 0:
-        return Rate(number)
-    machines = parse_machines(name, value)
+        return RateProfile(number)
+    machines = parse_machine_profile(name, value)
     if machines is not None:
         return machines
     plainly = "lpu, instant, heavy, fixed:SECONDS, rate:TOKENS_PER_SECOND"
-    raise ConfigError(f"timing profile {text!r}: expected {plainly}, {FORMS}")
+    raise ConfigError(f"timing profile {text!r}: expected {plainly}, {PROFILE_FORMS}")
 
 
 @functools.cache
-def _fitted() -> _File:
+def _load_timings() -> _TimingsFile:
     text = (files("mixtura.sim") / "data" / "timings.toml").read_text("utf-8")
-    return msgspec.convert(tomllib.loads(text), _File)
+    return msgspec.convert(tomllib.loads(text), _TimingsFile)

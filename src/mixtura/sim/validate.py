@@ -1,7 +1,7 @@
-"""What the cloud refuses before it looks at any limit, in Groq's words where they are known.
+"""Validates requests before any limit is checked, with Groq's error messages where they are known.
 
-The texts for `n`, `logprobs`, `max_tokens` and the context window are recorded ones. The others follow the
-form of recorded ones (`'field' : what is wrong`) and may differ from the real cloud's in their wording.
+The messages for `n`, `logprobs`, `max_tokens` and the context window are recorded. The others have the form of
+recorded ones (`'field' : what is wrong`), and their wording may differ from the real cloud's.
 """
 
 import re
@@ -28,75 +28,75 @@ _CHOICES = {
 }
 
 
-class _Function(msgspec.Struct):
+class _FunctionSpec(msgspec.Struct):
     name: str
     parameters: JsonObject | None = None
 
 
-class _Tool(msgspec.Struct):
+class _ToolSpec(msgspec.Struct):
     type: str
-    function: _Function | None = None
+    function: _FunctionSpec | None = None
 
 
-class _Chosen(msgspec.Struct):
-    function: _Function
+class _ToolChoice(msgspec.Struct):
+    function: _FunctionSpec
 
 
-class _Schema(msgspec.Struct):
+class _JsonSchema(msgspec.Struct):
     schema: JsonObject = {}
 
 
-class _Format(msgspec.Struct):
+class _ResponseFormat(msgspec.Struct):
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: _Schema | None = None
+    json_schema: _JsonSchema | None = None
 
 
-class _Turn(msgspec.Struct):
+class _MessageShape(msgspec.Struct):
     content: str | list[JsonObject] | None = None
     tool_calls: list[JsonObject] | None = None
 
 
-class _Objects(msgspec.Struct):
-    """The fields that are more than a number or a word; only their types are checked."""
+class _RequestShape(msgspec.Struct):
+    """The fields with structured values. Only their types are checked here."""
 
-    messages: list[_Turn]
-    tools: list[_Tool] | None = None
-    tool_choice: str | _Chosen | None = None
-    response_format: _Format | None = None
+    messages: list[_MessageShape]
+    tools: list[_ToolSpec] | None = None
+    tool_choice: str | _ToolChoice | None = None
+    response_format: _ResponseFormat | None = None
     stream_options: JsonObject | None = None
     stream: bool | None = None
     stop: str | list[str] | None = None
 
 
 def check_shape(request: JsonObject) -> JsonObject | None:
-    """Return the 400 body for what is wrong whatever the model, or None."""
-    said = (
+    """Return the 400 body for a request that no model accepts, None when there is nothing wrong with it."""
+    problem = (
         _check_fields(request)
         or _check_messages(request.get("messages"))
         or _check_numbers(request)
         or _check_objects(request)
     )
-    return bodies.error(said) if said else None
+    return bodies.error(problem) if problem else None
 
 
 def check_for_model(request: JsonObject, model: CatalogModel, prompt_tokens: int) -> JsonObject | None:
-    """Return the 400 body for what this model cannot do, or None; the shape was checked before."""
-    for field, value in asked_tokens(request):
+    """Return the 400 body for a request that this model does not accept, else None. Call `check_shape` first."""
+    for field, value in requested_tokens(request):
         if model.max_output is not None and value > model.max_output:
             return bodies.error(
                 f"`{field}` must be less than or equal to `{model.max_output}`, the maximum value for `{field}` "
                 "is less than the `context_window` for this model",
                 param=field,
             )
-    room = max((value for _, value in asked_tokens(request)), default=0)
+    room = max((value for _, value in requested_tokens(request)), default=0)
     if model.window is not None and prompt_tokens + room > model.window:
         return bodies.error("Please reduce the length of the messages or completion.", code="context_length_exceeded")
-    said = _check_reasoning(request, model)
-    return bodies.error(said) if said else None
+    problem = _check_reasoning(request, model)
+    return bodies.error(problem) if problem else None
 
 
-def asked_tokens(request: JsonObject) -> list[tuple[str, int]]:
-    """Return the output limits that the request gives, by the field's name."""
+def requested_tokens(request: JsonObject) -> list[tuple[str, int]]:
+    """Return the output limits in the request, each with the name of its field."""
     return [(name, request[name]) for name in ("max_completion_tokens", "max_tokens") if request.get(name)]
 
 
@@ -167,11 +167,11 @@ def _check_numbers(request: JsonObject) -> str:
 
 def _check_objects(request: JsonObject) -> str:
     try:
-        msgspec.convert(request, _Objects)
+        msgspec.convert(request, _RequestShape)
     except msgspec.ValidationError as error:
-        said, _, where = str(error).partition(" - at `$")
+        problem, _, where = str(error).partition(" - at `$")
         path = re.sub(r"\[(\d+)\]", r".\1", where.strip(".`")) or "body"
-        return f"'{path}' : {said[:1].lower()}{said[1:]}"
+        return f"'{path}' : {problem[:1].lower()}{problem[1:]}"
     return ""
 
 

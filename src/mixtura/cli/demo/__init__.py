@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mixtura.models.local.machine import INSTALL, Machine, installed
+from mixtura.models.local.machine import INSTALL, Machine, is_installed
 
 _QUESTIONS = 100  # of recorded ones
 
@@ -25,7 +25,7 @@ def command(questions: int | None, everything: bool, show: int, recorded: bool, 
     once, and a simulated cloud in this process replays what they wrote, over HTTP.
     """
     toys = not recorded and recordings is None
-    why = (Machine.here().unfit() or ("" if installed() else INSTALL)) if toys else ""
+    why = (Machine.here().unfit_reason() or ("" if is_installed() else INSTALL)) if toys else ""
     if why:
         click.echo(f"mixtura: the toy models cannot run here: {why}; recorded answers in their place", err=True)
     if toys and not why:

@@ -16,7 +16,7 @@ from mixtura.errors import ConfigError
 from mixtura.events import Answer, Draft, Fold
 from mixtura.lab.statistics import wilson
 from mixtura.mixture import AskOptions, Mixture
-from mixtura.models.recorded import Recording, Recordings
+from mixtura.models.recorded import RecordedQuestion, RecordingIndex
 from mixtura.recipe import Recipe
 from mixtura.sim.options import TUTORIAL_ERA, SimOptions
 
@@ -29,7 +29,7 @@ class _Source(msgspec.Struct, frozen=True, kw_only=True):
 
     path: Path
     said: str
-    rows: tuple[Recording, ...]
+    rows: tuple[RecordedQuestion, ...]
     aliases: Mapping[str, str]
 
 
@@ -81,7 +81,7 @@ def _source(given: Path | None, opened: ExitStack) -> _Source:
             "No recordings at hand: a dozen questions of our own with scripted drafts. "
             "They show how a mixture works, not how well."
         )
-    loaded = Recordings.load(path)
+    loaded = RecordingIndex.load(path)
     rows = tuple(row for row in loaded.rows if row.answer)
     if not rows:
         raise ConfigError(f"{path}: none of its rows has an `answer` to compare with")
@@ -101,7 +101,7 @@ class _Demo:
         self.verdicts: dict[tuple[int, str], bool] = {}
         self.escalated = 0
 
-    async def run(self, rows: Sequence[Recording], show: int) -> None:
+    async def run(self, rows: Sequence[RecordedQuestion], show: int) -> None:
         """Show the first `show` questions as they go, count the rest, print what came of all."""
         for number, row in enumerate(rows[:show], start=1):
             async with environment(self._cloud("lpu")) as env:
@@ -112,7 +112,7 @@ class _Demo:
         async with environment(self._cloud("instant")) as env:
             gate = asyncio.Semaphore(_AT_ONCE)
 
-            async def count(number: int, row: Recording) -> None:
+            async def count(number: int, row: RecordedQuestion) -> None:
                 async with gate:
                     if number > show:
                         self._count_mixture(number, row, await Mixture(self.recipe, env=env).ask(_asked(row)))
@@ -131,7 +131,7 @@ class _Demo:
     def _cloud(self, profile: str) -> SimOptions:
         return SimOptions(as_of=TUTORIAL_ERA, recordings=(str(self.source.path),), profile=profile, unlimited=True)
 
-    async def _show(self, number: int, row: Recording, env: Mapping[str, str]) -> None:
+    async def _show(self, number: int, row: RecordedQuestion, env: Mapping[str, str]) -> None:
         write_text(f"Question {number}: {one_line(row.question)}\n")
         mixture = Mixture(self.recipe, env=env)
         answer = await follow(mixture, _asked(row), Window(one_stream=True), Fold(), AskOptions())
@@ -139,14 +139,14 @@ class _Demo:
         verdict = "right" if self.verdicts[number, "mixture"] else "WRONG"
         write_text(f"=> {verdict}: the right answer is {row.answer}\n\n")
 
-    def _count_mixture(self, number: int, row: Recording, answer: Answer) -> None:
+    def _count_mixture(self, number: int, row: RecordedQuestion, answer: Answer) -> None:
         self._count_single(number, row, [draft for draft in answer.drafts if draft.model in self.small])
         self.escalated += any(draft.role == "escalation" for draft in answer.drafts)
         right = is_right(answer.text, row.answer)
         self.verdicts[number, "mixture"] = right
         self.scores["mixture"].add(right, answer.n_calls, answer.usage.total_tokens, answer.cost, not answer.unpriced)
 
-    def _count_single(self, number: int, row: Recording, drafts: Sequence[Draft]) -> None:
+    def _count_single(self, number: int, row: RecordedQuestion, drafts: Sequence[Draft]) -> None:
         for draft in drafts:
             right = is_right(draft.text, row.answer)
             self.verdicts[number, draft.model] = right
@@ -180,7 +180,7 @@ class _Demo:
         return [f"Recorded under another name: {', '.join(others)}."] if others else []
 
 
-def _asked(row: Recording) -> str:
+def _asked(row: RecordedQuestion) -> str:
     return row.prompt or row.question
 
 

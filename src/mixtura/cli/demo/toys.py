@@ -42,7 +42,7 @@ def show_toys(count: int | None, show: int) -> None:
     write_text(f"{found.tokens:,} tokens written in {seconds:.0f} s. How the models were made: docs/lab-models.md.\n")
 
 
-async def _show(problems: Sequence[toys.Problem]) -> None:
+async def _show(problems: Sequence[toys.ToyProblem]) -> None:
     mixture, answers = Mixture("toy"), []
     for number, problem in enumerate(problems, start=1):
         write_text(f"Problem {number}: {one_line(problem.question)}\n")
@@ -69,7 +69,7 @@ def _progress(done: int, every: int) -> None:
     sys.stderr.flush()
 
 
-def report(found: toys.Study) -> str:
+def report(found: toys.ToyStudy) -> str:
     """Return a study as its verdict and a table."""
     heading = ["", "right", "95 %", "new", "MFLOP", "won:lost", "McNemar"]
     rows = [heading, *(_figures(row, found) for row in found.rows)]
@@ -88,7 +88,7 @@ whether that is chance.
     )
 
 
-def _figures(row: toys.Row, found: toys.Study) -> list[str]:
+def _figures(row: toys.StudyRow, found: toys.ToyStudy) -> list[str]:
     right, total = sum(row.right), len(row.right)
     low, high = wilson(right, total)
     new = [mark for mark, problem in zip(row.right, found.problems, strict=True) if problem.new_wordings]

@@ -1,6 +1,6 @@
-"""How GGUF files keep weights: tables of the format. Source: ggml.h and gguf.md of llama.cpp, read in November 2026."""
+"""The weight types of GGUF files. Source: ggml.h and gguf.md of llama.cpp, read in November 2026."""
 
-# A tensor's type: its name, how many weights make a block, and the bytes of a block.
+# For each tensor type: its name, the weights per block, and the bytes per block.
 TENSOR_KINDS: dict[int, tuple[str, int, int]] = {
     0: ("F32", 1, 4),
     1: ("F16", 1, 2),
@@ -35,7 +35,7 @@ TENSOR_KINDS: dict[int, tuple[str, int, int]] = {
     39: ("MXFP4", 32, 17),
 }
 
-# `general.file_type`: how the file as a whole was quantised.
+# `general.file_type`: the quantisation of the file as a whole.
 FILE_KINDS: dict[int, str] = {
     0: "F32",
     1: "F16",

@@ -1,4 +1,4 @@
-"""What this machine can run: its processor, cores and memory, as far as the system tells."""
+"""The processor, cores and memory of this machine, as far as the operating system reports them."""
 
 import importlib.util
 import os
@@ -10,16 +10,16 @@ from pathlib import Path
 import msgspec
 
 INSTALL = "pip install 'mixtura[local]'"
-# What the package's code for x86-64 was built with: a processor without them would end the process.
+# The package's x86-64 code uses these instructions. A processor without them would kill the process.
 _NEEDED = ("avx2", "fma", "f16c")
-_UNTOLD = 8 * 1024**3
+_DEFAULT_MEMORY = 8 * 1024**3
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """One machine: `cores` this process may use, `memory` bytes in all, `free` bytes that may be taken now.
+    """A machine: the `cores` that this process may use, `memory` bytes in all and `free` bytes available now.
 
-    `flags` are the processor's abilities as Linux names them, None where the system does not tell; `musl` says whether
-    the C library is musl, for which no package of llama.cpp is built.
+    `flags` are the processor's features by their Linux names, None where the system does not report them. `musl` is
+    true if the C library is musl, for which there is no llama.cpp package.
     """
 
     cores: int
@@ -31,7 +31,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def here(cls) -> "Machine":
-        """Return this machine as it is now."""
+        """Return this machine in its current state."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         memory, free = _memory()
         flags = _flags(_read("/proc/cpuinfo"))
@@ -44,8 +44,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
             arch=platform.machine().lower(),
         )
 
-    def unfit(self) -> str:
-        """Return why the extra's package cannot run here, "" when it can as far as can be seen."""
+    def unfit_reason(self) -> str:
+        """Return why the extra's package cannot run on this machine, "" when no reason is known."""
         if self.musl:
             return "this system's C library is musl, and the package is built for glibc; use a glibc image of Python"
         if self.arch in ("x86_64", "amd64") and self.flags is not None:
@@ -58,8 +58,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         return ""
 
 
-def installed() -> bool:
-    """Say whether the package that the extra brings is there; it is not imported."""
+def is_installed() -> bool:
+    """Return whether the extra's package is installed, without importing it."""
     return importlib.util.find_spec("xllamacpp") is not None
 
 
@@ -76,11 +76,11 @@ def _flags(cpuinfo: str) -> frozenset[str] | None:
 
 
 def _memory() -> tuple[int, int]:
-    """Return bytes of memory in all and free, the smaller of the machine's and of the container's."""
+    """Return the bytes of total and free memory, limited by the container's memory limit if there is one."""
     found = re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
-    told = {name: int(size) * 1024 for name, size in found}
-    memory = told.get("MemTotal") or _physical()
-    free = told.get("MemAvailable", memory // 2)
+    sizes = {name: int(size) * 1024 for name, size in found}
+    memory = sizes.get("MemTotal") or _physical()
+    free = sizes.get("MemAvailable", memory // 2)
     most, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
     if most.isdecimal():
         memory = min(memory, int(most))
@@ -92,4 +92,4 @@ def _physical() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return _UNTOLD
+        return _DEFAULT_MEMORY

@@ -1,4 +1,4 @@
-"""`LocalModel`: a model file of this process as a `ChatModel`."""
+"""`LocalModel`: a model file in this process as a `ChatModel`."""
 
 import asyncio
 import threading
@@ -16,27 +16,27 @@ from mixtura.errors import (
     UnloadableError,
 )
 from mixtura.models.base import Emit
-from mixtura.models.local.llama import THREADS, Llama, LoadError
+from mixtura.models.local.llama import THREADS, LlamaFile, LoadError
 from mixtura.models.local.request import body_of
 from mixtura.models.openai.stream import StreamedReply
 from mixtura.models.openai.wire import WireError, decode_reply
 
 
-class _Timings(msgspec.Struct):
-    """What llama.cpp measured of one call, in milliseconds and tokens."""
+class _CallTimings(msgspec.Struct):
+    """llama.cpp's timings of one call, in milliseconds."""
 
     prompt_ms: float = 0.0
     predicted_ms: float = 0.0
 
 
-class _Last(msgspec.Struct):
-    """The chunk of a stream that carries timings, or a problem in place of one."""
+class _TimedChunk(msgspec.Struct):
+    """The chunk of a stream that carries timings."""
 
-    timings: _Timings | None = None
+    timings: _CallTimings | None = None
 
 
-class _Problem(msgspec.Struct):
-    """An error as llama.cpp words it; tokens where a prompt was too long."""
+class _ErrorBody(msgspec.Struct):
+    """llama.cpp's error object. The token counts are set when a prompt is too long."""
 
     message: str = ""
     type: str = ""
@@ -46,15 +46,15 @@ class _Problem(msgspec.Struct):
 
 
 class LocalModel:
-    """A model file as a `ChatModel`. One attempt; calls above the number of slots wait in line.
+    """A model file as a `ChatModel`. It makes one attempt; calls wait in a queue when all slots are in use.
 
     Args:
-        llama: the file, shared by all models made of it.
-        name: how the model is called in errors and completions.
-        provider: likewise.
+        llama: the file, shared by all models made from it.
+        name: the model's name in errors.
+        provider: the provider's name in errors.
     """
 
-    def __init__(self, llama: Llama, name: str, provider: str = "local") -> None:
+    def __init__(self, llama: LlamaFile, name: str, provider: str = "local") -> None:
         self.llama = llama
         self.name = name
         self.provider = provider
@@ -64,109 +64,111 @@ class LocalModel:
     ) -> Completion:
         """Answer `request`. See `ChatModel.chat`.
 
-        A caller that is cancelled stops the generation between two tokens; so does the deadline.
+        Cancelling the caller stops the generation between two tokens, and so does the deadline.
 
         Raises:
             UnloadableError: the file cannot be loaded.
             TooLargeError: the prompt does not fit the context of a slot.
-            RejectedError: llama.cpp or the chat template refuses the request.
+            RejectedError: llama.cpp or the chat template rejects the request.
             TimedOutError: the deadline passed.
             BrokenReplyError: the generation broke off.
         """
-        begun = asyncio.get_running_loop().time()
+        started = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(deadline):
-                await self.llama.line.enter()
-                return await self._answer(request, emit, begun)
+                await self.llama.slot_queue.acquire()
+                return await self._answer(request, emit, started)
         except TimeoutError:
-            raise TimedOutError(self.provider, self.name, "the deadline passed before the answer was whole") from None
+            raise TimedOutError(
+                self.provider, self.name, "the deadline passed before the answer was complete"
+            ) from None
 
-    async def _answer(self, request: ChatRequest, emit: Emit | None, begun: float) -> Completion:
-        """Answer in a thread, which gives the slot back whatever becomes of the caller."""
+    async def _answer(self, request: ChatRequest, emit: Emit | None, started: float) -> Completion:
+        """Answer in a thread. The thread releases the slot, also when the caller has been cancelled."""
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Delta | None] = asyncio.Queue()
 
-        def post(delta: Delta) -> None:
+        def forward(delta: Delta) -> None:
             loop.call_soon_threadsafe(pieces.put_nowait, delta)
 
-        line = self.llama.line
-        call = _Call(self, request, None if emit is None else post, loop.time, begun)
+        slots = self.llama.slot_queue
+        call = _ThreadedCall(self, request, None if emit is None else forward, loop.time, started)
 
-        def work() -> Completion:
+        def run_call() -> Completion:
             try:
                 return call.run()
             finally:
-                line.leave()
-                if self.llama.closing:
-                    # The process ends. Whoever waits for this call would only complain of how it ended.
+                slots.release()
+                if self.llama.is_closing:
+                    # The process is exiting. Returning here would only log an error in the waiting task.
                     threading.Event().wait()
 
         try:
-            working = loop.run_in_executor(THREADS, work)
+            running = loop.run_in_executor(THREADS, run_call)
         except RuntimeError:
-            line.leave()
+            slots.release()
             raise UnloadableError(self.provider, self.name, "no thread could be started for the call") from None
         try:
             if emit is not None:
-                # Runs after every piece: the thread's result comes to the loop by the same queue of callbacks.
-                working.add_done_callback(lambda _: pieces.put_nowait(None))
+                # This runs after all pieces: the thread's result reaches the loop by the same queue of callbacks.
+                running.add_done_callback(lambda _: pieces.put_nowait(None))
                 while (delta := await pieces.get()) is not None:
                     emit(delta)
-            return await working
+            return await running
         finally:
             call.stopped.set()
 
 
-class _Call:
-    """One call in its thread."""
+class _ThreadedCall:
+    """Runs one call in its thread."""
 
     def __init__(
         self,
         model: LocalModel,
         request: ChatRequest,
-        post: Callable[[Delta], None] | None,
+        forward: Callable[[Delta], None] | None,
         clock: Callable[[], float],
-        begun: float,
+        started: float,
     ) -> None:
         self.stopped = threading.Event()
         self._model = model
         self._request = request
-        self._post = post
+        self._forward = forward
         self._clock = clock
-        self._begun = begun
-        self._gathered = StreamedReply(request)
+        self._started = started
+        self._reply = StreamedReply(request)
         self._unread: list[bytes] = []
         self._first: float | None = None
-        self._times = _Timings()
+        self._times = _CallTimings()
         self._problem: WireError | None = None
 
     def run(self) -> Completion:
-        """Return the whole reply; it blocks."""
-        queued = self._clock() - self._begun
+        """Return the whole reply. This blocks."""
+        queued = self._clock() - self._started
         provider, name = self._model.provider, self._model.name
         try:
-            self._model.llama.generate(body_of(self._request), self._take)
+            self._model.llama.generate(body_of(self._request), self._on_chunk)
             for chunk in self._unread:
-                if self._read(chunk):
+                if self._read_chunk(chunk):
                     break
             if self._problem is not None:
                 raise self._problem
-            if self.stopped.is_set() or self._model.llama.closing:
+            if self.stopped.is_set() or self._model.llama.is_closing:
                 raise WireError("the call was stopped")
             timing = Timing(
-                total=self._clock() - self._begun,
+                total=self._clock() - self._started,
                 queue=queued,
-                first_token=self._first if self._post is not None else None,
+                first_token=self._first if self._forward is not None else None,
             )
-            completion = self._gathered.completion(timing)
+            completion = self._reply.completion(timing)
         except LoadError as error:
             raise UnloadableError(provider, name, str(error)) from None
         except WireError as problem:
-            raise self._meaning(problem) from None
+            raise self._to_model_error(problem) from None
         except ValueError as error:
-            raise RejectedError(provider, name, _plain(str(error))) from None
+            raise RejectedError(provider, name, _one_line(str(error))) from None
         except RuntimeError as error:
-            raise BrokenReplyError(provider, name, f"llama.cpp failed: {_plain(str(error))}") from None
+            raise BrokenReplyError(provider, name, f"llama.cpp failed: {_one_line(str(error))}") from None
         usage = msgspec.structs.replace(
             completion.usage,
             queue_time=queued,
@@ -175,40 +177,40 @@ class _Call:
         )
         return msgspec.structs.replace(completion, usage=usage, timing=timing, seed=self._request.seed)
 
-    def _take(self, chunk: bytes) -> bool:
-        """Take one chunk; True stops the generation."""
-        if self.stopped.is_set() or self._model.llama.closing:
+    def _on_chunk(self, chunk: bytes) -> bool:
+        """Handle one chunk. Return True to stop the generation."""
+        if self.stopped.is_set() or self._model.llama.is_closing:
             return True
-        if self._post is None:
-            # Nobody watches: read at the end, since the interpreter's lock is held here once a token.
+        if self._forward is None:
+            # The call has no listener: parse at the end, because this callback holds the GIL once per token.
             self._unread.append(chunk)
             return False
-        return self._read(chunk)
+        return self._read_chunk(chunk)
 
-    def _read(self, chunk: bytes) -> bool:
+    def _read_chunk(self, chunk: bytes) -> bool:
         try:
             reply = decode_reply(chunk)
             reply.model = reply.system_fingerprint = None
             if reply.usage is not None and b'"timings"' in chunk:
-                self._times = msgspec.json.decode(chunk, type=_Last).timings or self._times
-            delta = self._gathered.add(reply)
+                self._times = msgspec.json.decode(chunk, type=_TimedChunk).timings or self._times
+            delta = self._reply.add(reply)
         except (WireError, msgspec.DecodeError) as problem:
             self._problem = problem if isinstance(problem, WireError) else WireError(str(problem))
             return True
         if delta is not None:
             if self._first is None:
-                self._first = self._clock() - self._begun
-            if self._post is not None:
+                self._first = self._clock() - self._started
+            if self._forward is not None:
                 try:
-                    self._post(delta)
+                    self._forward(delta)
                 except RuntimeError:
-                    return True  # the loop is closed: nobody waits any more
+                    return True  # the loop is closed, so no task waits for this call any more
         return False
 
-    def _meaning(self, problem: WireError) -> ModelError:
+    def _to_model_error(self, problem: WireError) -> ModelError:
         provider, name = self._model.provider, self._model.name
         try:
-            said = msgspec.convert(problem.reported, _Problem, strict=False)
+            said = msgspec.convert(problem.reported, _ErrorBody, strict=False)
         except msgspec.ValidationError:
             return BrokenReplyError(provider, name, str(problem))
         if said.type == "exceed_context_size_error":
@@ -218,11 +220,11 @@ class _Call:
             )
             return TooLargeError(provider, name, text, status=400, code=said.type)
         if said.code in (400, 422) or said.type == "invalid_request_error":
-            return RejectedError(provider, name, _plain(said.message), status=400, code=said.type)
-        return BrokenReplyError(provider, name, f"llama.cpp failed: {_plain(said.message)}", code=said.type)
+            return RejectedError(provider, name, _one_line(said.message), status=400, code=said.type)
+        return BrokenReplyError(provider, name, f"llama.cpp failed: {_one_line(said.message)}", code=said.type)
 
 
-def _plain(text: str) -> str:
-    """Return llama.cpp's words on one line and short."""
+def _one_line(text: str) -> str:
+    """Return llama.cpp's message on one line, cut to 300 characters."""
     line = " ".join(text.split())
     return line if len(line) <= 300 else line[:299] + "…"

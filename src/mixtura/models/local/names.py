@@ -1,4 +1,4 @@
-"""Names for model files, kept in `models.toml` of the state folder: written by `mixtura models add`, read by all.
+"""Names for model files, stored in `models.toml` of the state folder. `mixtura models add` writes them.
 
 [models.tiny]
 path = "/home/me/models/tiny-Q4_K_M.gguf"
@@ -16,14 +16,14 @@ import msgspec
 import tomli_w
 
 from mixtura.errors import ConfigError
-from mixtura.models.local.settings import Wish
+from mixtura.models.local.settings import RequestedSettings
 from mixtura.places import make_folders, state_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One named file, and how it is to be run. `tried` is the state of the file in which it was loaded once."""
+class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A named file and its settings. `tried` identifies the state of the file in which a trial loaded it."""
 
     path: str
     threads: int | None = None
@@ -32,40 +32,40 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     tried: str = ""
 
     @property
-    def wish(self) -> Wish:
-        """What the entry asks for."""
-        return Wish(threads=self.threads, slots=self.slots, context=self.context)
+    def requested(self) -> RequestedSettings:
+        """The settings of the entry, None where the default applies."""
+        return RequestedSettings(threads=self.threads, slots=self.slots, context=self.context)
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    models: dict[str, Entry] = {}
+class _NamesFile(msgspec.Struct, forbid_unknown_fields=True):
+    models: dict[str, ModelEntry] = {}
 
 
 def names_file(env: Mapping[str, str]) -> Path:
-    """Return where the names are kept."""
+    """Return the path of the file of names."""
     return state_folder(env) / "models.toml"
 
 
-def read_names(env: Mapping[str, str]) -> dict[str, Entry]:
-    """Return the named files; none where nothing was added yet.
+def read_names(env: Mapping[str, str]) -> dict[str, ModelEntry]:
+    """Return the named files. The result is empty when no file has been added yet.
 
     Raises:
-        ConfigError: the file cannot be read, or is not what it should be.
+        ConfigError: `models.toml` cannot be read or is invalid.
     """
     path = names_file(env)
     try:
-        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File).models
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _NamesFile).models
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: {error}; mend it, or delete it and add the models again") from None
+        raise ConfigError(f"{path}: {error}; fix it, or delete it and add the models again") from None
 
 
-def write_names(env: Mapping[str, str], entries: Mapping[str, Entry]) -> None:
-    """Replace the named files by `entries`, all or nothing.
+def write_names(env: Mapping[str, str], entries: Mapping[str, ModelEntry]) -> None:
+    """Replace the named files by `entries`, atomically.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError: `models.toml` cannot be written.
     """
     path = names_file(env)
     text = tomli_w.dumps({"models": {name: msgspec.to_builtins(entry) for name, entry in sorted(entries.items())}})
@@ -80,14 +80,14 @@ def write_names(env: Mapping[str, str], entries: Mapping[str, Entry]) -> None:
 
 
 def check_name(name: str) -> str:
-    """Return `name` if a file may be called so.
+    """Return `name` if it is a valid name for a file.
 
     Raises:
-        ConfigError: it may not.
+        ConfigError: it is not.
     """
     if not _NAME.fullmatch(name) or name.lower().endswith(".gguf"):
         raise ConfigError(
-            f"{name!r} is no name for a model: up to 64 letters, digits, dots, hyphens and underscores, "
+            f"{name!r} is not a valid model name: use up to 64 letters, digits, dots, hyphens and underscores, "
             "beginning with a letter or digit and not ending in .gguf"
         )
     return name

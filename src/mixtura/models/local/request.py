@@ -1,4 +1,4 @@
-"""A `ChatRequest` as llama.cpp's server reads it."""
+"""Encodes a `ChatRequest` for llama.cpp's server."""
 
 from msgspec.structs import replace
 
@@ -6,8 +6,8 @@ from mixtura.chat import ChatRequest, JsonObject
 from mixtura.models.openai.wire import Dialect, encode_body, request_body
 
 _DIALECT = Dialect(usage_option=True)
-# The model's own distribution at the temperature asked for, and nothing that cuts or bends it: the server's defaults
-# (top_k 40, top_p 0.95, min_p 0.05) would make drafts more alike than their temperature says.
+# Plain sampling from the model's distribution at the requested temperature. The server's defaults (top_k 40,
+# top_p 0.95, min_p 0.05) cut the distribution, so drafts would be more alike than their temperature implies.
 _PLAIN: JsonObject = {
     "top_k": 0,
     "top_p": 1.0,
@@ -25,16 +25,17 @@ _PLAIN: JsonObject = {
 
 
 def body_of(request: ChatRequest) -> bytes:
-    """Return the JSON body: plain sampling unless the request asks otherwise, `options.extra` last.
+    """Return the JSON body. Sampling is plain unless the request sets its parameters; `options.extra` overrides both.
 
-    It is always streamed, since a call can be stopped between two pieces only; prompts are reported as they are read.
+    The reply is always streamed, because a call can be stopped only between two chunks. `return_progress` makes the
+    server send chunks while it reads the prompt, so that a call can be stopped there as well.
     """
     body: JsonObject = {**_PLAIN, **request_body(request, _DIALECT, stream=True)}
-    # One answer a call; the file is the model.
+    # A call has one answer, and the file determines the model.
     body.pop("n", None)
     body.pop("model", None)
     if "messages" not in request.options.extra:
-        # Few templates know "developer", which is a system prompt by another name.
+        # Few chat templates know the role "developer", another name for "system".
         body["messages"] = [
             replace(message, role="system") if message.role == "developer" else message for message in request.messages
         ]
@@ -42,7 +43,7 @@ def body_of(request: ChatRequest) -> bytes:
     if effort is not None:
         body["chat_template_kwargs"] = {"reasoning_effort": effort, **body.get("chat_template_kwargs", {})}
     if request.seed is not None:
-        # What was read from a cache was computed in other batches, whose sums are rounded differently.
+        # A cached prompt was computed in other batches, which round sums differently: the text could change.
         body.setdefault("cache_prompt", False)
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}

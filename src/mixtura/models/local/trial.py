@@ -1,8 +1,8 @@
-"""Load a model file in a process of its own first: what llama.cpp cannot stand ends that process, not this one.
+"""Loads a model file in a child process first, so that a file that crashes llama.cpp ends the child, not this process.
 
-This file is also the program that the other process runs, by its path and without Mixtura: it needs the package of
-the extra alone. It gets one JSON object as its argument, loads the file as asked, says one token, and prints nothing
-when all went well. What llama.cpp complains about goes to its stderr, which is read for the reason.
+This file is also the program that the child runs, by its path. It needs only the extra's package and not Mixtura. Its
+argument is one JSON object. It loads the file, generates one token, and prints nothing on success. llama.cpp writes
+its errors to stderr, where the parent finds the reason.
 """
 
 import importlib
@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 _LOAD_FAILED, _ASK_FAILED = 3, 4
-# What llama.cpp complains about, the most telling first, and how it is said here.
-_COMPLAINTS = (
+# llama.cpp's error messages, the most specific first, and the sentences that they become here.
+_ERROR_PATTERNS = (
     (r"unknown model architecture: '?([^'\n]+)'?", "this release of llama.cpp does not know the architecture {!r}"),
-    (r"Jinja Exception: (.+)", "its chat template refuses a plain question: {}"),
+    (r"Jinja Exception: (.+)", "its chat template rejects a plain question: {}"),
     (r"error loading model(?: \w+)?: (.+)", "{}"),
     (r"common_chat_templates_init: error: (.+)", "its chat template cannot be read: {}"),
     (r"chat template parsing error: (.+)", "its chat template cannot be read: {}"),
@@ -30,47 +30,47 @@ _COMPLAINTS = (
 )
 
 
-def parameters(package: Any, told: dict[str, Any]) -> Any:
+def server_parameters(package: Any, options: dict[str, Any]) -> Any:
     """Return the package's parameters for a server.
 
     Args:
         package: the imported module `xllamacpp`.
-        told: path, threads, slots, context, host, key.
+        options: path, threads, slots, context, host and key.
     """
-    made = package.CommonParams()
-    made.model.path = told["path"]
-    made.n_parallel = told["slots"]
-    made.n_ctx = told["context"] * told["slots"]  # of all slots together
-    made.n_batch = made.n_ubatch = 256  # a call can be stopped between two batches only
-    made.cpuparams.n_threads = made.cpuparams_batch.n_threads = told["threads"]
-    made.n_gpu_layers = 0
-    made.hostnames = [told["host"]]
-    made.port = 0
-    made.api_keys = [told["key"]]
-    made.n_threads_http = 1
-    made.ui = False
-    made.endpoint_slots = True
-    made.cache_ram_mib = 0
-    made.warmup = False
-    made.verbosity = -1
-    made.fit_params = False
-    return made
+    params = package.CommonParams()
+    params.model.path = options["path"]
+    params.n_parallel = options["slots"]
+    params.n_ctx = options["context"] * options["slots"]  # of all slots together
+    params.n_batch = params.n_ubatch = 256  # a call can be stopped between two batches only
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options["threads"]
+    params.n_gpu_layers = 0
+    params.hostnames = [options["host"]]
+    params.port = 0
+    params.api_keys = [options["key"]]
+    params.n_threads_http = 1
+    params.ui = False
+    params.endpoint_slots = True
+    params.cache_ram_mib = 0
+    params.warmup = False
+    params.verbosity = -1
+    params.fit_params = False
+    return params
 
 
-def attempt(told: dict[str, Any], begun: Callable[["subprocess.Popen[bytes]"], None]) -> str:
-    """Load the file in another process, and return why it cannot be used, "" when it can.
+def try_loading(options: dict[str, Any], on_start: Callable[["subprocess.Popen[bytes]"], None]) -> str:
+    """Load the file in a child process and return why it cannot be used, "" when it can.
 
     Args:
-        told: as in `parameters`.
-        begun: is given the process, to kill it where nobody waits any more.
+        options: as in `server_parameters`.
+        on_start: receives the child process, so that the caller can kill it.
     """
-    command = [sys.executable, "-I", __file__, json.dumps({**told, "slots": 1, "sys_path": sys.path})]
+    command = [sys.executable, "-I", __file__, json.dumps({**options, "slots": 1, "sys_path": sys.path})]
     child = subprocess.Popen(  # noqa: S603  # our own program with our own arguments
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    begun(child)
+    on_start(child)
     with child:
-        # Its stdin stays open as long as this process lives: the child ends when it closes.
+        # The child's stdin stays open as long as this process lives. The child exits when it closes.
         complaints: list[bytes] = []
         reading = threading.Thread(target=lambda: complaints.append(child.stderr.read() if child.stderr else b""))
         reading.start()
@@ -79,35 +79,35 @@ def attempt(told: dict[str, Any], begun: Callable[["subprocess.Popen[bytes]"], N
         reading.join()
     if code == 0:
         return ""
-    noise = complaints[0].decode("utf-8", "replace") if complaints else ""
+    log = complaints[0].decode("utf-8", "replace") if complaints else ""
     if code == _ASK_FAILED:
-        return said.decode("utf-8", "replace").strip() or "it cannot be asked"
+        return said.decode("utf-8", "replace").strip() or "it cannot answer a request"
     if code < 0 or code not in (_LOAD_FAILED, _ASK_FAILED):
-        why = _reason(noise)
-        return f"llama.cpp breaks down over it ({why or f'exit code {code}'}); the file is damaged or not supported"
-    return _reason(noise) or "llama.cpp does not say why"
+        why = _reason(log)
+        return f"llama.cpp crashes on it ({why or f'exit code {code}'}); the file is damaged or not supported"
+    return _reason(log) or "llama.cpp gives no reason"
 
 
-def _reason(noise: str) -> str:
-    """Return what llama.cpp complained about, "" when it did not."""
-    for pattern, sentence in _COMPLAINTS:
-        found = re.search(pattern, noise)
+def _reason(log: str) -> str:
+    """Return the sentence for the first known error in llama.cpp's log, "" when there is none."""
+    for pattern, sentence in _ERROR_PATTERNS:
+        found = re.search(pattern, log)
         if found:
             return sentence.format(" ".join(found[1].split())[:300])
     return ""
 
 
-def _main(told: dict[str, Any]) -> None:
-    sys.path[:] = told["sys_path"]
+def _run_child(options: dict[str, Any]) -> None:
+    sys.path[:] = options["sys_path"]
     os.putenv("GGML_NO_BACKTRACE", "1")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     package = importlib.import_module("xllamacpp")
-    made = parameters(package, told)
-    made.verbosity = 1  # errors, which the other process reads
+    params = server_parameters(package, options)
+    params.verbosity = 1  # log errors, which the parent reads
     try:
-        server = package.Server(made)
+        server = package.Server(params)
     except RuntimeError:
-        # llama.cpp writes its log from a thread of its own, which an orderly end lets finish.
+        # llama.cpp logs from a thread of its own. Give it time to write before a normal exit.
         time.sleep(0.1)
         sys.exit(_LOAD_FAILED)
     complaint: list[str] = []
@@ -127,7 +127,7 @@ def _main(told: dict[str, Any]) -> None:
     if complaint:
         sys.stdout.write(" ".join(complaint[0].split())[:300])
         sys.stdout.flush()
-    # What ends now is thrown away: nothing has to be taken down in order.
+    # The child is disposable: exit without closing the server.
     os._exit(_ASK_FAILED if complaint else 0)
 
 
@@ -137,4 +137,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    _main(json.loads(sys.argv[1]))
+    _run_child(json.loads(sys.argv[1]))

@@ -37,7 +37,7 @@ from mixtura.errors import (
     scrub,
 )
 from mixtura.limits.window import parse_duration
-from mixtura.models.catalog import Catalog, Provider
+from mixtura.models.catalog import Catalog, CatalogProvider
 from mixtura.models.openai.wire import WireError
 
 _LONGEST = 500
@@ -95,7 +95,7 @@ class Failures:
         self._today = today
 
     @property
-    def _row(self) -> Provider:
+    def _row(self) -> CatalogProvider:
         return self._catalog.provider(self.provider)
 
     def of_reply(self, model: str, status: int, headers: Mapping[str, str], body: bytes | str) -> ModelError:

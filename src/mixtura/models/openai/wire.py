@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, FinishReason, JsonObject, Timing, Usage
-from mixtura.models.catalog import CatalogModel, Provider
+from mixtura.models.catalog import CatalogModel, CatalogProvider
 from mixtura.tokens import estimate_messages, estimate_tokens
 
 # Groq refuses a request that holds both, so a caller's own choice replaces ours.
@@ -50,7 +50,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: Literal["", "reasoning_format", "include_reasoning"] = ""
 
     @classmethod
-    def of(cls, provider: Provider, row: CatalogModel | None) -> "Dialect":
+    def of(cls, provider: CatalogProvider, row: CatalogModel | None) -> "Dialect":
         """Return the dialect of a model; `row` is its catalogue row, None when it has none."""
         reasoning: Literal["", "reasoning_format", "include_reasoning"] = ""
         if provider.reasoning == "groq" and row is not None and row.reasons:

@@ -1,4 +1,4 @@
 """The toy models in the package: small transformers that solve arithmetic word problems and nothing else.
 
-How they were made stands in `training/`, what they can do in docs/lab-models.md.
+`training/` builds them, and docs/lab-models.md says what they can do.
 """

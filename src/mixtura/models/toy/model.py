@@ -1,4 +1,4 @@
-"""A toy model behind its domain: what is outside is answered with a sentence that says so, and no model is run."""
+"""A toy model behind a check of its domain. A question outside the domain is answered without running the model."""
 
 import asyncio
 from collections.abc import Collection
@@ -8,12 +8,12 @@ from mixtura.models.base import ChatModel, Emit
 from mixtura.models.toy import domain
 
 
-class InDomain:
-    """A model asked only what it was made for.
+class DomainGuardedModel:
+    """A model that receives only questions of its domain.
 
     Args:
-        model: who answers inside the domain.
-        words: the words it knows.
+        model: answers the questions inside the domain.
+        words: the words that the model knows.
     """
 
     def __init__(self, model: ChatModel, words: Collection[str]) -> None:
@@ -24,10 +24,10 @@ class InDomain:
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
         """Answer `request`. See `ChatModel.chat`."""
-        why = domain.outside(domain.question_of(request.messages), self._words)
+        why = domain.why_outside(domain.question_of(request.messages), self._words)
         if not why:
             return await self._model.chat(request, emit=emit, deadline=deadline)
-        await asyncio.sleep(0)  # one that never waits could not be cancelled
+        await asyncio.sleep(0)  # a call that never awaits could not be cancelled
         text = domain.refusal(why)
         if emit is not None:
             emit(Delta(text=text))

@@ -1,4 +1,4 @@
-"""From the name of a toy model to a model ready to be called; its files are in the package."""
+"""Finds a toy model by name. The model files are in the package."""
 
 import difflib
 import functools
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mixtura.errors import ConfigError
 from mixtura.models.card import ModelCard, Price
-from mixtura.models.local.names import Entry
+from mixtura.models.local.names import ModelEntry
 from mixtura.models.local.provider import local_model
-from mixtura.models.local.settings import Wish
+from mixtura.models.local.settings import RequestedSettings
 from mixtura.models.served import Served
-from mixtura.models.toy.model import InDomain
+from mixtura.models.toy.model import DomainGuardedModel
 
 PROVIDER = "toy"
 PROPOSERS = ("toy-dense", "toy-moe-a", "toy-moe-b")
@@ -21,28 +21,28 @@ AGGREGATOR = "toy-aggregator"
 SINGLE = "toy-single"
 NAMES = (*PROPOSERS, AGGREGATOR, SINGLE)
 
-_CONTEXT = 1024  # tokens; the longest question with three drafts takes half of it
+_CONTEXT = 1024  # tokens; the longest question with three drafts needs half of them
 _FREE = Price(input=0.0, output=0.0)
 
 
 def find(model: str, env: Mapping[str, str]) -> Served:
-    """Return a toy model. Nothing is loaded yet.
+    """Return a toy model. Its file is not loaded yet.
 
     Raises:
-        ConfigError: no toy model is called so, or the extra `local` is missing or cannot run here.
+        ConfigError: the name is unknown, or the extra `local` is not installed or cannot run on this machine.
     """
     if model not in NAMES:
         near = difflib.get_close_matches(model, NAMES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"the known ones are {', '.join(NAMES)}"
         raise ConfigError(f"no toy model is called {model!r}: {hint}")
     entry = entries()[model]
-    wish = Wish.of(env).over(entry.wish)
-    running = local_model(Path(entry.path), env, name=model, provider=PROVIDER, wish=wish, trusted=True)
-    return Served(InDomain(running, words()), card(model, env))
+    requested = RequestedSettings.from_env(env).or_else(entry.requested)
+    running = local_model(Path(entry.path), env, name=model, provider=PROVIDER, requested=requested, trusted=True)
+    return Served(DomainGuardedModel(running, words()), card(model, env))
 
 
 def card(model: str, env: Mapping[str, str]) -> ModelCard:
-    """Return what is known about a toy model. Never fails."""
+    """Return the card of a toy model. Never raises."""
     return ModelCard(id=model, provider=PROVIDER, window=_CONTEXT, price=_FREE)
 
 
@@ -51,9 +51,9 @@ def names(env: Mapping[str, str]) -> list[str]:
     return list(NAMES)
 
 
-def entries() -> dict[str, Entry]:
-    """Return the files by the names of the models, and how they are run."""
-    return {name: Entry(path=str(folder() / f"{name}.gguf"), threads=1, context=_CONTEXT) for name in NAMES}
+def entries() -> dict[str, ModelEntry]:
+    """Return the file and the settings of each model, by name."""
+    return {name: ModelEntry(path=str(folder() / f"{name}.gguf"), threads=1, context=_CONTEXT) for name in NAMES}
 
 
 def folder() -> Path:

@@ -9,7 +9,7 @@ from mixtura.errors import ConfigError
 from mixtura.hardware.cost import Range
 from mixtura.hardware.shape import Shape
 from mixtura.hardware.step import NINETIETH
-from mixtura.models.catalog import Provider
+from mixtura.models.catalog import CatalogProvider
 from mixtura.models.served import Models
 from mixtura.recipe import Layer, Recipe
 from mixtura.room.plan.fleet import bill, carrying, meeting
@@ -61,7 +61,7 @@ class World(NamedTuple):
     """
 
     models: Models
-    providers: Mapping[str, Provider]
+    providers: Mapping[str, CatalogProvider]
     served: Callable[[Recipe], Recipe]
     allowed: Callable[[Recipe, Collection[Name]], Allowed]
 
