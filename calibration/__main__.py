@@ -39,7 +39,7 @@ def main() -> None:
         for name, count in unknown.items():
             print(f"left aside, not in the catalogue: {name}, {count} points")
         return
-    found = serving.fitted(read(given.data / POINTS))
+    found = serving.fit_serving(read(given.data / POINTS))
     serving.write(found, KEPT / "gpu.json")
     layers = kernels.run(given.data / "moe_kernel_latency.csv.gz")
     kernels.write(layers, KEPT / "kernels.json")

@@ -26,11 +26,11 @@ import msgspec
 import numpy as np
 from scipy.optimize import least_squares
 
-from calibration.speeds import Speed, published, recorded
+from calibration.speeds import PublishedSpeed, read_published, read_recorded
 from mixtura.errors import ConfigError
 from mixtura.hardware import lpu, wafer
 from mixtura.hardware.chip import Chip, chip
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.step import Array
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +42,7 @@ _HUBER = 1.345  # standard deviations: 95 % as efficient as least squares were e
 _MAD = 1.4826  # standard deviations in a median absolute deviation of normal errors
 _TINY = 1e-4
 
-Term = Callable[[Shape, float], float]
+Term = Callable[[ModelShape, float], float]
 
 # What a coefficient is multiplied with, by name: of a shape and the chips it needs. The first two are the model.
 TERMS: dict[str, Term] = {
@@ -70,7 +70,7 @@ TRIED: tuple[tuple[str, ...], ...] = (
 )
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True):
+class SpeedPoint(msgspec.Struct, frozen=True, kw_only=True):
     """A speed beside its predictions, tokens a second; the latter two are None for what was not fitted.
 
     Attributes:
@@ -79,13 +79,13 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
         twins_out: by the fit without all models of this shape.
     """
 
-    speed: Speed
+    speed: PublishedSpeed
     predicted: float
     left_out: float | None = None
     twins_out: float | None = None
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class CandidateTerms(msgspec.Struct, frozen=True, kw_only=True):
     """What a set of terms makes of the fitted speeds: mean relative errors of tokens a second, and microseconds."""
 
     terms: tuple[str, ...]
@@ -95,22 +95,22 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     twins_out: float
 
 
-class Fit(msgspec.Struct, frozen=True, kw_only=True):
+class LatencyFit(msgspec.Struct, frozen=True, kw_only=True):
     """The fit of one machine: the coefficients kept, every speed beside its predictions, and what else was tried."""
 
-    coefficients: lpu.Coefficients | wafer.Coefficients
-    points: tuple[Point, ...]
-    candidates: tuple[Candidate, ...]
+    coefficients: lpu.LpuCoefficients | wafer.WaferCoefficients
+    points: tuple[SpeedPoint, ...]
+    candidates: tuple[CandidateTerms, ...]
 
 
-class Fits(msgspec.Struct, frozen=True, kw_only=True):
+class LatencyFits(msgspec.Struct, frozen=True, kw_only=True):
     """The fits of both machines."""
 
-    lpu: Fit
-    wafer: Fit
+    lpu: LatencyFit
+    wafer: LatencyFit
 
 
-class _Table(msgspec.Struct, frozen=True):
+class _FitTable(msgspec.Struct, frozen=True):
     """What is fitted: seconds a token, seconds that are counted and not fitted, the terms, and each row's shape."""
 
     seconds: Array
@@ -119,7 +119,7 @@ class _Table(msgspec.Struct, frozen=True):
     twins: tuple[str, ...]
 
 
-def fit(folder: Path = SOURCE, keep: Path | None = TARGET) -> Fits:
+def fit(folder: Path = SOURCE, keep: Path | None = TARGET) -> LatencyFits:
     """Fit both machines and keep the coefficients where the step models read them.
 
     Args:
@@ -135,77 +135,77 @@ def fit(folder: Path = SOURCE, keep: Path | None = TARGET) -> Fits:
             raise ConfigError(
                 f"no file {path}: name the folder hardware/ of the measured data, with timings/ beside it"
             )
-    told = published(pages)
-    groq = [speed for name, speed in told if name.startswith("Groq LPU")]
-    cerebras = [speed for name, speed in told if name.startswith("Cerebras")]
-    fits = Fits(lpu=_fit_lpu([*groq, *recorded(replies)]), wafer=_fit_wafer(cerebras))
+    speeds = read_published(pages)
+    groq = [speed for name, speed in speeds if name.startswith("Groq LPU")]
+    cerebras = [speed for name, speed in speeds if name.startswith("Cerebras")]
+    fits = LatencyFits(lpu=_fit_lpu([*groq, *read_recorded(replies)]), wafer=_fit_wafer(cerebras))
     if keep is not None:
         write(fits, keep)
     return fits
 
 
-def write(fits: Fits, folder: Path = TARGET) -> None:
+def write(fits: LatencyFits, folder: Path = TARGET) -> None:
     """Write the coefficients where the step models read them."""
     for name, found in (("lpu", fits.lpu), ("wafer", fits.wafer)):
         text = msgspec.json.format(msgspec.json.encode(found.coefficients), indent=2).decode("utf-8")
         (folder / f"{name}.json").write_text(f"{text}\n", "utf-8")
 
 
-def _fit_lpu(speeds: list[Speed]) -> Fit:
+def _fit_lpu(speeds: list[PublishedSpeed]) -> LatencyFit:
     device = chip("lpu_v1")
     taken = _most_replies([one for one in speeds if one.kind == "API usage" and not one.speculative])
-    nothing = lpu.Coefficients(
+    nothing = lpu.LpuCoefficients(
         chip=device.name, layer=0, experts=0, spread=0, left_out=0, models=0, date="", sources=()
     )
 
-    def counted(model: Shape) -> tuple[float, float]:
+    def count(model: ModelShape) -> tuple[float, float]:
         step = lpu.step(model, device, 1, CONTEXT, fitted=nothing)
         return float(step.seconds), float(lpu.chips_needed(model, device, 1, CONTEXT))
 
-    candidates = tuple(_candidate(_table(taken, names, counted), names) for names in TRIED)
-    table = _table(taken, MODEL, counted)
+    candidates = tuple(_candidate(_table(taken, names, count), names) for names in TRIED)
+    table = _table(taken, MODEL, count)
     layer, experts = _solve(table)
-    left, twins = _predicted_without(table, alike=False), _predicted_without(table, alike=True)
-    found = lpu.Coefficients(
+    left, twins = _predict_without(table, alike=False), _predict_without(table, alike=True)
+    found = lpu.LpuCoefficients(
         chip=device.name,
-        layer=_kept(layer),
-        experts=_kept(experts),
-        spread=_kept(_spread(table, left)),
-        left_out=_kept(_error(table, left)),
+        layer=_four_digits(layer),
+        experts=_four_digits(experts),
+        spread=_four_digits(_spread(table, left)),
+        left_out=_four_digits(_error(table, left)),
         models=len(taken),
         date=max(one.date for one in taken),
         sources=tuple(sorted({one.source for one in taken})),
     )
     rest = [msgspec.structs.replace(one, left=_why_left(one)) for one in speeds if one not in taken]
-    points = _points(taken, _predicted(table, table), left, twins) + tuple(
-        Point(speed=one, predicted=1 / float(lpu.step(one.shape, device, 1, CONTEXT, fitted=found).seconds))
+    points = _points(taken, _predict(table, table), left, twins) + tuple(
+        SpeedPoint(speed=one, predicted=1 / float(lpu.step(one.shape, device, 1, CONTEXT, fitted=found).seconds))
         for one in rest
     )
-    return Fit(coefficients=found, points=points, candidates=candidates)
+    return LatencyFit(coefficients=found, points=points, candidates=candidates)
 
 
-def _fit_wafer(speeds: list[Speed]) -> Fit:
+def _fit_wafer(speeds: list[PublishedSpeed]) -> LatencyFit:
     device = chip("wse3")
     measured = [one for one in speeds if one.kind == "AA"]
     taken = _means([one for one in measured if not one.speculative])
     fast = _means([one for one in measured if one.speculative])
-    nothing = wafer.Coefficients(
+    nothing = wafer.WaferCoefficients(
         chip=device.name, layer=0, speculative=0, spread=0, left_out=0, models=0, date="", sources=()
     )
 
-    def counted(model: Shape) -> tuple[float, float]:
+    def count(model: ModelShape) -> tuple[float, float]:
         step = wafer.step(model, device, 1, CONTEXT, fitted=nothing)
         return float(step.seconds), float(wafer.wafers_needed(model, device, 1, CONTEXT))
 
     tried = (("layers",), MODEL)
-    table = _table(taken, tried[0], counted)
-    left, twins = _predicted_without(table, alike=False), _predicted_without(table, alike=True)
-    found = wafer.Coefficients(
+    table = _table(taken, tried[0], count)
+    left, twins = _predict_without(table, alike=False), _predict_without(table, alike=True)
+    found = wafer.WaferCoefficients(
         chip=device.name,
-        layer=_kept(_solve(table)[0]),
-        speculative=_kept(_solve(_table(fast, tried[0], counted))[0]),
-        spread=_kept(_spread(table, left)),
-        left_out=_kept(_error(table, left)),
+        layer=_four_digits(_solve(table)[0]),
+        speculative=_four_digits(_solve(_table(fast, tried[0], count))[0]),
+        spread=_four_digits(_spread(table, left)),
+        left_out=_four_digits(_error(table, left)),
         models=len(taken),
         date=max(one.date for one in taken),
         sources=tuple(sorted({one.source for one in (*taken, *fast)})),
@@ -215,30 +215,32 @@ def _fit_wafer(speeds: list[Speed]) -> Fit:
         for one in speeds
         if one.speculative or one.kind != "AA"
     ]
-    points = _points(taken, _predicted(table, table), left, twins) + tuple(
-        Point(speed=one, predicted=1 / _wafer_seconds(one, device, found)) for one in rest
+    points = _points(taken, _predict(table, table), left, twins) + tuple(
+        SpeedPoint(speed=one, predicted=1 / _wafer_seconds(one, device, found)) for one in rest
     )
-    candidates = tuple(_candidate(_table(taken, names, counted), names) for names in tried)
-    return Fit(coefficients=found, points=points, candidates=candidates)
+    candidates = tuple(_candidate(_table(taken, names, count), names) for names in tried)
+    return LatencyFit(coefficients=found, points=points, candidates=candidates)
 
 
-def _wafer_seconds(speed: Speed, device: Chip, found: wafer.Coefficients) -> float:
+def _wafer_seconds(speed: PublishedSpeed, device: Chip, found: wafer.WaferCoefficients) -> float:
     step = wafer.step(speed.shape, device, 1, CONTEXT, speculative=speed.speculative, fitted=found)
     return float(step.seconds)
 
 
-def _table(speeds: Sequence[Speed], names: Sequence[str], counted: Callable[[Shape], tuple[float, float]]) -> _Table:
-    told = [counted(one.shape) for one in speeds]
-    terms = [[TERMS[name](one.shape, chips) for name in names] for one, (_, chips) in zip(speeds, told, strict=True)]
-    return _Table(
+def _table(
+    speeds: Sequence[PublishedSpeed], names: Sequence[str], counted: Callable[[ModelShape], tuple[float, float]]
+) -> _FitTable:
+    known = [counted(one.shape) for one in speeds]
+    terms = [[TERMS[name](one.shape, chips) for name in names] for one, (_, chips) in zip(speeds, known, strict=True)]
+    return _FitTable(
         np.array([1 / one.rate for one in speeds]),
-        np.array([seconds for seconds, _ in told]),
+        np.array([seconds for seconds, _ in known]),
         np.array(terms),
         tuple(_sizes(one.shape) for one in speeds),
     )
 
 
-def _solve(table: _Table, rows: Sequence[int] | None = None) -> Array:
+def _solve(table: _FitTable, rows: Sequence[int] | None = None) -> Array:
     """Return the coefficients, seconds, none negative: Huber's estimate of the logarithms of the time.
 
     Its bend is at 1.345 standard deviations, which the median absolute residual tells, in turn with the coefficients.
@@ -261,42 +263,42 @@ def _solve(table: _Table, rows: Sequence[int] | None = None) -> Array:
     return np.asarray(found) * _MICRO
 
 
-def _predicted(fitted: _Table, asked: _Table, rows: Sequence[int] | None = None) -> Array:
+def _predict(fitted: _FitTable, asked: _FitTable, rows: Sequence[int] | None = None) -> Array:
     """Return seconds a token of the rows of `asked` by the fit of some rows of `fitted`."""
     return np.asarray(asked.counted + asked.terms @ _solve(fitted, rows))
 
 
-def _predicted_without(table: _Table, *, alike: bool) -> Array:
+def _predict_without(table: _FitTable, *, alike: bool) -> Array:
     """Return seconds a token of each row by the fit of the others, or of those of other shapes."""
     found = []
     for row, twin in enumerate(table.twins):
         others = [i for i, other in enumerate(table.twins) if (other != twin if alike else i != row)]
-        found.append(_predicted(table, table, others)[row])
+        found.append(_predict(table, table, others)[row])
     return np.array(found)
 
 
-def _error(table: _Table, predicted: Array) -> float:
+def _error(table: _FitTable, predicted: Array) -> float:
     """Return the mean relative error of tokens a second."""
     return float(np.mean(np.abs(table.seconds / predicted - 1)))
 
 
-def _spread(table: _Table, predicted: Array) -> float:
+def _spread(table: _FitTable, predicted: Array) -> float:
     return float(np.sqrt(np.mean(np.log(table.seconds / predicted) ** 2)))
 
 
-def _candidate(table: _Table, names: tuple[str, ...]) -> Candidate:
-    return Candidate(
+def _candidate(table: _FitTable, names: tuple[str, ...]) -> CandidateTerms:
+    return CandidateTerms(
         terms=names,
         microseconds=tuple(float(value / _MICRO) for value in _solve(table)),
-        in_sample=_error(table, _predicted(table, table)),
-        left_out=_error(table, _predicted_without(table, alike=False)),
-        twins_out=_error(table, _predicted_without(table, alike=True)),
+        in_sample=_error(table, _predict(table, table)),
+        left_out=_error(table, _predict_without(table, alike=False)),
+        twins_out=_error(table, _predict_without(table, alike=True)),
     )
 
 
-def _points(speeds: Sequence[Speed], every: Array, left: Array, twins: Array) -> tuple[Point, ...]:
+def _points(speeds: Sequence[PublishedSpeed], every: Array, left: Array, twins: Array) -> tuple[SpeedPoint, ...]:
     return tuple(
-        Point(
+        SpeedPoint(
             speed=one,
             predicted=float(1 / a),
             left_out=float(1 / b),
@@ -306,7 +308,7 @@ def _points(speeds: Sequence[Speed], every: Array, left: Array, twins: Array) ->
     )
 
 
-def _why_left(speed: Speed) -> str:
+def _why_left(speed: PublishedSpeed) -> str:
     if speed.speculative:
         return "speculative"
     if speed.kind == "API usage":
@@ -314,18 +316,18 @@ def _why_left(speed: Speed) -> str:
     return "the vendor's page, no measurement" if speed.kind == "docs" else "measured by a client, over a network"
 
 
-def _most_replies(speeds: Sequence[Speed]) -> list[Speed]:
+def _most_replies(speeds: Sequence[PublishedSpeed]) -> list[PublishedSpeed]:
     """Return of each model the speed of the most replies."""
-    best: dict[str, Speed] = {}
+    best: dict[str, PublishedSpeed] = {}
     for one in speeds:
         if one.shape.name not in best or one.replies > best[one.shape.name].replies:
             best[one.shape.name] = one
     return [best[name] for name in sorted(best)]
 
 
-def _means(speeds: Sequence[Speed]) -> list[Speed]:
+def _means(speeds: Sequence[PublishedSpeed]) -> list[PublishedSpeed]:
     """Return of each model one speed, the geometric mean of its speeds."""
-    groups: dict[str, list[Speed]] = defaultdict(list)
+    groups: dict[str, list[PublishedSpeed]] = defaultdict(list)
     for one in speeds:
         groups[one.shape.name].append(one)
     return [
@@ -338,13 +340,13 @@ def _means(speeds: Sequence[Speed]) -> list[Speed]:
     ]
 
 
-def _sizes(model: Shape) -> str:
+def _sizes(model: ModelShape) -> str:
     """Return all that a step model sees of a shape: two models with the same are twins."""
-    told = msgspec.structs.asdict(model)
-    return repr([value for name, value in told.items() if name not in ("name", "published", "vocabulary")])
+    speeds = msgspec.structs.asdict(model)
+    return repr([value for name, value in speeds.items() if name not in ("name", "published", "vocabulary")])
 
 
-def _kept(value: float) -> float:
+def _four_digits(value: float) -> float:
     """Return four digits: the data does not support more."""
     return float(f"{value:.4g}")
 

@@ -8,11 +8,11 @@ import numpy as np
 from calibration import assembly as assembling
 from calibration import kernels as kernel_fit
 from calibration.robust import Array
-from calibration.rows import Row
-from calibration.serving import Fit, Trial, chain, predict, token_points
+from calibration.rows import ServingRow
+from calibration.serving import LeaveOutTrial, ServingFit, chain, predict, token_points
 from calibration.tables import paragraphs, percent, table
-from mixtura.hardware.fitted import Factors, factors, first_token, token_step
-from mixtura.hardware.gpu import active_awake, all_awake
+from mixtura.hardware.fitted import FittedFactors, factors, first_token, token_step
+from mixtura.hardware.gpu import all_experts, one_tokens_experts
 from mixtura.hardware.step import NINETIETH
 
 BANDS: tuple[tuple[float, float], ...] = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, float("inf")))
@@ -63,7 +63,7 @@ def whole(parts: Sequence[str]) -> str:
     return paragraphs(HEAD, *parts)
 
 
-def serving(found: Fit) -> str:
+def serving(found: ServingFit) -> str:
     """Return the section on GPUs: times per token and to the first token."""
     points, every = found.points[0], found.all_rows["distinct experts"]
     apart = sum(row.load.apart for row in points.rows)
@@ -78,10 +78,10 @@ def serving(found: Fit) -> str:
         f"{known}\n{unsure:,} more do not say how many decode workers shared the load.\n{CHAIN}",
         table(
             _ERRORS,
-            [(said, *_row(found.token[name])) for name, said in _LEFT_OUT.items()]
+            [(label, *_row(found.token[name])) for name, label in _LEFT_OUT.items()]
             + [("configurations, with the points whose batch is not known", *_row(every))],
         ),
-        INTERVAL.format(apart=percent(_repeated(points.rows))),
+        INTERVAL.format(apart=percent(_repeat_spread(points.rows))),
         "### Which experts are loaded",
         AWAKE,
         table(bands, [(name, *_bands(trial)) for name, trial in awakened.items()]),
@@ -93,19 +93,19 @@ def serving(found: Fit) -> str:
         FACTORS,
         table(("work", "factor"), [(name, f"{value:.2f}") for name, value in pooled]),
         "## GPUs: time to first token",
-        table(_ERRORS, [(said, *_row(found.first[name])) for name, said in _LEFT_OUT.items()]),
+        table(_ERRORS, [(label, *_row(found.first[name])) for name, label in _LEFT_OUT.items()]),
         UNKNOWN.format(reach=_reach(found.first["model"])),
     )
 
 
-def kernels(found: kernel_fit.Report) -> str:
+def kernels(found: kernel_fit.KernelReport) -> str:
     """Return the section on single MoE layers."""
     head = ("points", "number", "predicted", "uniform D(B)", "balanced time as it is", "bias", "one of ten exceeds")
 
-    def row(each: kernel_fit.Errors) -> tuple[str, ...]:
+    def row(each: kernel_fit.KernelErrors) -> tuple[str, ...]:
         shares = (each.predicted, each.uniform, each.balanced)
-        said = each.group if each.by == "all" else f"{each.by}: {each.group}"
-        return (said, f"{each.rows:,}", *map(percent, shares), f"{100 * each.bias:+.1f}%", percent(each.worst))
+        label = each.group if each.by == "all" else f"{each.by}: {each.group}"
+        return (label, f"{each.rows:,}", *map(percent, shares), f"{100 * each.bias:+.1f}%", percent(each.worst))
 
     formula = [
         (f"{each.gpu}, {each.precision}", f"{each.rows:,}", percent(each.fitted), percent(each.left_out))
@@ -121,21 +121,21 @@ def kernels(found: kernel_fit.Report) -> str:
     )
 
 
-def assembly(found: assembling.Fits) -> str:
+def assembly(found: assembling.LatencyFits) -> str:
     """Return the sections on LPUs and wafers."""
     return paragraphs(*(_line(title, fit) for title, fit in (("LPUs", found.lpu), ("Wafers", found.wafer))))
 
 
-def serving_check(path: Path, rows: Sequence[Row], fitted_on: Sequence[Row]) -> str:
+def serving_check(path: Path, rows: Sequence[ServingRow], fitted_on: Sequence[ServingRow]) -> str:
     """Return how the kept factors predict rows, and how the other ways of counting experts, fitted alike, do."""
     by = [
         factors(row.chip, row.shape, row.setup, engine=row.engine, build=row.build, apart=row.load.apart)
         for row in rows
     ]
     measured = np.array([row.token for row in rows])
-    near = np.abs(_kept(rows, by) / measured - 1)
+    near = np.abs(_predict_token(rows, by) / measured - 1)
     errors = {"those that a batch wakes, D(B)": near}
-    for name, way in {"all experts": all_awake, "active only": active_awake}.items():
+    for name, way in {"all experts": all_experts, "active only": one_tokens_experts}.items():
         found = chain(token_points(fitted_on, way))
         errors[name] = np.abs(predict(found, token_points(rows, way)) / measured - 1)
     moe, batch = np.array([row.shape.experts > 0 for row in rows]), np.array([row.batch for row in rows])
@@ -160,19 +160,19 @@ def serving_check(path: Path, rows: Sequence[Row], fitted_on: Sequence[Row]) -> 
     )
 
 
-def _kept(rows: Sequence[Row], by: Sequence[Factors]) -> Array:
+def _predict_token(rows: Sequence[ServingRow], by: Sequence[FittedFactors]) -> Array:
     steps = [token_step(row.shape, row.chip, row.setup, row.load, one) for row, one in zip(rows, by, strict=True)]
     return np.array([float(step.seconds) for step in steps])
 
 
-def _first(rows: Sequence[Row], by: Sequence[Factors]) -> Array:
+def _first(rows: Sequence[ServingRow], by: Sequence[FittedFactors]) -> Array:
     steps = [first_token(row.shape, row.chip, row.setup, row.load, one) for row, one in zip(rows, by, strict=True)]
     return np.array(
         [abs(float(step.seconds) / max(row.first, 1e-9) - 1) for step, row in zip(steps, rows, strict=True)]
     )
 
 
-def _line(title: str, fit: assembling.Fit) -> str:
+def _line(title: str, fit: assembling.LatencyFit) -> str:
     rows = [
         (
             f"{point.speed.model}, {point.speed.source}",
@@ -197,17 +197,17 @@ def _line(title: str, fit: assembling.Fit) -> str:
     )
 
 
-def _each(found: Fit, by: str, name: Callable[[Row], str]) -> list[tuple[str, ...]]:
+def _each(found: ServingFit, by: str, name: Callable[[ServingRow], str]) -> list[tuple[str, ...]]:
     token, first = found.token[by], found.first[by]
 
-    def errors(trial: Trial, group: str) -> str:
+    def errors(trial: LeaveOutTrial, group: str) -> str:
         return percent(trial.among(lambda row: name(row) == group))
 
     names = [name(row) for row in token.points.rows]
     return [(each, f"{names.count(each):,}", errors(token, each), errors(first, each)) for each in sorted(set(names))]
 
 
-def _repeated(rows: Sequence[Row]) -> float:
+def _repeat_spread(rows: Sequence[ServingRow]) -> float:
     """Return what the times of a configuration that was measured again differ by in one case of four."""
     times: dict[str, list[float]] = {}
     for row in rows:
@@ -216,17 +216,17 @@ def _repeated(rows: Sequence[Row]) -> float:
     return float(np.quantile(apart, 0.75))
 
 
-def _reach(trial: Trial) -> float:
+def _reach(trial: LeaveOutTrial) -> float:
     """Return the factor within which four of five points lie."""
     return float(np.exp(NINETIETH * trial.spread))
 
 
-def _row(trial: Trial) -> tuple[str, str, str]:
+def _row(trial: LeaveOutTrial) -> tuple[str, str, str]:
     reach = _reach(trial)
     return percent(trial.median), percent(trial.mean), f"/ {reach:.2f} to x {reach:.2f}"
 
 
-def _bands(trial: Trial) -> list[str]:
+def _bands(trial: LeaveOutTrial) -> list[str]:
     def within(low: float, high: float) -> str:
         return percent(trial.among(lambda row: row.shape.experts > 0 and low < row.batch <= high))
 

@@ -14,7 +14,7 @@ _ROUNDS = 12
 _CLOSE = 0.03  # relative errors below this all weigh the same: measured points repeat no better
 
 
-class Pull(NamedTuple):
+class FactorPrior(NamedTuple):
     """Where factors are drawn to, how hard, and what counts as far for each: `strength` points at `scale` away."""
 
     towards: Array
@@ -22,7 +22,7 @@ class Pull(NamedTuple):
     scale: Array
 
 
-def fit(works: Array, measured: Array, pull: Pull | None = None) -> Array:
+def fit(works: Array, measured: Array, pull: FactorPrior | None = None) -> Array:
     """Return the factors f >= 0 for which `works @ f` is nearest `measured` by the sum of absolute relative errors.
 
     Iteratively reweighted non-negative least squares; a pull adds a quadratic penalty, as a normal prior would.

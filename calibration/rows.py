@@ -21,15 +21,15 @@ from typing import NamedTuple
 from mixtura.errors import ConfigError
 from mixtura.hardware.chip import Chip, chip
 from mixtura.hardware.fitted import kind
-from mixtura.hardware.gpu import Load, Setup
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.gpu import GpuSetup, SteadyLoad
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
 
 UNSURE_POWER = 0.7
 _CONCURRENCY = re.compile(r"_c(\d+)_")
 
 
-class Row(NamedTuple):
+class ServingRow(NamedTuple):
     """One measured point: where it was measured, the load, and times in seconds (`first` 0: not measured)."""
 
     id: str
@@ -38,9 +38,9 @@ class Row(NamedTuple):
     model: str
     precision: str
     chip: Chip
-    shape: Shape
-    setup: Setup
-    load: Load
+    shape: ModelShape
+    setup: GpuSetup
+    load: SteadyLoad
     sure: bool
     first: float
     token: float
@@ -68,7 +68,7 @@ class Row(NamedTuple):
         return repr(where)
 
 
-def read(path: Path, unknown: Counter[str] | None = None) -> list[Row]:
+def read(path: Path, unknown: Counter[str] | None = None) -> list[ServingRow]:
     """Read every row with a measured time per token.
 
     Args:
@@ -92,13 +92,13 @@ def read(path: Path, unknown: Counter[str] | None = None) -> list[Row]:
     return rows
 
 
-def _row(fields: Mapping[str, str]) -> Row:
+def _row(fields: Mapping[str, str]) -> ServingRow:
     found = shape(fields["model_path"])
     apart = fields["mode"] == "disagg"
     chips, ranks = _gpus(fields, "decode_" if apart else "")
     batch, sure = _apart(fields) if apart else (_together(fields, ranks), True)
     precision = fields["precision"] or "bf16"
-    return Row(
+    return ServingRow(
         id=fields["id"],
         engine=fields["backend"],
         build=fields["backend_version"],
@@ -107,7 +107,7 @@ def _row(fields: Mapping[str, str]) -> Row:
         chip=chip(fields["system"]),
         shape=found,
         setup=_setup(found, precision, chips, ranks),
-        load=Load(max(1.0, batch), float(fields["isl"]), float(fields["osl"]), apart),
+        load=SteadyLoad(max(1.0, batch), float(fields["isl"]), float(fields["osl"]), apart),
         sure=sure,
         first=float(fields["silicon_ttft_ms"] or 0) / 1000,
         token=float(fields["silicon_tpot_ms"]) / 1000,
@@ -130,21 +130,21 @@ def _gpus(fields: Mapping[str, str], part: str) -> tuple[int, int]:
 
 def _together(fields: Mapping[str, str], ranks: int) -> float:
     """Return the batch of a row whose prefill shares the GPUs."""
-    said = _CONCURRENCY.search(fields["id"])
-    if said and fields["attention_dp_size"]:
-        return float(said[1])
+    match = _CONCURRENCY.search(fields["id"])
+    if match and fields["attention_dp_size"]:
+        return float(match[1])
     return float(fields["batch_size"]) * ranks
 
 
 def _apart(fields: Mapping[str, str]) -> tuple[float, bool]:
     """Return the batch of one decode worker, and whether the row says so."""
-    said = _CONCURRENCY.search(fields["id"])
+    match = _CONCURRENCY.search(fields["id"])
     workers = int(float(fields["decode_num_workers"] or 0))
-    concurrency = float(said[1]) if said else float(fields["decode_batch_size"] or 1) * max(1, workers)
+    concurrency = float(match[1]) if match else float(fields["decode_batch_size"] or 1) * max(1, workers)
     return (concurrency / workers, True) if workers else (concurrency**UNSURE_POWER, False)
 
 
-def _setup(found: Shape, precision: str, chips: int, ranks: int) -> Setup:
+def _setup(found: ModelShape, precision: str, chips: int, ranks: int) -> GpuSetup:
     """Return the setup; four bits are the experts' alone where there are experts, and the rest has eight."""
     kv = "bf16" if precision == "bf16" else "fp8"
     weights, experts = (precision, None)
@@ -152,4 +152,4 @@ def _setup(found: Shape, precision: str, chips: int, ranks: int) -> Setup:
         weights, experts = found.precision, found.expert_precision
     elif precision == "fp4":
         weights, experts = ("fp8", "nvfp4") if found.experts else ("nvfp4", None)
-    return Setup(chips=chips, attention_ranks=ranks, precision=weights, expert_precision=experts, kv_precision=kv)
+    return GpuSetup(chips=chips, attention_ranks=ranks, precision=weights, expert_precision=experts, kv_precision=kv)

@@ -16,11 +16,18 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from calibration.robust import Array, Pull, fit, spread
-from calibration.rows import Row
-from mixtura.hardware.fitted import Fitted, Level, Table
+from calibration.robust import Array, FactorPrior, fit, spread
+from calibration.rows import ServingRow
+from mixtura.hardware.fitted import FactorFile, FactorTable, Level
 from mixtura.hardware.fitted import keys as measured_keys
-from mixtura.hardware.gpu import Awake, active_awake, all_awake, awake, first_works, mixed_works
+from mixtura.hardware.gpu import (
+    ExpertCount,
+    activated_experts,
+    all_experts,
+    first_works,
+    mixed_works,
+    one_tokens_experts,
+)
 
 FOLDS = 10
 FEWEST = 4  # points that a link of its own takes
@@ -66,39 +73,39 @@ FIRST: dict[str, tuple[float, float]] = {
 BEFOREHAND, STRENGTHS, FAR = 100.0, (0.01, 0.01, 0.03), 10.0
 
 
-class Points(NamedTuple):
+class ServingPoints(NamedTuple):
     """Measured points as arrays: `works` seconds [points, works], `measured` seconds, `rows` what they are."""
 
-    rows: Sequence[Row]
+    rows: Sequence[ServingRow]
     names: tuple[str, ...]
     works: Array
     measured: Array
-    beforehand: Pull
+    beforehand: FactorPrior
 
-    def where(self, chosen: Array) -> "Points":
+    def where(self, chosen: Array) -> "ServingPoints":
         """Return those points for which `chosen` holds."""
         rows = [row for row, kept in zip(self.rows, chosen, strict=True) if kept]
         return self._replace(rows=rows, works=self.works[chosen], measured=self.measured[chosen])
 
 
-class Chain(NamedTuple):
+class FactorChain(NamedTuple):
     """Fitted factors: of all points, and by key for engines, builds and setups; of engines alone where `far`."""
 
     pooled: Array
     links: tuple[dict[str, Array], ...]
     far: bool
 
-    def factors(self, row: Row) -> Array:
+    def factors(self, row: ServingRow) -> Array:
         """Return the factors nearest to a row."""
         found = [link[key] for key, link in zip(keys(row, far=self.far), self.links, strict=False) if key in link]
         return found[-1] if found else self.pooled
 
 
-class Trial(NamedTuple):
+class LeaveOutTrial(NamedTuple):
     """Points and what was predicted of each when it was left out, seconds."""
 
     name: str
-    points: Points
+    points: ServingPoints
     predicted: Array
 
     @property
@@ -121,13 +128,13 @@ class Trial(NamedTuple):
         """The spread of a `Step` predicted so."""
         return spread(self.predicted, self.points.measured)
 
-    def among(self, chosen: Callable[[Row], bool]) -> float:
+    def among(self, chosen: Callable[[ServingRow], bool]) -> float:
         """Return the median absolute relative error of some points, nan of none."""
         errors = np.abs(self.errors)[[chosen(row) for row in self.points.rows]]
         return float(np.median(errors)) if len(errors) else float("nan")
 
 
-class Fit(NamedTuple):
+class ServingFit(NamedTuple):
     """Everything that a fit found.
 
     `token` and `first` are the trials by what was left out, `ablations` the calibrated trial with other experts
@@ -135,15 +142,15 @@ class Fit(NamedTuple):
     new models, of token and of first.
     """
 
-    token: Mapping[str, Trial]
-    first: Mapping[str, Trial]
-    ablations: Mapping[str, Trial]
-    all_rows: Mapping[str, Trial]
-    chains: tuple[Chain, Chain, Chain, Chain]
-    points: tuple[Points, Points]
+    token: Mapping[str, LeaveOutTrial]
+    first: Mapping[str, LeaveOutTrial]
+    ablations: Mapping[str, LeaveOutTrial]
+    all_rows: Mapping[str, LeaveOutTrial]
+    chains: tuple[FactorChain, FactorChain, FactorChain, FactorChain]
+    points: tuple[ServingPoints, ServingPoints]
 
 
-def keys(row: Row, *, far: bool = False) -> tuple[str, ...]:
+def keys(row: ServingRow, *, far: bool = False) -> tuple[str, ...]:
     """Return the keys of a row's engine, build and setup, each with those before it.
 
     For a model that is new to an engine (`far`), engines with and without prefill of their own are one.
@@ -151,19 +158,19 @@ def keys(row: Row, *, far: bool = False) -> tuple[str, ...]:
     return measured_keys(row.engine, row.chip, row.load.apart and not far, row.build, row.setup)
 
 
-def token_points(rows: Sequence[Row], awake: Awake = awake) -> Points:
+def token_points(rows: Sequence[ServingRow], expert_count: ExpertCount = activated_experts) -> ServingPoints:
     """Return the times per token and their works."""
-    works = [mixed_works(row.shape, row.chip, row.setup, row.load, awake) for row in rows]
+    works = [mixed_works(row.shape, row.chip, row.setup, row.load, expert_count) for row in rows]
     return _points(rows, works, TOKEN, [row.token for row in rows])
 
 
-def first_points(rows: Sequence[Row], steps: Array) -> Points:
+def first_points(rows: Sequence[ServingRow], steps: Array) -> ServingPoints:
     """Return the times to the first token and their works; `steps` are predicted times per token, seconds."""
     works = [first_works(row.shape, row.chip, row.setup, row.load, step) for row, step in zip(rows, steps, strict=True)]
     return _points(rows, works, FIRST, [row.first for row in rows])
 
 
-def chain(points: Points, *, far: bool = False) -> Chain:
+def chain(points: ServingPoints, *, far: bool = False) -> FactorChain:
     """Fit the links, each drawn to the one before; `far`: engines alone, and kept near the rest."""
     pooled = fit(points.works, points.measured, points.beforehand)
     before = [pooled] * len(points.rows)
@@ -173,10 +180,10 @@ def chain(points: Points, *, far: bool = False) -> Chain:
         found = _link(points, mine, before, strength)
         before = [found.get(key, last) for key, last in zip(mine, before, strict=True)]
         links.append(found)
-    return Chain(pooled, tuple(links), far)
+    return FactorChain(pooled, tuple(links), far)
 
 
-def fitted(rows: Sequence[Row]) -> Fit:
+def fit_serving(rows: Sequence[ServingRow]) -> ServingFit:
     """Fit both times and try them on what is left out."""
     sure = [row for row in rows if row.sure]
     token = token_points(sure)
@@ -184,7 +191,7 @@ def fitted(rows: Sequence[Row]) -> Fit:
     spoken = [(row, step) for row, step in zip(sure, near.predicted, strict=True) if row.first > 0]
     first = first_points([row for row, _ in spoken], np.array([step for _, step in spoken]))
 
-    def tried(points: Points) -> dict[str, Trial]:
+    def try_left_out(points: ServingPoints) -> dict[str, LeaveOutTrial]:
         return {
             "calibrated": leave_out("calibrated", points, _configuration, folds=FOLDS),
             "curve": leave_out("curve", points, lambda row: row.curve, folds=FOLDS),
@@ -192,24 +199,27 @@ def fitted(rows: Sequence[Row]) -> Fit:
             "GPU": leave_out("GPU", points, lambda row: row.chip.name, far=True),
         }
 
-    def everybody(awake: Awake) -> Trial:
-        return leave_out("all rows", token_points(rows, awake), _configuration, folds=FOLDS)
+    def try_all_rows(expert_count: ExpertCount) -> LeaveOutTrial:
+        return leave_out("all rows", token_points(rows, expert_count), _configuration, folds=FOLDS)
 
-    ablations = {"all experts": all_awake, "active only": active_awake}
-    return Fit(
-        token=tried(token),
-        first=tried(first),
+    ablations = {"all experts": all_experts, "active only": one_tokens_experts}
+    return ServingFit(
+        token=try_left_out(token),
+        first=try_left_out(first),
         ablations={
-            name: leave_out(name, token_points(sure, awake), _configuration, folds=FOLDS)
-            for name, awake in ablations.items()
+            name: leave_out(name, token_points(sure, activated_experts), _configuration, folds=FOLDS)
+            for name, activated_experts in ablations.items()
         },
-        all_rows={"distinct experts": everybody(awake)} | {name: everybody(by) for name, by in ablations.items()},
+        all_rows={"distinct experts": try_all_rows(activated_experts)}
+        | {name: try_all_rows(by) for name, by in ablations.items()},
         chains=(chain(token_points(rows)), chain(token_points(rows), far=True), chain(first), chain(first, far=True)),
         points=(token, first),
     )
 
 
-def table(near: Chain, far: Chain, points: Points, trials: Mapping[str, Trial]) -> Table:
+def table(
+    near: FactorChain, far: FactorChain, points: ServingPoints, trials: Mapping[str, LeaveOutTrial]
+) -> FactorTable:
     """Return what is kept of a fit."""
     engines, builds, setups = near.links
     spreads: dict[Level, float] = {
@@ -219,7 +229,7 @@ def table(near: Chain, far: Chain, points: Points, trials: Mapping[str, Trial]) 
         "new model": trials["model"].spread,
         "new chip": trials["GPU"].spread,
     }
-    return Table(
+    return FactorTable(
         works=list(points.names),
         pooled=_short(far.pooled),
         far={key: _short(each) for key, each in far.links[0].items()},
@@ -228,7 +238,7 @@ def table(near: Chain, far: Chain, points: Points, trials: Mapping[str, Trial]) 
     )
 
 
-def write(found: Fit, path: Path) -> None:
+def write(found: ServingFit, path: Path) -> None:
     """Write the factors where the package reads them."""
     near, far, first_near, first_far = found.chains
     token, first = found.points
@@ -236,7 +246,7 @@ def write(found: Fit, path: Path) -> None:
     for row in found.all_rows["distinct experts"].points.rows:
         for key in keys(row):
             seen.setdefault(key, set()).add(row.kind)
-    kept = Fitted(
+    kept = FactorFile(
         source="NVIDIA AIConfigurator 0.12, silicon_sample (Apache-2.0): measured serving points",
         date="2026-11",
         points=len(token.rows),
@@ -247,7 +257,7 @@ def write(found: Fit, path: Path) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
 
 
-def _configuration(row: Row) -> str:
+def _configuration(row: ServingRow) -> str:
     return row.configuration
 
 
@@ -255,7 +265,9 @@ def _short(values: Array) -> list[float]:
     return [float(f"{value:.4g}") for value in values]
 
 
-def leave_out(name: str, points: Points, group: Callable[[Row], str], *, folds: int = 0, far: bool = False) -> Trial:
+def leave_out(
+    name: str, points: ServingPoints, group: Callable[[ServingRow], str], *, folds: int = 0, far: bool = False
+) -> LeaveOutTrial:
     """Predict each point by a fit without its group; with `folds` groups are left out in that many lots."""
     groups = [group(row) for row in points.rows]
     names = sorted(set(groups))
@@ -270,24 +282,27 @@ def leave_out(name: str, points: Points, group: Callable[[Row], str], *, folds: 
         out = lots == each
         found = chain(points.where(~out), far=far)
         predicted[out] = predict(found, points.where(out))
-    return Trial(name, points, predicted)
+    return LeaveOutTrial(name, points, predicted)
 
 
-def predict(found: Chain, points: Points) -> Array:
+def predict(found: FactorChain, points: ServingPoints) -> Array:
     """Return the predicted times of points, seconds."""
     return np.array([works @ found.factors(row) for row, works in zip(points.rows, points.works, strict=True)])
 
 
 def _points(
-    rows: Sequence[Row], works: Sequence[dict[str, Array]], scales: dict[str, tuple[float, float]], times: list[float]
-) -> Points:
+    rows: Sequence[ServingRow],
+    works: Sequence[dict[str, Array]],
+    scales: dict[str, tuple[float, float]],
+    times: list[float],
+) -> ServingPoints:
     names = tuple(scales)
     table = np.array([[float(each[name]) for name in names] for each in works])
     usual, scale = np.array(list(scales.values())).T
-    return Points(rows, names, table, np.array(times), Pull(usual, BEFOREHAND, scale))
+    return ServingPoints(rows, names, table, np.array(times), FactorPrior(usual, BEFOREHAND, scale))
 
 
-def _link(points: Points, mine: Sequence[str], before: Sequence[Array], strength: float) -> dict[str, Array]:
+def _link(points: ServingPoints, mine: Sequence[str], before: Sequence[Array], strength: float) -> dict[str, Array]:
     found = {}
     for key in sorted(set(mine)):
         chosen = np.array([each == key for each in mine])

@@ -9,17 +9,17 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
 
 _LONG = 40  # tokens of a reply from which a rate can be told
 
 
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
+class PublishedSpeed(msgspec.Struct, frozen=True, kw_only=True):
     """A published or recorded speed: tokens a second of one user; `left` says why the rule does not fit it, or ""."""
 
     model: str
-    shape: Shape
+    shape: ModelShape
     rate: float
     replies: int
     kind: str
@@ -29,7 +29,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     left: str = ""
 
 
-def published(path: Path) -> list[tuple[str, Speed]]:
+def read_published(path: Path) -> list[tuple[str, PublishedSpeed]]:
     """Return the published speeds on machines of one kind each, with the machine's name."""
     found = []
     with path.open(newline="") as file:
@@ -40,7 +40,7 @@ def published(path: Path) -> list[tuple[str, Speed]]:
             speculative = "spec" in about and "no spec" not in about
             model = shape(re.sub(r" .*", "", row["model"]))
             replies = re.search(r"n=(\d+)", row["other"])
-            speed = Speed(
+            speed = PublishedSpeed(
                 model=row["model"],
                 shape=model,
                 rate=statistics.geometric_mean([float(end) for end in row["tok_s_user"].split("-")]),
@@ -54,7 +54,7 @@ def published(path: Path) -> list[tuple[str, Speed]]:
     return found
 
 
-def recorded(path: Path) -> list[Speed]:
+def read_recorded(path: Path) -> list[PublishedSpeed]:
     """Return the median speed of each model's recorded replies."""
     rates: dict[str, list[tuple[float, int]]] = defaultdict(list)
     with path.open(newline="") as file:
@@ -63,7 +63,7 @@ def recorded(path: Path) -> list[Speed]:
             if tokens >= _LONG and seconds > 0 and not row["model"].startswith("groq/"):
                 rates[row["model"]].append((tokens / seconds, int(row["created"])))
     return [
-        Speed(
+        PublishedSpeed(
             model=name,
             shape=shape(name),
             rate=statistics.median([rate for rate, _ in replies]),

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from calibration import report, serving
-from calibration.robust import Pull, fit, spread
-from calibration.rows import Row, read
+from calibration.robust import FactorPrior, fit, spread
+from calibration.rows import ServingRow, read
 
 from mixtura.errors import ConfigError
 from mixtura.hardware import gpu
-from mixtura.hardware.fitted import factors, fitted, token_step
+from mixtura.hardware.fitted import factors, load_factors, token_step
 from mixtura.hardware.gpu import mixed_works
 
 MEASURED = Path(__file__).parents[3] / "shared" / "data" / "hardware" / "gpu_serving_dev.csv.gz"
@@ -55,7 +55,7 @@ def written(folder: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-def row_of(folder: Path, **fields: object) -> Row:
+def row_of(folder: Path, **fields: object) -> ServingRow:
     return read(written(folder, [fields]))[0]
 
 
@@ -76,8 +76,8 @@ def test_factors_are_never_negative() -> None:
 def test_a_strong_pull_keeps_factors_where_they_were_and_points_win_against_a_weak_one() -> None:
     works, measured = np.array([[1.0], [2.0], [4.0]]), np.array([2.0, 4.0, 8.0])
     towards, scale = np.array([1.0]), np.array([0.1])
-    assert fit(works, measured, Pull(towards, 1e6, scale))[0] == pytest.approx(1.0, abs=0.01)
-    assert fit(works, measured, Pull(towards, 1e-6, scale))[0] == pytest.approx(2.0, abs=0.01)
+    assert fit(works, measured, FactorPrior(towards, 1e6, scale))[0] == pytest.approx(1.0, abs=0.01)
+    assert fit(works, measured, FactorPrior(towards, 1e-6, scale))[0] == pytest.approx(2.0, abs=0.01)
 
 
 def test_the_spread_holds_four_of_five_points() -> None:
@@ -144,7 +144,7 @@ def test_a_point_left_out_is_not_known_to_its_prediction(tmp_path: Path) -> None
 @needs_points
 def test_the_kept_factors_are_of_these_points() -> None:
     sure = [row for row in read(MEASURED) if row.sure]
-    assert len(sure) == fitted().points
+    assert len(sure) == load_factors().points
     errors = []
     for row in sure:
         by = factors(row.chip, row.shape, row.setup, engine=row.engine, build=row.build, apart=row.load.apart)
@@ -158,17 +158,17 @@ def test_what_was_left_out_is_predicted_within_the_bars_and_better_than_by_other
     rows = [row for row in read(MEASURED) if row.sure]
     points = serving.token_points(rows)
     assert serving.leave_out("model", points, lambda row: row.kind, far=True).median < 0.18
-    awake, everything, active = (
+    activated, everything, active = (
         serving.leave_out("ways", serving.token_points(rows, way), lambda row: row.configuration, folds=5)
-        for way in (gpu.awake, gpu.all_awake, gpu.active_awake)
+        for way in (gpu.activated_experts, gpu.all_experts, gpu.one_tokens_experts)
     )
-    assert awake.median < 0.09
+    assert activated.median < 0.09
     for low, high in report.BANDS[2:]:
 
-        def within(row: Row, low: float = low, high: float = high) -> bool:
+        def within(row: ServingRow, low: float = low, high: float = high) -> bool:
             return row.shape.experts > 0 and low < row.batch <= high
 
-        assert awake.among(within) < min(everything.among(within), active.among(within)), (low, high)
+        assert activated.among(within) < min(everything.among(within), active.among(within)), (low, high)
 
 
 @needs_points

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.config import FAMILIES, read_config
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
 
 LLAMA: dict[str, object] = {
@@ -329,7 +329,7 @@ JUNK = st.one_of(st.none(), st.booleans(), st.integers(-5, 10**9), st.floats(), 
 @given(family=st.sampled_from(sorted(FAMILIES)), key=st.sampled_from(sorted({**DEEPSEEK, **GPT_OSS})), value=JUNK)
 def test_any_value_of_any_key_gives_a_shape_or_one_sentence(family: str, key: str, value: object) -> None:
     whole = {**DEEPSEEK, **QWEN_MOE, **LLAMA, **GPT_OSS, "intermediate_size_mlp": 7, "model_type": family}
-    found: Shape | None = None
+    found: ModelShape | None = None
     with contextlib.suppress(ConfigError):
         found = read_config({**whole, key: value}, "any")
     assert found is None or found.weights > found.active > 0

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.chip import chip
-from mixtura.hardware.cost import Site, concurrency, dollars, dollars_an_hour, joules
+from mixtura.hardware.cost import SiteAssumptions, concurrency, dollars, dollars_an_hour, joules
 
 LPU = chip("lpu_v1")
 # Three years straight, always at work, nothing for cooling, 8 cents a kWh: what the claim's check reckons with.
-PLAIN = Site(life=(3, 3), utilisation=(1, 1), pue=(1, 1), electricity=(0.08, 0.08))
+PLAIN = SiteAssumptions(life=(3, 3), utilisation=(1, 1), pue=(1, 1), electricity=(0.08, 0.08))
 
 
 def test_four_thousand_lpus_cost_about_three_thousand_dollars_an_hour() -> None:
@@ -26,7 +26,7 @@ def test_a_micro_batch_of_thirteen_breaks_even_at_three_dollars_a_million() -> N
 
 
 def test_joules_are_watts_times_seconds() -> None:
-    found = joules(LPU, 100, 1000, Site(pue=(1, 1.5)))
+    found = joules(LPU, 100, 1000, SiteAssumptions(pue=(1, 1.5)))
     assert float(found.low) == pytest.approx(100 * 215 * 1000)
     assert float(found.high) == pytest.approx(1.5 * float(found.low))
 
@@ -50,7 +50,7 @@ def test_arrays_of_chips_and_rates_are_priced_at_once() -> None:
 )
 def test_assumptions_that_cannot_be_are_refused(wrong: dict[str, tuple[float, float]]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        Site(**wrong)  # type: ignore[arg-type]  # one assumption at a time
+        SiteAssumptions(**wrong)  # type: ignore[arg-type]  # one assumption at a time
 
 
 def test_what_is_not_known_of_a_chip_is_asked_for() -> None:

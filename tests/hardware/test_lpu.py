@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mixtura.errors import ConfigError
 from mixtura.hardware import lpu, onchip
 from mixtura.hardware.chip import chip
-from mixtura.hardware.onchip import Line
+from mixtura.hardware.onchip import OnChipLayout
 from mixtura.hardware.shapes import shape
 
 V1, LP30 = chip("lpu_v1"), chip("lp30")
@@ -53,15 +53,15 @@ def test_reading_sram_is_the_floor_that_full_chips_have() -> None:
 
 
 def test_kimi_k2_takes_the_chips_that_its_bits_say() -> None:
-    assert int(lpu.chips_needed(K2, V1, 1, 1, Line(bits=8))) == 4463
-    assert int(lpu.chips_needed(K2, V1, 1, 1, Line(bits=4.5))) == 2511
+    assert int(lpu.chips_needed(K2, V1, 1, 1, OnChipLayout(bits=8))) == 4463
+    assert int(lpu.chips_needed(K2, V1, 1, 1, OnChipLayout(bits=4.5))) == 2511
     assert onchip.bits_that_fit(K2, V1, 4000) == pytest.approx(7.17, abs=0.01)
 
 
 def test_a_model_that_does_not_fit_says_how_many_chips_it_needs() -> None:
     with pytest.raises(ConfigError, match=r"kimi-k2 with 1 x 1,024 tokens .* needs 4,463 lpu_v1 and 4,000 are given"):
-        lpu.step(K2, V1, line=Line(chips=4000))
-    assert lpu.step(K2, V1, line=Line(chips=4000, bits=6.0)).seconds > 0
+        lpu.step(K2, V1, layout=OnChipLayout(chips=4000))
+    assert lpu.step(K2, V1, layout=OnChipLayout(chips=4000, bits=6.0)).seconds > 0
 
 
 def test_a_full_line_makes_a_micro_batch_each_time_the_slowest_layer_takes() -> None:
@@ -80,7 +80,7 @@ def test_more_users_than_layers_share_micro_batches_and_cost_arithmetic() -> Non
 
 def test_there_are_never_more_micro_batches_than_layers() -> None:
     most, all_users, few = (
-        float(lpu.step(K2, V1, 122, line=Line(groups=groups)).seconds) for groups in (None, 122, 10)
+        float(lpu.step(K2, V1, 122, layout=OnChipLayout(groups=groups)).seconds) for groups in (None, 122, 10)
     )
     assert all_users == most
     assert few > most  # larger micro-batches: more arithmetic in each
@@ -89,7 +89,9 @@ def test_there_are_never_more_micro_batches_than_layers() -> None:
 def test_sixteen_bits_are_stored_in_eight() -> None:
     model = shape("llama-3.3-70b")
     assert int(lpu.chips_needed(model, V1, 1, 1)) == pytest.approx(model.weights / V1.memory, abs=1)
-    assert int(lpu.chips_needed(model, V1, 1, 1, Line(fill=0.5))) == pytest.approx(2 * model.weights / V1.memory, abs=1)
+    assert int(lpu.chips_needed(model, V1, 1, 1, OnChipLayout(fill=0.5))) == pytest.approx(
+        2 * model.weights / V1.memory, abs=1
+    )
 
 
 def test_an_unmeasured_lpu_lies_between_its_hops_and_the_measured_chip() -> None:
@@ -128,9 +130,9 @@ def test_parts_add_up_and_none_is_negative(batch: float, context: float, name: s
 
 @given(batch=st.floats(1, 5e3), factor=st.floats(1, 4))
 def test_with_given_chips_more_users_never_take_less_time_nor_give_less(batch: float, factor: float) -> None:
-    line = Line(chips=20_000)
+    layout = OnChipLayout(chips=20_000)
     users = np.array([batch, batch * factor])
-    seconds, rates = lpu.step(K2, V1, users, line=line).seconds, lpu.throughput(K2, V1, users, line=line)
+    seconds, rates = lpu.step(K2, V1, users, layout=layout).seconds, lpu.throughput(K2, V1, users, layout=layout)
     assert seconds[1] >= seconds[0] * (1 - 1e-4)  # KV cache shifts a little memory from the head to the layers
     assert rates[1] >= rates[0] * (1 - 1e-4)
 
@@ -157,7 +159,7 @@ def test_sizes_that_cannot_be_are_refused(sizes: tuple[float, float]) -> None:
 )  # fmt: skip
 def test_a_line_that_cannot_be_laid_out_is_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        Line(**wrong)  # type: ignore[arg-type]  # what a user may write
+        OnChipLayout(**wrong)  # type: ignore[arg-type]  # what a user may write
 
 
 def test_another_kind_of_chip_is_refused() -> None:
@@ -200,7 +202,7 @@ def test_the_fit_finds_the_latencies_that_speeds_were_made_with(tmp_path: Path) 
     assert (found.layer, found.experts) == pytest.approx((30e-6, 15e-6), rel=1e-2)
     assert found.left_out < 0.01
     assert (found.models, found.date) == (6, "2026-02")
-    assert msgspec.json.decode((tmp_path / "lpu.json").read_bytes(), type=lpu.Coefficients) == found
+    assert msgspec.json.decode((tmp_path / "lpu.json").read_bytes(), type=lpu.LpuCoefficients) == found
 
 
 def test_the_fit_says_of_each_speed_it_leaves_out_why(tmp_path: Path) -> None:

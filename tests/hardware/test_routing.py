@@ -74,24 +74,24 @@ def test_published_shares_of_experts_are_found() -> None:
 
 
 def test_group_limited_tokens_wake_as_many_unless_all_choose_the_same_groups() -> None:
-    even = routing.distinct_given(BATCHES, routing.grouped(256, 8, 8, 4))
+    even = routing.distinct_given(BATCHES, routing.grouped_popularity(256, 8, 8, 4))
     assert even == pytest.approx(routing.distinct(BATCHES, 256, 8))
-    same = routing.distinct_given(BATCHES, routing.grouped(256, 8, 8, 4, alpha=40.0))
+    same = routing.distinct_given(BATCHES, routing.grouped_popularity(256, 8, 8, 4, alpha=40.0))
     assert same == pytest.approx(routing.distinct(BATCHES, 128, 8), rel=1e-3)
 
 
 @given(st.floats(0, 1), routers())
 def test_correlated_tokens_wake_fewer(correlation: float, router: tuple[int, int]) -> None:
-    fewer = routing.distinct(routing.effective(BATCHES, correlation), *router)
+    fewer = routing.distinct(routing.effective_batch(BATCHES, correlation), *router)
     assert np.all(fewer <= routing.distinct(BATCHES, *router) + 1e-9)
     assert np.all(fewer >= router[1] - 1e-6)
 
 
 @given(st.integers(1, 100), st.integers(10, 300))
 def test_the_batch_behind_a_count_is_found_back(tokens: int, experts: int) -> None:
-    awake = routing.distinct(tokens, experts, 2)
-    if experts - awake > 1e-3:
-        assert routing.independent(awake, experts, 2) == pytest.approx(tokens, rel=1e-6)
+    activated = routing.distinct(tokens, experts, 2)
+    if experts - activated > 1e-3:
+        assert routing.independent_tokens(activated, experts, 2) == pytest.approx(tokens, rel=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.8])
@@ -133,11 +133,11 @@ def test_the_alpha_of_a_power_law_is_found_back(alpha: float, experts: int) -> N
         (lambda: routing.distinct(-1, 8, 2), "negative"),
         (lambda: routing.power_law(8, 2, -1.0), "alpha"),
         (lambda: routing.distinct_given(1, [0.5, 2.0]), "chances"),
-        (lambda: routing.grouped(10, 2, 3, 1), "divide"),
-        (lambda: routing.grouped(16, 8, 8, 2), "cannot hold"),
+        (lambda: routing.grouped_popularity(10, 2, 3, 1), "divide"),
+        (lambda: routing.grouped_popularity(16, 8, 8, 2), "cannot hold"),
         (lambda: routing.busiest_rank(1, [0.5, 0.5, 1.0], 2), "divide"),
-        (lambda: routing.effective(4, 2.0), "share from 0 to 1"),
-        (lambda: routing.independent(9.0, 8, 2), "awake"),
+        (lambda: routing.effective_batch(4, 2.0), "share from 0 to 1"),
+        (lambda: routing.independent_tokens(9.0, 8, 2), "awake"),
         (lambda: routing.entropy([0, 0]), "no choices"),
     ],
 )

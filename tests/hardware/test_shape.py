@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.precision import BITS, bits, bytes_of, precision_named
-from mixtura.hardware.shape import Mla, Shape
-from mixtura.hardware.shapes import read_shapes, shape, shipped
+from mixtura.hardware.shape import LatentAttention, ModelShape
+from mixtura.hardware.shapes import read_shapes, shape, shipped_shapes
 from mixtura.models.catalog import Catalog
 
-EVERY = sorted({each.name for each in shipped().values()})
+EVERY = sorted({each.name for each in shipped_shapes().values()})
 
 # Counted by another program from the config.json files of aiconfigurator-core 0.12.0: total, active without and with
 # the input embedding, routed (billions), parameters of an expert (millions), bytes of KV cache a token in bf16.
@@ -37,7 +37,7 @@ COUNTED = {
 SHAPELESS = {"qwen/qwen3.8-27b", "qwen/qwen3.6-27b", "groq/compound", "groq/compound-mini", "allam-2-7b"}
 
 
-def small(**changed: object) -> Shape:
+def small(**changed: object) -> ModelShape:
     sizes: dict[str, object] = {
         "name": "small",
         "layers": 4,
@@ -48,7 +48,7 @@ def small(**changed: object) -> Shape:
         "head_size": 2,
         "inner": 16,
     }
-    return msgspec.convert({**sizes, **changed}, Shape)
+    return msgspec.convert({**sizes, **changed}, ModelShape)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -112,7 +112,7 @@ def test_latent_attention_is_counted_with_and_without_compressed_queries() -> No
     assert small(mla=mla).attention_weights == 8 * 3 + 3 + 3 * 4 * 3 + down + up + out
     assert small(mla={**mla, "q_rank": 0}).attention_weights == 8 * 4 * 3 + down + up + out
     assert small(mla=mla).kv_bytes() == 4 * 5 * 2
-    assert small(mla=mla).mla == Mla(**mla)
+    assert small(mla=mla).mla == LatentAttention(**mla)
 
 
 @given(context=st.lists(st.integers(1, 300_000), min_size=1, max_size=5))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mixtura.errors import ConfigError
 from mixtura.hardware import wafer
 from mixtura.hardware.chip import chip
-from mixtura.hardware.onchip import Line
+from mixtura.hardware.onchip import OnChipLayout
 from mixtura.hardware.shapes import shape
 
 WSE = chip("wse3")
@@ -62,14 +62,14 @@ def test_parts_add_up_and_none_is_negative(batch: float, context: float) -> None
 
 
 def test_throughput_grows_with_users_until_the_wafer_is_busy() -> None:
-    rates = wafer.throughput(shape("gpt-oss-120b"), WSE, np.array([1, 8, 36, 360]), line=Line(chips=4))
+    rates = wafer.throughput(shape("gpt-oss-120b"), WSE, np.array([1, 8, 36, 360]), layout=OnChipLayout(chips=4))
     assert np.all(np.diff(rates) > 0)
     assert rates[1] == pytest.approx(8 * rates[0], rel=0.01)
 
 
 def test_a_model_that_does_not_fit_says_how_many_wafers_it_needs() -> None:
     with pytest.raises(ConfigError, match="needs 24 wse3 and 4 are given"):
-        wafer.step(shape("kimi-k2"), WSE, line=Line(chips=4))
+        wafer.step(shape("kimi-k2"), WSE, layout=OnChipLayout(chips=4))
 
 
 def test_another_kind_of_chip_and_sizes_that_cannot_be_are_refused() -> None:

@@ -16,7 +16,7 @@ from mixtura.room import report
 from mixtura.room.draw.charts import svg
 from mixtura.room.studies import sweeps
 from mixtura.room.studies.all import STUDIES, study
-from mixtura.room.studies.study import Study, Table, Verdict, digits, ranged
+from mixtura.room.studies.study import Study, StudyTable, Verdict, digits, with_range
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -57,9 +57,9 @@ def test_reading_is_a_part_of_the_measured_time_that_never_exceeds_it(studies: d
     # By hand: bytes of 8 experts' worth of gpt-oss-120b cannot be read faster than the data sheet allows.
     each = sweeps.sweep("gpt-oss-120b", "h100_sxm", 8)
     shape, chip = each.host.shape, each.host.chip
-    awake = float(distinct(4, shape.experts, shape.used)) * shape.moe_layers * shape.expert_weights * 4.25 / 8
+    activated = float(distinct(4, shape.experts, shape.used)) * shape.moe_layers * shape.expert_weights * 4.25 / 8
     unrouted = shape.unrouted * 2
-    assert float(each.reading(4)) == pytest.approx((awake + unrouted) / 8 / chip.bandwidth, rel=0.03)
+    assert float(each.reading(4)) == pytest.approx((activated + unrouted) / 8 / chip.bandwidth, rel=0.03)
     assert studies["hbm-time"].verdict == "holds when"
 
 
@@ -93,7 +93,7 @@ def test_predictions_stay_near_what_was_measured() -> None:
     errors = [
         abs(math.log(float(predicted / measured)))
         for each in sweeps.data().sweeps
-        for predicted, measured in zip(each.predicted(each.batches).seconds, each.measured, strict=True)
+        for predicted, measured in zip(each.predict(each.batches).seconds, each.measured, strict=True)
     ]
     assert float(np.median(errors)) < 0.15
 
@@ -124,11 +124,11 @@ def test_an_unknown_study_is_met_with_the_nearest_names() -> None:
 
 def test_a_table_with_a_short_row_is_refused() -> None:
     with pytest.raises(ConfigError, match="a row of 1 cells under 2 headers"):
-        Table(("a", "b"), (("1",),))
+        StudyTable(("a", "b"), (("1",),))
 
 
 def test_estimates_stand_with_their_range() -> None:
-    assert ranged(4.1234, 3.6, 4.8, "ms") == "4.12 ms (3.6 to 4.8)"
+    assert with_range(4.1234, 3.6, 4.8, "ms") == "4.12 ms (3.6 to 4.8)"
     assert [digits(value) for value in (0.04561, 1.2345, 98.76, 1234.5, 590_123)] == [
         "0.0456",
         "1.23",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mixtura.errors import ConfigError
 from mixtura.hardware import routing
 from mixtura.hardware.host import host
-from mixtura.hardware.observed import Batch, Machine, Observation, Sizes
+from mixtura.hardware.observed import BatchObservation, LayerObservation, LayerSizes, MachineRates
 from mixtura.hardware.shapes import shape
 from mixtura.models.catalog import Catalog
 from mixtura.recipe import Recipe
@@ -31,9 +31,9 @@ from mixtura.room.studies import (
     wafer_speed,
 )
 from mixtura.room.studies.all import MEASURED, STUDIES
-from mixtura.room.studies.ratios import Ratio, to
+from mixtura.room.studies.ratios import PredictedRatio, to
 from mixtura.room.studies.study import Study
-from mixtura.room.studies.tutorial import Queue, tutorial
+from mixtura.room.studies.tutorial import QueueWaits, tutorial
 
 MODULES = (
     first_token,
@@ -132,7 +132,7 @@ def test_proposers_cost_more_on_moe_models_than_on_dense_ones_and_nothing_on_lpu
 
 @given(st.floats(0.5, 20), st.sampled_from(["low", "usual", "high"]), st.floats(0, 0.5))
 def test_a_length_that_a_time_allows_takes_that_time(seconds: float, end: str, share: float) -> None:
-    machine = tutorial_times.recorded("a cloud", end, share)
+    machine = tutorial_times.recorded_times("a cloud", end, share)
     draft = machine.draft(seconds)
     assert machine.proposers(draft) == pytest.approx(seconds) if draft else machine.proposers(0) >= seconds
     answer = machine.answer(seconds + 5, draft)
@@ -146,7 +146,7 @@ def test_the_longest_of_several_waits_is_no_shorter_than_one(calls: int, share: 
 
 
 def test_the_median_of_the_longest_of_many_even_waits_is_known() -> None:
-    assert Queue((0.0, 1.0)).longest(3) == pytest.approx(0.5 ** (1 / 3))
+    assert QueueWaits((0.0, 1.0)).longest(3) == pytest.approx(0.5 ** (1 / 3))
 
 
 def test_waits_are_those_that_the_simulated_cloud_draws() -> None:
@@ -157,7 +157,7 @@ def test_waits_are_those_that_the_simulated_cloud_draws() -> None:
 
 
 def test_the_tutorials_times_need_shorter_answers_than_the_tutorial_names() -> None:
-    usual = tutorial_times.recorded("", "usual", 0.5)
+    usual = tutorial_times.recorded_times("", "usual", 0.5)
     said = tutorial()
     assert 0 < usual.draft(said.proposer_seconds) < said.draft_tokens
     assert usual.total(said.draft_tokens) > said.total_seconds
@@ -172,12 +172,12 @@ def test_the_tutorials_own_figures_are_more_tokens_than_it_says() -> None:
 
 def test_a_recipe_is_counted_as_the_engine_forecasts_it() -> None:
     classic = Recipe.named(tutorial().recipe)
-    found = tutorial_tokens.counted(classic, 400)
+    found = tutorial_tokens.count_tokens(classic, 400)
     assert found.calls == 4
     assert found.completion_tokens == 4 * 400
     whole = found.prompt_tokens + found.completion_tokens
     assert whole == pytest.approx(tutorial_tokens.own(400, 400), rel=0.05)
-    assert tutorial_tokens.counted(classic).completion_tokens == 4 * tutorial().limit_tokens
+    assert tutorial_tokens.count_tokens(classic).completion_tokens == 4 * tutorial().limit_tokens
 
 
 def test_recorded_times_a_layer_do_not_grow_with_the_model() -> None:
@@ -210,7 +210,7 @@ def test_at_the_even_point_both_vendors_begin_alike() -> None:
 
 def test_proposers_that_choose_alike_wake_fewer_experts_and_read_less() -> None:
     machine = host("gpt-oss-120b", "h100_sxm", 2, engine="vllm")
-    ways = [one_model.way(machine, "", correlation) for correlation in (0.0, 0.5, 1.0)]
+    ways = [one_model.proposer_curve(machine, "", correlation) for correlation in (0.0, 0.5, 1.0)]
     model = shape("gpt-oss-120b")
     assert ways[0].experts == pytest.approx(routing.distinct([1, 2, 3, 4, 6, 8], model.experts, model.used))
     assert ways[2].experts == pytest.approx(model.used)
@@ -221,7 +221,7 @@ def test_proposers_that_choose_alike_wake_fewer_experts_and_read_less() -> None:
 
 def test_a_read_of_one_proposer_is_its_active_weights() -> None:
     machine = host("llama-4-scout", "h200_sxm", 4)
-    read = one_model.way(machine, "", 0.0).read[0]
+    read = one_model.proposer_curve(machine, "", 0.0).read[0]
     assert read == pytest.approx(machine.shape.active * 2)
 
 
@@ -255,27 +255,29 @@ def test_the_recorded_correlations_are_those_that_the_toys_drafts_show() -> None
 
 
 def test_what_was_measured_of_a_real_layer_is_told_with_its_prediction() -> None:
-    def seen(factor: float) -> Observation:
+    def seen(factor: float) -> LayerObservation:
         batches = tuple(
-            Batch(tokens, awake, awake, awake, awake / 1e3, awake / 2e3, factor * awake / 1e3)
-            for tokens, awake in ((1, 4.0), (4, 14.0), (16, 36.0))
+            BatchObservation(
+                tokens, activated, activated, activated, activated / 1e3, activated / 2e3, factor * activated / 1e3
+            )
+            for tokens, activated in ((1, 4.0), (4, 14.0), (16, 36.0))
         )
-        return Observation(Sizes(), Machine(2e10, (1,), (1e-3,), 1e-5), 0.1, 0.99, 0.05, batches)
+        return LayerObservation(LayerSizes(), MachineRates(2e10, (1,), (1e-3,), 1e-5), 0.1, 0.99, 0.05, batches)
 
     toy = toy_routing.observe(problems=3)
-    drafts = (alike.Alike(3, 4.6, 3.9, 3.9, 2.0, 0.0, 1.0),)
-    close = look.told({"even router": seen(1.1), "skewed router": seen(0.95)}, (toy,), drafts, ((1, 4.0, 1e-3),))
+    drafts = (alike.DraftOverlap(3, 4.6, 3.9, 3.9, 2.0, 0.0, 1.0),)
+    close = look.study_of({"even router": seen(1.1), "skewed router": seen(0.95)}, (toy,), drafts, ((1, 4.0, 1e-3),))
     assert close.verdict == "holds"
     assert "off by 10%" in close.sentence
     assert "takes 9 times as long" in close.sentence
     assert all(svg(chart).startswith("<svg") for chart in close.charts)
     assert sum(row[0] == "GPU of this machine" for row in close.table.rows) == 1
-    assert look.told({"even router": seen(1.6)}, (toy,), drafts).verdict == "holds when"
+    assert look.study_of({"even router": seen(1.6)}, (toy,), drafts).verdict == "holds when"
 
 
 def test_a_ratio_is_told_with_its_range() -> None:
-    assert str(Ratio.of(3.0, 2.0)) == "1.5 (1.5 to 1.5)"
-    found = Ratio.of(3.0, 2.0, 0.3, 0.4)
+    assert str(PredictedRatio.of(3.0, 2.0)) == "1.5 (1.5 to 1.5)"
+    found = PredictedRatio.of(3.0, 2.0, 0.3, 0.4)
     assert found.high / found.middle == pytest.approx(found.middle / found.low)
     assert found.high == pytest.approx(1.5 * np.exp(1.2815515655446004 * 0.5))
 

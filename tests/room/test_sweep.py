@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from mixtura.errors import ConfigError
-from mixtura.hardware.gpu import Load
+from mixtura.hardware.gpu import SteadyLoad
 from mixtura.hardware.host import host
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
 from mixtura.room.plan.machines import place, read_spec
-from mixtura.room.plan.sweep import Grid, frontier, sweep
+from mixtura.room.plan.sweep import SweepGrid, frontier, sweep
 from mixtura.room.plan.work import work_of
 
-GRID = Grid(models=("gpt-oss-120b", "kimi-k2"), on=("h100", "lpu", "wse3"), chips=(1, 8), batches=(1, 32, 4096))
+GRID = SweepGrid(models=("gpt-oss-120b", "kimi-k2"), on=("h100", "lpu", "wse3"), chips=(1, 8), batches=(1, 32, 4096))
 
 
 def test_a_sweep_says_what_a_host_says() -> None:
@@ -22,7 +22,7 @@ def test_a_sweep_says_what_a_host_says() -> None:
     assert found.token.shape == (2, 3, 2, 3, 4)
     assert GRID.size == found.token.size
     made = host("gpt-oss-120b", "h100", 8, context=912)
-    load = Load(32, 2048.0, 400.0)
+    load = SteadyLoad(32, 2048.0, 400.0)
     assert found.token[0, 0, 1, 1, 1] == pytest.approx(float(made.token(load).seconds))
     assert found.first[0, 0, 1, 1, 1] == pytest.approx(float(made.first(load).seconds))
     price = float(made.hour().middle) / 3600 * found.token[0, 0, 1, 1, 1] / 32 * 1e6

@@ -42,22 +42,22 @@ def test_real_routers_are_skewed_and_a_texts_tokens_alike() -> None:
     for layer in found.layers:
         assert sum(layer.shares) == pytest.approx(1.0)
         assert 0 < layer.entropy <= 1
-    for batch in found.awake:
+    for batch in found.activated:
         assert found.used - 1e-9 <= batch.together <= found.experts
         assert batch.apart <= batch.even + 0.15
         assert batch.apart == pytest.approx(batch.popularity, rel=0.1)
         assert 0 <= batch.correlation <= 1
-    assert found.awake[3].together < found.awake[3].even
+    assert found.activated[3].together < found.activated[3].even
 
 
 def test_independent_choices_are_seen_to_be_independent_and_equal_ones_alike() -> None:
     rng = np.random.default_rng(2)
     free = [np.argsort(rng.random((2, 60, 16)), axis=2)[:, :, :2] for _ in range(40)]
-    found = toy_routing.describe("free", 16, free).awake[4]
+    found = toy_routing.describe("free", 16, free).activated[4]
     assert found.together == pytest.approx(found.even, rel=0.03)
     assert found.correlation < 0.1
     same = [np.repeat(each[:, :1], 60, axis=1) for each in free]
-    assert toy_routing.describe("same", 16, same).awake[4].correlation == pytest.approx(1.0)
+    assert toy_routing.describe("same", 16, same).activated[4].correlation == pytest.approx(1.0)
 
 
 def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:

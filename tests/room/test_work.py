@@ -12,7 +12,7 @@ from mixtura.models.registry import ModelRegistry
 from mixtura.planning.forecast import forecast
 from mixtura.planning.schedule import count_calls
 from mixtura.recipe import Recipe, recipe_names
-from mixtura.room.plan.work import Assumed, cascade_of, drawn, single_of, work_of
+from mixtura.room.plan.work import AssumedSizes, cascade_of, sample_mixtures, single_of, work_of
 from mixtura.tokens import estimate_tokens
 
 REGISTRY = ModelRegistry()
@@ -29,7 +29,7 @@ def test_the_calls_are_those_of_a_forecast(name: str) -> None:
 
 
 def test_an_aggregator_reads_its_question_its_instruction_and_all_drafts() -> None:
-    work = work_of(Recipe.named("fast"), REGISTRY, Assumed(question=100, output=50))
+    work = work_of(Recipe.named("fast"), REGISTRY, AssumedSizes(question=100, output=50))
     prompt, output = work.tokens(work.calls[-1])
     assert (
         prompt == 100 + estimate_tokens(prompts.SYNTHESIZE) + 3 * (50 + prompts.FENCE_TOKENS) + prompts.READING_TOKENS
@@ -41,7 +41,7 @@ def test_an_aggregator_reads_its_question_its_instruction_and_all_drafts() -> No
 @given(st.integers(0, 1000), st.floats(0.01, 100))
 def test_the_same_seed_draws_the_same_replies_at_any_rate(seed: int, rate: float) -> None:
     work = work_of(Recipe.named("balanced"), REGISTRY)
-    one, other = drawn(work, rate, 50, seed), drawn(work, 2 * rate, 50, seed)
+    one, other = sample_mixtures(work, rate, 50, seed), sample_mixtures(work, 2 * rate, 50, seed)
     assert all(np.array_equal(a, b) for a, b in zip(one.outputs, other.outputs, strict=True))
     assert np.allclose(one.times, 2 * other.times)
     for call, tokens in zip(work.calls, one.outputs, strict=True):
@@ -50,11 +50,11 @@ def test_the_same_seed_draws_the_same_replies_at_any_rate(seed: int, rate: float
 
 
 def test_drawn_means_are_those_of_the_work() -> None:
-    work = work_of(Recipe.named("cascade"), REGISTRY, Assumed(differ=0.3))
-    many = drawn(work, 1.0, 20_000)
+    work = work_of(Recipe.named("cascade"), REGISTRY, AssumedSizes(differ=0.3))
+    many = sample_mixtures(work, 1.0, 20_000)
     for at, call in enumerate(work.calls):
         prompt, output = work.tokens(call)
-        assert many.made[at].mean() == pytest.approx(1 - work.skipped(call), abs=0.02)
+        assert many.made[at].mean() == pytest.approx(1 - work.skip_share(call), abs=0.02)
         assert many.outputs[at].mean() == pytest.approx(output, rel=0.03)
         assert many.prompts[at].mean() == pytest.approx(prompt, rel=0.03)
 
@@ -96,13 +96,13 @@ def test_the_single_model_is_the_one_with_the_last_word() -> None:
 @pytest.mark.parametrize("wrong", [{"question": 0}, {"output": -1}, {"differ": 1.1}, {"variation": 0}])
 def test_a_size_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="expected"):
-        Assumed(**wrong)  # type: ignore[arg-type]
+        AssumedSizes(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_rate_that_cannot_be_is_refused() -> None:
     work = work_of(Recipe.named("single"), REGISTRY)
     for rate in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="expected more than 0"):
-            drawn(work, rate, 10)
+            sample_mixtures(work, rate, 10)
     with pytest.raises(ConfigError, match="expected 1 or more"):
-        drawn(work, 1.0, 0)
+        sample_mixtures(work, 1.0, 0)

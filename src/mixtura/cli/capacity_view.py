@@ -18,7 +18,7 @@ from mixtura.recipe import Recipe
 _DISPENSABLE = ("calls", "tokens")
 
 
-def described(found: Capacity, half: Capacity | None, plan: Plan) -> str:
+def describe(found: Capacity, half: Capacity | None, plan: Plan) -> str:
     """Return the sentence, its reasons and the table."""
     lines = [sentence(found, plan), *_more(found), "", _table(found.shares)]
     if half is not None and half.day is not None:
@@ -27,7 +27,7 @@ def described(found: Capacity, half: Capacity | None, plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def words(found: Capacity) -> tuple[float | None, str]:
+def mixtures_a_minute(found: Capacity) -> tuple[float | None, str]:
     """Return the mixtures a minute that a plan allows in the long run, None where not known, and what binds them."""
     bounds = [
         (per_minute, bound)
@@ -43,7 +43,7 @@ def words(found: Capacity) -> tuple[float | None, str]:
     return per_minute, f"{_words(bound)} of {bound.model}"
 
 
-class Plans:
+class CapacityCounter:
     """For whom is counted: whose models, on which plan, with questions of which size."""
 
     def __init__(self, registry: ModelRegistry, plan: Plan, question_tokens: int) -> None:
@@ -64,11 +64,11 @@ class Plans:
 
         return capacity(recipe, self.question_tokens, self.registry, limits)
 
-    def halved(self, recipe: Recipe) -> Capacity | None:
+    def count_halved(self, recipe: Recipe) -> Capacity | None:
         """Return what it allows with output limits halved, None where they cannot be."""
         return next((self.count(less) for less, _ in reductions.shrunk(recipe, self.registry)), None)
 
-    def living(self, recipe: Recipe) -> tuple[Recipe, list[str]]:
+    def replace_gone(self, recipe: Recipe) -> tuple[Recipe, list[str]]:
         """Return `recipe` as a run would have it, models that are gone replaced, and what is to be said of those."""
         policy, notes = recipe.policy, []
         instead: dict[tuple[str, str], str] = {}
@@ -80,12 +80,12 @@ class Plans:
             found = policy.substitutes.get(model)
             if found is None and policy.substitute:
                 found = self.registry.replacement(provider, model)
-            said = f"{model} is {life(row, today())} by the catalogue"
+            status = f"{model} is {life(row, today())} by the catalogue"
             if found is None:
-                notes.append(f"{said}: a key of this plan gets no answer of it, and is counted as if it did")
+                notes.append(f"{status}: a key of this plan gets no answer of it, and is counted as if it did")
             else:
                 instead[provider, model] = found
-                notes.append(f"{said}; its substitute {found} is counted")
+                notes.append(f"{status}; its substitute {found} is counted")
         return with_substitutes(recipe, instead), notes
 
 

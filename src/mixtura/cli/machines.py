@@ -11,7 +11,7 @@ from mixtura.errors import ConfigError
 
 if TYPE_CHECKING:
     from mixtura.hardware.chip import Chip
-    from mixtura.hardware.shape import Shape
+    from mixtura.hardware.shape import ModelShape
 
 _BATCHES = (1, 8, 64)
 _CONTEXT = 2048
@@ -52,9 +52,9 @@ def command(name: str | None, on: tuple[str, ...], as_json: bool) -> None:
         _list(as_json)
         return
     found = _find(name)
-    from mixtura.hardware.shape import Shape
+    from mixtura.hardware.shape import ModelShape
 
-    if isinstance(found, Shape):
+    if isinstance(found, ModelShape):
         _model(found, on or ("h100", "b200", "lpu", "wse3"), as_json)
     else:
         _chip(found, as_json)
@@ -67,11 +67,11 @@ def _check_numpy() -> None:
         raise ConfigError("machines need numpy: pip install 'mixtura[room]'")
 
 
-def _find(name: str) -> "Chip | Shape":
+def _find(name: str) -> "Chip | ModelShape":
     """Return a chip or a shape by name; ConfigError with the nearest names of both."""
     from mixtura.hardware.chip import chip, chips
     from mixtura.hardware.precision import unknown
-    from mixtura.hardware.shapes import shape, shipped
+    from mixtura.hardware.shapes import shape, shipped_shapes
 
     try:
         return chip(name)
@@ -81,15 +81,15 @@ def _find(name: str) -> "Chip | Shape":
         except ConfigError as error:
             if not error.message.startswith("unknown model shape"):
                 raise
-    names = {each.name for each in chips()} | {each.name for each in shipped().values()}
+    names = {each.name for each in chips()} | {each.name for each in shipped_shapes().values()}
     raise unknown("chip or model", name, names, hint="; the path of a model's config.json works too")
 
 
 def _list(as_json: bool) -> None:
     from mixtura.hardware.chip import chips
-    from mixtura.hardware.shapes import shipped
+    from mixtura.hardware.shapes import shipped_shapes
 
-    shapes = list({each.name: each for each in shipped().values()}.values())
+    shapes = list({each.name: each for each in shipped_shapes().values()}.values())
     if as_json:
         write_json(msgspec.json.encode({"chips": chips(), "models": [_facts(each) for each in shapes]}))
         return
@@ -149,7 +149,7 @@ def _chip(found: "Chip", as_json: bool) -> None:
     write_text(f"\nsource: {_source(found.source)} ({found.date}){f'; {found.note}' if found.note else ''}")
 
 
-def _model(found: "Shape", on: Sequence[str], as_json: bool) -> None:
+def _model(found: "ModelShape", on: Sequence[str], as_json: bool) -> None:
     from mixtura.hardware.host import host
 
     steps: list[dict[str, Any]] = []
@@ -173,7 +173,7 @@ def _model(found: "Shape", on: Sequence[str], as_json: bool) -> None:
         whole = {**_facts(found), "context": _CONTEXT, "steps": steps, "notes": notes}
         write_json(msgspec.json.encode(whole))
         return
-    write_text(_told(found))
+    write_text(_describe(found))
     rows = [["on", "batch", "a step", "range", "of which"]]
     for step_row in steps:
         low, high = step_row["range"]
@@ -194,7 +194,7 @@ def _model(found: "Shape", on: Sequence[str], as_json: bool) -> None:
         click.echo(f"mixtura: {note}", err=True)
 
 
-def _told(found: "Shape") -> str:
+def _describe(found: "ModelShape") -> str:
     experts = f", {found.used} of {found.experts} experts" if found.experts else ", dense"
     lines = [
         (
@@ -203,23 +203,23 @@ def _told(found: "Shape") -> str:
             f"{found.kv_bytes() / 1e3:,.0f} kB of KV cache a token in 16 bits"
         )
     ]
-    said = found.published
-    if said is not None:
-        active = f", {said.active / 1e9:,.4g} active" if said.active else ""
-        doubt = f"; {said.doubt}" if said.doubt else ""
+    published = found.published
+    if published is not None:
+        active = f", {published.active / 1e9:,.4g} active" if published.active else ""
+        doubt = f"; {published.doubt}" if published.doubt else ""
         lines.append(
-            f"published: {said.total / 1e9:,.4g} billion{active}; source: {_source(said.source)} ({said.date}){doubt}"
+            f"published: {published.total / 1e9:,.4g} billion{active}; source: {_source(published.source)} ({published.date}){doubt}"
         )
     return "\n".join(lines)
 
 
-def _facts(found: "Shape") -> dict[str, Any]:
+def _facts(found: "ModelShape") -> dict[str, Any]:
     """Return a shape and what follows from it; JSON-ready."""
     counted = {"weights": found.weights, "active": found.active, "bytes": found.memory(), "kv_bytes": found.kv_bytes()}
     return {**msgspec.to_builtins(found), **counted}
 
 
-def _precision(found: "Shape") -> str:
+def _precision(found: "ModelShape") -> str:
     expert = found.expert_precision
     return found.precision if expert in (None, found.precision) else f"{found.precision}, experts {expert}"
 
@@ -240,8 +240,8 @@ def _price(found: "Chip") -> str:
 
 def _parts(parts: dict[str, float], whole: float) -> str:
     """Return the causes that take a twentieth or more, the largest first."""
-    told = sorted(parts.items(), key=lambda pair: -pair[1])
-    return ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in told if seconds >= 0.05 * whole)
+    ranked = sorted(parts.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in ranked if seconds >= 0.05 * whole)
 
 
 def _ms(seconds: float) -> str:

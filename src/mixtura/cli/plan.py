@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from mixtura.cli.capacity_view import Plans, described, sentence, words
+from mixtura.cli.capacity_view import CapacityCounter, describe, mixtures_a_minute, sentence
 from mixtura.cli.common import complete_recipes, json_option, write_json, write_text
 from mixtura.cli.recipes import seats_of
 from mixtura.errors import ConfigError
@@ -19,9 +19,9 @@ from mixtura.planning.capacity import Capacity
 from mixtura.recipe import Recipe
 
 if TYPE_CHECKING:
-    from mixtura.hardware.shape import Shape
-    from mixtura.room.plan.advice import Advice
-    from mixtura.room.plan.option import Asked, World
+    from mixtura.hardware.shape import ModelShape
+    from mixtura.room.plan.advice import DeploymentAdvice
+    from mixtura.room.plan.option import DeploymentRequest, PlanningContext
 
 _HELP = """\
 Say on which machines, or at which provider, mixtures of RECIPE are best served, how long they take under load and
@@ -122,10 +122,10 @@ def command(
 ) -> None:
     """Plan a recipe."""
     registry = ModelRegistry(plan=plan)
-    plans = Plans(registry, registry.plan or "free", question_tokens)
+    plans = CapacityCounter(registry, registry.plan or "free", question_tokens)
     wanted = Recipe.named(recipe)
-    living, notes = plans.living(wanted)
-    found, half = plans.count(living), plans.halved(living)
+    living, notes = plans.replace_gone(wanted)
+    found, half = plans.count(living), plans.count_halved(living)
     if found.unknown:
         notes.append(f"no limits of {', '.join(found.unknown)} are known on this plan; they are left out")
     machines = not limits_alone and importlib.util.find_spec("numpy") is not None
@@ -135,21 +135,21 @@ def command(
         notes.append(_WITHOUT)
     advice = None
     if machines:
-        asked, standing = _asked(registry, wanted, on, (rate, within, output, differ, question_tokens), shapes)
-        advice, more = _advised(asked, _world(registry, plans), named=bool(on or within or plot or predictions))
+        request, standing = _request(registry, wanted, on, (rate, within, output, differ, question_tokens), shapes)
+        advice, more = _advise(request, _context(registry, plans), named=bool(on or within or plot or predictions))
         # A substitute that is counted concerns the provider's rows; so does a model that is gone.
         notes += more + standing
         if plot is not None and advice is not None:
             from mixtura.cli.machines_view import draw
 
-            draw(plot, asked, advice, _world(registry, plans))
+            draw(plot, request, advice, _context(registry, plans))
         if predictions is not None and advice is not None:
-            _write_predictions(predictions, asked, advice, registry)
+            _write_predictions(predictions, request, advice, registry)
     if as_json:
         write_json(_document(found, half, plans, advice, notes))
         return
     if advice is None:
-        write_text(described(found, half, plans.plan))
+        write_text(describe(found, half, plans.plan))
     else:
         from mixtura.cli.machines_view import text
 
@@ -158,17 +158,17 @@ def command(
         click.echo(f"mixtura: {note}", err=True)
 
 
-def _asked(
+def _request(
     registry: ModelRegistry,
     recipe: Recipe,
     on: Sequence[str],
     sizes: tuple[float, float | None, int, float, int],
     shapes: Sequence[str],
-) -> tuple["Asked", list[str]]:
+) -> tuple["DeploymentRequest", list[str]]:
     """Return what is to be planned, and what is to be said of shapes that stand in for others."""
     from mixtura.room.plan.machines import read_spec
-    from mixtura.room.plan.option import Asked
-    from mixtura.room.plan.work import Assumed
+    from mixtura.room.plan.option import DeploymentRequest
+    from mixtura.room.plan.work import AssumedSizes
 
     rate, within, output, differ, question = sizes
     specs = [read_spec(text) for text in on]
@@ -176,16 +176,16 @@ def _asked(
     pinned = {_of(recipe, names, spec.model): spec._replace(model=None) for spec in specs if spec.model is not None}
     own = dict(_shape(recipe, names, text) for text in shapes)
     standing = {name: found for name in names if name not in own and (found := _stand_in(registry, name))}
-    asked = Asked(
+    request = DeploymentRequest(
         recipe=recipe,
         rate=rate,
         on=tuple(spec for spec in specs if spec.model is None),
         pinned=pinned,
         within=within,
-        assumed=Assumed(question=question, output=output, differ=differ),
+        assumed=AssumedSizes(question=question, output=output, differ=differ),
         shapes=own | standing,
     )
-    return asked, [
+    return request, [
         f"{model} is taken for {found.name} on machines, an assumption: its own shape is not known "
         f"(--shape {model}=FILE, a config.json)"
         for (_, model), found in standing.items()
@@ -200,7 +200,7 @@ def _of(recipe: Recipe, names: Sequence[tuple[str, str]], wanted: str) -> tuple[
     raise ConfigError(f"{recipe.name} does not ask {wanted!r}: its models are {', '.join(name for _, name in names)}")
 
 
-def _shape(recipe: Recipe, names: Sequence[tuple[str, str]], text: str) -> tuple[tuple[str, str], "Shape"]:
+def _shape(recipe: Recipe, names: Sequence[tuple[str, str]], text: str) -> tuple[tuple[str, str], "ModelShape"]:
     """Read `MODEL=FILE`, or `FILE` for the one model whose shape nobody knows."""
     from mixtura.hardware.shapes import shape
 
@@ -213,7 +213,7 @@ def _shape(recipe: Recipe, names: Sequence[tuple[str, str]], text: str) -> tuple
     return unknown[0], shape(text)
 
 
-def _stand_in(registry: ModelRegistry, name: tuple[str, str]) -> "Shape | None":
+def _stand_in(registry: ModelRegistry, name: tuple[str, str]) -> "ModelShape | None":
     """Return the shape that is assumed for a model, None where its own is known or its family is not."""
     from mixtura.hardware.shapes import stand_in
 
@@ -231,23 +231,25 @@ def _has_shape(model: str) -> bool:
     return True
 
 
-def _world(registry: ModelRegistry, plans: Plans) -> "World":
-    from mixtura.room.plan.option import Allowed, World
+def _context(registry: ModelRegistry, plans: CapacityCounter) -> "PlanningContext":
+    from mixtura.room.plan.option import PlanningContext, RateAllowance
 
-    return World(
+    return PlanningContext(
         models=registry,
         providers=registry.catalog.providers,
-        served=lambda recipe: plans.living(recipe)[0],
-        allowed=lambda recipe, models: Allowed(*words(plans.count(recipe, models))),
+        served=lambda recipe: plans.replace_gone(recipe)[0],
+        allowed=lambda recipe, models: RateAllowance(*mixtures_a_minute(plans.count(recipe, models))),
     )
 
 
-def _advised(asked: "Asked", world: "World", *, named: bool) -> tuple["Advice | None", list[str]]:
+def _advise(
+    request: "DeploymentRequest", context: "PlanningContext", *, named: bool
+) -> tuple["DeploymentAdvice | None", list[str]]:
     """Return the advice and what is to be said beside; without one where nobody asked for machines and none will do."""
     from mixtura.room.plan.advice import advise
 
     try:
-        advice = advise(asked, world)
+        advice = advise(request, context)
     except ConfigError as error:
         if named:
             raise
@@ -260,18 +262,20 @@ def _advised(asked: "Asked", world: "World", *, named: bool) -> tuple["Advice | 
     ]
 
 
-def _write_predictions(path: Path, asked: "Asked", advice: "Advice", registry: ModelRegistry) -> None:
+def _write_predictions(
+    path: Path, request: "DeploymentRequest", advice: "DeploymentAdvice", registry: ModelRegistry
+) -> None:
     """Write the predictions of the advised option, or of the first that can be."""
     from mixtura.models.predictions import predictions_toml
-    from mixtura.room.predictions import of_option
+    from mixtura.room.predictions import predictions_of_option
 
     hosted = [option for option in advice.options if option.chips is not None]
     best = advice.options[advice.best] if advice.best is not None else None
     chosen = best if best in hosted else next(iter(hosted), None)
     if chosen is None:
         raise ConfigError("nothing is predicted for a provider: give machines of your own, as in --on h100")
-    text = f"# mixtura plan {asked.recipe.name}, on {chosen.on}\n" + predictions_toml(
-        of_option(chosen, asked, registry)
+    text = f"# mixtura plan {request.recipe.name}, on {chosen.on}\n" + predictions_toml(
+        predictions_of_option(chosen, request, registry)
     )
     try:
         path.write_text(text, "utf-8")
@@ -281,7 +285,11 @@ def _write_predictions(path: Path, asked: "Asked", advice: "Advice", registry: M
 
 
 def _document(
-    found: Capacity, half: Capacity | None, plans: Plans, advice: "Advice | None", notes: Sequence[str]
+    found: Capacity,
+    half: Capacity | None,
+    plans: CapacityCounter,
+    advice: "DeploymentAdvice | None",
+    notes: Sequence[str],
 ) -> bytes:
     whole = {"plan": plans.plan, "question_tokens": plans.question_tokens, **msgspec.to_builtins(found)}
     return msgspec.json.encode({**whole, "halved": half, "notes": notes, "machines": advice})

@@ -81,7 +81,7 @@ class Chip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return next((self.peak[name] for name in wanted if name in self.peak), min(self.peak.values()))
 
 
-class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _ChipRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A row of the file: GB, TB/s, TFLOP/s, GB/s, W, dollars, MB of SRAM, GB and microseconds of reach."""
 
     name: str
@@ -103,8 +103,8 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     note: str = ""
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    chips: list[_Row]
+class _ChipFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    chips: list[_ChipRow]
 
 
 def chip(name: str, own: Mapping[str, Chip] | None = None) -> Chip:
@@ -117,8 +117,8 @@ def chip(name: str, own: Mapping[str, Chip] | None = None) -> Chip:
     Raises:
         ConfigError: no such chip; the text names those most like it.
     """
-    known = shipped() if own is None else {**shipped(), **own}
-    found = known.get(_folded(name))
+    known = shipped_chips() if own is None else {**shipped_chips(), **own}
+    found = known.get(_fold(name))
     if found is None:
         raise unknown("chip", name, {each.name for each in known.values()})
     return found
@@ -126,11 +126,11 @@ def chip(name: str, own: Mapping[str, Chip] | None = None) -> Chip:
 
 def chips() -> tuple[Chip, ...]:
     """Return the chips that ship with Mixtura, in the file's order."""
-    return tuple({each.name: each for each in shipped().values()}.values())
+    return tuple({each.name: each for each in shipped_chips().values()}.values())
 
 
 @functools.cache
-def shipped() -> Mapping[str, Chip]:
+def shipped_chips() -> Mapping[str, Chip]:
     """Return the chips that ship with Mixtura, by each of their names, folded."""
     text = (files("mixtura.hardware") / "data" / "chips.toml").read_text("utf-8")
     return MappingProxyType(_parse(text))
@@ -153,20 +153,20 @@ def read_chips(path: str | Path) -> dict[str, Chip]:
 
 def _parse(text: str) -> dict[str, Chip]:
     found: dict[str, Chip] = {}
-    for row in msgspec.convert(tomllib.loads(text), _File).chips:
-        made = _made(row)
-        for name in dict.fromkeys(map(_folded, (row.name, *row.aliases))):
+    for row in msgspec.convert(tomllib.loads(text), _ChipFile).chips:
+        made = _convert(row)
+        for name in dict.fromkeys(map(_fold, (row.name, *row.aliases))):
             if name in found:
                 raise ConfigError(f"{row.name}: the name {name!r} is taken by {found[name].name}")
             found[name] = made
     return found
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     return re.sub(r"[-_\s]", "", name.casefold())
 
 
-def _made(row: _Row) -> Chip:
+def _convert(row: _ChipRow) -> Chip:
     _check(row)
     return Chip(
         name=row.name,
@@ -188,7 +188,7 @@ def _made(row: _Row) -> Chip:
     )
 
 
-def _check(row: _Row) -> None:
+def _check(row: _ChipRow) -> None:
     """Raise ConfigError, one sentence, for the first figure that cannot be."""
     sizes = {"memory": row.memory, "bandwidth": row.bandwidth, "link": row.link, "node": row.node}
     sizes |= {f"peak.{name}": peak for name, peak in row.peak.items()}

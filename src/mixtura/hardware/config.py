@@ -11,12 +11,12 @@ from types import MappingProxyType
 import msgspec
 
 from mixtura.errors import ConfigError
-from mixtura.hardware.shape import Mla, Shape
+from mixtura.hardware.shape import LatentAttention, ModelShape
 
 _MOST_BYTES = 2_000_000  # a config.json is a few kB; the largest known, which names every layer, some hundred
 
 
-def read_config(source: Mapping[str, object] | str | Path, name: str = "") -> Shape:
+def read_config(source: Mapping[str, object] | str | Path, name: str = "") -> ModelShape:
     """Return the shape that a `config.json` describes.
 
     Args:
@@ -71,7 +71,7 @@ def read_small(path: Path, most: int = _MOST_BYTES) -> bytes:
     return read
 
 
-class _Keys:
+class _ConfigKeys:
     """The keys of a config; asks for each in the words of the error that its absence or a wrong value gives."""
 
     def __init__(self, keys: Mapping[str, object], where: str) -> None:
@@ -108,10 +108,10 @@ class _Keys:
         return value or []
 
 
-def _shape(config: Mapping[str, object], name: str, where: str) -> Shape:
+def _shape(config: Mapping[str, object], name: str, where: str) -> ModelShape:
     inner = config.get("text_config")
     nested = inner if isinstance(inner, Mapping) else {}
-    keys = _Keys({**config, **nested} if nested else config, where)
+    keys = _ConfigKeys({**config, **nested} if nested else config, where)
     family = keys.keys.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         # A wrapper with images around a text model may leave the family to itself.
@@ -121,12 +121,14 @@ def _shape(config: Mapping[str, object], name: str, where: str) -> Shape:
         raise ConfigError(f"{where}: {said}; known are {', '.join(sorted(FAMILIES))}")
     fields = {**_common(keys), **FAMILIES[family](keys)}
     try:
-        return msgspec.convert({"name": name, **fields, **_stored(keys, routed="experts" in fields)}, Shape)
+        return msgspec.convert(
+            {"name": name, **fields, **_precision_fields(keys, routed="experts" in fields)}, ModelShape
+        )
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def _common(keys: _Keys) -> dict[str, object]:
+def _common(keys: _ConfigKeys) -> dict[str, object]:
     hidden, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
     latent = "kv_lora_rank" in keys.keys
     if not latent and keys.keys.get("head_dim") is None and hidden % heads:
@@ -142,26 +144,26 @@ def _common(keys: _Keys) -> dict[str, object]:
     }
 
 
-def _dense(keys: _Keys) -> dict[str, object]:
+def _dense(keys: _ConfigKeys) -> dict[str, object]:
     """Llama and what is built like it."""
     extras = ["qkv_bias", "out_bias"] * keys.flag("attention_bias") + ["dense_bias"] * keys.flag("mlp_bias")
     return {"inner": keys.size("intermediate_size"), "extras": extras}
 
 
-def _mistral(keys: _Keys) -> dict[str, object]:
+def _mistral(keys: _ConfigKeys) -> dict[str, object]:
     return {**_dense(keys), **_window(keys, keys.size("num_hidden_layers"))}
 
 
-def _qwen2(keys: _Keys) -> dict[str, object]:
+def _qwen2(keys: _ConfigKeys) -> dict[str, object]:
     return {**_dense(keys), **_qwen_window(keys), "extras": ["qkv_bias"]}
 
 
-def _qwen3(keys: _Keys) -> dict[str, object]:
+def _qwen3(keys: _ConfigKeys) -> dict[str, object]:
     extras = ["qk_norm"] + ["qkv_bias", "out_bias"] * keys.flag("attention_bias")
     return {**_dense(keys), **_qwen_window(keys), "extras": extras}
 
 
-def _gemma2(keys: _Keys) -> dict[str, object]:
+def _gemma2(keys: _ConfigKeys) -> dict[str, object]:
     # Every other layer is windowed, the first one too.
     windowed = (keys.size("num_hidden_layers") + 1) // 2
     extras = ["norms"] + ["qkv_bias", "out_bias"] * keys.flag("attention_bias")
@@ -169,40 +171,40 @@ def _gemma2(keys: _Keys) -> dict[str, object]:
     return {"inner": keys.size("intermediate_size"), "extras": extras, "tied": tied, **_window(keys, windowed)}
 
 
-def _gpt_oss(keys: _Keys) -> dict[str, object]:
+def _gpt_oss(keys: _ConfigKeys) -> dict[str, object]:
     windowed = (keys.size("num_hidden_layers") + 1) // 2
     biases = ["qkv_bias", "out_bias"] * keys.flag("attention_bias", default=True)
     return {
-        **_routed(keys, "intermediate_size"),
+        **_expert_fields(keys, "intermediate_size"),
         **_window(keys, windowed),
         "extras": [*biases, "expert_bias", "router_bias", "sinks"],
     }
 
 
-def _mixtral(keys: _Keys) -> dict[str, object]:
-    return {**_routed(keys, "intermediate_size"), **_window(keys, keys.size("num_hidden_layers"))}
+def _mixtral(keys: _ConfigKeys) -> dict[str, object]:
+    return {**_expert_fields(keys, "intermediate_size"), **_window(keys, keys.size("num_hidden_layers"))}
 
 
-def _minimax(keys: _Keys) -> dict[str, object]:
+def _minimax(keys: _ConfigKeys) -> dict[str, object]:
     extras = ["router_bias"] + ["qk_norm"] * keys.flag("use_qk_norm")
-    return {**_routed(keys, "intermediate_size"), "extras": extras}
+    return {**_expert_fields(keys, "intermediate_size"), "extras": extras}
 
 
-def _qwen_moe(keys: _Keys) -> dict[str, object]:
+def _qwen_moe(keys: _ConfigKeys) -> dict[str, object]:
     step, layers = keys.size("decoder_sparse_step", default=1), keys.size("num_hidden_layers")
     spared = set(map(str, keys.items("mlp_only_layers")))
     dense = sum((layer + 1) % step != 0 or str(layer) in spared for layer in range(min(layers, 10_000)))
     shared = keys.size("shared_expert_intermediate_size", default=0, least=0)
     return {
         **_qwen_window(keys),
-        **_routed(keys, "moe_intermediate_size", shared=int(shared > 0), shared_inner=shared),
+        **_expert_fields(keys, "moe_intermediate_size", shared=int(shared > 0), shared_inner=shared),
         "dense_layers": dense,
         "inner": keys.size("intermediate_size") if dense else 0,
         "extras": ["qkv_bias"] if keys.keys.get("model_type") == "qwen2_moe" else _qwen3(keys)["extras"],
     }
 
 
-def _first_dense(keys: _Keys) -> dict[str, object]:
+def _first_dense(keys: _ConfigKeys) -> dict[str, object]:
     """GLM-4.5 and DeepSeek: the first layers are dense, later ones have shared experts."""
     dense = keys.size("first_k_dense_replace", default=0, least=0)
     shared = keys.size("n_shared_experts", default=0, least=0)
@@ -212,7 +214,7 @@ def _first_dense(keys: _Keys) -> dict[str, object]:
             f"{keys.where}: moe_layer_freq is {step}; 1, experts in every layer after the first, is known"
         )
     return {
-        **_routed(keys, "moe_intermediate_size", shared=shared),
+        **_expert_fields(keys, "moe_intermediate_size", shared=shared),
         "dense_layers": dense,
         "inner": keys.size("intermediate_size") if dense else 0,
         "groups": keys.size("n_group", default=1),
@@ -221,13 +223,13 @@ def _first_dense(keys: _Keys) -> dict[str, object]:
     }
 
 
-def _glm4_moe(keys: _Keys) -> dict[str, object]:
+def _glm4_moe(keys: _ConfigKeys) -> dict[str, object]:
     extras = ["router_bias"] + ["qk_norm"] * keys.flag("use_qk_norm") + ["qkv_bias"] * keys.flag("attention_bias")
     return {**_first_dense(keys), "extras": extras}
 
 
-def _deepseek(keys: _Keys) -> dict[str, object]:
-    mla = Mla(
+def _deepseek(keys: _ConfigKeys) -> dict[str, object]:
+    mla = LatentAttention(
         q_rank=keys.size("q_lora_rank", default=0, least=0),
         kv_rank=keys.size("kv_lora_rank"),
         nope=keys.size("qk_nope_head_dim"),
@@ -239,7 +241,7 @@ def _deepseek(keys: _Keys) -> dict[str, object]:
     return {**_first_dense(keys), **moved, "extras": ["router_bias"] * corrected}
 
 
-def _llama4(keys: _Keys) -> dict[str, object]:
+def _llama4(keys: _ConfigKeys) -> dict[str, object]:
     layers, step = keys.size("num_hidden_layers"), keys.size("interleave_moe_layer_step", default=1)
     listed = keys.items("moe_layers")
     dense = layers - (len(listed) or layers // step)
@@ -249,7 +251,7 @@ def _llama4(keys: _Keys) -> dict[str, object]:
     windowed = sum(bool(rope) for rope in ropes) if ropes else layers - layers // 4
     chunk = keys.size("attention_chunk_size", default=0, least=0)
     return {
-        **_routed(keys, "intermediate_size", shared=1, shared_inner=inner),
+        **_expert_fields(keys, "intermediate_size", shared=1, shared_inner=inner),
         "dense_layers": dense,
         "inner": keys.size("intermediate_size_mlp") if dense else 0,
         "window": chunk,
@@ -258,7 +260,9 @@ def _llama4(keys: _Keys) -> dict[str, object]:
     }
 
 
-def _routed(keys: _Keys, width: str, shared: int = 0, shared_inner: int | None = None) -> dict[str, object]:
+def _expert_fields(
+    keys: _ConfigKeys, width: str, shared: int = 0, shared_inner: int | None = None
+) -> dict[str, object]:
     inner = keys.size(width)
     return {
         "experts": keys.size("num_experts", "num_local_experts", "n_routed_experts"),
@@ -269,7 +273,7 @@ def _routed(keys: _Keys, width: str, shared: int = 0, shared_inner: int | None =
     }
 
 
-def _window(keys: _Keys, layers: int) -> dict[str, object]:
+def _window(keys: _ConfigKeys, layers: int) -> dict[str, object]:
     """Return the window and how many layers have it: as `layer_types` says, else `layers`."""
     window = keys.size("sliding_window", default=0, least=0)
     kinds = keys.items("layer_types")
@@ -277,14 +281,14 @@ def _window(keys: _Keys, layers: int) -> dict[str, object]:
     return {"window": window, "windowed_layers": count if window else 0}
 
 
-def _qwen_window(keys: _Keys) -> dict[str, object]:
+def _qwen_window(keys: _ConfigKeys) -> dict[str, object]:
     if not keys.flag("use_sliding_window"):
         return {}
     layers = keys.size("num_hidden_layers")
     return _window(keys, max(0, layers - keys.size("max_window_layers", default=layers, least=0)))
 
 
-FAMILIES: Mapping[str, Callable[[_Keys], dict[str, object]]] = MappingProxyType(
+FAMILIES: Mapping[str, Callable[[_ConfigKeys], dict[str, object]]] = MappingProxyType(
     {
         "llama": _dense,
         "mistral": _mistral,
@@ -315,7 +319,7 @@ _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _METHODS = {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "mxfp4"}
 
 
-def _stored(keys: _Keys, *, routed: bool) -> dict[str, object]:
+def _precision_fields(keys: _ConfigKeys, *, routed: bool) -> dict[str, object]:
     """Return the precisions of the weights: as `quantization_config` says, else as the tensors' own type."""
     dtype = keys.keys.get("torch_dtype") or keys.keys.get("dtype") or "bfloat16"
     plain = _DTYPES.get(str(dtype).removeprefix("torch."))
@@ -326,7 +330,7 @@ def _stored(keys: _Keys, *, routed: bool) -> dict[str, object]:
         return {"precision": plain}
     if not isinstance(found, Mapping):
         raise ConfigError(f"{keys.where}: quantization_config is {str(found)[:40]!r}, expected an object")
-    packed = _packed(found, keys.where)
+    packed = _packed_precision(found, keys.where)
     kept = found.get("modules_to_not_convert") or found.get("ignore") or found.get("exclude_modules") or []
     # Attention that is left as it was: the experts alone are packed.
     if routed and any("self_attn" in str(each) for each in kept if isinstance(kept, list)):
@@ -334,7 +338,7 @@ def _stored(keys: _Keys, *, routed: bool) -> dict[str, object]:
     return {"precision": packed}
 
 
-def _packed(found: Mapping[str, object], where: str) -> str:
+def _packed_precision(found: Mapping[str, object], where: str) -> str:
     """Return the precision that a `quantization_config` packs weights into."""
     method = str(found.get("quant_method") or found.get("quant_algo"))[:40]
     said = str(found.get("quant_algo") or found.get("format") or "").casefold()

@@ -21,7 +21,7 @@ _STEPS = 400  # of the grid on which the first crossing is looked for
 _HALVINGS = 60  # of one of its cells: to the last digit of a float
 
 
-class Range(NamedTuple):
+class CostRange(NamedTuple):
     """The least and the most that the assumptions allow; both have the shape of what was asked."""
 
     low: Array
@@ -33,7 +33,7 @@ class Range(NamedTuple):
         return np.sqrt(self.low * self.high)
 
 
-class Site(msgspec.Struct, frozen=True, kw_only=True):
+class SiteAssumptions(msgspec.Struct, frozen=True, kw_only=True):
     """What owning and running machines is assumed to cost, each as low..high. The defaults are planning assumptions.
 
     Attributes:
@@ -61,7 +61,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"pue of {self.pue[0]:g}: a building takes at least what its machines take (1)")
 
 
-def dollars_an_hour(chip: Chip, chips: ArrayLike, site: Site | None = None) -> Range:
+def dollars_an_hour(chip: Chip, chips: ArrayLike, site: SiteAssumptions | None = None) -> CostRange:
     """Return dollars for an hour in which `chips` chips work: price over life and utilisation, and electricity.
 
     Args:
@@ -74,19 +74,19 @@ def dollars_an_hour(chip: Chip, chips: ArrayLike, site: Site | None = None) -> R
 
     Source: straight-line depreciation, `price / (life * utilisation) + kW * PUE * $/kWh` for each chip.
     """
-    site = site or Site()
+    site = site or SiteAssumptions()
     if chip.price is None:
         raise ConfigError(f"no price is known for {chip.name}: give its row one, as price = [low, high] in dollars")
     many = _positive(chips, "chips")
     dear, cheap = (site.life[0] * site.utilisation[0], site.life[1] * site.utilisation[1])
     kilowatts = _watts(chip) / 1e3
-    return Range(
+    return CostRange(
         many * (chip.price[0] / (cheap * _HOURS) + kilowatts * site.pue[0] * site.electricity[0]),
         many * (chip.price[1] / (dear * _HOURS) + kilowatts * site.pue[1] * site.electricity[1]),
     )
 
 
-def dollars(chip: Chip, chips: ArrayLike, rate: ArrayLike, site: Site | None = None) -> Range:
+def dollars(chip: Chip, chips: ArrayLike, rate: ArrayLike, site: SiteAssumptions | None = None) -> CostRange:
     """Return dollars for a million tokens.
 
     Args:
@@ -102,10 +102,10 @@ def dollars(chip: Chip, chips: ArrayLike, rate: ArrayLike, site: Site | None = N
     """
     hours = _MILLION / _positive(rate, "tokens a second") / 3600
     low, high = dollars_an_hour(chip, chips, site)
-    return Range(low * hours, high * hours)
+    return CostRange(low * hours, high * hours)
 
 
-def joules(chip: Chip, chips: ArrayLike, rate: ArrayLike, site: Site | None = None) -> Range:
+def joules(chip: Chip, chips: ArrayLike, rate: ArrayLike, site: SiteAssumptions | None = None) -> CostRange:
     """Return joules for a million tokens: the power of all chips at work, and of the building around them.
 
     Args:
@@ -119,10 +119,10 @@ def joules(chip: Chip, chips: ArrayLike, rate: ArrayLike, site: Site | None = No
 
     Source: watts times seconds; PUE as The Green Grid defines it.
     """
-    site = site or Site()
+    site = site or SiteAssumptions()
     watts = _positive(chips, "chips") * _watts(chip)
     seconds = _MILLION / _positive(rate, "tokens a second")
-    return Range(watts * site.pue[0] * seconds, watts * site.pue[1] * seconds)
+    return CostRange(watts * site.pue[0] * seconds, watts * site.pue[1] * seconds)
 
 
 def concurrency(arrivals: ArrayLike, residence: Callable[[Array], Array], *, most: float) -> Array:

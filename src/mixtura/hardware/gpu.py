@@ -22,7 +22,7 @@ from mixtura.errors import ConfigError
 from mixtura.hardware.chip import Chip
 from mixtura.hardware.precision import bits, bytes_of
 from mixtura.hardware.routing import distinct
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.step import Array, array
 
 # Share of the peak that decode's thin matrix products reach once they are bound by calculating; found with the factors.
@@ -30,11 +30,11 @@ _THIN = 0.65
 _MICRO = 1e-6
 _LINK = 2.0  # bytes of an activation on its way between chips
 
-Awake = Callable[[Shape, Array], Array]
+ExpertCount = Callable[[ModelShape, Array], Array]
 Works = Mapping[str, Array]
 
 
-class Setup(msgspec.Struct, frozen=True, kw_only=True):
+class GpuSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a model is laid over GPUs.
 
     Attributes:
@@ -63,16 +63,16 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         """GPUs that split the heads of one attention rank."""
         return max(1, self.chips // self.attention_ranks)
 
-    def unrouted_bytes(self, shape: Shape) -> float:
+    def unrouted_bytes(self, shape: ModelShape) -> float:
         """Bytes a weight outside the experts."""
         return bytes_of(self.precision or shape.precision)
 
-    def expert_bytes(self, shape: Shape) -> float:
+    def expert_bytes(self, shape: ModelShape) -> float:
         """Bytes a weight of the routed experts."""
         return bytes_of(self.expert_precision or self.precision or shape.expert_precision or shape.precision)
 
 
-class Memory(NamedTuple):
+class GpuMemory(NamedTuple):
     """What one GPU has to hold, bytes, and how many sequences of a given context fit beside the weights."""
 
     weights: float
@@ -81,7 +81,7 @@ class Memory(NamedTuple):
     sequences: int
 
 
-def awake(shape: Shape, tokens: Array) -> Array:
+def activated_experts(shape: ModelShape, tokens: Array) -> Array:
     """Return how many experts a layer loads for `tokens` tokens, routed alike and independently; 0 without experts.
 
     Source: as `routing.distinct`.
@@ -91,17 +91,17 @@ def awake(shape: Shape, tokens: Array) -> Array:
     return distinct(tokens, shape.experts, shape.used)
 
 
-def all_awake(shape: Shape, tokens: Array) -> Array:
+def all_experts(shape: ModelShape, tokens: Array) -> Array:
     """Return all experts of a layer: what a model that knows no routing assumes. Source: none, for comparison."""
     return np.full_like(tokens, shape.experts)
 
 
-def active_awake(shape: Shape, tokens: Array) -> Array:
+def one_tokens_experts(shape: ModelShape, tokens: Array) -> Array:
     """Return one token's experts, whatever the batch: what "active parameters" say. Source: none, for comparison."""
     return np.full_like(tokens, shape.used)
 
 
-def memory(shape: Shape, chip: Chip, setup: Setup, context: float) -> Memory:
+def memory(shape: ModelShape, chip: Chip, setup: GpuSetup, context: float) -> GpuMemory:
     """Say what a GPU of `setup` holds with sequences of `context` tokens.
 
     Of its memory 90 % is for weights and KV cache. Source: bytes over bytes; the share is vLLM's default.
@@ -120,11 +120,16 @@ def memory(shape: Shape, chip: Chip, setup: Setup, context: float) -> Memory:
             f"{setup.chips * room / 1e9:,.0f} GB; give at least {least} (or fewer bits a weight)"
         )
     kept = float(shape.kv_read(context, setup.kv_precision)) * _copies(shape, setup) / setup.chips
-    return Memory(weights, kept, room, int((room - weights) / kept) if kept else 0)
+    return GpuMemory(weights, kept, room, int((room - weights) / kept) if kept else 0)
 
 
 def decode_works(
-    shape: Shape, chip: Chip, setup: Setup, batch: ArrayLike, context: ArrayLike, awake: Awake = awake
+    shape: ModelShape,
+    chip: Chip,
+    setup: GpuSetup,
+    batch: ArrayLike,
+    context: ArrayLike,
+    expert_count: ExpertCount = activated_experts,
 ) -> dict[str, Array]:
     """Return the works of one decode step, seconds at the data sheet's figures.
 
@@ -146,7 +151,7 @@ def decode_works(
     experts = np.zeros_like(tokens)
     if shape.experts:
         one = shape.expert_weights * setup.expert_bytes(shape) / chips / chip.bandwidth
-        experts = shape.moe_layers * awake(shape, tokens) * one
+        experts = shape.moe_layers * expert_count(shape, tokens) * one
     products = 2 * shape.active * tokens / chips / (_peak(chip, setup, shape) * _THIN)
     kv = tokens * shape.kv_read(context, setup.kv_precision) * _copies(shape, setup) / chips / chip.bandwidth
     scores = 2 * tokens * shape.kv_tokens(context) * layers * shape.heads * _decode_width(shape) / chips
@@ -167,7 +172,7 @@ def decode_works(
     }
 
 
-def prefill_works(shape: Shape, chip: Chip, setup: Setup, prompt: ArrayLike) -> dict[str, Array]:
+def prefill_works(shape: ModelShape, chip: Chip, setup: GpuSetup, prompt: ArrayLike) -> dict[str, Array]:
     """Return the works of prefilling one prompt of `prompt` tokens, seconds at the data sheet's figures.
 
     Scores are causal, so a prompt of T tokens costs `T * T / 2` of them a head; windowed layers look back less.
@@ -191,7 +196,9 @@ def prefill_works(shape: Shape, chip: Chip, setup: Setup, prompt: ArrayLike) -> 
     }
 
 
-def mixed_works(shape: Shape, chip: Chip, setup: Setup, load: "Load", awake: Awake = awake) -> dict[str, Array]:
+def mixed_works(
+    shape: ModelShape, chip: Chip, setup: GpuSetup, load: "SteadyLoad", expert_count: ExpertCount = activated_experts
+) -> dict[str, Array]:
     """Return the works of a decode step under steady load: of the step, and of the prompts mixed into it.
 
     With `batch` sequences of `output` tokens in flight, `batch / output` of them end at each step and as many prompts
@@ -199,12 +206,12 @@ def mixed_works(shape: Shape, chip: Chip, setup: Setup, load: "Load", awake: Awa
 
     Source: continuous batching (Orca, Yu et al., OSDI 2022), prompts in the steps (Sarathi-Serve, arXiv 2403.02310).
     """
-    works = decode_works(shape, chip, setup, load.batch, load.context, awake)
+    works = decode_works(shape, chip, setup, load.batch, load.context, expert_count)
     share = 0.0 if load.apart else array(load.batch) / array(load.output)
     return works | {name: share * work for name, work in prefill_works(shape, chip, setup, load.prompt).items()}
 
 
-def first_works(shape: Shape, chip: Chip, setup: Setup, load: "Load", step: Array) -> dict[str, Array]:
+def first_works(shape: ModelShape, chip: Chip, setup: GpuSetup, load: "SteadyLoad", step: Array) -> dict[str, Array]:
     """Return the works of a request's time to its first token; `step` is a decode step's time, seconds.
 
     Beside its own prefill a request waits for prompts that came at the same time, whose number grows with the batch.
@@ -228,7 +235,7 @@ def first_works(shape: Shape, chip: Chip, setup: Setup, load: "Load", step: Arra
     )
 
 
-class Load(NamedTuple):
+class SteadyLoad(NamedTuple):
     """Steady load on one copy of a model: `batch` sequences in flight, each of `prompt` and `output` tokens.
 
     `apart`: prefill has machines of its own (disaggregated serving). All broadcast together.
@@ -245,7 +252,7 @@ class Load(NamedTuple):
         return array(self.prompt) + array(self.output) / 2
 
 
-def _peak(chip: Chip, setup: Setup, shape: Shape) -> float:
+def _peak(chip: Chip, setup: GpuSetup, shape: ModelShape) -> float:
     """Return the operations a second that the weights' format allows: of the wider one where experts have their own."""
     names = [setup.precision or shape.precision]
     if shape.experts:
@@ -253,26 +260,26 @@ def _peak(chip: Chip, setup: Setup, shape: Shape) -> float:
     return chip.flops(max(names, key=bits))
 
 
-def _copies(shape: Shape, setup: Setup) -> float:
+def _copies(shape: ModelShape, setup: GpuSetup) -> float:
     """Return how often an attention rank holds its KV cache: a head cannot be split, and latent KV is one for all."""
     return float(setup.tensor) if shape.mla is not None else max(1.0, setup.tensor / shape.kv_heads)
 
 
-def _decode_width(shape: Shape) -> float:
+def _decode_width(shape: ModelShape) -> float:
     """Return multiply-adds a head does for a token it looks back at: query with key, weight with value."""
     if shape.mla is None:
         return 2.0 * shape.head_size
     return 2.0 * shape.mla.kv_rank + shape.mla.rope
 
 
-def _prefill_width(shape: Shape) -> float:
+def _prefill_width(shape: ModelShape) -> float:
     """Return multiply-adds a head does for half a token it looks back at, heads not compressed."""
     if shape.mla is None:
         return float(shape.head_size)
     return (shape.mla.nope + shape.mla.rope + shape.mla.value) / 2
 
 
-def _kernels(shape: Shape) -> float:
+def _kernels(shape: ModelShape) -> float:
     """Return the fixed work of a layer against one of 4,096 elements with grouped queries.
 
     Latent attention launches more kernels, and wider layers take a little longer to start and to end.

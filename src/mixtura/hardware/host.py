@@ -16,14 +16,14 @@ from numpy.typing import ArrayLike
 from mixtura.errors import ConfigError
 from mixtura.hardware import lpu, wafer
 from mixtura.hardware.chip import Chip, chip
-from mixtura.hardware.cost import Range, Site, dollars_an_hour
-from mixtura.hardware.fitted import PARTS, Factors, factors, first_token, token_step
-from mixtura.hardware.gpu import Load, Setup, decode_works, memory, prefill_works
-from mixtura.hardware.onchip import Line
-from mixtura.hardware.serving.pace import Pace, sampled, tabulated
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.cost import CostRange, SiteAssumptions, dollars_an_hour
+from mixtura.hardware.fitted import PARTS, FittedFactors, factors, first_token, token_step
+from mixtura.hardware.gpu import GpuSetup, SteadyLoad, decode_works, memory, prefill_works
+from mixtura.hardware.onchip import OnChipLayout
+from mixtura.hardware.serving.step_times import StepTimes, sample_step_times, step_times_from_table
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
-from mixtura.hardware.step import Array, Step, array
+from mixtura.hardware.step import Array, TimeEstimate, array
 
 _CONTEXTS = (1.0, 1024.0, 4096.0, 16384.0, 131072.0)  # tokens between which decode is taken as straight
 _MOST = 1024  # sequences in one decode step that engines allow by default, or more
@@ -32,24 +32,24 @@ _HALF_PEAK = 0.5  # share of a wafer's peak in prefill; nothing is measured
 _SPARSE = 10.0  # how far its published peak, which counts zeros, is above the dense one
 
 
-class Host(NamedTuple):
+class ModelHost(NamedTuple):
     """One copy of a model on the chips it needs.
 
     `setup` and `by` are of GPUs (and what is modelled like them), `line` of LPUs and wafers.
     """
 
-    shape: Shape
+    shape: ModelShape
     chip: Chip
-    setup: Setup
-    by: Factors | None = None
-    line: Line | None = None
+    setup: GpuSetup
+    by: FittedFactors | None = None
+    layout: OnChipLayout | None = None
     engine: str | None = None
 
     @property
     def chips(self) -> int:
         """Chips of one copy."""
-        if self.line is not None and self.line.chips is not None:
-            return self.line.chips
+        if self.layout is not None and self.layout.chips is not None:
+            return self.layout.chips
         return self.setup.chips
 
     @property
@@ -57,7 +57,7 @@ class Host(NamedTuple):
         """How a table calls it: "8 x h100_sxm, vllm"."""
         return f"{self.chips} x {self.chip.name}{f', {self.engine}' if self.engine else ''}"
 
-    def decode(self, batch: ArrayLike, context: ArrayLike) -> Step:
+    def decode(self, batch: ArrayLike, context: ArrayLike) -> TimeEstimate:
         """Return a decode step of `batch` sequences that look back at `context` tokens each, prompts not mixed in."""
         if self.by is None:
             return self._assembly(batch, context)
@@ -67,7 +67,7 @@ class Host(NamedTuple):
             for part, names in PARTS.items()
             if part != "prefill"
         }
-        return Step(parts, self.by.token_spread)
+        return TimeEstimate(parts, self.by.token_spread)
 
     def prefill(self, tokens: ArrayLike) -> Array:
         """Return the seconds for which a prompt of `tokens` keeps the machine busy."""
@@ -80,22 +80,22 @@ class Host(NamedTuple):
         rates = _prefill_rates()
         return array(tokens) / rates.models.get(self.shape.name, rates.usual)
 
-    def token(self, load: Load) -> Step:
+    def token(self, load: SteadyLoad) -> TimeEstimate:
         """Return the time per output token (TPOT) under steady load, seconds."""
         if self.by is not None:
             return token_step(self.shape, self.chip, self.setup, load, self.by)
-        mixed = array(load.batch) / array(load.output) * self.occupied(load.prompt)
+        mixed = array(load.batch) / array(load.output) * self.busy_time(load.prompt)
         step = self._assembly(load.batch, load.context)
-        return Step({**step.parts, "prefill": mixed}, step.spread)
+        return TimeEstimate({**step.parts, "prefill": mixed}, step.spread)
 
-    def first(self, load: Load) -> Step:
+    def first(self, load: SteadyLoad) -> TimeEstimate:
         """Return the time to the first token (TTFT) under steady load, seconds."""
         if self.by is not None:
             return first_token(self.shape, self.chip, self.setup, load, self.by)
         step = self._assembly(load.batch, load.context)
-        return Step({"own prompt": self.prefill(load.prompt) + 0 * step.seconds, **step.parts}, step.spread)
+        return TimeEstimate({"own prompt": self.prefill(load.prompt) + 0 * step.seconds, **step.parts}, step.spread)
 
-    def occupied(self, tokens: ArrayLike) -> Array:
+    def busy_time(self, tokens: ArrayLike) -> Array:
         """Return the seconds for which a prompt of `tokens` keeps others waiting.
 
         On an assembly line that is its time in one layer: the next prompt or token follows at once.
@@ -109,7 +109,7 @@ class Host(NamedTuple):
         """
         if self.by is not None:
             return 0.01 * self.by.first["host"] + 0 * array(tokens)
-        return self.prefill(tokens) - self.occupied(tokens)
+        return self.prefill(tokens) - self.busy_time(tokens)
 
     def room(self, context: float) -> int:
         """Return how many sequences of `context` tokens one copy holds, 0 where not one fits."""
@@ -117,10 +117,10 @@ class Host(NamedTuple):
             return min(_MOST, memory(self.shape, self.chip, self.setup, context).sequences)
         need = lpu.chips_needed if self.chip.kind == "lpu" else wafer.wafers_needed
         users = np.geomspace(1, _MOST, 64).round()
-        fits = need(self.shape, self.chip, users, context, self.line) <= self.chips
+        fits = need(self.shape, self.chip, users, context, self.layout) <= self.chips
         return int(users[fits][-1]) if fits.any() else 0
 
-    def pace(self, context: float, most: int | None = None) -> Pace:
+    def step_times(self, context: float, most: int | None = None) -> StepTimes:
         """Return the host as the serving simulator wants it.
 
         Args:
@@ -139,32 +139,32 @@ class Host(NamedTuple):
         if self.by is None:
             # A layer's latency outweighs reading its KV cache by far, so one context stands for all.
             base = self.decode(np.arange(1, width + 1), context).seconds
-            return tabulated(base, prefill=self.occupied, capacity=capacity)
+            return step_times_from_table(base, prefill=self.busy_time, capacity=capacity)
 
         def decode(batch: Array, tokens: Array) -> Array:
             return self.decode(batch, tokens / batch).seconds
 
-        return sampled(decode, prefill=self.occupied, max_batch=width, contexts=_CONTEXTS, capacity=capacity)
+        return sample_step_times(decode, prefill=self.busy_time, max_batch=width, contexts=_CONTEXTS, capacity=capacity)
 
-    def hour(self, site: Site | None = None) -> Range:
+    def hour(self, site: SiteAssumptions | None = None) -> CostRange:
         """Return the dollars an hour of one copy; ConfigError where the chip has no known price or power."""
         return dollars_an_hour(self.chip, self.chips, site)
 
-    def _assembly(self, batch: ArrayLike, context: ArrayLike) -> Step:
+    def _assembly(self, batch: ArrayLike, context: ArrayLike) -> TimeEstimate:
         users = np.maximum(1.0, array(batch))
         step = lpu.step if self.chip.kind == "lpu" else wafer.step
-        return step(self.shape, self.chip, users, context, self.line)
+        return step(self.shape, self.chip, users, context, self.layout)
 
 
 def host(
-    model: str | Shape,
+    model: str | ModelShape,
     on: str | Chip,
     chips: int | None = None,
     *,
     engine: str | None = None,
-    setup: Setup | None = None,
+    setup: GpuSetup | None = None,
     context: float = 8192,
-) -> Host:
+) -> ModelHost:
     """Return a model on machines.
 
     Args:
@@ -179,31 +179,31 @@ def host(
     Raises:
         ConfigError: an unknown name, or a model that does not fit.
     """
-    found = model if isinstance(model, Shape) else shape(model)
+    found = model if isinstance(model, ModelShape) else shape(model)
     machine = on if isinstance(on, Chip) else chip(on)
     if chips is not None and chips < 1:
         raise ConfigError(f"{chips} chips hold no model: give 1 or more")
     if machine.kind in ("lpu", "wafer"):
         return _on_chip(found, machine, chips, context)
-    setup = setup or Setup()
+    setup = setup or GpuSetup()
     if chips is None:
         chips = _least(found, machine, setup, context)
     setup = msgspec.structs.replace(setup, chips=chips)
     memory(found, machine, setup, context)
     by = factors(machine, found, setup, engine=engine)
-    return Host(found, machine, setup, by, engine=by.engine)
+    return ModelHost(found, machine, setup, by, engine=by.engine)
 
 
-def _on_chip(found: Shape, machine: Chip, chips: int | None, context: float) -> Host:
+def _on_chip(found: ModelShape, machine: Chip, chips: int | None, context: float) -> ModelHost:
     need = lpu.chips_needed if machine.kind == "lpu" else wafer.wafers_needed
     if chips is None:
         chips = int(need(found, machine, 64, context))
     elif chips < (least := int(need(found, machine, 1, context))):
         raise ConfigError(f"{found.name} does not fit {chips} x {machine.name}: give at least {least}")
-    return Host(found, machine, Setup(chips=chips), line=Line(chips=chips))
+    return ModelHost(found, machine, GpuSetup(chips=chips), layout=OnChipLayout(chips=chips))
 
 
-def _least(found: Shape, machine: Chip, setup: Setup, context: float) -> int:
+def _least(found: ModelShape, machine: Chip, setup: GpuSetup, context: float) -> int:
     """Return the least power of two of GPUs that holds the weights and eight sequences."""
     for chips in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
         tried = msgspec.structs.replace(setup, chips=chips)
@@ -215,7 +215,7 @@ def _least(found: Shape, machine: Chip, setup: Setup, context: float) -> int:
     raise ConfigError(f"{found.name} with {context:,.0f} tokens of context does not fit 1,024 x {machine.name}")
 
 
-class _Rates(msgspec.Struct, forbid_unknown_fields=True):
+class _PrefillRates(msgspec.Struct, forbid_unknown_fields=True):
     source: str
     date: str
     usual: float
@@ -223,6 +223,6 @@ class _Rates(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @functools.cache
-def _prefill_rates() -> _Rates:
+def _prefill_rates() -> _PrefillRates:
     text = (files("mixtura.hardware") / "data" / "prefill.toml").read_text("utf-8")
-    return msgspec.convert(tomllib.loads(text), _Rates)
+    return msgspec.convert(tomllib.loads(text), _PrefillRates)

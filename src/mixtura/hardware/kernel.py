@@ -19,7 +19,7 @@ from mixtura.errors import ConfigError
 from mixtura.hardware import routing
 from mixtura.hardware.chip import Chip
 from mixtura.hardware.precision import precision_named, unknown
-from mixtura.hardware.step import Array, Step, array
+from mixtura.hardware.step import Array, TimeEstimate, array
 
 Counts = NDArray[np.int64]
 
@@ -28,7 +28,7 @@ _GROUPED_DRAWS = 6  # a limit on groups needs every token's choices, which costs
 _LIMITED = 1.1  # above this share of the bandwidth fewer experts must have been read than were counted
 
 
-class Layer(msgspec.Struct, frozen=True, kw_only=True):
+class MoeLayer(msgspec.Struct, frozen=True, kw_only=True):
     """One MoE layer as one GPU holds it.
 
     `inner` is the width of an expert on this GPU (divided where tensor parallelism divides it), `weight` the bytes a
@@ -46,7 +46,7 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     ranks: int = 1
 
     def __post_init__(self) -> None:
-        routing.grouped(self.experts, self.used, self.groups, self.groups_used)
+        routing.grouped_popularity(self.experts, self.used, self.groups, self.groups_used)
         if self.ranks < 1 or self.experts % self.ranks:
             raise ConfigError(f"{self.experts} experts do not divide over {self.ranks} ranks: give a divisor")
         if min(self.hidden, self.inner) < 1 or not self.weight > 0:
@@ -63,7 +63,7 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
         return 6.0 * self.hidden * self.inner
 
 
-class Rates(msgspec.Struct, frozen=True):
+class KernelRates(msgspec.Struct, frozen=True):
     """What a GPU makes of its figures in one precision, as fitted.
 
     `fixed` seconds a layer, `memory` share of the bandwidth, `compute` share of the peak, `spread` as in `Step`.
@@ -75,7 +75,7 @@ class Rates(msgspec.Struct, frozen=True):
     spread: float
 
 
-class Correction(msgspec.Struct, frozen=True):
+class SkewCorrection(msgspec.Struct, frozen=True):
     """What skew costs beyond the experts awake, as fitted over all GPUs and kernels.
 
     The logarithm of real over first prediction is `level` + `tiles` x log(tiles' ratio / experts' ratio), both
@@ -100,23 +100,23 @@ class Correction(msgspec.Struct, frozen=True):
         return array(np.exp(np.interp(place, knots, array(self.level)) + weight * np.log(array(tiles))))
 
 
-class Coefficients(msgspec.Struct, frozen=True):
+class KernelCoefficients(msgspec.Struct, frozen=True):
     """All that data/kernels.json holds: `rates` by GPU and precision, the `correction`, where they are from."""
 
     source: str
     fitted: str
-    rates: Mapping[str, Mapping[str, Rates]]
-    correction: Correction
+    rates: Mapping[str, Mapping[str, KernelRates]]
+    correction: SkewCorrection
 
 
 @functools.cache
-def coefficients() -> Coefficients:
+def coefficients() -> KernelCoefficients:
     """Return the fitted coefficients of the package."""
     data = files("mixtura.hardware").joinpath("data/kernels.json").read_bytes()
-    return msgspec.json.decode(data, type=Coefficients)
+    return msgspec.json.decode(data, type=KernelCoefficients)
 
 
-def rates(gpu: str, precision: str) -> Rates:
+def rates(gpu: str, precision: str) -> KernelRates:
     """Return the fitted rates of a GPU, by the name that the measurements have for it (h100_sxm), in one precision.
 
     Raises:
@@ -132,14 +132,14 @@ def rates(gpu: str, precision: str) -> Rates:
 
 
 def layer_time(
-    layer: Layer,
+    layer: MoeLayer,
     tokens: ArrayLike,
-    awake: ArrayLike,
+    activated: ArrayLike,
     chip: Chip,
     *,
     precision: str = "bf16",
-    fitted: Rates | None = None,
-) -> Step:
+    fitted: KernelRates | None = None,
+) -> TimeEstimate:
     """Return the time of a MoE layer: fixed + max(D w_e / (memory BW), k B flop / (compute F)), in seconds.
 
     Args:
@@ -156,14 +156,14 @@ def layer_time(
         ConfigError: nothing was measured for this chip or precision.
     """
     fitted = fitted or rates(chip.name, precision)
-    batch, count = np.broadcast_arrays(array(tokens), array(awake))
+    batch, count = np.broadcast_arrays(array(tokens), array(activated))
     read = count * layer.expert_bytes / (fitted.memory * chip.bandwidth)
     worked = batch * layer.used * layer.operations / (fitted.compute * chip.flops(precision))
     parts = {"layers": np.full(batch.shape, fitted.fixed), "experts": read, "compute": np.maximum(0.0, worked - read)}
-    return Step({name: array(part) for name, part in parts.items()}, fitted.spread)
+    return TimeEstimate({name: array(part) for name, part in parts.items()}, fitted.spread)
 
 
-class Balanced(NamedTuple):
+class BalancedCurve(NamedTuple):
     """Measured times of one kernel under balanced routing, by growing number of tokens."""
 
     tokens: Array
@@ -175,7 +175,7 @@ class Balanced(NamedTuple):
         return array(np.exp(np.interp(place, np.log(self.tokens), np.log(self.seconds))))
 
 
-class Line(NamedTuple):
+class LayerLine(NamedTuple):
     """t = `fixed` + D x `expert`, in seconds, as balanced runs show it; `limited` where groups were kept to."""
 
     fixed: float
@@ -183,7 +183,7 @@ class Line(NamedTuple):
     limited: bool
 
 
-def balanced(times: Mapping[int, float]) -> Balanced:
+def balanced_curve(times: Mapping[int, float]) -> BalancedCurve:
     """Return a curve of measured seconds by tokens.
 
     Raises:
@@ -192,10 +192,10 @@ def balanced(times: Mapping[int, float]) -> Balanced:
     if not times or min(times) < 1 or not all(0 < seconds < np.inf for seconds in times.values()):
         raise ConfigError("balanced runs are seconds above 0 by tokens above 0, at least one: measure again")
     found = sorted(times)
-    return Balanced(np.array(found, dtype=np.float64), np.array([times[count] for count in found]))
+    return BalancedCurve(np.array(found, dtype=np.float64), np.array([times[count] for count in found]))
 
 
-def line(curve: Balanced, layer: Layer, bandwidth: float) -> Line:
+def fit_line(curve: BalancedCurve, layer: MoeLayer, bandwidth: float) -> LayerLine:
     """Fit t = fixed + D x expert to balanced runs of up to about two tokens an expert, neither below zero.
 
     Where the slope says that experts were read faster than `bandwidth` (bytes/s) allows, fewer were read: the kernel
@@ -205,20 +205,20 @@ def line(curve: Balanced, layer: Layer, bandwidth: float) -> Line:
     few = (curve.tokens * layer.used <= 2 * layer.experts) | (curve.tokens <= 4)
     few[0] = True
     seconds = curve.seconds[few]
-    free = _line(_awake(curve.tokens[few], layer, limited=False), seconds)
+    free = _line(_count_activated(curve.tokens[few], layer, limited=False), seconds)
     if layer.groups == layer.groups_used or layer.expert_bytes <= _LIMITED * bandwidth * free[1]:
-        return Line(*free, False)
-    return Line(*_line(_awake(curve.tokens[few], layer, limited=True), seconds), True)
+        return LayerLine(*free, False)
+    return LayerLine(*_line(_count_activated(curve.tokens[few], layer, limited=True), seconds), True)
 
 
-def _awake(tokens: Array, layer: Layer, *, limited: bool) -> Array:
+def _count_activated(tokens: Array, layer: MoeLayer, *, limited: bool) -> Array:
     loads = (balanced_loads(int(count), layer, limited=limited) for count in tokens)
     return np.array([max(1, np.count_nonzero(_busiest(each[None], layer))) for each in loads], dtype=np.float64)
 
 
-def _line(awake: Array, seconds: Array) -> tuple[float, float]:
+def _line(activated: Array, seconds: Array) -> tuple[float, float]:
     """Return intercept and slope with the least squared relative error, both at least 0."""
-    scaled, ones = awake / seconds, 1 / seconds
+    scaled, ones = activated / seconds, 1 / seconds
     normal = np.array([[ones @ ones, ones @ scaled], [ones @ scaled, scaled @ scaled]])
     determinant = float(np.linalg.det(normal))
     if determinant > 1e-9 * normal[0, 0] * normal[1, 1]:
@@ -230,7 +230,7 @@ def _line(awake: Array, seconds: Array) -> tuple[float, float]:
     return 0.0, float(scaled.sum() / normal[1, 1])
 
 
-def skewed(curve: Balanced, layer: Layer, tokens: int, alpha: float, bandwidth: float) -> float:
+def predict_skewed(curve: BalancedCurve, layer: MoeLayer, tokens: int, alpha: float, bandwidth: float) -> float:
     """Predict the seconds of a layer under power-law loads from balanced runs of the same kernel.
 
     First prediction: fixed + (t_balanced - fixed) x (experts awake, skewed over balanced). Then the correction for
@@ -245,39 +245,41 @@ def skewed(curve: Balanced, layer: Layer, tokens: int, alpha: float, bandwidth: 
 
     Source: ours, fitted to AIConfigurator 0.12's measurements; median error 3.7 % on models left out of the fit.
     """
-    first, ratio = first_skewed(curve, line(curve, layer, bandwidth), layer, tokens, alpha)
+    first, ratio = predict_uncorrected(curve, fit_line(curve, layer, bandwidth), layer, tokens, alpha)
     factor = coefficients().correction.factor(tokens * layer.used / layer.experts, ratio)
     return first * float(factor)
 
 
-def first_skewed(curve: Balanced, fit: Line, layer: Layer, tokens: int, alpha: float) -> tuple[float, float]:
+def predict_uncorrected(
+    curve: BalancedCurve, fit: LayerLine, layer: MoeLayer, tokens: int, alpha: float
+) -> tuple[float, float]:
     """Return the prediction before the correction (seconds), and the ratio of tiles that the correction goes by."""
-    awake, tiles = ratios(tokens, layer, alpha, fit.limited)
+    activated, tiles = ratios(tokens, layer, alpha, fit.limited)
     seconds = float(curve.at(tokens))
     fixed = min(fit.fixed, seconds)
-    return fixed + awake * (seconds - fixed), tiles / awake
+    return fixed + activated * (seconds - fixed), tiles / activated
 
 
 TILE = 64  # tokens of one expert that a kernel computes together, about
 
 
 @functools.lru_cache(maxsize=4096)
-def ratios(tokens: int, layer: Layer, alpha: float, limited: bool) -> tuple[float, float]:
+def ratios(tokens: int, layer: MoeLayer, alpha: float, limited: bool) -> tuple[float, float]:
     """Return experts awake and tiles under power-law loads, each over its number under balanced loads."""
     even = _busiest(balanced_loads(tokens, layer, limited=limited)[None], layer)[0]
-    loads = _busiest(drawn_loads(tokens, layer, alpha, limited=limited), layer)
-    awake = np.count_nonzero(loads, axis=1).mean() / np.count_nonzero(even)
-    return float(awake), float((-(-loads // TILE)).sum(axis=1).mean() / (-(-even // TILE)).sum())
+    loads = _busiest(draw_loads(tokens, layer, alpha, limited=limited), layer)
+    activated = np.count_nonzero(loads, axis=1).mean() / np.count_nonzero(even)
+    return float(activated), float((-(-loads // TILE)).sum(axis=1).mean() / (-(-even // TILE)).sum())
 
 
-def _busiest(loads: Counts, layer: Layer) -> Counts:
+def _busiest(loads: Counts, layer: MoeLayer) -> Counts:
     """Return of each row [.., experts] the loads on the rank that has most."""
     by_rank = loads.reshape(len(loads), layer.ranks, -1)
     most = by_rank.sum(axis=2).argmax(axis=1)
     return np.asarray(by_rank[np.arange(len(loads)), most])
 
 
-def balanced_loads(tokens: int, layer: Layer, *, limited: bool = False) -> Counts:
+def balanced_loads(tokens: int, layer: MoeLayer, *, limited: bool = False) -> Counts:
     """Return how many tokens each expert gets in a balanced run [experts].
 
     Token t takes the experts t + j ceil(E / k); fewer than ceil(E / k) tokens are spread out first.
@@ -288,12 +290,12 @@ def balanced_loads(tokens: int, layer: Layer, *, limited: bool = False) -> Count
     place = np.arange(tokens) if tokens >= stride else np.arange(tokens) * stride / tokens
     chosen = ((place[:, None] + np.arange(layer.used) * stride) % layer.experts).astype(np.int64)
     if limited:
-        chosen = _limited(chosen, layer)
+        chosen = _limit_groups(chosen, layer)
     return np.bincount(chosen.ravel(), minlength=layer.experts)
 
 
-def drawn_loads(
-    tokens: int, layer: Layer, alpha: float, *, limited: bool = False, draws: int = DRAWS, seed: int = 0
+def draw_loads(
+    tokens: int, layer: MoeLayer, alpha: float, *, limited: bool = False, draws: int = DRAWS, seed: int = 0
 ) -> Counts:
     """Draw how many tokens each expert gets under a power law [draws, experts]; each row adds up to k B.
 
@@ -313,14 +315,16 @@ def drawn_loads(
     power = 1 - alpha if abs(1 - alpha) > 1e-6 else 1e-6
     sizes = ((high**power - low**power) * chance + low**power) ** (1 / power)
     wanted = np.rint(sizes / sizes.sum(axis=1, keepdims=True) * total).astype(np.int64)
-    loads = np.stack([_settled(row, tokens, total) for row in wanted])
+    loads = np.stack([_adjust_total(row, tokens, total) for row in wanted])
     if not limited:
         return loads
     few = loads[:_GROUPED_DRAWS]
-    return np.stack([np.bincount(_limited(_choices(row, tokens), layer).ravel(), minlength=len(row)) for row in few])
+    return np.stack(
+        [np.bincount(_limit_groups(_choices(row, tokens), layer).ravel(), minlength=len(row)) for row in few]
+    )
 
 
-def _settled(loads: Counts, most: int, total: int) -> Counts:
+def _adjust_total(loads: Counts, most: int, total: int) -> Counts:
     """Return loads that add up to `total`: missing tokens go to the least loaded, surplus comes from the most."""
     found = np.minimum(loads, most)
     while (missing := total - int(found.sum())) != 0:
@@ -336,7 +340,7 @@ def _choices(loads: Counts, tokens: int) -> Counts:
     return np.repeat(order, loads[order]).reshape(-1, tokens).T
 
 
-def _limited(chosen: Counts, layer: Layer) -> Counts:
+def _limit_groups(chosen: Counts, layer: MoeLayer) -> Counts:
     """Return the choices of tokens kept to their best groups; equal ones count from the first, as in a stable sort.
 
     A group is worth its two best experts. Tokens that lose choices fill up with the first experts of their groups.

@@ -15,16 +15,16 @@ from numpy.typing import ArrayLike
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.chip import Chip
-from mixtura.hardware.onchip import Job, Latency, Line, parts, stages
-from mixtura.hardware.shape import Shape
-from mixtura.hardware.step import NINETIETH, Array, Step, array
+from mixtura.hardware.onchip import DecodeJob, LayerLatency, OnChipLayout, parts, stages
+from mixtura.hardware.shape import ModelShape
+from mixtura.hardware.step import NINETIETH, Array, TimeEstimate, array
 
 WIDEST = 8.0  # bits: 70 billion weights in 16 would not fit the 576 chips that served Llama-2-70B
 _HOPS = 2  # of a layer: after attention and after the feed-forward block
 _UNMEASURED = math.log(2)  # spread of a chip of which nothing is measured: a factor of two
 
 
-class Coefficients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LpuCoefficients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the fit found: seconds of a layer, seconds that experts add to it, and how far measured speeds lie off.
 
     Attributes:
@@ -49,9 +49,9 @@ class Coefficients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 @functools.cache
-def coefficients() -> Coefficients:
+def coefficients() -> LpuCoefficients:
     """Return the fitted coefficients; read once."""
-    return msgspec.json.decode((files("mixtura.hardware") / "data" / "lpu.json").read_bytes(), type=Coefficients)
+    return msgspec.json.decode((files("mixtura.hardware") / "data" / "lpu.json").read_bytes(), type=LpuCoefficients)
 
 
 def hop(chip: Chip, memory: float) -> float:
@@ -69,7 +69,7 @@ def hop(chip: Chip, memory: float) -> float:
 
 
 def chips_needed(
-    shape: Shape, chip: Chip, batch: ArrayLike = 1, context: ArrayLike = 1024, line: Line | None = None
+    shape: ModelShape, chip: Chip, batch: ArrayLike = 1, context: ArrayLike = 1024, layout: OnChipLayout | None = None
 ) -> Array:
     """Return the least number of chips that hold a model and the KV cache of its users.
 
@@ -77,18 +77,18 @@ def chips_needed(
 
     Source: bytes to store over bytes of SRAM.
     """
-    return _job(shape, chip, batch, context, line).needed
+    return _job(shape, chip, batch, context, layout).least_chips
 
 
 def step(
-    shape: Shape,
+    shape: ModelShape,
     chip: Chip,
     batch: ArrayLike = 1,
     context: ArrayLike = 1024,
-    line: Line | None = None,
+    layout: OnChipLayout | None = None,
     *,
-    fitted: Coefficients | None = None,
-) -> Step:
+    fitted: LpuCoefficients | None = None,
+) -> TimeEstimate:
     """Return the time of one token of every user, seconds.
 
     Args:
@@ -113,15 +113,15 @@ def step(
     nobody has measured but whose latency between chips is published lies between two bounds: the two hops of each
     layer alone, and the measured chip's layer. The answer is their geometric mean and the spread reaches both.
     """
-    job = _job(shape, chip, batch, context, line)
+    job = _job(shape, chip, batch, context, layout)
     fitted = fitted or coefficients()
-    scale, spread = _carried(job, fitted)
-    latency = Latency(fitted.layer * scale, fitted.experts * scale)
-    return Step(parts(stages(job, latency), job, array(0.0)), spread)
+    scale, spread = _latency_scale(job, fitted)
+    latency = LayerLatency(fitted.layer * scale, fitted.experts * scale)
+    return TimeEstimate(parts(stages(job, latency), job, array(0.0)), spread)
 
 
 def throughput(
-    shape: Shape, chip: Chip, batch: ArrayLike = 1, context: ArrayLike = 1024, line: Line | None = None
+    shape: ModelShape, chip: Chip, batch: ArrayLike = 1, context: ArrayLike = 1024, layout: OnChipLayout | None = None
 ) -> Array:
     """Return the tokens a second of all users together: `batch` over the time of a step.
 
@@ -130,17 +130,17 @@ def throughput(
 
     Source: the arithmetic of pipelines, micro-batches in flight over the time they take to come round.
     """
-    taken = step(shape, chip, batch, context, line)
+    taken = step(shape, chip, batch, context, layout)
     return array(batch) / taken.seconds
 
 
-def _job(shape: Shape, chip: Chip, batch: ArrayLike, context: ArrayLike, line: Line | None) -> Job:
+def _job(shape: ModelShape, chip: Chip, batch: ArrayLike, context: ArrayLike, layout: OnChipLayout | None) -> DecodeJob:
     if chip.kind != "lpu":
         raise ConfigError(f"{chip.name} is of the kind {chip.kind}, not lpu: take its own step model")
-    return Job.of(chip, (shape, batch, context), line, WIDEST)
+    return DecodeJob.of(chip, (shape, batch, context), layout, WIDEST)
 
 
-def _carried(job: Job, fitted: Coefficients) -> tuple[float, float]:
+def _latency_scale(job: DecodeJob, fitted: LpuCoefficients) -> tuple[float, float]:
     """Return what the measured latencies are multiplied with for the job's chip, and the spread of the result."""
     if job.chip.name == fitted.chip:
         return 1.0, fitted.spread

@@ -11,7 +11,7 @@ _WRITTEN = re.compile(
 )
 
 
-class Machine(NamedTuple):
+class MachineSpec(NamedTuple):
     """Chips that hold one copy of a model: which, how many (None: as many as it needs), under which engine."""
 
     chip: Chip
@@ -19,7 +19,7 @@ class Machine(NamedTuple):
     engine: str | None = None
 
 
-class Words(NamedTuple):
+class MachineText(NamedTuple):
     """A machine as written: what may be a chip, how many, under which engine."""
 
     on: str
@@ -27,7 +27,7 @@ class Words(NamedTuple):
     engine: str | None = None
 
 
-def words(text: str) -> Words:
+def split_machine(text: str) -> MachineText:
     """Return the parts of `[COUNTx]CHIP[/ENGINE]`; whether there is such a chip is not asked.
 
     Raises:
@@ -40,10 +40,10 @@ def words(text: str) -> Words:
     if count is not None and not 1 <= count <= 100_000:
         raise ConfigError(f"machine {text[:80]!r}: expected 1 to 100,000 chips")
     engine = found["engine"]
-    return Words(found["chip"].strip(), count, engine.strip().casefold() if engine else None)
+    return MachineText(found["chip"].strip(), count, engine.strip().casefold() if engine else None)
 
 
-def machine(text: str) -> Machine:
+def parse_machine(text: str) -> MachineSpec:
     """Return the machine that `text` names.
 
     Args:
@@ -52,5 +52,5 @@ def machine(text: str) -> Machine:
     Raises:
         ConfigError: it is not of that form, or there is no such chip (the text names those most like it).
     """
-    on, chips, engine = words(text)
-    return Machine(chip(on), chips, engine)
+    on, chips, engine = split_machine(text)
+    return MachineSpec(chip(on), chips, engine)

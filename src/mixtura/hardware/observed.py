@@ -27,7 +27,7 @@ _TOGETHER = 4  # experts that are timed together
 _FLUSHED = 96 * 1024 * 1024  # bytes read between two runs, so that none finds the weights of the last in a cache
 
 
-class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+class LayerSizes(msgspec.Struct, frozen=True, kw_only=True):
     """The layer to measure; weights are float32. `alpha` skews its router (0: as even as a random router is)."""
 
     experts: int = 48
@@ -47,7 +47,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
         return 12 * self.hidden * self.inner
 
 
-class Machine(msgspec.Struct, frozen=True):
+class MachineRates(msgspec.Struct, frozen=True):
     """What was measured of the machine alone: bytes/s read from memory, and seconds of one expert by its tokens."""
 
     bandwidth: float
@@ -62,7 +62,7 @@ class Machine(msgspec.Struct, frozen=True):
         return float((_binomial(tokens, popularity) @ table).sum())
 
 
-class Batch(msgspec.Struct, frozen=True):
+class BatchObservation(msgspec.Struct, frozen=True):
     """One batch size: experts awake, measured and expected of an even and of this router, and seconds.
 
     `roofline` is overhead + D(B) w_e / BW with the bandwidth of a plain read, which no product of matrices quite
@@ -70,7 +70,7 @@ class Batch(msgspec.Struct, frozen=True):
     """
 
     tokens: int
-    awake: float
+    activated: float
     even: float
     expected: float
     seconds: float
@@ -78,18 +78,18 @@ class Batch(msgspec.Struct, frozen=True):
     predicted: float
 
 
-class Observation(msgspec.Struct, frozen=True):
+class LayerObservation(msgspec.Struct, frozen=True):
     """A measured layer: the machine, the sizes, the router's skew over all tokens, and each batch size."""
 
-    sizes: Sizes
-    machine: Machine
+    sizes: LayerSizes
+    machine: MachineRates
     alpha: float
     entropy: float
     gini: float
-    batches: tuple[Batch, ...]
+    batches: tuple[BatchObservation, ...]
 
 
-class Weights(NamedTuple):
+class LayerWeights(NamedTuple):
     """Router [hidden, E], its bias [E]; the experts' gates and ups [E, hidden, 2 inner], downs [E, inner, hidden]."""
 
     router: Floats
@@ -98,21 +98,21 @@ class Weights(NamedTuple):
     out: Floats
 
 
-def weights(sizes: Sizes, seed: int = 0) -> Weights:
+def weights(sizes: LayerSizes, seed: int = 0) -> LayerWeights:
     """Return random weights; the router's bias makes it choose about by a power law with `sizes.alpha`."""
     rng = np.random.default_rng(seed)
 
-    def drawn(*shape: int) -> Floats:
+    def draw(*shape: int) -> Floats:
         return np.asarray(rng.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(shape[-2])))
 
     law = routing.power_law(sizes.experts, 1, sizes.alpha)
     # Scores have deviation 1; half the log-popularity gives about the wanted odds once the best k are taken.
     bias = np.asarray(rng.permutation(0.5 * np.log(law * sizes.experts)), dtype=np.float32)
-    into = drawn(sizes.experts, sizes.hidden, 2 * sizes.inner)
-    return Weights(drawn(sizes.hidden, sizes.experts), bias, into, drawn(sizes.experts, sizes.inner, sizes.hidden))
+    into = draw(sizes.experts, sizes.hidden, 2 * sizes.inner)
+    return LayerWeights(draw(sizes.hidden, sizes.experts), bias, into, draw(sizes.experts, sizes.inner, sizes.hidden))
 
 
-def chosen(layer: Weights, x: Floats, used: int) -> tuple[Choices, Floats]:
+def route(layer: LayerWeights, x: Floats, used: int) -> tuple[Choices, Floats]:
     """Return the experts of each token [tokens, used] and their shares, which add up to 1."""
     scores = x @ layer.router + layer.bias
     best = np.argpartition(-scores, used - 1, axis=1)[:, :used]
@@ -121,9 +121,9 @@ def chosen(layer: Weights, x: Floats, used: int) -> tuple[Choices, Floats]:
     return best, np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def forward(layer: Weights, x: Floats, used: int) -> Floats:
+def forward(layer: LayerWeights, x: Floats, used: int) -> Floats:
     """Return the layer's output for `x` [tokens, hidden]: SwiGLU experts, each woken once for all its tokens."""
-    best, shares = chosen(layer, x, used)
+    best, shares = route(layer, x, used)
     found = np.zeros_like(x)
     flat = best.ravel()
     order = np.argsort(flat, kind="stable")
@@ -137,7 +137,7 @@ def forward(layer: Weights, x: Floats, used: int) -> Floats:
     return found
 
 
-def _add(found: Floats, layer: Weights, expert: int, work: tuple[Floats, Choices, Floats]) -> None:
+def _add(found: Floats, layer: LayerWeights, expert: int, work: tuple[Floats, Choices, Floats]) -> None:
     """Add to `found` what an expert makes of rows of `x`, each with its share; `work` is (x, rows, shares)."""
     x, rows, shares = work
     gate, up = np.split(x[rows] @ layer.into[expert], 2, axis=1)
@@ -153,7 +153,9 @@ def _binomial(tokens: int, popularity: NDArray[np.float64]) -> NDArray[np.float6
     return np.asarray(np.exp(ways + loads * np.log(chance) + (tokens - loads) * np.log1p(-chance)))
 
 
-def observe(sizes: Sizes, batches: Sequence[int], clock: Clock, *, repeats: int = 9, seed: int = 0) -> Observation:
+def observe(
+    sizes: LayerSizes, batches: Sequence[int], clock: Clock, *, repeats: int = 9, seed: int = 0
+) -> LayerObservation:
     """Measure the machine, then the layer at each batch size, and predict the one from the other.
 
     Tokens are random and new in each repeat, so that other experts are awake; caches are emptied in between. Seconds
@@ -173,32 +175,32 @@ def observe(sizes: Sizes, batches: Sequence[int], clock: Clock, *, repeats: int 
         raise ConfigError("nothing to measure: give batches of 1 token or more, and 1 repeat or more")
     layer, rng = weights(sizes, seed), np.random.default_rng(seed + 1)
     flush = np.ones(_FLUSHED // 4, dtype=np.float32)
-    machine = measured_machine(sizes, layer, flush, clock, repeats)
+    machine = measure_machine(sizes, layer, flush, clock, repeats)
     popularity, counts = _popularity(sizes, layer, rng)
     found = []
     for tokens in batches:
-        seconds, awake = [], []
+        seconds, activated = [], []
         for _ in range(repeats):
             x = rng.standard_normal((tokens, sizes.hidden), dtype=np.float32)
-            awake.append(len(np.unique(chosen(layer, x, sizes.used)[0])))
+            activated.append(len(np.unique(route(layer, x, sizes.used)[0])))
             flush.sum()
             start = clock()
             forward(layer, x, sizes.used)
             seconds.append(clock() - start)
-        found.append(_batch(sizes, machine, popularity, tokens, float(np.mean(awake)), min(seconds)))
+        found.append(_batch(sizes, machine, popularity, tokens, float(np.mean(activated)), min(seconds)))
     skew = routing.fitted_alpha(counts), routing.entropy(counts), routing.gini(counts)
-    return Observation(sizes, machine, *skew, tuple(found))
+    return LayerObservation(sizes, machine, *skew, tuple(found))
 
 
-class _Order(msgspec.Struct):
-    sizes: Sizes
+class _ObservationOrder(msgspec.Struct):
+    sizes: LayerSizes
     batches: tuple[int, ...]
     repeats: int
 
 
 def observe_apart(
-    sizes: Sizes, batches: Sequence[int], env: Mapping[str, str], *, repeats: int = 9, limit: float = 120.0
-) -> Observation:
+    sizes: LayerSizes, batches: Sequence[int], env: Mapping[str, str], *, repeats: int = 9, limit: float = 120.0
+) -> LayerObservation:
     """Measure as `observe` does, in a process of its own where products of matrices run on one thread.
 
     Threads that wait for each other lose tens of milliseconds wherever something else wants a core; this process'
@@ -214,7 +216,7 @@ def observe_apart(
     Raises:
         ConfigError: nothing to measure, or it did not come to an end.
     """
-    order = msgspec.json.encode(_Order(sizes, tuple(batches), repeats))
+    order = msgspec.json.encode(_ObservationOrder(sizes, tuple(batches), repeats))
     single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
     code = "from mixtura.hardware.observed import answer; answer()"
     try:
@@ -229,30 +231,37 @@ def observe_apart(
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
         last = (error.stderr or b"it took too long").decode(errors="replace").strip().splitlines()[-1:]
         raise ConfigError(f"the layer could not be measured ({' '.join(last)}): try smaller sizes or batches") from None
-    return msgspec.json.decode(done.stdout, type=Observation)
+    return msgspec.json.decode(done.stdout, type=LayerObservation)
 
 
 def answer() -> None:
     """Do what `observe_apart` asked for on standard input."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=_Order)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=_ObservationOrder)
     found = observe(order.sizes, order.batches, time.perf_counter, repeats=order.repeats)
     sys.stdout.buffer.write(msgspec.json.encode(found))
 
 
-def _popularity(sizes: Sizes, layer: Weights, rng: np.random.Generator) -> tuple[NDArray[np.float64], Choices]:
+def _popularity(
+    sizes: LayerSizes, layer: LayerWeights, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], Choices]:
     """Return the chance of each expert to be chosen by a token, and how often each was, over many tokens."""
     x = rng.standard_normal((4096, sizes.hidden), dtype=np.float32)
-    counts = np.bincount(chosen(layer, x, sizes.used)[0].ravel(), minlength=sizes.experts)
+    counts = np.bincount(route(layer, x, sizes.used)[0].ravel(), minlength=sizes.experts)
     return counts / len(x), counts
 
 
 def _batch(
-    sizes: Sizes, machine: Machine, popularity: NDArray[np.float64], tokens: int, awake: float, seconds: float
-) -> Batch:
+    sizes: LayerSizes,
+    machine: MachineRates,
+    popularity: NDArray[np.float64],
+    tokens: int,
+    activated: float,
+    seconds: float,
+) -> BatchObservation:
     expected = float(routing.distinct_given(tokens, popularity))
-    return Batch(
+    return BatchObservation(
         tokens=tokens,
-        awake=awake,
+        activated=activated,
         even=float(routing.distinct(tokens, sizes.experts, sizes.used)),
         expected=expected,
         seconds=seconds,
@@ -261,12 +270,12 @@ def _batch(
     )
 
 
-def measured_machine(sizes: Sizes, layer: Weights, flush: Floats, clock: Clock, repeats: int) -> Machine:
+def measure_machine(sizes: LayerSizes, layer: LayerWeights, flush: Floats, clock: Clock, repeats: int) -> MachineRates:
     """Measure the memory's bandwidth by reading an array, the overhead of routing, and one expert by its tokens."""
     flush.sum()
-    reads = [_timed(clock, lambda: float(np.dot(flush, flush))) for _ in range(max(3, repeats))]
+    reads = [_time_call(clock, lambda: float(np.dot(flush, flush))) for _ in range(max(3, repeats))]
     x = np.ones((1, sizes.hidden), dtype=np.float32)
-    overhead = min(_timed(clock, lambda: chosen(layer, x, sizes.used)) for _ in range(max(3, repeats)))
+    overhead = min(_time_call(clock, lambda: route(layer, x, sizes.used)) for _ in range(max(3, repeats)))
     tokens = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
     seconds = []
     for count in tokens:
@@ -282,16 +291,18 @@ def measured_machine(sizes: Sizes, layer: Weights, flush: Floats, clock: Clock, 
         seconds.append(min(runs))
     # No number of tokens takes longer than a larger one: what did was disturbed.
     least = np.minimum.accumulate(seconds[::-1])[::-1]
-    return Machine(flush.nbytes / min(reads), tokens, tuple(least.tolist()), overhead)
+    return MachineRates(flush.nbytes / min(reads), tokens, tuple(least.tolist()), overhead)
 
 
-def _timed(clock: Clock, work: Callable[[], object]) -> float:
+def _time_call(clock: Clock, work: Callable[[], object]) -> float:
     start = clock()
     work()
     return max(1e-9, clock() - start)
 
 
-def observed_on_gpu(sizes: Sizes, batches: Sequence[int], *, repeats: int = 20) -> tuple[tuple[int, float, float], ...]:
+def observe_on_gpu(
+    sizes: LayerSizes, batches: Sequence[int], *, repeats: int = 20
+) -> tuple[tuple[int, float, float], ...]:
     """Return (tokens, experts awake, seconds) of the same layer on a GPU, in float16; nothing where there is none.
 
     Needs PyTorch, which Mixtura does not bring. Experts run one after another, so at small sizes the start of each
@@ -309,16 +320,16 @@ def observed_on_gpu(sizes: Sizes, batches: Sequence[int], *, repeats: int = 20) 
     for tokens in batches:
         x = torch.randn(tokens, sizes.hidden, device="cuda", dtype=torch.half)
         best = (x @ router + bias).topk(sizes.used, dim=1).indices
-        awake = best.unique().tolist()
-        rows = [(best == expert).any(1).nonzero().ravel() for expert in awake]
+        activated = best.unique().tolist()
+        rows = [(best == expert).any(1).nonzero().ravel() for expert in activated]
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         for run in range(repeats + 3):
             if run == 3:
                 begin.record()
-            for expert, places in zip(awake, rows, strict=True):
+            for expert, places in zip(activated, rows, strict=True):
                 gate, up = (x[places] @ into[expert]).chunk(2, 1)
                 torch.nn.functional.silu(gate).mul(up) @ out[expert]
         end.record()
         torch.cuda.synchronize()
-        found.append((tokens, float(len(awake)), begin.elapsed_time(end) / 1000 / repeats))
+        found.append((tokens, float(len(activated)), begin.elapsed_time(end) / 1000 / repeats))
     return tuple(found)

@@ -111,7 +111,7 @@ def distinct_skewed(tokens: ArrayLike, experts: int, used: int, alpha: float) ->
     return distinct_given(tokens, power_law(experts, used, alpha))
 
 
-def grouped(experts: int, used: int, groups: int, groups_used: int, alpha: float = 0.0) -> Array:
+def grouped_popularity(experts: int, used: int, groups: int, groups_used: int, alpha: float = 0.0) -> Array:
     """Return popularities where a token takes experts from `groups_used` of `groups` groups (DeepSeek-V3: 4 of 8).
 
     Groups are popular by a power law with `alpha`, experts within a group evenly. At alpha 0 every expert has k/E,
@@ -133,7 +133,7 @@ def grouped(experts: int, used: int, groups: int, groups_used: int, alpha: float
     return array(np.repeat(power_law(groups, groups_used, alpha), size) * (used / (groups_used * size)))
 
 
-def effective(tokens: ArrayLike, correlation: float) -> Array:
+def effective_batch(tokens: ArrayLike, correlation: float) -> Array:
     """Return the batch of independent tokens that wakes as many experts: 1 + (B - 1)(1 - correlation).
 
     `correlation` is the chance that a token chooses as one before it did (a shared prompt, drafts of one answer, the
@@ -149,13 +149,13 @@ def effective(tokens: ArrayLike, correlation: float) -> Array:
     return np.where(batch <= 1, batch, 1 + (batch - 1) * (1 - correlation))
 
 
-def independent(awake: ArrayLike, experts: int, used: int) -> Array:
+def independent_tokens(activated: ArrayLike, experts: int, used: int) -> Array:
     """Return how many independent, even tokens would wake `awake` distinct experts: the inverse of `distinct`.
 
     Infinite where all are awake. Source: `distinct`, solved for B.
     """
     check(experts, used)
-    share = array(awake) / experts
+    share = array(activated) / experts
     if np.any(~((share >= 0) & (share <= 1))):
         raise ConfigError(
             f"more than {experts} of {experts} experts, or fewer than none, cannot be awake: give 0 to {experts}"
@@ -166,12 +166,12 @@ def independent(awake: ArrayLike, experts: int, used: int) -> Array:
         return array(np.log1p(-share) / np.log1p(-used / experts))
 
 
-def reuse(tokens: ArrayLike, used: int, awake: ArrayLike) -> Array:
+def reuse(tokens: ArrayLike, used: int, activated: ArrayLike) -> Array:
     """Return how many tokens share an expert that was loaded: k B / D. A dense layer has B.
 
     Source: choices over what they choose; MoESD, arXiv 2505.19645.
     """
-    count = array(awake)
+    count = array(activated)
     return np.divide(used * _batch(tokens), count, out=np.zeros(np.broadcast(tokens, count).shape), where=count > 0)
 
 

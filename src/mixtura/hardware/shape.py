@@ -21,7 +21,7 @@ Extra = Literal["qkv_bias", "out_bias", "dense_bias", "expert_bias", "router_bia
 _LARGEST = 10_000_000  # no size of a real model is near it
 
 
-class Mla(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LatentAttention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): ranks and head sizes, in elements.
 
     `q_rank` 0: queries are not compressed. `nope` and `rope` are the parts of a query or key head without and with
@@ -35,7 +35,7 @@ class Mla(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value: int
 
 
-class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PublishedSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is published of a model's size, to hold the count from its shape against.
 
     Attributes:
@@ -55,7 +55,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     doubt: str = ""
 
 
-class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModelShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The sizes of a decoder-only transformer.
 
     Attributes:
@@ -83,7 +83,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     heads: int
     kv_heads: int
     head_size: int
-    mla: Mla | None = None
+    mla: LatentAttention | None = None
     inner: int = 0
     dense_layers: int = 0
     experts: int = 0
@@ -99,7 +99,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     extras: frozenset[Extra] = frozenset()
     precision: str = "bf16"
     expert_precision: str | None = None
-    published: Published | None = None
+    published: PublishedSize | None = None
 
     def __post_init__(self) -> None:
         if not self.experts and not self.dense_layers:
@@ -248,7 +248,7 @@ def _block(hidden: int, inner: int, *, biased: bool = False) -> int:
     return 3 * hidden * inner + (2 * inner + hidden) * biased
 
 
-def _mla_weights(mla: Mla, hidden: int, heads: int) -> int:
+def _mla_weights(mla: LatentAttention, hidden: int, heads: int) -> int:
     query = heads * (mla.nope + mla.rope)
     queries = (hidden + query + 1) * mla.q_rank if mla.q_rank else hidden * query
     down = hidden * (mla.kv_rank + mla.rope) + mla.kv_rank
@@ -256,7 +256,7 @@ def _mla_weights(mla: Mla, hidden: int, heads: int) -> int:
     return queries + down + up + heads * mla.value * hidden
 
 
-def _check(shape: Shape) -> None:
+def _check(shape: ModelShape) -> None:
     """Raise ConfigError, one sentence, for the first size that cannot be."""
     positive = ["layers", "hidden", "vocabulary", "heads", "kv_heads", "head_size", "groups", "groups_used"]
     positive += ["inner"] * (shape.dense_layers > 0) + ["window"] * (shape.windowed_layers > 0)

@@ -21,7 +21,7 @@ _GRID = 41  # values of each parameter that a round of the fit tries
 _ROUNDS = 12  # each keeps two fifths of the range: finer than curves of three digits ask for
 
 
-class Acceptance(msgspec.Struct, frozen=True):
+class AcceptanceRate(msgspec.Struct, frozen=True):
     """How often a drafted token is accepted, all before it being accepted: `first * decay**place`, place from 0."""
 
     first: float
@@ -35,7 +35,7 @@ class Acceptance(msgspec.Struct, frozen=True):
             )
 
 
-class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AcceptanceCurve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Measured tokens a step (`lengths`, by number of drafted tokens from 1) and the acceptance fitted to them."""
 
     title: str
@@ -47,19 +47,19 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     date: str
 
     @property
-    def acceptance(self) -> Acceptance:
+    def acceptance(self) -> AcceptanceRate:
         """The decaying acceptance that fits the curve."""
-        return Acceptance(self.first, self.decay)
+        return AcceptanceRate(self.first, self.decay)
 
 
 @functools.cache
-def curves() -> Mapping[str, Curve]:
+def curves() -> Mapping[str, AcceptanceCurve]:
     """Return the measured acceptance curves by name; read once."""
     text = (files("mixtura.hardware") / "data" / "acceptance.toml").read_text("utf-8")
-    return msgspec.convert(tomllib.loads(text), dict[str, Curve])
+    return msgspec.convert(tomllib.loads(text), dict[str, AcceptanceCurve])
 
 
-def expected_tokens(drafts: ArrayLike, acceptance: Acceptance) -> Array:
+def expected_tokens(drafts: ArrayLike, acceptance: AcceptanceRate) -> Array:
     """Return the tokens that a step yields on average, the sure one included.
 
     One plus the sum over the places of the product of all acceptances so far; for a constant acceptance `a` that is
@@ -82,7 +82,7 @@ def expected_tokens(drafts: ArrayLike, acceptance: Acceptance) -> Array:
     return array(yields[counts])
 
 
-def fit(lengths: ArrayLike, *, decaying: bool = True) -> Acceptance:
+def fit(lengths: ArrayLike, *, decaying: bool = True) -> AcceptanceRate:
     """Return the acceptance whose expected tokens come nearest to measured ones.
 
     Args:
@@ -109,7 +109,7 @@ def fit(lengths: ArrayLike, *, decaying: bool = True) -> Acceptance:
         row, column = np.unravel_index(int(np.argmin(wrong)), wrong.shape)
         firsts = _around(float(first[row, 0, 0]), firsts)
         decays = _around(float(decay[0, column, 0]), decays) if decaying else decays
-    return Acceptance(float(first[row, 0, 0]), max(float(decay[0, column, 0]), 1e-9))
+    return AcceptanceRate(float(first[row, 0, 0]), max(float(decay[0, column, 0]), 1e-9))
 
 
 def _around(best: float, limits: tuple[float, float]) -> tuple[float, float]:
@@ -140,7 +140,7 @@ def gain(
     seconds: Callable[[Array], Array],
     batch: ArrayLike,
     drafts: ArrayLike,
-    acceptance: Acceptance,
+    acceptance: AcceptanceRate,
     *,
     draft_cost: float = 0.0,
 ) -> Array:

@@ -12,7 +12,7 @@ NINETIETH = 1.2815515655446004
 """Standard normal quantile: 80 % of values lie within so many standard deviations."""
 
 
-class Step(NamedTuple):
+class TimeEstimate(NamedTuple):
     """The time of a step and its parts.
 
     `parts` are seconds by cause and add up to the whole; all have the shape that batch and context broadcast to.

@@ -15,16 +15,16 @@ from numpy.typing import ArrayLike
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.chip import Chip
-from mixtura.hardware.onchip import Job, Latency, Line, parts, stages
-from mixtura.hardware.shape import Shape
-from mixtura.hardware.step import Array, Step, array
+from mixtura.hardware.onchip import DecodeJob, LayerLatency, OnChipLayout, parts, stages
+from mixtura.hardware.shape import ModelShape
+from mixtura.hardware.step import Array, TimeEstimate, array
 
 WIDEST = 16.0  # bits: 70 billion weights are said to take four wafers, which is what 16 bits take
 _VECTOR = 2.0  # bytes of each element of the residual stream between wafers: 16 bits
 _UNMEASURED = math.log(2)  # spread of a wafer of which nothing is measured: a factor of two
 
 
-class Coefficients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WaferCoefficients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the fit found.
 
     Attributes:
@@ -49,31 +49,31 @@ class Coefficients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 @functools.cache
-def coefficients() -> Coefficients:
+def coefficients() -> WaferCoefficients:
     """Return the fitted coefficients; read once."""
-    return msgspec.json.decode((files("mixtura.hardware") / "data" / "wafer.json").read_bytes(), type=Coefficients)
+    return msgspec.json.decode((files("mixtura.hardware") / "data" / "wafer.json").read_bytes(), type=WaferCoefficients)
 
 
 def wafers_needed(
-    shape: Shape, chip: Chip, batch: ArrayLike = 1, context: ArrayLike = 1024, line: Line | None = None
+    shape: ModelShape, chip: Chip, batch: ArrayLike = 1, context: ArrayLike = 1024, layout: OnChipLayout | None = None
 ) -> Array:
     """Return the least number of wafers that hold a model and the KV cache of its users.
 
     Arguments and errors as for `step`. Source: as for LPUs, bytes over bytes; Cerebras gives 4 wafers for a 70B.
     """
-    return _job(shape, chip, batch, context, line).needed
+    return _job(shape, chip, batch, context, layout).least_chips
 
 
 def step(
-    shape: Shape,
+    shape: ModelShape,
     chip: Chip,
     batch: ArrayLike = 1,
     context: ArrayLike = 1024,
-    line: Line | None = None,
+    layout: OnChipLayout | None = None,
     *,
     speculative: bool = False,
-    fitted: Coefficients | None = None,
-) -> Step:
+    fitted: WaferCoefficients | None = None,
+) -> TimeEstimate:
     """Return the time of one token of every user, seconds.
 
     Args:
@@ -95,31 +95,31 @@ def step(
 
     Source: as for LPUs; the latencies are fitted to published speeds (`Coefficients`).
     """
-    job = _job(shape, chip, batch, context, line)
+    job = _job(shape, chip, batch, context, layout)
     fitted = fitted or coefficients()
     group = np.maximum(job.users / job.groups, 1.0)
     wafers = job.chips
     crossings = np.where(wafers > 1, wafers, 0.0) * group * shape.hidden * _VECTOR / chip.link
     # Inside a wafer the fabric is as wide as the memory: only what leaves one is counted.
     inside = job._replace(chip=msgspec.structs.replace(chip, link=0.0))
-    latency = Latency(fitted.speculative if speculative else fitted.layer)
-    told = parts(stages(inside, latency), inside, crossings)
-    del told["experts"]
+    latency = LayerLatency(fitted.speculative if speculative else fitted.layer)
+    seconds = parts(stages(inside, latency), inside, crossings)
+    del seconds["experts"]
     spread = fitted.spread if chip.name == fitted.chip else math.hypot(fitted.spread, _UNMEASURED)
-    return Step(told, spread)
+    return TimeEstimate(seconds, spread)
 
 
 def throughput(
-    shape: Shape, chip: Chip, batch: ArrayLike = 1, context: ArrayLike = 1024, line: Line | None = None
+    shape: ModelShape, chip: Chip, batch: ArrayLike = 1, context: ArrayLike = 1024, layout: OnChipLayout | None = None
 ) -> Array:
     """Return the tokens a second of all users together: `batch` over the time of a step, not speculative.
 
     Arguments and errors as for `step`. Source: the arithmetic of pipelines.
     """
-    return array(array(batch) / step(shape, chip, batch, context, line).seconds)
+    return array(array(batch) / step(shape, chip, batch, context, layout).seconds)
 
 
-def _job(shape: Shape, chip: Chip, batch: ArrayLike, context: ArrayLike, line: Line | None) -> Job:
+def _job(shape: ModelShape, chip: Chip, batch: ArrayLike, context: ArrayLike, layout: OnChipLayout | None) -> DecodeJob:
     if chip.kind != "wafer":
         raise ConfigError(f"{chip.name} is of the kind {chip.kind}, not wafer: take its own step model")
-    return Job.of(chip, (shape, batch, context), line, WIDEST)
+    return DecodeJob.of(chip, (shape, batch, context), layout, WIDEST)

@@ -13,10 +13,10 @@ from mixtura.models.card import Predicted
 from mixtura.models.served import Models
 
 try:
-    from mixtura.hardware.gpu import Load
-    from mixtura.hardware.host import Host, host
-    from mixtura.hardware.machine import machine
-    from mixtura.room.plan.option import Asked, Option
+    from mixtura.hardware.gpu import SteadyLoad
+    from mixtura.hardware.host import ModelHost, host
+    from mixtura.hardware.machine import parse_machine
+    from mixtura.room.plan.option import DeploymentOption, DeploymentRequest
     from mixtura.room.plan.work import work_of
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "numpy":
@@ -27,7 +27,7 @@ _USUAL_CONTEXT = 8192.0  # tokens that a server is set up for, though its calls 
 
 
 def predictions(
-    machines: Mapping[str, str | Host] | Mapping[tuple[str, str], str | Host],
+    machines: Mapping[str, str | ModelHost] | Mapping[tuple[str, str], str | ModelHost],
     *,
     provider: str = "vllm",
     prompt: float = 1000,
@@ -51,15 +51,17 @@ def predictions(
     for name, size in sizes.items():
         if not (math.isfinite(size) and size >= 1):
             raise ConfigError(f"predictions: {name} is {size}, expected a number of 1 or more")
-    load = Load(batch, prompt, output)
+    load = SteadyLoad(batch, prompt, output)
     found: dict[tuple[str, str], Predicted] = {}
     for named, on in machines.items():
         key = (provider, named) if isinstance(named, str) else named
-        found[key] = predicted(on if isinstance(on, Host) else _host(key[1], on, prompt + output), load)
+        found[key] = predict_call(on if isinstance(on, ModelHost) else _host(key[1], on, prompt + output), load)
     return found
 
 
-def of_option(option: Option, asked: Asked, models: Models) -> dict[tuple[str, str], Predicted]:
+def predictions_of_option(
+    option: DeploymentOption, request: DeploymentRequest, models: Models
+) -> dict[tuple[str, str], Predicted]:
     """Return what calls take on the machines of a planned option, at the load that was planned for.
 
     Models that are asked at a provider are not among them.
@@ -69,20 +71,22 @@ def of_option(option: Option, asked: Asked, models: Models) -> dict[tuple[str, s
     """
     if option.problem:
         raise ConfigError(f"nothing is predicted for {option.on}: {option.problem}")
-    calls = work_of(asked.recipe, models, asked.assumed).calls
+    calls = work_of(request.recipe, models, request.assumed).calls
     prompt = max(1.0, option.prompts / len(calls))
     found: dict[tuple[str, str], Predicted] = {}
     for post in option.posts:
         if post.chips is None:
             continue
-        key, told = (post.provider, post.model), machine(post.machine)
-        shape = asked.shapes.get(key)
-        hosted = host(shape or post.model, told.chip, told.chips, engine=told.engine)
-        found[key] = predicted(hosted, Load(max(1.0, post.in_flight / post.copies), prompt, asked.assumed.output))
+        key, spec = (post.provider, post.model), parse_machine(post.machine)
+        shape = request.shapes.get(key)
+        hosted = host(shape or post.model, spec.chip, spec.chips, engine=spec.engine)
+        found[key] = predict_call(
+            hosted, SteadyLoad(max(1.0, post.in_flight / post.copies), prompt, request.assumed.output)
+        )
     return found
 
 
-def predicted(on: Host, load: Load) -> Predicted:
+def predict_call(on: ModelHost, load: SteadyLoad) -> Predicted:
     """Return what a call takes on a host under a load; the spread is that of a whole reply."""
     first, token = on.first(load), on.token(load)
     early, each = float(first.seconds), float(token.seconds)
@@ -92,6 +96,6 @@ def predicted(on: Host, load: Load) -> Predicted:
     return Predicted(first=early, token=each, spread=spread)
 
 
-def _host(model: str, on: str, context: float) -> Host:
-    told = machine(on)
-    return host(model, told.chip, told.chips, engine=told.engine, context=max(context, _USUAL_CONTEXT))
+def _host(model: str, on: str, context: float) -> ModelHost:
+    spec = parse_machine(on)
+    return host(model, spec.chip, spec.chips, engine=spec.engine, context=max(context, _USUAL_CONTEXT))

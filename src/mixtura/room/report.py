@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from mixtura.room.draw.charts import svg
-from mixtura.room.draw.ink import escaped
+from mixtura.room.draw.ink import escape
 from mixtura.room.studies.study import Study
 
 _TITLE = "Claims about GPUs, LPUs and wafers, checked"
@@ -53,31 +53,31 @@ def html(studies: Sequence[Study]) -> str:
     """Return one page that needs nothing else: the verdicts, then each study with its charts and figures."""
     body = "\n".join(
         [
-            f"<h1>{escaped(_TITLE)}</h1>",
-            f"<p>{escaped(_LEAD)}</p>",
+            f"<h1>{escape(_TITLE)}</h1>",
+            f"<p>{escape(_LEAD)}</p>",
             _verdicts(studies),
             f'<p class="s">{" ".join(f"<b>{name}</b>: {said}." for name, said in _VERDICTS.items())}</p>',
             *map(_section, studies),
-            f'<section><h2>Made with</h2><p class="s">{escaped(_made(studies))}</p></section>',
+            f'<section><h2>Made with</h2><p class="s">{escape(_made_with(studies))}</p></section>',
         ]
     )
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escaped(_TITLE)}</title><style>{_STYLE}</style>"
+        f"<title>{escape(_TITLE)}</title><style>{_STYLE}</style>"
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 
 
-def _made(studies: Sequence[Study]) -> str:
+def _made_with(studies: Sequence[Study]) -> str:
     what = "mixtura studies" if len(studies) != 1 else f"mixtura studies {studies[0].name}"
     return f"{what}. The same version gives the same page."
 
 
 def _verdicts(studies: Sequence[Study]) -> str:
     rows = [
-        f'<tr><td><a href="#{escaped(study.name)}">{escaped(study.title)}</a><br>'
-        f"<small>{escaped(study.who)}</small></td>"
-        f'<td class="v {_COLOUR[study.verdict]}">{study.verdict}</td><td>{escaped(gist(study))}</td></tr>'
+        f'<tr><td><a href="#{escape(study.name)}">{escape(study.title)}</a><br>'
+        f"<small>{escape(study.who)}</small></td>"
+        f'<td class="v {_COLOUR[study.verdict]}">{study.verdict}</td><td>{escape(gist(study))}</td></tr>'
         for study in studies
     ]
     head = "<tr><th>claim</th><th>verdict</th><th>finding</th></tr>"
@@ -86,16 +86,16 @@ def _verdicts(studies: Sequence[Study]) -> str:
 
 def _section(study: Study) -> str:
     figures = "\n".join(f"<figure>{svg(chart)}</figure>" for chart in study.charts)
-    sources = "".join(f"<li>{escaped(source)}</li>" for source in study.sources)
+    sources = "".join(f"<li>{escape(source)}</li>" for source in study.sources)
     return "\n".join(
         [
-            f'<section id="{escaped(study.name)}"><h2>{escaped(study.title)}</h2>',
-            f"<blockquote><p>{escaped(study.claim)} <small>({escaped(study.who)})</small></p></blockquote>",
-            f'<p><span class="v {_COLOUR[study.verdict]}">{study.verdict}</span>. {escaped(study.sentence)}</p>',
-            f"<p><b>What decides it.</b> {escaped(study.assumption)}</p>",
+            f'<section id="{escape(study.name)}"><h2>{escape(study.title)}</h2>',
+            f"<blockquote><p>{escape(study.claim)} <small>({escape(study.who)})</small></p></blockquote>",
+            f'<p><span class="v {_COLOUR[study.verdict]}">{study.verdict}</span>. {escape(study.sentence)}</p>',
+            f"<p><b>What decides it.</b> {escape(study.assumption)}</p>",
             figures,
             _table(study),
-            f'<p class="s"><b>Method.</b> {escaped(study.method)}</p>',
+            f'<p class="s"><b>Method.</b> {escape(study.method)}</p>',
             f'<ul class="s">{sources}</ul></section>',
         ]
     )
@@ -103,9 +103,9 @@ def _section(study: Study) -> str:
 
 def _table(study: Study) -> str:
     right = _right(study)
-    head = "".join(f"<th{_class(at in right)}>{escaped(name)}</th>" for at, name in enumerate(study.table.headers))
+    head = "".join(f"<th{_class(at in right)}>{escape(name)}</th>" for at, name in enumerate(study.table.headers))
     rows = "".join(
-        f"<tr>{''.join(f'<td{_class(at in right)}>{escaped(cell)}</td>' for at, cell in enumerate(row))}</tr>"
+        f"<tr>{''.join(f'<td{_class(at in right)}>{escape(cell)}</td>' for at, cell in enumerate(row))}</tr>"
         for row in study.table.rows
     )
     return f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
@@ -165,11 +165,11 @@ def markdown(studies: Sequence[Study], charts: str = "studies") -> dict[str, str
         pictures = {f"{charts}/{study.name}-{at}.svg": chart for at, chart in enumerate(study.charts, start=1)}
         files |= {name: svg(chart) + "\n" for name, chart in pictures.items()}
         images = [f"![{_cell(chart.title)}]({name})\n" for name, chart in pictures.items()]
-        lines += _told(study, images)
+        lines += _markdown_section(study, images)
     return {"machine-room.md": "\n".join(lines).rstrip() + "\n", **files}
 
 
-def _told(study: Study, images: list[str]) -> Iterator[str]:
+def _markdown_section(study: Study, images: list[str]) -> Iterator[str]:
     yield from (f"## {study.title}", "", f"> {_plain(study.claim)}", f"> ({_plain(study.who)})", "")
     yield from (f"**{study.verdict}.**", *_SENTENCES.split(_plain(study.sentence)), "")
     yield from (f"What decides it: {_plain(study.assumption)}", "", *images)

@@ -16,7 +16,7 @@ Whole = NDArray[np.int64]
 Chance = np.random.Generator
 
 
-class Process(Protocol):
+class ArrivalProcess(Protocol):
     """How far apart requests come."""
 
     def gaps(self, count: int, chance: Chance) -> Array:
@@ -24,7 +24,7 @@ class Process(Protocol):
         ...
 
 
-class Lengths(Protocol):
+class LengthDistribution(Protocol):
     """How many tokens a prompt or an output has."""
 
     def draw(self, count: int, chance: Chance) -> Whole:
@@ -32,7 +32,7 @@ class Lengths(Protocol):
         ...
 
 
-class Poisson(NamedTuple):
+class PoissonArrivals(NamedTuple):
     """Requests of many people who know nothing of each other: exponential gaps. `rate` requests a second."""
 
     rate: float
@@ -42,7 +42,7 @@ class Poisson(NamedTuple):
         return chance.exponential(1 / positive(self.rate, "the rate of requests"), count)
 
 
-class Even(NamedTuple):
+class EvenArrivals(NamedTuple):
     """One request every `1 / rate` seconds."""
 
     rate: float
@@ -53,7 +53,7 @@ class Even(NamedTuple):
         return np.full(count, 1 / positive(self.rate, "the rate of requests"))
 
 
-class Bursty(NamedTuple):
+class GammaArrivals(NamedTuple):
     """Gamma gaps: `variation` is their standard deviation over their mean (1: Poisson; above: bursts; below: calm)."""
 
     rate: float
@@ -65,7 +65,7 @@ class Bursty(NamedTuple):
         return chance.gamma(shape, 1 / (shape * positive(self.rate, "the rate of requests")), count)
 
 
-class Fixed(NamedTuple):
+class FixedLength(NamedTuple):
     """Always the same number of tokens."""
 
     tokens: int
@@ -76,7 +76,7 @@ class Fixed(NamedTuple):
         return np.full(count, round(positive(self.tokens, "the number of tokens", least=1)), np.int64)
 
 
-class Geometric(NamedTuple):
+class GeometricLength(NamedTuple):
     """Every token may be the last with the same chance: the memoryless length, `mean` tokens."""
 
     mean: float
@@ -86,7 +86,7 @@ class Geometric(NamedTuple):
         return chance.geometric(1 / positive(self.mean, "the mean number of tokens", least=1), count)
 
 
-class Lognormal(NamedTuple):
+class LognormalLength(NamedTuple):
     """Few long ones among many short: `mean` tokens, `variation` the standard deviation over the mean."""
 
     mean: float
@@ -99,7 +99,7 @@ class Lognormal(NamedTuple):
         return _whole(chance.lognormal(np.log(mean) - wide / 2, wide**0.5, count))
 
 
-class Uniform(NamedTuple):
+class UniformLength(NamedTuple):
     """Any number from `low` to `high` with the same chance."""
 
     low: int
@@ -113,7 +113,7 @@ class Uniform(NamedTuple):
         return chance.integers(int(low), self.high, count, endpoint=True)
 
 
-class Drawn(NamedTuple):
+class EmpiricalLength(NamedTuple):
     """Lengths seen before, drawn again with replacement."""
 
     seen: ArrayLike
@@ -127,7 +127,7 @@ class Drawn(NamedTuple):
         return _whole(chance.choice(seen, count))
 
 
-class Traffic(NamedTuple):
+class OpenLoad(NamedTuple):
     """Requests that come whatever happens to them: an open load. Make it with `traffic` or `draw`.
 
     Attributes:
@@ -141,7 +141,7 @@ class Traffic(NamedTuple):
     outputs: Whole
 
 
-class Crowd(NamedTuple):
+class ClosedLoad(NamedTuple):
     """A closed load: `users` who each wait for an answer, think, and ask again. Make it with `crowd`.
 
     Attributes:
@@ -157,7 +157,9 @@ class Crowd(NamedTuple):
     outputs: Whole
 
 
-def draw(process: Process, prompts: Lengths, outputs: Lengths, *, count: int, seed: int) -> Traffic:
+def draw_open_load(
+    process: ArrivalProcess, prompts: LengthDistribution, outputs: LengthDistribution, *, count: int, seed: int
+) -> OpenLoad:
     """Return `count` requests of a process.
 
     Raises:
@@ -165,10 +167,12 @@ def draw(process: Process, prompts: Lengths, outputs: Lengths, *, count: int, se
     """
     many = int(positive(count, "the number of requests", least=1))
     times = np.cumsum(process.gaps(many, _stream(seed, 0)))
-    return traffic(times, prompts.draw(many, _stream(seed, 1)), outputs.draw(many, _stream(seed, 2)))
+    return open_load(times, prompts.draw(many, _stream(seed, 1)), outputs.draw(many, _stream(seed, 2)))
 
 
-def crowd(users: int, think: float, lengths: tuple[Lengths, Lengths], *, count: int, seed: int) -> Crowd:
+def draw_closed_load(
+    users: int, think: float, lengths: tuple[LengthDistribution, LengthDistribution], *, count: int, seed: int
+) -> ClosedLoad:
     """Return `count` requests of `users` users who think `think` seconds on average (exponential; 0: not at all).
 
     Args:
@@ -186,10 +190,10 @@ def crowd(users: int, think: float, lengths: tuple[Lengths, Lengths], *, count: 
     if not 0 <= think < np.inf:
         raise ConfigError(f"the thinking time must be 0 seconds or more, not {think:g}")
     asked, answered = (kind.draw(many, _stream(seed, place + 1)) for place, kind in enumerate(lengths))
-    return Crowd(people, _stream(seed, 0).exponential(think, many), *_lengths(asked, answered, many))
+    return ClosedLoad(people, _stream(seed, 0).exponential(think, many), *_lengths(asked, answered, many))
 
 
-def traffic(times: ArrayLike, prompts: ArrayLike, outputs: ArrayLike) -> Traffic:
+def open_load(times: ArrayLike, prompts: ArrayLike, outputs: ArrayLike) -> OpenLoad:
     """Return requests as they stand in a trace: seconds, prompt tokens, output tokens; lengths also one for all.
 
     Raises:
@@ -207,7 +211,7 @@ def traffic(times: ArrayLike, prompts: ArrayLike, outputs: ArrayLike) -> Traffic
             f"request {place + 1} of the trace comes at {when[place]:g} s, before the one above it "
             f"({when[place - 1]:g} s): sort the trace by time"
         )
-    return Traffic(when, *_lengths(prompts, outputs, len(when)))
+    return OpenLoad(when, *_lengths(prompts, outputs, len(when)))
 
 
 def positive(value: float, what: str, *, least: float = 0.0) -> float:

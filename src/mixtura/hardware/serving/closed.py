@@ -11,7 +11,7 @@ from typing import NamedTuple
 from mixtura.errors import ConfigError
 
 
-class Queue(NamedTuple):
+class QueueMeans(NamedTuple):
     """The means of a queue in balance.
 
     Attributes:
@@ -37,7 +37,7 @@ def little(rate: float, seconds: float) -> float:
     return rate * seconds
 
 
-def mm1(rate: float, service: float) -> Queue:
+def mm1(rate: float, service: float) -> QueueMeans:
     """Return one server, Poisson arrivals, exponential service of mean `service` seconds.
 
     Source: Kleinrock, Queueing Systems I (1975), section 3.2: time = service / (1 - utilisation).
@@ -48,7 +48,7 @@ def mm1(rate: float, service: float) -> Queue:
     return mg1(rate, service, 1.0)
 
 
-def md1(rate: float, service: float) -> Queue:
+def md1(rate: float, service: float) -> QueueMeans:
     """Return one server, Poisson arrivals, always `service` seconds of service.
 
     Source: as `mg1`, with variation 0: half the waiting of M/M/1.
@@ -59,7 +59,7 @@ def md1(rate: float, service: float) -> Queue:
     return mg1(rate, service, 0.0)
 
 
-def mg1(rate: float, service: float, variation: float) -> Queue:
+def mg1(rate: float, service: float, variation: float) -> QueueMeans:
     """Return one server, Poisson arrivals, service of mean `service` seconds.
 
     Waiting is utilisation / (1 - utilisation) * service * (1 + variation**2) / 2.
@@ -94,7 +94,7 @@ def mm1_percentile(rate: float, service: float, percent: float) -> float:
     return -math.log1p(-percent / 100) * mm1(rate, service).time
 
 
-def mg1_ps(rate: float, service: float) -> Queue:
+def mg1_ps(rate: float, service: float) -> QueueMeans:
     """Return one server that all present share, Poisson arrivals, service of any distribution, mean `service` seconds.
 
     The means depend on the mean service alone (insensitivity). There is no queue: `waiting` is the time lost to
@@ -107,10 +107,10 @@ def mg1_ps(rate: float, service: float) -> Queue:
     """
     load = _load(rate, service)
     time = service / (1 - load)
-    return Queue(load, time - service, time, 0.0, rate * time)
+    return QueueMeans(load, time - service, time, 0.0, rate * time)
 
 
-def mmc(rate: float, service: float, servers: int) -> Queue:
+def mmc(rate: float, service: float, servers: int) -> QueueMeans:
     """Return `servers` servers with one queue, Poisson arrivals, exponential service of mean `service` seconds.
 
     Source: Erlang 1917 (the C formula), computed from the recursion of the B formula, which does not overflow;
@@ -130,7 +130,7 @@ def mmc(rate: float, service: float, servers: int) -> Queue:
     return _queue(rate, service, waits * service / (servers * (1 - load)), load)
 
 
-def gm1(rate: float, variation: float, service: float) -> Queue:
+def gm1(rate: float, variation: float, service: float) -> QueueMeans:
     """Return one server, gamma gaps between arrivals, exponential service of mean `service` seconds.
 
     An arrival finds n requests with chance (1 - s) * s**n, where s solves s = A(1 / service * (1 - s)) and A is the
@@ -150,7 +150,7 @@ def gm1(rate: float, variation: float, service: float) -> Queue:
     if not 0 <= variation < math.inf:
         raise ConfigError(f"the variation of the gaps must be 0 or more, not {variation:g}")
 
-    def found(busy: float) -> float:
+    def transform(busy: float) -> float:
         x = (1 - busy) / load
         if variation == 0:
             return math.exp(-x)
@@ -160,12 +160,12 @@ def gm1(rate: float, variation: float, service: float) -> Queue:
     low, high = 0.0, 1.0 - 1e-12
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if found(middle) > middle else (low, middle)
+        low, high = (middle, high) if transform(middle) > middle else (low, middle)
     waiting = service * low / (1 - low)
     return _queue(rate, service, waiting, load)
 
 
-def users(number: int, think: float, service: float) -> Queue:
+def users(number: int, think: float, service: float) -> QueueMeans:
     """Return a closed load: `number` users think (exponential, mean `think` s), then wait for one exponential server.
 
     The throughput is utilisation / service.
@@ -190,9 +190,9 @@ def users(number: int, think: float, service: float) -> Queue:
     return _queue(rate, service, time - service, rate * service)
 
 
-def _queue(rate: float, service: float, waiting: float, load: float) -> Queue:
+def _queue(rate: float, service: float, waiting: float, load: float) -> QueueMeans:
     time = waiting + service
-    return Queue(load, waiting, time, little(rate, waiting), little(rate, time))
+    return QueueMeans(load, waiting, time, little(rate, waiting), little(rate, time))
 
 
 def _load(rate: float, service: float, servers: int = 1) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Literal, NamedTuple, Protocol
 
-from mixtura.hardware.serving.pace import Pace
+from mixtura.hardware.serving.step_times import StepTimes
 
 Prefilling = Literal["mixed", "first", "apart"]
 
@@ -23,7 +23,7 @@ _IDLE, _EDGE, _DECODING, _READING, _MIXED = range(5)
 NEVER = math.inf
 
 
-class Actor(Protocol):
+class TimedActor(Protocol):
     """Whoever does something at a time of its own."""
 
     number: int
@@ -38,7 +38,7 @@ class Actor(Protocol):
         ...
 
 
-class Table(NamedTuple):
+class StepTable(NamedTuple):
     """A pace as lists, which Python reads faster than arrays; row 0 of a piece is a batch of none."""
 
     base: list[list[float]]
@@ -46,13 +46,13 @@ class Table(NamedTuple):
     knots: list[float]
 
     @classmethod
-    def of(cls, pace: Pace) -> "Table":
+    def of(cls, step_times: StepTimes) -> "StepTable":
         """Return the table of a pace, a last knot that is never reached at its end."""
-        base, slope = ([[0.0, *row] for row in values.tolist()] for values in (pace.base, pace.slope))
-        return cls(base, slope, [*pace.knots.tolist(), NEVER])
+        base, slope = ([[0.0, *row] for row in values.tolist()] for values in (step_times.base, step_times.slope))
+        return cls(base, slope, [*step_times.knots.tolist(), NEVER])
 
 
-class Work(NamedTuple):
+class RequestTable(NamedTuple):
     """The requests and where their fate is noted; all by the request's number.
 
     Attributes:
@@ -70,7 +70,7 @@ class Work(NamedTuple):
     outputs: list[int]
     seconds: list[float]
     read: "array[float]"
-    pace: "Table"
+    step_times: "StepTable"
     started: "array[float]"
     first: "array[float]"
     finish: Callable[[int, float], None]
@@ -119,18 +119,18 @@ class Replica:
     def __init__(
         self,
         number: int,
-        pace: Pace,
+        step_times: StepTimes,
         how: tuple[Prefilling, int],
-        work: Work,
+        work: RequestTable,
         shared: tuple[list[tuple[float, int]], list[int]],
     ) -> None:
         self.number = number
         self.agenda, self.loads = shared
         self._how, self._chunk = how
         self._work = work
-        self._base, self._slope, self._knots = work.pace
-        self._bends = len(pace.knots) > 1
-        self._slots, self._room = pace.max_batch, pace.capacity
+        self._base, self._slope, self._knots = work.step_times
+        self._bends = len(step_times.knots) > 1
+        self._slots, self._room = step_times.max_batch, step_times.capacity
         self._waiting: deque[int] = deque()
         self._running: list[tuple[int, int]] = []
         self._ready: list[int] = []

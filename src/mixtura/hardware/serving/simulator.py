@@ -18,15 +18,15 @@ import msgspec
 import numpy as np
 
 from mixtura.errors import ConfigError
-from mixtura.hardware.serving.arrivals import Crowd, Traffic
-from mixtura.hardware.serving.pace import Pace
-from mixtura.hardware.serving.replica import NEVER, Actor, Prefilling, Replica, Table, Work
-from mixtura.hardware.serving.served import Served
+from mixtura.hardware.serving.arrivals import ClosedLoad, OpenLoad
+from mixtura.hardware.serving.replica import NEVER, Prefilling, Replica, RequestTable, StepTable, TimedActor
+from mixtura.hardware.serving.results import ServingResult
+from mixtura.hardware.serving.step_times import StepTimes
 
 Routing = Literal["shortest", "turns"]
 
 
-class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
+class FleetScheduling(msgspec.Struct, frozen=True, kw_only=True):
     """How a fleet serves.
 
     Attributes:
@@ -65,7 +65,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         return math.ceil(self.workers * self.replicas - 1e-9) if self.prefill == "apart" else 0
 
 
-def simulate(load: Traffic | Crowd, pace: Pace, how: Scheduling | None = None) -> Served:
+def simulate(load: OpenLoad | ClosedLoad, step_times: StepTimes, how: FleetScheduling | None = None) -> ServingResult:
     """Serve every request of `load` and return what became of each.
 
     The run begins empty and ends empty. The same load, pace and scheduling give the same result, bit for bit.
@@ -73,10 +73,10 @@ def simulate(load: Traffic | Crowd, pace: Pace, how: Scheduling | None = None) -
     Raises:
         ConfigError: a request that can never fit into the KV cache of a replica.
     """
-    return _Run(load, pace, how or Scheduling()).served()
+    return _SimulationRun(load, step_times, how or FleetScheduling()).run()
 
 
-class _Open:
+class _OpenSource:
     """Requests that come at given times; `time` is when the next one does."""
 
     def __init__(self, times: list[float]) -> None:
@@ -86,11 +86,11 @@ class _Open:
     def take(self) -> None:
         self.time = next(self._times, NEVER)
 
-    def ended(self, time: float) -> None:
+    def on_end(self, time: float) -> None:
         """Nobody waits for an answer before asking again."""
 
 
-class _Closed:
+class _ClosedSource:
     """Users who ask again some time after each answer."""
 
     def __init__(self, users: int, thinks: list[float]) -> None:
@@ -102,17 +102,17 @@ class _Closed:
         heappop(self._coming)
         self.time = self._coming[0] if self._coming else NEVER
 
-    def ended(self, time: float) -> None:
+    def on_end(self, time: float) -> None:
         think = next(self._thinks, None)
         if think is not None:
             heappush(self._coming, time + think)
             self.time = self._coming[0]
 
 
-class _Reader:
+class _PrefillWorker:
     """A worker that reads prompts for the replicas, one after the other out of a queue that all workers share."""
 
-    def __init__(self, number: int, run: "_Run", queue: deque[int]) -> None:
+    def __init__(self, number: int, run: "_SimulationRun", queue: deque[int]) -> None:
         self.number, self.due, self.busy = number, NEVER, 0.0
         self._run, self._queue, self._request, self._begun = run, queue, -1, 0.0
 
@@ -137,10 +137,10 @@ class _Reader:
             heappush(self._run.agenda, (self.due, self.number))
 
 
-class _Belt:
+class _CacheTransfer:
     """Requests whose KV cache is on its way to a replica."""
 
-    def __init__(self, number: int, run: "_Run") -> None:
+    def __init__(self, number: int, run: "_SimulationRun") -> None:
         self.number, self.due = number, NEVER
         self._run, self._moving = run, list[tuple[float, int]]()
 
@@ -159,21 +159,21 @@ class _Belt:
             heappush(self._run.agenda, (self.due, self.number))
 
 
-class _Run:
+class _SimulationRun:
     """One run: the agenda of what ends when, the source of requests, and the counters."""
 
-    def __init__(self, load: Traffic | Crowd, pace: Pace, how: Scheduling) -> None:
+    def __init__(self, load: OpenLoad | ClosedLoad, step_times: StepTimes, how: FleetScheduling) -> None:
         self._load, self._how = load, how
         self._count = count = len(load.prompts)
-        _check(load, pace)
+        _check(load, step_times)
         self._arrived, self._started, self._first, self._finished = (array("d", bytes(8 * count)) for _ in range(4))
         self._replica = array("q", bytes(8 * count))
-        self.work = Work(
+        self.work = RequestTable(
             load.prompts.tolist(),
             load.outputs.tolist(),
-            pace.prompt(load.prompts).tolist(),
-            _read_table(load, pace) if how.prefill == "mixed" else array("d"),
-            Table.of(pace),
+            step_times.prompt(load.prompts).tolist(),
+            _read_table(load, step_times) if how.prefill == "mixed" else array("d"),
+            StepTable.of(step_times),
             self._started,
             self._first,
             self.finish,
@@ -182,22 +182,24 @@ class _Run:
         self._loads = [0] * how.replicas
         shared = (self.agenda, self._loads)
         style = (how.prefill, how.chunk)
-        self._replicas = [Replica(number, pace, style, self.work, shared) for number in range(how.replicas)]
+        self._replicas = [Replica(number, step_times, style, self.work, shared) for number in range(how.replicas)]
         self._queue: deque[int] = deque()
-        self._readers = [_Reader(how.replicas + place, self, self._queue) for place in range(how.prefill_workers)]
-        self._belt = _Belt(how.replicas + len(self._readers), self)
-        self._source: _Open | _Closed
-        if isinstance(load, Traffic):
-            self._source = _Open(load.times.tolist())
+        self._readers = [
+            _PrefillWorker(how.replicas + place, self, self._queue) for place in range(how.prefill_workers)
+        ]
+        self._belt = _CacheTransfer(how.replicas + len(self._readers), self)
+        self._source: _OpenSource | _ClosedSource
+        if isinstance(load, OpenLoad):
+            self._source = _OpenSource(load.times.tolist())
         else:
-            self._source = _Closed(load.users, load.thinks.tolist())
+            self._source = _ClosedSource(load.users, load.thinks.tolist())
         self._turn = self._present = 0
         self._area = self._changed = 0.0
 
-    def served(self) -> Served:
+    def run(self) -> ServingResult:
         """Walk through all events and return what was noted."""
         agenda, source = self.agenda, self._source
-        actors: list[Actor] = [*self._replicas, *self._readers, self._belt]
+        actors: list[TimedActor] = [*self._replicas, *self._readers, self._belt]
         coming = 0
         while True:
             # At the same time, who comes is before what ends: so that he joins the step that begins then.
@@ -216,7 +218,7 @@ class _Run:
                 self._arrive(coming, source.time)
                 coming += 1
             actor.plan(time)
-        return self._noted()
+        return self._result()
 
     def _arrive(self, request: int, time: float) -> None:
         self._source.take()
@@ -257,11 +259,11 @@ class _Run:
         self._area += self._present * (time - self._changed)
         self._changed = time
         self._present -= 1
-        self._source.ended(time)
+        self._source.on_end(time)
 
-    def _noted(self) -> Served:
+    def _result(self) -> ServingResult:
         load = self._load
-        return Served(
+        return ServingResult(
             arrived=np.array(self._arrived),
             started=np.array(self._started),
             first=np.array(self._first),
@@ -277,23 +279,23 @@ class _Run:
         )
 
 
-def _check(load: Traffic | Crowd, pace: Pace) -> None:
+def _check(load: OpenLoad | ClosedLoad, step_times: StepTimes) -> None:
     """Raise ConfigError when a request can never be admitted."""
     if not len(load.prompts):
         raise ConfigError("there are no requests to serve: give at least one")
     tokens = load.prompts + load.outputs
-    if tokens.max() > pace.capacity:
+    if tokens.max() > step_times.capacity:
         place = int(np.argmax(tokens))
         raise ConfigError(
             f"request {place + 1} needs {tokens[place]:,} tokens of KV cache ({load.prompts[place]:,} of prompt, "
-            f"{load.outputs[place]:,} of output) and a replica holds {pace.capacity:,.0f}: "
+            f"{load.outputs[place]:,} of output) and a replica holds {step_times.capacity:,.0f}: "
             "take shorter requests, or a replica with more memory"
         )
 
 
-def _read_table(load: Traffic | Crowd, pace: Pace) -> "array[float]":
+def _read_table(load: OpenLoad | ClosedLoad, step_times: StepTimes) -> "array[float]":
     """Return the seconds to read the first n tokens of a prompt, by n; no token takes no time."""
-    table = pace.prompt(np.arange(int(load.prompts.max()) + 1))
+    table = step_times.prompt(np.arange(int(load.prompts.max()) + 1))
     table[0] = 0.0
     if np.any(np.diff(table) < 0):
         raise ConfigError("prefill(tokens) of a pace must not fall: a longer prompt never takes less time")

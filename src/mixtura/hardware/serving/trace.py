@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mixtura.errors import ConfigError
-from mixtura.hardware.serving.arrivals import Traffic, traffic
+from mixtura.hardware.serving.arrivals import OpenLoad, open_load
 
 # The project's own names first, then those of the public Azure LLM inference traces and of BurstGPT.
 NAMES = {
@@ -18,7 +18,7 @@ NAMES = {
 }
 
 
-def read_trace(path: str | Path) -> Traffic:
+def read_trace(path: str | Path) -> OpenLoad:
     """Return the requests of a CSV file with a heading: columns `time`, `prompt_tokens` and `output_tokens`.
 
     Times are seconds, or dates with a time of day (ISO 8601); the first request becomes second 0. Other columns are
@@ -40,7 +40,7 @@ def read_trace(path: str | Path) -> Traffic:
         raise ConfigError(f"the trace {str(file)!r} has no requests: a line of numbers must follow its heading")
     times, prompts, outputs = zip(*found, strict=True)
     try:
-        return traffic(np.array(times) - times[0], np.array(prompts), np.array(outputs))
+        return open_load(np.array(times) - times[0], np.array(prompts), np.array(outputs))
     except ConfigError as error:
         raise ConfigError(f"{str(file)!r}: {error.message}") from error
 

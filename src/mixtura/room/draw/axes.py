@@ -40,13 +40,13 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def named(names: Sequence[str]) -> Axis:
+def category_axis(names: Sequence[str]) -> Axis:
     """Return an axis of places 0, 1, 2, ... with a name at each."""
     places = tuple(float(place) for place in range(len(names)))
     return Axis(-0.5, len(names) - 0.5, False, places, tuple(names))
 
 
-def linear(values: Iterable[float], most: int = 7, *, zero: bool = False) -> Axis:
+def linear_axis(values: Iterable[float], most: int = 7, *, zero: bool = False) -> Axis:
     """Return an even axis that holds all values and ends on ticks, at most about `most` of them.
 
     Args:
@@ -70,7 +70,7 @@ def linear(values: Iterable[float], most: int = 7, *, zero: bool = False) -> Axi
     return Axis(ticks[0], ticks[-1], False, ticks, tuple(map(number, ticks)))
 
 
-def logarithmic(values: Iterable[float], marks: Iterable[float] = (), most: int = 8) -> Axis:
+def log_axis(values: Iterable[float], marks: Iterable[float] = (), most: int = 8) -> Axis:
     """Return an axis by logarithm that holds all values.
 
     Ticks are 1, 2, 5, 10, ..., or powers of ten where those are too many, or powers of two where all `marks` are such
@@ -90,12 +90,12 @@ def logarithmic(values: Iterable[float], marks: Iterable[float] = (), most: int 
     else:
         ticks = _decimal(low, high, most)
     if len(ticks) < 2:  # less than a factor of two between the ends: even ticks say more
-        ticks = [tick for tick in linear((low, high), most).ticks if tick > 0]
+        ticks = [tick for tick in linear_axis((low, high), most).ticks if tick > 0]
         low, high = min(low, ticks[0]), max(high, ticks[-1])
     return Axis(low, high, True, tuple(ticks), tuple(map(number, ticks)))
 
 
-def within(axis: Axis, low: float, high: float) -> Axis:
+def clip_axis(axis: Axis, low: float, high: float) -> Axis:
     """Return an even axis from `low` to `high` with those ticks of another that lie on it."""
     if not low < high < math.inf:
         return axis
@@ -105,7 +105,7 @@ def within(axis: Axis, low: float, high: float) -> Axis:
     return Axis(low, high, False, tuple(tick for tick, _ in kept), tuple(name for _, name in kept))
 
 
-def widened(axis: Axis, share: float = 0.04) -> Axis:
+def widen_axis(axis: Axis, share: float = 0.04) -> Axis:
     """Return an axis by logarithm that goes on a little beyond its values on both sides."""
     factor = (axis.high / axis.low) ** share
     return axis._replace(low=axis.low / factor, high=axis.high * factor)

@@ -33,7 +33,7 @@ STYLE = (
 """The style of all charts. Every rule is for what stands in an element of the class `mx`: a page keeps its own."""
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Return a text that says itself in HTML and XML, in content and in attributes."""
     return html.escape(_ILLEGAL.sub("�", text))
 
@@ -47,15 +47,15 @@ def tag(name: str, text: str = "", *, hint: str = "", **attributes: str | float)
         hint: what a browser says of it to a resting pointer.
         attributes: `dash` stands for stroke-dasharray.
     """
-    told = []
+    written = []
     for key, value in attributes.items():
         word = "stroke-dasharray" if key == "dash" else key.rstrip("_").replace("_", "-")
         # Adding 0 turns -0.0 into 0.0.
-        said = f"{round(value, 1) + 0.0:g}" if isinstance(value, float | int) else escaped(value)
-        if said:
-            told.append(f' {word}="{said}"')
-    inner = (f"<title>{escaped(hint)}</title>" if hint else "") + escaped(text)
-    return f"<{name}{''.join(told)}>{inner}</{name}>" if inner else f"<{name}{''.join(told)}/>"
+        value_text = f"{round(value, 1) + 0.0:g}" if isinstance(value, float | int) else escape(value)
+        if value_text:
+            written.append(f' {word}="{value_text}"')
+    inner = (f"<title>{escape(hint)}</title>" if hint else "") + escape(text)
+    return f"<{name}{''.join(written)}>{inner}</{name}>" if inner else f"<{name}{''.join(written)}/>"
 
 
 def mark(place: int, x: float, y: float, colour: int, *, hint: str = "") -> str:
@@ -75,7 +75,7 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
     return ems * size * (1.16 if bold else 1.0)
 
 
-def wrapped(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
+def wrap(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
     """Return a text in lines of at most `width` pixels; a word that is longer stands alone."""
     lines: list[str] = []
     for word in text.split():

@@ -20,7 +20,7 @@ from mixtura.room.experts.toy_routing import MODELS, Choices, ToyRouter, questio
 _DRAWN = 4000  # decode steps that are drawn for each mean
 
 
-class Alike(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DraftOverlap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Distinct experts that `proposers` drafts wake in one decode step, mean over layers and steps.
 
     Attributes:
@@ -42,19 +42,19 @@ class Alike(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by_step: float
 
 
-class _Drafts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _DraftFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     drafts: tuple[tuple[str, ...], ...]
 
 
-def recorded() -> tuple[str, tuple[tuple[str, ...], ...]]:
+def recorded_drafts() -> tuple[str, tuple[tuple[str, ...], ...]]:
     """Return the toy model whose drafts ship with the package, and the drafts of each problem."""
     text = (files("mixtura.room") / "data" / "toy_drafts.toml").read_text("utf-8")
-    found = msgspec.convert(tomllib.loads(text), _Drafts)
+    found = msgspec.convert(tomllib.loads(text), _DraftFile)
     return found.model, found.drafts
 
 
-def observe(problems: int | None = None, seed: int = 0) -> tuple[Alike, ...]:
+def observe(problems: int | None = None, seed: int = 0) -> tuple[DraftOverlap, ...]:
     """Read the recorded drafts and count the experts that two and more of them wake together.
 
     Args:
@@ -64,7 +64,7 @@ def observe(problems: int | None = None, seed: int = 0) -> tuple[Alike, ...]:
     Raises:
         ConfigError: fewer than two problems, which cannot be held against each other.
     """
-    model, drafts = recorded()
+    model, drafts = recorded_drafts()
     kept = drafts[:problems]
     if len(kept) < 2:
         raise ConfigError(f"{len(kept)} problem cannot be held against others: give 2 to {len(drafts)}")
@@ -78,14 +78,14 @@ def observe(problems: int | None = None, seed: int = 0) -> tuple[Alike, ...]:
     return describe(router.sizes.experts, chosen, seed)
 
 
-def describe(experts: int, chosen: Sequence[Sequence[Choices]], seed: int = 0) -> tuple[Alike, ...]:
+def describe(experts: int, chosen: Sequence[Sequence[Choices]], seed: int = 0) -> tuple[DraftOverlap, ...]:
     """Return what choices [layers, tokens, used] of drafts, by problem, say; every problem has as many drafts."""
     used = chosen[0][0].shape[2]
     marked = [[_marks(draft, experts) for draft in drafts] for drafts in chosen]
     every = np.concatenate([draft for drafts in marked for draft in drafts], axis=1)
     popular = every.mean(axis=1)
     chance = np.random.default_rng(seed)
-    return tuple(_alike(many, (experts, used), marked, popular, chance) for many in range(2, len(chosen[0]) + 1))
+    return tuple(_overlap(many, (experts, used), marked, popular, chance) for many in range(2, len(chosen[0]) + 1))
 
 
 def _marks(choices: Choices, experts: int) -> NDArray[np.bool_]:
@@ -93,33 +93,33 @@ def _marks(choices: Choices, experts: int) -> NDArray[np.bool_]:
     return np.asarray((choices[..., None] == np.arange(experts)).any(axis=2))
 
 
-def _alike(
+def _overlap(
     many: int,
     sizes: tuple[int, int],
     marked: Sequence[Sequence[NDArray[np.bool_]]],
     popular: NDArray[np.float64],
     chance: np.random.Generator,
-) -> Alike:
+) -> DraftOverlap:
     counts = {"apart": 0.0, "prompt": 0.0, "step": 0.0}
     for _ in range(_DRAWN):
         drafts = marked[int(chance.integers(len(marked)))]
         order = chance.permutation(len(drafts))[:many]
         place = int(chance.integers(min(drafts[at].shape[1] for at in order)))
-        counts["step"] += _awake([drafts[at][:, place] for at in order])
-        counts["prompt"] += _awake([_any(drafts[at], chance) for at in order])
+        counts["step"] += _distinct([drafts[at][:, place] for at in order])
+        counts["prompt"] += _distinct([_any(drafts[at], chance) for at in order])
         others = chance.permutation(len(marked))[:many]
-        counts["apart"] += _awake([_any(marked[at][int(chance.integers(len(marked[at])))], chance) for at in others])
+        counts["apart"] += _distinct([_any(marked[at][int(chance.integers(len(marked[at])))], chance) for at in others])
     found = {name: count / _DRAWN for name, count in counts.items()}
     batch = np.linspace(1, many, 512)
     expected = np.mean([routing.distinct_given(batch, layer) for layer in popular], axis=0)
 
-    def correlation(awake: float) -> float:
+    def correlation(activated: float) -> float:
         # Held against drafts apart, so that what all problems have in common does not count.
-        alone, seen = (float(np.interp(each, expected, batch)) for each in (found["apart"], awake))
+        alone, seen = (float(np.interp(each, expected, batch)) for each in (found["apart"], activated))
         return float(np.clip(1 - (seen - 1) / (alone - 1), 0, 1))
 
     even = float(routing.distinct(many, *sizes))
-    return Alike(many, even, **found, by_prompt=correlation(found["prompt"]), by_step=correlation(found["step"]))
+    return DraftOverlap(many, even, **found, by_prompt=correlation(found["prompt"]), by_step=correlation(found["step"]))
 
 
 def _any(draft: NDArray[np.bool_], chance: np.random.Generator) -> NDArray[np.bool_]:
@@ -127,6 +127,6 @@ def _any(draft: NDArray[np.bool_], chance: np.random.Generator) -> NDArray[np.bo
     return np.asarray(draft[:, int(chance.integers(draft.shape[1]))])
 
 
-def _awake(tokens: Sequence[NDArray[np.bool_]]) -> float:
+def _distinct(tokens: Sequence[NDArray[np.bool_]]) -> float:
     """Return the distinct experts of tokens [layers, experts], mean over layers."""
     return float(np.any(tokens, axis=0).sum(axis=-1).mean())

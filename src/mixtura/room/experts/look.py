@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mixtura.hardware.observed import Observation, Sizes, observe_apart, observed_on_gpu
+from mixtura.hardware.observed import LayerObservation, LayerSizes, observe_apart, observe_on_gpu
 from mixtura.hardware.step import array
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.experts import alike, toy_routing
-from mixtura.room.studies.study import ARTICLE, Study, Table, digits
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, digits
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
-_SKEWED = Sizes(alpha=1.0)
-_GPU = Sizes(hidden=4096, inner=1536)  # of a real model, so that starting kernels is not all there is to see
+_SKEWED = LayerSizes(alpha=1.0)
+_GPU = LayerSizes(hidden=4096, inner=1536)  # of a real model, so that starting kernels is not all there is to see
 _NEAR = 0.25  # median relative error up to which the prediction is said to hold
 _PROBLEMS = 12  # that the toy routers read
 
@@ -30,17 +30,17 @@ def study(env: Mapping[str, str]) -> Study:
         ConfigError: the layer could not be measured.
     """
     layers = {
-        "even router": observe_apart(Sizes(), _BATCHES, env),
+        "even router": observe_apart(LayerSizes(), _BATCHES, env),
         "skewed router": observe_apart(_SKEWED, _BATCHES, env),
     }
     toys = tuple(toy_routing.observe(model, problems=_PROBLEMS) for model in toy_routing.MODELS)
-    return told(layers, toys, alike.observe(_PROBLEMS), observed_on_gpu(_GPU, _BATCHES))
+    return study_of(layers, toys, alike.observe(_PROBLEMS), observe_on_gpu(_GPU, _BATCHES))
 
 
-def told(
-    layers: Mapping[str, Observation],
-    toys: tuple[toy_routing.Routing, ...],
-    drafts: tuple[alike.Alike, ...],
+def study_of(
+    layers: Mapping[str, LayerObservation],
+    toys: tuple[toy_routing.RoutingObservation, ...],
+    drafts: tuple[alike.DraftOverlap, ...],
     gpu: tuple[tuple[int, float, float], ...] = (),
 ) -> Study:
     """Return what was measured as a study."""
@@ -54,10 +54,10 @@ def told(
         title="A real MoE layer on this machine",
         claim="In a mixture-of-experts model every batch loads other weights, so batching saves less than elsewhere.",
         who=ARTICLE,
-        verdict="holds" if last.awake > 2 * first.awake and worst < _NEAR else "holds when",
+        verdict="holds" if last.activated > 2 * first.activated and worst < _NEAR else "holds when",
         sentence=(
             f"On this machine a layer of {sizes.experts} experts, {sizes.used} for each token, wakes "
-            f"{digits(first.awake)} of them for 1 token and {digits(last.awake)} for {last.tokens}, and takes "
+            f"{digits(first.activated)} of them for 1 token and {digits(last.activated)} for {last.tokens}, and takes "
             f"{digits(last.seconds / first.seconds)} times as long; the time predicted from the experts awake is off "
             f"by {worst:.0%} in the median of batches, D(B) itself by {_off(even):.1%}."
         ),
@@ -65,11 +65,11 @@ def told(
             "That caches hold no experts from one step to the next (they are emptied between runs), and that "
             "nothing else wants the processor: other work only ever adds time, so the least of several runs counts."
         ),
-        table=Table(
+        table=StudyTable(
             ("router", "tokens", "experts awake", "expected", "ms measured", "ms predicted"),
             (*_rows(layers), *_toy_rows(toys), *_gpu_rows(gpu)),
         ),
-        charts=(_times(layers), _awake(layers), _routers(toys)),
+        charts=(_times(layers), _activation_chart(layers), _routers(toys)),
         sources=(
             f"measured here: {even.machine.bandwidth / 1e9:.0f} GB/s of memory, NumPy on one thread, float32",
             "toy-moe-a and toy-moe-b of the package on its own held-out problems",
@@ -83,22 +83,22 @@ def told(
     )
 
 
-def _error(seen: Observation) -> float:
+def _error(seen: LayerObservation) -> float:
     """Return the median relative error of the predicted times."""
     return float(np.median([abs(each.predicted / each.seconds - 1) for each in seen.batches]))
 
 
-def _off(seen: Observation) -> float:
+def _off(seen: LayerObservation) -> float:
     """Return the median relative error of the expected experts awake."""
-    return float(np.median([abs(each.expected / each.awake - 1) for each in seen.batches]))
+    return float(np.median([abs(each.expected / each.activated - 1) for each in seen.batches]))
 
 
-def _rows(layers: Mapping[str, Observation]) -> tuple[tuple[str, ...], ...]:
+def _rows(layers: Mapping[str, LayerObservation]) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
             f"{name} (alpha {seen.alpha:.2f})",
             f"{each.tokens}",
-            digits(each.awake),
+            digits(each.activated),
             digits(each.expected),
             digits(each.seconds * 1e3),
             digits(each.predicted * 1e3),
@@ -108,21 +108,22 @@ def _rows(layers: Mapping[str, Observation]) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def _toy_rows(toys: tuple[toy_routing.Routing, ...]) -> tuple[tuple[str, ...], ...]:
+def _toy_rows(toys: tuple[toy_routing.RoutingObservation, ...]) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (f"{toy.model}, {toy.experts} experts", f"{each.tokens}", digits(each.apart), digits(each.popularity), "-", "-")
         for toy in toys
-        for each in toy.awake
+        for each in toy.activated
     )
 
 
 def _gpu_rows(gpu: tuple[tuple[int, float, float], ...]) -> tuple[tuple[str, ...], ...]:
     return tuple(
-        ("GPU of this machine", f"{tokens}", digits(awake), "-", digits(took * 1e3), "-") for tokens, awake, took in gpu
+        ("GPU of this machine", f"{tokens}", digits(activated), "-", digits(took * 1e3), "-")
+        for tokens, activated, took in gpu
     )
 
 
-def _alike(drafts: tuple[alike.Alike, ...]) -> str:
+def _alike(drafts: tuple[alike.DraftOverlap, ...]) -> str:
     last = drafts[-1]
     return (
         f"room/experts/alike.py: {last.proposers} drafts of one problem wake {digits(last.step)} experts a layer at "
@@ -131,7 +132,7 @@ def _alike(drafts: tuple[alike.Alike, ...]) -> str:
     )
 
 
-def _times(layers: Mapping[str, Observation]) -> Chart:
+def _times(layers: Mapping[str, LayerObservation]) -> Chart:
     series = []
     for name, seen in layers.items():
         tokens = tuple(each.tokens for each in seen.batches)
@@ -152,18 +153,18 @@ def _times(layers: Mapping[str, Observation]) -> Chart:
     )
 
 
-def _awake(layers: Mapping[str, Observation]) -> Chart:
+def _activation_chart(layers: Mapping[str, LayerObservation]) -> Chart:
     series = []
     for name, seen in layers.items():
         tokens = tuple(each.tokens for each in seen.batches)
-        series.append(Series(f"{name}, counted", tokens, tuple(each.awake for each in seen.batches), kind="dots"))
+        series.append(Series(f"{name}, counted", tokens, tuple(each.activated for each in seen.batches), kind="dots"))
         series.append(Series(f"{name}, expected", tokens, tuple(each.expected for each in seen.batches)))
     return Chart(
         title="Distinct experts awake, D(B)", x="tokens in a step", y="experts", series=tuple(series), log_x=True
     )
 
 
-def _routers(toys: tuple[toy_routing.Routing, ...]) -> Chart:
+def _routers(toys: tuple[toy_routing.RoutingObservation, ...]) -> Chart:
     """Draw each layer's experts by their share, most popular first, against an even router."""
     series = []
     for toy in toys:

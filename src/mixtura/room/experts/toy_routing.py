@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mixtura.errors import ConfigError
 from mixtura.hardware import routing
 from mixtura.models.toy.provider import folder
-from mixtura.room.experts.weights import Floats, Model, Value, read
+from mixtura.room.experts.weights import Floats, GgufModel, Value, read
 
 Choices = NDArray[np.int64]
 
@@ -29,7 +29,7 @@ _PIECES = re.compile(
 )
 
 
-class Awake(msgspec.Struct, frozen=True):
+class ActivatedExperts(msgspec.Struct, frozen=True):
     """Distinct experts in a batch, mean over layers.
 
     `apart` are tokens of different problems, `together` consecutive tokens of one text. `even` is the uniform D(B),
@@ -57,7 +57,7 @@ class LayerSkew(msgspec.Struct, frozen=True):
     gini: float
 
 
-class Routing(msgspec.Struct, frozen=True):
+class RoutingObservation(msgspec.Struct, frozen=True):
     """What was seen of one model: experts, how many a token uses, problems and tokens read, skew, D(B)."""
 
     model: str
@@ -66,10 +66,10 @@ class Routing(msgspec.Struct, frozen=True):
     problems: int
     tokens: int
     layers: tuple[LayerSkew, ...]
-    awake: tuple[Awake, ...]
+    activated: tuple[ActivatedExperts, ...]
 
 
-class _Sizes(NamedTuple):
+class _RouterSizes(NamedTuple):
     layers: int
     heads: int
     shared: int
@@ -80,10 +80,10 @@ class _Sizes(NamedTuple):
     epsilon: float
 
 
-class Tokens:
+class ToyTokenizer:
     """A model's own vocabulary: a piece of text is one token where it stands in it, and its bytes where not."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: GgufModel) -> None:
         listed = model.values.get("tokenizer.ggml.tokens")
         if not isinstance(listed, list):
             raise ConfigError("the file holds no vocabulary: give a whole model")
@@ -122,7 +122,7 @@ class ToyRouter:
             raise ConfigError(
                 f"{path.name} is no mixture-of-experts model that can be looked into: give a qwen3moe one"
             )
-        self.tokens = Tokens(model)
+        self.tokens = ToyTokenizer(model)
         self.sizes = _sizes(model.values)
         self._weights = model.tensors
 
@@ -133,10 +133,10 @@ class ToyRouter:
         chosen = []
         for layer in range(sizes.layers):
             x = x + self._attention(layer, x)
-            added, best = self._experts(layer, _normed(x, weights[f"blk.{layer}.ffn_norm.weight"], sizes.epsilon))
+            added, best = self._experts(layer, _rms_norm(x, weights[f"blk.{layer}.ffn_norm.weight"], sizes.epsilon))
             x = x + added
             chosen.append(best)
-        last = _normed(x, weights["output_norm.weight"], sizes.epsilon)
+        last = _rms_norm(x, weights["output_norm.weight"], sizes.epsilon)
         head = weights.get("output.weight", weights["token_embd.weight"])
         return last @ head.T, np.stack(chosen)
 
@@ -146,11 +146,11 @@ class ToyRouter:
         def part(name: str) -> Floats:
             return self._weights[f"blk.{layer}.attn_{name}.weight"]
 
-        normed = _normed(x, part("norm"), sizes.epsilon)
-        query = _normed((normed @ part("q").T).reshape(count, -1, sizes.head), part("q_norm"), sizes.epsilon)
-        key = _normed((normed @ part("k").T).reshape(count, -1, sizes.head), part("k_norm"), sizes.epsilon)
+        normed = _rms_norm(x, part("norm"), sizes.epsilon)
+        query = _rms_norm((normed @ part("q").T).reshape(count, -1, sizes.head), part("q_norm"), sizes.epsilon)
+        key = _rms_norm((normed @ part("k").T).reshape(count, -1, sizes.head), part("k_norm"), sizes.epsilon)
         value = (normed @ part("v").T).reshape(count, -1, sizes.head)
-        query, key = _turned(query, sizes.base), _turned(key, sizes.base)
+        query, key = _rotate(query, sizes.base), _rotate(key, sizes.base)
         key, value = (np.repeat(each, sizes.heads // sizes.shared, axis=1) for each in (key, value))
         scores = np.einsum("qhd,khd->hqk", query, key) / np.float32(np.sqrt(sizes.head))
         scores = np.where(np.tril(np.ones((count, count), dtype=bool)), scores, -np.inf)
@@ -174,7 +174,7 @@ class ToyRouter:
         return found, best
 
 
-def _sizes(values: dict[str, Value]) -> _Sizes:
+def _sizes(values: dict[str, Value]) -> _RouterSizes:
     def figure(name: str) -> float:
         value = values.get(f"qwen3moe.{name}")
         if not isinstance(value, int | float):
@@ -185,14 +185,14 @@ def _sizes(values: dict[str, Value]) -> _Sizes:
     experts = ("expert_count", "expert_used_count")
     layers, heads, shared, head, many, used = (int(figure(name)) for name in (*counts, *experts))
     base, epsilon = figure("rope.freq_base"), figure("attention.layer_norm_rms_epsilon")
-    return _Sizes(layers, heads, shared, head, many, used, base, epsilon)
+    return _RouterSizes(layers, heads, shared, head, many, used, base, epsilon)
 
 
-def _normed(x: Floats, weight: Floats, epsilon: float) -> Floats:
+def _rms_norm(x: Floats, weight: Floats, epsilon: float) -> Floats:
     return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(epsilon)) * weight)
 
 
-def _turned(x: Floats, base: float) -> Floats:
+def _rotate(x: Floats, base: float) -> Floats:
     """Rotate the halves of each head by position; `x` is [tokens, heads, head]."""
     half = x.shape[-1] // 2
     angles = np.arange(len(x))[:, None] * base ** (-np.arange(half) / half)
@@ -212,7 +212,9 @@ def questions(count: int) -> list[str]:
     return [msgspec.json.decode(line)["question"] for line in lines]
 
 
-def observe(model: str = MODELS[0], *, texts: Sequence[str] = (), problems: int = 40, seed: int = 0) -> Routing:
+def observe(
+    model: str = MODELS[0], *, texts: Sequence[str] = (), problems: int = 40, seed: int = 0
+) -> RoutingObservation:
     """Run a toy MoE model over problems and return what its routers chose.
 
     Args:
@@ -233,7 +235,7 @@ def observe(model: str = MODELS[0], *, texts: Sequence[str] = (), problems: int 
     return describe(model, router.sizes.experts, chosen, seed)
 
 
-def describe(model: str, experts: int, chosen: Sequence[Choices], seed: int = 0) -> Routing:
+def describe(model: str, experts: int, chosen: Sequence[Choices], seed: int = 0) -> RoutingObservation:
     """Return what choices [layers, tokens, used] of several texts say: skew by layer, D(B) apart and together."""
     every = np.concatenate(chosen, axis=1)
     used = every.shape[2]
@@ -245,22 +247,22 @@ def describe(model: str, experts: int, chosen: Sequence[Choices], seed: int = 0)
         skews.append(LayerSkew(layer, shares, *skew))
         popular.append(np.minimum(1.0, counts / every.shape[1]))
     rng = np.random.default_rng(seed)
-    awake = [
-        _awake(tokens, experts, used, chosen, (skews, popular), rng)
+    activated = [
+        _activation(tokens, experts, used, chosen, (skews, popular), rng)
         for tokens in BATCHES
         if tokens <= min(len(chosen), *(each.shape[1] for each in chosen))
     ]
-    return Routing(model, experts, used, len(chosen), every.shape[1], tuple(skews), tuple(awake))
+    return RoutingObservation(model, experts, used, len(chosen), every.shape[1], tuple(skews), tuple(activated))
 
 
-def _awake(
+def _activation(
     tokens: int,
     experts: int,
     used: int,
     chosen: Sequence[Choices],
     skewed: tuple[Sequence[LayerSkew], Sequence[NDArray[np.float64]]],
     rng: np.random.Generator,
-) -> Awake:
+) -> ActivatedExperts:
     apart, together = [], []
     for _ in range(_DRAWN):
         texts = rng.choice(len(chosen), tokens, replace=False)
@@ -274,7 +276,7 @@ def _awake(
     batch = np.linspace(1, tokens, 512)
     expected = np.mean([routing.distinct_given(batch, each) for each in skewed[1]], axis=0)
     alone = float(np.interp(seen, expected, batch))
-    return Awake(
+    return ActivatedExperts(
         tokens=tokens,
         apart=float(np.mean(apart)),
         together=seen,

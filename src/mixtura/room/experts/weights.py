@@ -20,14 +20,14 @@ _BLOCK = 32  # weights that share a scale in Q8_0
 _LARGEST = 256 * 1024 * 1024
 
 
-class Model(NamedTuple):
+class GgufModel(NamedTuple):
     """A file's keys and its tensors by name, the first dimension outermost."""
 
     values: dict[str, Value]
     tensors: dict[str, Floats]
 
 
-class _Reader:
+class _GgufReader:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0
@@ -54,7 +54,7 @@ class _Reader:
         return [self.value(inner) for _ in range(size)]
 
 
-def read(path: Path) -> Model:
+def read(path: Path) -> GgufModel:
     """Read a GGUF file whole. It is checked first, so that a damaged one is refused with a reason.
 
     Raises:
@@ -66,7 +66,7 @@ def read(path: Path) -> Model:
         raise ConfigError(f"{path.name} cannot be looked into: {error}") from None
     if header.size > _LARGEST or header.parts:
         raise ConfigError(f"{path.name} is too large to be computed in NumPy: give a model of up to 256 MB in one file")
-    reader = _Reader(path.read_bytes())
+    reader = _GgufReader(path.read_bytes())
     reader.at = 8  # magic and version
     tensors, keys = reader.count(), reader.count()
     values = {reader.text(): reader.value(reader.count("I")) for _ in range(keys)}
@@ -78,7 +78,7 @@ def read(path: Path) -> Model:
     alignment = values.get("general.alignment", 32)
     step = alignment if isinstance(alignment, int) else 32
     start = -(-reader.at // step) * step
-    return Model(values, {name: _tensor(reader.data, start + at, shape, kind) for name, shape, kind, at in rows})
+    return GgufModel(values, {name: _tensor(reader.data, start + at, shape, kind) for name, shape, kind, at in rows})
 
 
 def _tensor(data: bytes, start: int, shape: list[int], kind: int) -> Floats:

@@ -9,18 +9,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixtura.errors import ConfigError
 from mixtura.hardware import chip as chips
-from mixtura.hardware.cost import Range, joules
-from mixtura.hardware.gpu import Load
-from mixtura.hardware.host import Host, host
-from mixtura.hardware.machine import words
+from mixtura.hardware.cost import CostRange, joules
+from mixtura.hardware.gpu import SteadyLoad
+from mixtura.hardware.host import ModelHost, host
+from mixtura.hardware.machine import split_machine
 from mixtura.hardware.precision import unknown
-from mixtura.hardware.serving.arrivals import traffic
-from mixtura.hardware.serving.simulator import Scheduling, simulate
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.serving.arrivals import open_load
+from mixtura.hardware.serving.simulator import FleetScheduling, simulate
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
 from mixtura.models.card import ModelCard
 from mixtura.models.served import Models
-from mixtura.room.plan.work import Name, Work
+from mixtura.room.plan.work import MixtureWork, Name
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ _USUAL_SPEED = 100.0  # tokens a second of a model whose speed nobody publishes;
 _BASIS = {"new model": "fitted to other models on it", "new chip": "fitted to other chips"}
 
 
-class Served(NamedTuple):
+class ServedCalls(NamedTuple):
     """What became of the calls of one model.
 
     Attributes:
@@ -46,7 +46,7 @@ class Served(NamedTuple):
     in_flight: float
 
 
-class Machine(Protocol):
+class ModelServer(Protocol):
     """What serves one model."""
 
     @property
@@ -70,7 +70,7 @@ class Machine(Protocol):
 
     def serve(
         self, times: Array, prompts: NDArray[np.int64], outputs: NDArray[np.int64], copies: int, slower: float
-    ) -> Served:
+    ) -> ServedCalls:
         """Serve calls that come at `times` (any order); all times are `slower` times those predicted."""
         ...
 
@@ -79,7 +79,7 @@ class Machine(Protocol):
         ...
 
 
-class Hosted:
+class HostedModel:
     """A model on machines of one's own: `copies` of a host share its calls, each to the least busy copy.
 
     Attributes:
@@ -87,9 +87,9 @@ class Hosted:
         context: tokens of its longest usual call, prompt and output: what KV cache is set aside for.
     """
 
-    def __init__(self, host: Host, context: float) -> None:
+    def __init__(self, host: ModelHost, context: float) -> None:
         self.host, self.context = host, context
-        self._pace = host.pace(context)
+        self._step_times = host.step_times(context)
 
     @property
     def name(self) -> str:
@@ -111,40 +111,40 @@ class Hosted:
     def alone(self, prompts: ArrayLike, outputs: ArrayLike) -> Array:
         """Return the seconds of calls on an empty machine."""
         asked, replies = np.asarray(prompts, np.float64), np.asarray(outputs, np.float64)
-        pace = self._pace
-        told = pace.prompt(asked) + pace.steps(1, asked + 1, replies - 1) + self.host.delay(asked)
-        return np.asarray(told, np.float64)
+        step_times = self._step_times
+        result = step_times.prompt(asked) + step_times.steps(1, asked + 1, replies - 1) + self.host.delay(asked)
+        return np.asarray(result, np.float64)
 
     def serve(
         self, times: Array, prompts: NDArray[np.int64], outputs: NDArray[np.int64], copies: int, slower: float
-    ) -> Served:
+    ) -> ServedCalls:
         """Serve calls by the serving simulator; what a machine may do beside other calls is added at the end."""
         order = np.argsort(times, kind="stable")
-        pace = self._pace
+        step_times = self._step_times
         if slower != 1.0:
-            read = pace.prefill
-            pace = msgspec.structs.replace(
-                pace,
-                base=pace.base * slower,
-                slope=pace.slope * slower,
+            read = step_times.prefill
+            step_times = msgspec.structs.replace(
+                step_times,
+                base=step_times.base * slower,
+                slope=step_times.slope * slower,
                 prefill=lambda tokens: slower * np.asarray(read(tokens), np.float64),
             )
-        load = traffic(times[order], prompts[order], outputs[order])
-        told = simulate(load, pace, Scheduling(replicas=copies))
+        load = open_load(times[order], prompts[order], outputs[order])
+        result = simulate(load, step_times, FleetScheduling(replicas=copies))
         ends = np.empty_like(times)
-        ends[order] = told.finished
+        ends[order] = result.finished
         ends += slower * np.asarray(self.host.delay(prompts), np.float64)
-        return Served(ends, told.utilisation, told.mean_number)
+        return ServedCalls(ends, result.utilisation, result.mean_number)
 
     def seconds_of_work(self, prompt: float, output: float, slower: float = np.inf) -> float:
         """Return the machine time that a call needs at the best batch: its inverse bounds calls a second.
 
         `slower` leaves out batches whose step takes more than so many times that of a call alone.
         """
-        batch = np.arange(1, self._pace.max_batch + 1)
-        step = self._pace.decode(batch, batch * (prompt + output / 2))
+        batch = np.arange(1, self._step_times.max_batch + 1)
+        step = self._step_times.decode(batch, batch * (prompt + output / 2))
         each = (step / batch)[step <= slower * step[0]]
-        return float(self._pace.prompt(prompt)) + max(0.0, output - 1) * float(each.min())
+        return float(self._step_times.prompt(prompt)) + max(0.0, output - 1) * float(each.min())
 
     def reason(self, prompt: float, output: float) -> str:
         """Say what a call takes when it is alone, and what bounds its steps."""
@@ -155,19 +155,19 @@ class Hosted:
             f"{output - 1:,.0f} steps of {text_of(float(step.seconds))}, most of it for {step.bound}"
         )
 
-    def steady(self, load: Load) -> Array:
+    def steady(self, load: SteadyLoad) -> Array:
         """Return the seconds that a call takes under steady load; vectorised as `load`."""
         more = np.asarray(load.output, np.float64) - 1
         return np.asarray(self.host.first(load).seconds + more * self.host.token(load).seconds, np.float64)
 
-    def hour(self) -> Range | None:
+    def hour(self) -> CostRange | None:
         """Return the dollars an hour of one copy; None where no price or power is known."""
         try:
             return self.host.hour()
         except ConfigError:
             return None
 
-    def watts(self) -> Range | None:
+    def watts(self) -> CostRange | None:
         """Return the watts of one copy at full power, its building's share included; None where not known."""
         try:
             return joules(self.host.chip, self.host.chips, 1e6)
@@ -175,7 +175,7 @@ class Hosted:
             return None
 
 
-class Published:
+class ProviderModel:
     """A model at its provider, as fast as published. Rate limits are counted apart (`planning/capacity.py`).
 
     It is never busy: how many others ask it is the provider's affair and not known.
@@ -200,11 +200,11 @@ class Published:
 
     def serve(
         self, times: Array, prompts: NDArray[np.int64], outputs: NDArray[np.int64], copies: int, slower: float
-    ) -> Served:
+    ) -> ServedCalls:
         """Serve calls, each as if it were alone."""
         taken = slower * self.alone(prompts, outputs)
         span = float((times + taken).max() - times.min())
-        return Served(times + taken, None, float(taken.sum()) / span)
+        return ServedCalls(times + taken, None, float(taken.sum()) / span)
 
     def reason(self, prompt: float, output: float) -> str:
         """Say what a call takes."""
@@ -215,7 +215,7 @@ class Published:
         )
 
 
-class Spec(NamedTuple):
+class PlacementSpec(NamedTuple):
     """Where somebody wants models served: a chip (with how many, and the engine) or a provider; of one model or all."""
 
     on: str
@@ -230,7 +230,7 @@ class Spec(NamedTuple):
         return f"{many}{self.on}{f'/{self.engine}' if self.engine else ''}"
 
 
-def read_spec(text: str) -> Spec:
+def read_spec(text: str) -> PlacementSpec:
     """Read "h100", "8xh200", "8xh200/sglang", "groq" or "openai/gpt-oss-120b=8xh200".
 
     Raises:
@@ -240,25 +240,25 @@ def read_spec(text: str) -> Spec:
     if equals and not model.strip():
         raise ConfigError(f"cannot read {text!r}: say whose machine it is, as in MODEL={rest}")
     if rest.strip().startswith(("http://", "https://")):
-        return Spec(rest.strip(), model=model.strip() or None)
-    return Spec(*words(rest), model.strip() or None)
+        return PlacementSpec(rest.strip(), model=model.strip() or None)
+    return PlacementSpec(*split_machine(rest), model.strip() or None)
 
 
-class Placed(NamedTuple):
+class PlacedModels(NamedTuple):
     """Each model's machine, and why those that are left out are."""
 
-    machines: dict[Name, Machine]
+    machines: dict[Name, ModelServer]
     left: dict[Name, str]
 
 
 def place(
-    work: Work,
-    specs: Mapping[Name, Spec],
+    work: MixtureWork,
+    specs: Mapping[Name, PlacementSpec],
     models: Models,
     *,
     providers: Mapping[str, object],
-    shapes: Mapping[Name, Shape] | None = None,
-) -> Placed:
+    shapes: Mapping[Name, ModelShape] | None = None,
+) -> PlacedModels:
     """Return the machine of each model of `work`.
 
     Args:
@@ -271,13 +271,13 @@ def place(
     Raises:
         ConfigError: an unknown chip or provider, or a model that does not fit.
     """
-    machines: dict[Name, Machine] = {}
+    machines: dict[Name, ModelServer] = {}
     left: dict[Name, str] = {}
     for model in work.models:
         spec = specs.get(model)
         if spec is None or spec.on in providers or spec.on.startswith(("http://", "https://")):
             at = model if spec is None else (spec.on, model[1])
-            machines[model] = Published(model if spec is None else at, models.card(*at))
+            machines[model] = ProviderModel(model if spec is None else at, models.card(*at))
             continue
         found = (shapes or {}).get(model)
         try:
@@ -287,11 +287,11 @@ def place(
             continue
         context = _context(work, model)
         on = chips.chip(spec.on)
-        machines[model] = Hosted(host(known, on, spec.chips, engine=spec.engine, context=context), context)
-    return Placed(machines, left)
+        machines[model] = HostedModel(host(known, on, spec.chips, engine=spec.engine, context=context), context)
+    return PlacedModels(machines, left)
 
 
-def known(spec: Spec, providers: Mapping[str, object]) -> None:
+def check_known(spec: PlacementSpec, providers: Mapping[str, object]) -> None:
     """Raise ConfigError, with the nearest names, when a spec names neither a chip nor a provider."""
     if spec.on in providers or spec.on.startswith(("http://", "https://")):
         return
@@ -302,7 +302,7 @@ def known(spec: Spec, providers: Mapping[str, object]) -> None:
         raise unknown("machine", spec.on, names, hint=" ('mixtura machines' lists them)") from None
 
 
-def _context(work: Work, model: Name) -> float:
+def _context(work: MixtureWork, model: Name) -> float:
     """Return the tokens of a model's longest usual call at its end."""
     return max(sum(work.tokens(call)) for call in work.calls if call.model == model)
 

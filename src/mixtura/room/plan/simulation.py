@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mixtura.errors import ConfigError
-from mixtura.room.plan.machines import Machine, Served
-from mixtura.room.plan.work import Array, Drawn, Name, Whole, Work, drawn
+from mixtura.room.plan.machines import ModelServer, ServedCalls
+from mixtura.room.plan.work import Array, MixtureWork, Name, SampledMixtures, Whole, sample_mixtures
 
 PERCENTS = (50.0, 95.0, 99.0)
 MIXTURES = 1500
@@ -31,14 +31,14 @@ _ROUNDS = 4
 _STILL = 0.01  # relative: what percentiles may move in the last round
 
 
-class Station(NamedTuple):
+class ModelCopies(NamedTuple):
     """A machine and how many copies of it serve the model."""
 
-    machine: Machine
+    machine: ModelServer
     copies: int = 1
 
 
-class Waited(NamedTuple):
+class SimulatedStage(NamedTuple):
     """A stage: its mean seconds, and the share of its mixtures in which each model was the last to end."""
 
     name: str
@@ -62,9 +62,9 @@ class SimulatedMixtures(NamedTuple):
     """
 
     seconds: Array
-    stages: tuple[Waited, ...]
+    stages: tuple[SimulatedStage, ...]
     waits: dict[Name, float]
-    served: dict[Name, Served]
+    served: dict[Name, ServedCalls]
     prompts: float
     outputs: float
     spent: dict[Name, tuple[float, float]]
@@ -87,8 +87,8 @@ class SimulatedMixtures(NamedTuple):
 
 
 def run(
-    work: Work,
-    stations: Mapping[Name, Station],
+    work: MixtureWork,
+    stations: Mapping[Name, ModelCopies],
     rate: float,
     *,
     count: int = MIXTURES,
@@ -111,7 +111,7 @@ def run(
     missing = [model for model in work.models if model not in stations]
     if missing:
         raise ConfigError(f"no machine is given for {', '.join(name for _, name in missing)}")
-    empty = all(isinstance(station.machine, _Empty) for station in stations.values())
+    empty = all(isinstance(station.machine, _UnsharedServer) for station in stations.values())
     most = _CIRCLED if _circles(work) and not empty else _CALLS
     alone = _alone(work, stations)
     # A fleet that serves many at once has to fill before it shows what it does.
@@ -120,36 +120,40 @@ def run(
     fewer = max(1, min(wanted, most // len(work.calls)))
     # A range, or a fleet that is only tried, can do with fewer rounds.
     rounds = 2 if sigmas or count < MIXTURES else _ROUNDS
-    return _Run(work, stations, drawn(work, rate, fewer, seed), (sigmas, rounds)).told(alone)
+    return _MixtureRun(work, stations, sample_mixtures(work, rate, fewer, seed), (sigmas, rounds)).simulate(alone)
 
 
-def floor(work: Work, machines: Mapping[Name, Machine], *, count: int = MIXTURES, seed: int = 0) -> SimulatedMixtures:
+def floor(
+    work: MixtureWork, machines: Mapping[Name, ModelServer], *, count: int = MIXTURES, seed: int = 0
+) -> SimulatedMixtures:
     """Return what mixtures take when every call has a machine to itself: what no number of copies improves on.
 
     (A larger batch of no machine here is faster than a batch of one.)
     """
-    stations = {model: Station(_Empty(machine)) for model, machine in machines.items()}
+    stations = {model: ModelCopies(_UnsharedServer(machine)) for model, machine in machines.items()}
     return run(work, stations, 1.0, count=count, seed=seed)
 
 
-class _Empty:
+class _UnsharedServer:
     """A machine that no two calls share."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: ModelServer) -> None:
         self.machine = machine
         self.name, self.spread, self.basis, self.alone = machine.name, machine.spread, machine.basis, machine.alone
 
     def reason(self, prompt: float, output: float) -> str:
         return self.machine.reason(prompt, output)
 
-    def serve(self, times: Array, prompts: Whole, outputs: Whole, copies: int, slower: float) -> Served:
-        return Served(times + slower * self.alone(prompts, outputs), None, 0.0)
+    def serve(self, times: Array, prompts: Whole, outputs: Whole, copies: int, slower: float) -> ServedCalls:
+        return ServedCalls(times + slower * self.alone(prompts, outputs), None, 0.0)
 
 
-class _Run:
+class _MixtureRun:
     """Mixtures on their way through the stages; arrays are by mixture."""
 
-    def __init__(self, work: Work, stations: Mapping[Name, Station], given: Drawn, how: tuple[float, int]) -> None:
+    def __init__(
+        self, work: MixtureWork, stations: Mapping[Name, ModelCopies], given: SampledMixtures, how: tuple[float, int]
+    ) -> None:
         sigmas, rounds = how
         self._work, self._stations, self._given = work, stations, given
         self._slower = {model: float(np.exp(sigmas * stations[model].machine.spread)) for model in work.models}
@@ -159,11 +163,11 @@ class _Run:
         self._mine = {model: [at for at, call in enumerate(work.calls) if call.model == model] for model in work.models}
         self._begins: list[Array] = self._guess()
         self._ends: list[Array] = [given.times] * len(work.calls)
-        self._known: dict[Name, tuple[list[Array], Served]] = {}
+        self._known: dict[Name, tuple[list[Array], ServedCalls]] = {}
         self._late = np.zeros(len(given.times), np.bool_)
         self._more = rounds - 1 if _circles(work) else 0
 
-    def told(self, alone: float) -> SimulatedMixtures:
+    def simulate(self, alone: float) -> SimulatedMixtures:
         drift = 0.0
         self._round()
         for _ in range(self._more):
@@ -173,7 +177,7 @@ class _Run:
             drift = float(moved[1])
             if np.all(moved <= _STILL * before):
                 break
-        return self._noted(drift, 2 * alone)
+        return self._summary(drift, 2 * alone)
 
     def _percentiles(self) -> Array:
         found: Array = np.percentile(self._begins[-1] - self._given.times, PERCENTS[:2])
@@ -215,7 +219,7 @@ class _Run:
         if len(times):
             served = station.machine.serve(times, prompts, outputs, station.copies, self._slower[model])
         else:
-            served = Served(times, None, 0.0)
+            served = ServedCalls(times, None, 0.0)
         place = 0
         for at, asked, begun in zip(mine, made, begins, strict=True):
             ends = begun.copy()
@@ -228,14 +232,14 @@ class _Run:
     def _over(self, stage: int) -> Array:
         """Return when a stage has ended: with its last reply, or a grace after as many as suffice."""
         ends = np.stack([self._ends[at] for at in self._slots[stage]])
-        enough = self._work.needed(stage)
+        enough = self._work.replies_needed(stage)
         whole: Array = ends.max(axis=0)
         if enough < len(ends):
             whole = np.minimum(whole, np.sort(ends, axis=0)[enough - 1] + self._work.grace)
             self._late |= ends.max(axis=0) > whole
         return whole
 
-    def _noted(self, drift: float, filling: float) -> SimulatedMixtures:
+    def _summary(self, drift: float, filling: float) -> SimulatedMixtures:
         work, given = self._work, self._given
         many = len(given.times)
         after = min(many // 2, max(int(_SKIPPED * many), int(np.searchsorted(given.times, filling))))
@@ -251,14 +255,14 @@ class _Run:
                 model, hit = work.calls[at].model, (slowest == place) & made
                 last[model] = last.get(model, 0.0) + float(hit[after:].sum()) / max(1, int(made[after:].sum()))
                 waits[model] += float(took[after:][hit[after:]].sum() / max(seconds.sum(), 1e-12))
-            stages.append(Waited(work.stages[stage], float(took[after:].mean()), last))
-        spent = {model: self._spent(model) for model in work.models}
+            stages.append(SimulatedStage(work.stages[stage], float(took[after:].mean()), last))
+        spent = {model: self._mean_tokens(model) for model in work.models}
         prompts, outputs = (float(sum(each)) for each in zip(*spent.values(), strict=True))
         served = {model: known[1] for model, known in self._known.items()}
         cut = float(self._late[after:].mean())
         return SimulatedMixtures(seconds, tuple(stages), waits, served, prompts, outputs, spent, cut, drift)
 
-    def _spent(self, model: Name) -> tuple[float, float]:
+    def _mean_tokens(self, model: Name) -> tuple[float, float]:
         given, mine = self._given, self._mine[model]
         return (
             float(sum((given.prompts[at] * given.made[at]).mean() for at in mine)),
@@ -266,16 +270,16 @@ class _Run:
         )
 
 
-def _alone(work: Work, stations: Mapping[Name, Station]) -> float:
+def _alone(work: MixtureWork, stations: Mapping[Name, ModelCopies]) -> float:
     """Return the seconds that a mixture of mean lengths takes on empty machines."""
     stages = [0.0] * len(work.stages)
     for call in work.calls:
         prompt, output = work.tokens(call)
         taken = float(stations[call.model].machine.alone(prompt, output))
-        stages[call.stage] = max(stages[call.stage], (1 - work.skipped(call)) * taken)
+        stages[call.stage] = max(stages[call.stage], (1 - work.skip_share(call)) * taken)
     return sum(stages)
 
 
-def _circles(work: Work) -> bool:
+def _circles(work: MixtureWork) -> bool:
     """Say whether a model is asked in more than one stage."""
     return any(len({call.stage for call in work.calls if call.model == model}) > 1 for model in work.models)

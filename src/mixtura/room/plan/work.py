@@ -26,7 +26,7 @@ Name = tuple[str, str]
 """A model: (provider, id)."""
 
 
-class Assumed(msgspec.Struct, frozen=True, kw_only=True):
+class AssumedSizes(msgspec.Struct, frozen=True, kw_only=True):
     """What is not known before a run; none of it is measured.
 
     Attributes:
@@ -53,7 +53,7 @@ class Assumed(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"a variation of {self.variation:g}: expected more than 0 and less than 10")
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class PlannedCall(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a mixture.
 
     Attributes:
@@ -75,7 +75,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     disputed: bool = False
 
 
-class Work(msgspec.Struct, frozen=True, kw_only=True):
+class MixtureWork(msgspec.Struct, frozen=True, kw_only=True):
     """The calls of one mixture, in the order of their stages; every sample is a call.
 
     Attributes:
@@ -89,33 +89,33 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     stages: tuple[str, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[PlannedCall, ...]
     quorum: int | None = None
     grace: float = 0.0
-    assumed: Assumed = Assumed()
+    assumed: AssumedSizes = AssumedSizes()
 
     @property
     def models(self) -> tuple[Name, ...]:
         """Every model once, in the order they are asked."""
         return tuple(dict.fromkeys(call.model for call in self.calls))
 
-    def needed(self, stage: int) -> int:
+    def replies_needed(self, stage: int) -> int:
         """Return how many replies of a stage are waited for without a grace."""
         size = sum(call.stage == stage for call in self.calls)
         drafts = any(call.stage == stage and call.role == "proposer" for call in self.calls)
         return min(size, self.quorum) if drafts and self.quorum is not None else size
 
-    def tokens(self, call: Call) -> tuple[float, float]:
+    def tokens(self, call: PlannedCall) -> tuple[float, float]:
         """Return the mean prompt and output tokens of a call, as far as it is made."""
-        read = sum((1 - self.skipped(self.calls[at])) * (self._reply(self.calls[at]) + prompts.FENCE_TOKENS)
+        read = sum((1 - self.skip_share(self.calls[at])) * (self._reply(self.calls[at]) + prompts.FENCE_TOKENS)
                    for at in call.reads)  # fmt: skip
         return call.prompt + read, self._reply(call)
 
-    def skipped(self, call: Call) -> float:
+    def skip_share(self, call: PlannedCall) -> float:
         """Return the share of the mixtures that do without a call."""
         return 1 - self.assumed.differ if call.disputed else 0.0
 
-    def without(self, models: Collection[Name]) -> "Work":
+    def without(self, models: Collection[Name]) -> "MixtureWork":
         """Return the work that is left when some models are not asked.
 
         Raises:
@@ -137,18 +137,18 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         )
         return msgspec.structs.replace(self, calls=left, stages=tuple(self.stages[at] for at in used))
 
-    def _reply(self, call: Call) -> float:
+    def _reply(self, call: PlannedCall) -> float:
         return float(min(self.assumed.output, call.most or self.assumed.output))
 
 
-def work_of(recipe: Recipe, models: Models, assumed: Assumed | None = None) -> Work:
+def work_of(recipe: Recipe, models: Models, assumed: AssumedSizes | None = None) -> MixtureWork:
     """Return what one run of `recipe` asks, by its schedule; of `models` only the cards are read."""
-    assumed = assumed or Assumed()
+    assumed = assumed or AssumedSizes()
     planned = schedule(recipe)
     # The tokens of the prompts without the drafts, which are drawn for each mixture.
     sizes = prompt_tokens(planned, assumed.question, lambda _: -prompts.FENCE_TOKENS)
     made = [
-        Call(
+        PlannedCall(
             stage=call.stage,
             role=call.role,
             model=(call.slot.provider, call.slot.model),
@@ -159,7 +159,7 @@ def work_of(recipe: Recipe, models: Models, assumed: Assumed | None = None) -> W
         )
         for call, size in zip(planned.calls, sizes, strict=True)
     ]
-    return Work(
+    return MixtureWork(
         name=recipe.name,
         stages=planned.stages,
         calls=tuple(made),
@@ -169,7 +169,7 @@ def work_of(recipe: Recipe, models: Models, assumed: Assumed | None = None) -> W
     )
 
 
-class Drawn(NamedTuple):
+class SampledMixtures(NamedTuple):
     """Mixtures drawn from a seed: `count` of them, and of each call (same order as the work's) one value a mixture.
 
     Attributes:
@@ -185,7 +185,7 @@ class Drawn(NamedTuple):
     outputs: list[Whole]
 
 
-def drawn(work: Work, rate: float, count: int, seed: int = 0) -> Drawn:
+def sample_mixtures(work: MixtureWork, rate: float, count: int, seed: int = 0) -> SampledMixtures:
     """Return `count` mixtures that come at random (Poisson), `rate` a second.
 
     Times and each call's lengths have a stream of random numbers of their own: the same seed gives the same replies
@@ -214,7 +214,7 @@ def drawn(work: Work, rate: float, count: int, seed: int = 0) -> Drawn:
         made.append(differ if call.disputed else np.ones(count, np.bool_))
         asked.append(call.prompt + read)
         replies.append(outputs)
-    return Drawn(times, made, asked, replies)
+    return SampledMixtures(times, made, asked, replies)
 
 
 def cascade_of(recipe: Recipe) -> Recipe | None:

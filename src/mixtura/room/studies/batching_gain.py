@@ -3,10 +3,10 @@
 import numpy as np
 
 from mixtura.hardware.fitted import token_step
-from mixtura.hardware.gpu import Awake, active_awake, all_awake
+from mixtura.hardware.gpu import ExpertCount, all_experts, one_tokens_experts
 from mixtura.room.draw.charts import Chart, Series
-from mixtura.room.studies.study import ARTICLE, Study, Table, Verdict, digits, ranged
-from mixtura.room.studies.sweeps import Sweep, data, source
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, Verdict, digits, with_range
+from mixtura.room.studies.sweeps import MeasuredSweep, data, source
 
 _CLEAR = 1.1  # the dense gain over the largest other one, from which the difference is one
 
@@ -17,8 +17,8 @@ def study() -> Study:
     dense = [each for each in sweeps if each.dense]
     routed = [each for each in sweeps if not each.dense]
     wide = max(routed, key=_gain)
-    told = [each for each in routed if each is not wide]
-    least, most = min(told, key=_gain), max(told, key=_gain)
+    usual = [each for each in routed if each is not wide]
+    least, most = min(usual, key=_gain), max(usual, key=_gain)
     back = max(routed, key=lambda each: _growth(each, 64, 256) / _growth(each, 4, 16))
     best = max(map(_gain, dense))
     verdict: Verdict = "holds when" if best > _CLEAR * _gain(wide) else "does not hold"
@@ -32,16 +32,16 @@ def study() -> Study:
             f"It holds when batches are small or middling: sixteen times as many requests (4 to 64) give a dense model "
             f"{best:.1f} times the tokens a second, measured, and models with experts {_gain(least):.1f} to "
             f"{_gain(most):.1f} times ({_gain(wide):.1f} for {wide.name}, where other things than reading take the "
-            f"time). Predicted are {_said(dense[0])} and {_said(least)} to {_said(most)}. The advantage is halved, not "
+            f"time). Predicted are {_gain_text(dense[0])} and {_gain_text(least)} to {_gain_text(most)}. The advantage is halved, not "
             f"gone, and comes back when all experts are awake anyway: from 64 to 256 requests {back.name} is "
             f"predicted to gain {_growth(back, 64, 256):.1f} of 4 times, after {_growth(back, 4, 16):.1f} from 4 to "
             f"16; the dense model, by then busy with KV cache and prompts, {_growth(dense[0], 64, 256):.1f} after "
             f"{_growth(dense[0], 4, 16):.1f}."
         ),
         assumption="That a step reads the experts that its tokens wake, each once. If one token's experts were read "
-        f"whatever the batch, {least.name} would gain {_other(least, active_awake):.1f} times from 4 to 64; if all "
-        f"were read at every step, {_other(least, all_awake):.1f} times; measured are {_gain(least):.1f}.",
-        table=Table(
+        f"whatever the batch, {least.name} would gain {_other(least, one_tokens_experts):.1f} times from 4 to 64; if all "
+        f"were read at every step, {_other(least, all_experts):.1f} times; measured are {_gain(least):.1f}.",
+        table=StudyTable(
             ("machine", "measured, 4 to 64", "predicted, 4 to 64", "4 to 16", "64 to 256", "how near the fit came"),
             tuple(_row(each) for each in sweeps),
         ),
@@ -54,46 +54,46 @@ def study() -> Study:
     )
 
 
-def _gain(each: Sweep) -> float:
+def _gain(each: MeasuredSweep) -> float:
     return each.measured_gain
 
 
-def _said(each: Sweep) -> str:
-    return ranged(*each.predicted_gain())
+def _gain_text(each: MeasuredSweep) -> str:
+    return with_range(*each.predicted_gain())
 
 
-def _growth(each: Sweep, few: float, many: float) -> float:
+def _growth(each: MeasuredSweep, few: float, many: float) -> float:
     """Return the predicted growth of throughput between two batches; 0 where the second does not fit."""
     if each.host.room(data().prompt + data().output) < many:
         return 0.0
-    first, last = each.predicted([few, many]).seconds
+    first, last = each.predict([few, many]).seconds
     return float(many / few * first / last)
 
 
-def _other(each: Sweep, awake: Awake) -> float:
+def _other(each: MeasuredSweep, expert_count: ExpertCount) -> float:
     """Return the predicted gain from 4 to 64 were other experts read than those woken."""
     host = each.host
     assert host.by is not None, "a sweep is of GPUs"
-    first, last = token_step(host.shape, host.chip, host.setup, each.load([4.0, 64.0]), host.by, awake).seconds
+    first, last = token_step(host.shape, host.chip, host.setup, each.load([4.0, 64.0]), host.by, expert_count).seconds
     return float(16 * first / last)
 
 
-def _row(each: Sweep) -> tuple[str, ...]:
+def _row(each: MeasuredSweep) -> tuple[str, ...]:
     return (
         each.name,
         f"{each.measured_gain:.1f}",
-        _said(each),
+        _gain_text(each),
         *(f"{growth:.1f}" if growth else "does not fit" for growth in (_growth(each, 4, 16), _growth(each, 64, 256))),
         each.level,
     )
 
 
-def _curves(sweeps: tuple[Sweep, ...]) -> Chart:
+def _curves(sweeps: tuple[MeasuredSweep, ...]) -> Chart:
     series = [Series("ideal", [4.0, 128.0], [1.0, 32.0])]
     for each in sweeps:
         if each.name.startswith(("Llama", "gpt-oss-120b, 2", "DeepSeek", "Kimi")):
             batches = np.geomspace(4, each.batches[-1], 25)
-            seconds = each.predicted(batches).seconds
+            seconds = each.predict(batches).seconds
             gains = each.batches / 4 * each.measured[0] / each.measured
             series += [
                 Series(f"{each.name}, measured", each.batches.tolist(), gains.tolist(), kind="dots"),
@@ -110,7 +110,7 @@ def _curves(sweeps: tuple[Sweep, ...]) -> Chart:
     )
 
 
-def _bars(sweeps: tuple[Sweep, ...]) -> Chart:
+def _bars(sweeps: tuple[MeasuredSweep, ...]) -> Chart:
     places = list(range(len(sweeps)))
     predicted = [each.predicted_gain() for each in sweeps]
     return Chart(

@@ -3,8 +3,8 @@
 import numpy as np
 
 from mixtura.room.draw.charts import Chart, Series
-from mixtura.room.studies.study import ARTICLE, Study, Table, Verdict, digits, ranged
-from mixtura.room.studies.sweeps import Sweep, data, source
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, Verdict, digits, with_range
+from mixtura.room.studies.sweeps import MeasuredSweep, data, source
 
 _FEW, _MANY = 4, 64
 _DEAR = 1.2  # times the time for a token, from which a batch has a price
@@ -27,13 +27,13 @@ def study() -> Study:
         sentence=(
             f"From {_FEW} to {_MANY} requests in flight the time for a token grows {_growth(dense[0]):.2f} times for a "
             f"dense model and {_growth(routed[0]):.1f} to {_growth(routed[-1]):.1f} times for models with experts, "
-            f"measured; predicted are {_said(dense[0])} and {_said(routed[0])} to {_said(routed[-1])}. Over the whole "
+            f"measured; predicted are {_growth_text(dense[0])} and {_growth_text(routed[0])} to {_growth_text(routed[-1])}. Over the whole "
             f"measured frontier of DeepSeek-R1 on GB200, {digits(ends[0].rate[1] / ends[0].rate[0])} times the tokens "
             f"a second a GPU cost {digits(ends[0].token[1] / ends[0].token[0], 2)} times the time for a token."
         ),
         assumption="That throughput is wanted at all costs: the same machine at 4 requests is fast for each of them. "
         "What a larger batch costs depends on how much of the step is fixed, and on how many experts are still asleep.",
-        table=Table(
+        table=StudyTable(
             ("machine", f"{_FEW} in flight", f"{_MANY} in flight", "grows, measured", "grows, predicted"),
             tuple(_row(each) for each in sweeps),
         ),
@@ -44,27 +44,27 @@ def study() -> Study:
     )
 
 
-def _growth(each: Sweep) -> float:
+def _growth(each: MeasuredSweep) -> float:
     return each.times[_MANY] / each.times[_FEW]
 
 
-def _said(each: Sweep) -> str:
+def _growth_text(each: MeasuredSweep) -> str:
     gain, low, high = each.predicted_gain()
     ideal = _MANY / _FEW
-    return ranged(ideal / gain, ideal / high, ideal / low)
+    return with_range(ideal / gain, ideal / high, ideal / low)
 
 
-def _row(each: Sweep) -> tuple[str, ...]:
+def _row(each: MeasuredSweep) -> tuple[str, ...]:
     times = (f"{digits(each.times[batch])} ms" for batch in (_FEW, _MANY))
-    return (each.name, *times, f"{_growth(each):.2f}", _said(each))
+    return (each.name, *times, f"{_growth(each):.2f}", _growth_text(each))
 
 
-def _times(sweeps: tuple[Sweep, ...]) -> Chart:
+def _times(sweeps: tuple[MeasuredSweep, ...]) -> Chart:
     series: list[Series] = []
     for each in sweeps:
         if each.name.startswith(("Llama", "gpt-oss-120b, 2", "DeepSeek")):
             batches = np.geomspace(each.batches[0], each.batches[-1], 25)
-            step = each.predicted(batches)
+            step = each.predict(batches)
             low, high = (1e3 * step.low).tolist(), (1e3 * step.high).tolist()
             series += [
                 Series(f"{each.name}, measured", each.batches.tolist(), (1e3 * each.measured).tolist(), kind="dots"),
@@ -81,7 +81,7 @@ def _times(sweeps: tuple[Sweep, ...]) -> Chart:
     )
 
 
-def _frontier(sweeps: tuple[Sweep, ...]) -> Chart:
+def _frontier(sweeps: tuple[MeasuredSweep, ...]) -> Chart:
     series: list[Series] = []
     for each in sweeps:
         if each.name.startswith(("Llama", "gpt-oss-120b, 2", "DeepSeek")):

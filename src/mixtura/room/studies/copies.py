@@ -6,16 +6,16 @@ import numpy as np
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.chip import Chip, chip
-from mixtura.hardware.cost import Range, dollars_an_hour
-from mixtura.hardware.gpu import Setup, memory
-from mixtura.hardware.host import Host, host
+from mixtura.hardware.cost import CostRange, dollars_an_hour
+from mixtura.hardware.gpu import GpuSetup, memory
+from mixtura.hardware.host import ModelHost, host
 from mixtura.hardware.lpu import chips_needed, step
-from mixtura.hardware.onchip import Line
+from mixtura.hardware.onchip import OnChipLayout
 from mixtura.hardware.precision import bits
 from mixtura.hardware.shapes import shape
-from mixtura.hardware.step import Array, Step, array
+from mixtura.hardware.step import Array, TimeEstimate, array
 from mixtura.room.draw.charts import Chart, Series
-from mixtura.room.studies.study import ARTICLE, Study, Table, Verdict, digits, ranged
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, Verdict, digits, with_range
 from mixtura.room.studies.sweeps import data
 
 _MODEL = "kimi-k2"
@@ -27,12 +27,12 @@ _SAID = 500  # copies
 _MOST = 1024  # sequences in flight on one copy: more were not among the points of the fit
 
 
-class _Copy(NamedTuple):
+class _GpuCopy(NamedTuple):
     """One copy on GPUs, with as many users as it serves in time."""
 
-    host: Host
+    host: ModelHost
     batch: float
-    step: Step
+    step: TimeEstimate
     bytes: float
 
     @property
@@ -47,15 +47,15 @@ class _Copy(NamedTuple):
     def rate(self) -> float:
         return self.batch / float(self.step.seconds)
 
-    def needed(self, rate: float) -> float:
+    def copies_for(self, rate: float) -> float:
         return float(np.ceil(rate / self.rate))
 
 
-class _Line(NamedTuple):
+class _LpuLine(NamedTuple):
     """The LPUs with so many users in each micro-batch."""
 
     users: float
-    step: Step
+    step: TimeEstimate
 
     @property
     def rate(self) -> float:
@@ -65,16 +65,16 @@ class _Line(NamedTuple):
 def study() -> Study:
     """Compare equal chips, then equal throughput."""
     copies = [
-        _copy("h200_sxm", Setup(chips=8, attention_ranks=8, expert_precision="int4")),
-        _copy("b200_sxm", Setup(chips=8, attention_ranks=8)),
-        _copy("gb200", Setup(chips=72, attention_ranks=72)),
+        _copy("h200_sxm", GpuSetup(chips=8, attention_ranks=8, expert_precision="int4")),
+        _copy("b200_sxm", GpuSetup(chips=8, attention_ranks=8)),
+        _copy("gb200", GpuSetup(chips=72, attention_ranks=72)),
     ]
     small = copies[1]
     lines = _lines()
     first = lines[0]
     equal = _CHIPS / small.host.chips
     verdict: Verdict = (
-        "holds" if small.needed(first.rate) >= _SAID else "does not hold" if equal < _SAID * 0.9 else "holds when"
+        "holds" if small.copies_for(first.rate) >= _SAID else "does not hold" if equal < _SAID * 0.9 else "holds when"
     )
     held = chip("lpu_v1").memory / small.host.chip.memory
     return Study(
@@ -88,12 +88,19 @@ def study() -> Study:
         assumption=f"What is held equal. An LPU holds {held:.2%} of what a {small.chip_name} does, so equal chips say "
         "little about what is needed; equal throughput depends on how many users share a micro-batch of the line, "
         "which is not published.",
-        table=Table(
+        table=StudyTable(
             ("machine", "memory of the weights", "users", "tokens a second", "ms a token", "dollars an hour"),
             (
                 *(_line_row(line) for line in lines),
                 *(_row(each) for each in copies),
-                ("8 x H100, DeepSeek-V3, measured", "", "", f"{data().node.rate:,.0f}", "", _priced(chip("h100"), 8)),
+                (
+                    "8 x H100, DeepSeek-V3, measured",
+                    "",
+                    "",
+                    f"{data().node.rate:,.0f}",
+                    "",
+                    _hourly_price(chip("h100"), 8),
+                ),
             ),
         ),
         charts=(_copies_chart(copies, lines), _speeds_chart(copies, lines)),
@@ -112,9 +119,9 @@ def study() -> Study:
     )
 
 
-def _sentence(copies: list[_Copy], small: _Copy, lines: list[_Line]) -> str:
+def _sentence(copies: list[_GpuCopy], small: _GpuCopy, lines: list[_LpuLine]) -> str:
     equal, last = _CHIPS / small.host.chips, lines[-1]
-    few, many = small.needed(lines[0].rate), small.needed(last.rate)
+    few, many = small.copies_for(lines[0].rate), small.copies_for(last.rate)
     lone = min(float(each.host.decode(1, _context()).seconds) for each in copies)
     return (
         f"It holds when chips are held equal: {_CHIPS:,} GPUs in groups of {small.host.chips} are {equal:,.0f} copies, "
@@ -123,8 +130,8 @@ def _sentence(copies: list[_Copy], small: _Copy, lines: list[_Line]) -> str:
         f"{many:,.0f} such groups ({_GROUPS[0]} to {_GROUPS[len(lines) - 1]} users in each micro-batch of the line; "
         f"predicted, at {1 / _SLOWEST:.0f} tokens a second a user or more). At the rate that a node of 8 H100 was "
         f"measured to reach with DeepSeek-V3 it takes up to {np.ceil(last.rate / data().node.rate):.0f}. In groups of "
-        f"72, {_CHIPS:,} GPUs are {_CHIPS // 72} copies. An hour of the line costs {_priced(chip('lpu_v1'), _CHIPS)} "
-        f"dollars, one of {many:,.0f} groups {_priced(small.host.chip, int(many) * small.host.chips)}, prices being "
+        f"72, {_CHIPS:,} GPUs are {_CHIPS // 72} copies. An hour of the line costs {_hourly_price(chip('lpu_v1'), _CHIPS)} "
+        f"dollars, one of {many:,.0f} groups {_hourly_price(small.host.chip, int(many) * small.host.chips)}, prices being "
         f"rough. What no number of copies reaches is the line's speed for one user: "
         f"{digits(1 / float(last.step.seconds))} tokens a second or more, against {digits(1 / lone)} for a user alone "
         "on the fastest of these groups, speculation left out on both sides."
@@ -136,24 +143,24 @@ def _context() -> float:
     return data().prompt + data().output / 2
 
 
-def _copy(name: str, setup: Setup) -> _Copy:
+def _copy(name: str, setup: GpuSetup) -> _GpuCopy:
     """Return one copy with as many users as it holds and serves in time."""
     found = host(_MODEL, name, setup.chips, setup=setup)
     held = memory(found.shape, found.chip, found.setup, data().prompt + data().output).sequences
     batches = array(np.arange(1, min(held, _MOST) + 1))
     batch = float(batches[found.decode(batches, _context()).seconds <= _SLOWEST][-1])
     kept = found.shape.memory(setup.precision, setup.expert_precision)
-    return _Copy(found, batch, found.decode(batch, _context()), kept)
+    return _GpuCopy(found, batch, found.decode(batch, _context()), kept)
 
 
-def _lines() -> list[_Line]:
+def _lines() -> list[_LpuLine]:
     """Return the LPUs with growing micro-batches, up to what they hold."""
     model, lpu, context = shape(_MODEL), chip("lpu_v1"), data().prompt + data().output
     found = []
     for group in _GROUPS:
         users = float(group * model.layers)
-        if chips_needed(model, lpu, users, context, Line(bits=_BITS)) <= _CHIPS:
-            found.append(_Line(users, step(model, lpu, users, context, Line(chips=_CHIPS, bits=_BITS))))
+        if chips_needed(model, lpu, users, context, OnChipLayout(bits=_BITS)) <= _CHIPS:
+            found.append(_LpuLine(users, step(model, lpu, users, context, OnChipLayout(chips=_CHIPS, bits=_BITS))))
     return found
 
 
@@ -161,39 +168,39 @@ def _line_bytes() -> float:
     return shape(_MODEL).weights * _BITS / 8
 
 
-def _priced(machine: Chip, chips: int) -> str:
+def _hourly_price(machine: Chip, chips: int) -> str:
     try:
-        found: Range = dollars_an_hour(machine, chips)
+        found: CostRange = dollars_an_hour(machine, chips)
     except ConfigError:
         return "not known"
     return f"{digits(float(found.low), 2)} to {digits(float(found.high), 2)}"
 
 
-def _line_row(line: _Line) -> tuple[str, ...]:
+def _line_row(line: _LpuLine) -> tuple[str, ...]:
     middle, low, high = (float(value) for value in (line.step.seconds, line.step.low, line.step.high))
     return (
         f"{_CHIPS:,} x Groq LPU v1",
         f"{_line_bytes() / 1e12:.2f} TB",
         f"{line.users:,.0f}",
-        ranged(line.users / middle, line.users / high, line.users / low),
-        ranged(1e3 * middle, 1e3 * low, 1e3 * high),
-        _priced(chip("lpu_v1"), _CHIPS),
+        with_range(line.users / middle, line.users / high, line.users / low),
+        with_range(1e3 * middle, 1e3 * low, 1e3 * high),
+        _hourly_price(chip("lpu_v1"), _CHIPS),
     )
 
 
-def _row(each: _Copy) -> tuple[str, ...]:
+def _row(each: _GpuCopy) -> tuple[str, ...]:
     middle, low, high = (float(value) for value in (each.step.seconds, each.step.low, each.step.high))
     return (
         each.name,
         f"{each.bytes / 1e12:.2f} TB",
         f"{each.batch:,.0f}",
-        ranged(each.rate, each.batch / high, each.batch / low),
-        ranged(1e3 * middle, 1e3 * low, 1e3 * high),
-        _priced(each.host.chip, each.host.chips),
+        with_range(each.rate, each.batch / high, each.batch / low),
+        with_range(1e3 * middle, 1e3 * low, 1e3 * high),
+        _hourly_price(each.host.chip, each.host.chips),
     )
 
 
-def _copies_chart(copies: list[_Copy], lines: list[_Line]) -> Chart:
+def _copies_chart(copies: list[_GpuCopy], lines: list[_LpuLine]) -> Chart:
     groups = [float(group) for group in _GROUPS[: len(lines)]]
     return Chart(
         title=f"Copies on GPUs that decode as much as {_CHIPS:,} LPUs",
@@ -219,8 +226,8 @@ def _copies_chart(copies: list[_Copy], lines: list[_Line]) -> Chart:
     )
 
 
-def _speeds_chart(copies: list[_Copy], lines: list[_Line]) -> Chart:
-    def speeds(each: _Copy) -> tuple[Array, Array]:
+def _speeds_chart(copies: list[_GpuCopy], lines: list[_LpuLine]) -> Chart:
+    def speeds(each: _GpuCopy) -> tuple[Array, Array]:
         batches = array(np.geomspace(1, each.batch, 25))
         taken = each.host.decode(batches, _context()).seconds
         return 1 / taken, batches / taken / each.host.chips

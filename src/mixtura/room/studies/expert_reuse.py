@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mixtura.hardware.routing import distinct, distinct_skewed, reuse
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
 from mixtura.hardware.step import Array, array
 from mixtura.room.draw.charts import Chart, Series
-from mixtura.room.studies.study import ARTICLE, Study, Table, Verdict, digits
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, Verdict, digits
 
 _MODELS = (
     "gpt-oss-20b",
@@ -28,17 +28,17 @@ _NEW = (0.9, 0.1)  # share of experts that were not just read: above the first a
 _SKEW = 1.0  # exponent of the power law that the sentence tries
 
 
-class _Model(NamedTuple):
-    shape: Shape
+class _MoeModel(NamedTuple):
+    shape: ModelShape
 
-    def awake(self, batch: Array) -> Array:
+    def activated_experts(self, batch: Array) -> Array:
         return distinct(batch, self.shape.experts, self.shape.used)
 
     def share(self, batch: Array) -> Array:
-        return self.awake(batch) / self.shape.experts
+        return self.activated_experts(batch) / self.shape.experts
 
     def reuse(self, batch: Array) -> Array:
-        return reuse(batch, self.shape.used, self.awake(batch))
+        return reuse(batch, self.shape.used, self.activated_experts(batch))
 
     def enough(self) -> float:
         """Return the least batch with which an expert serves `_ENOUGH` tokens."""
@@ -58,7 +58,7 @@ class _Model(NamedTuple):
 
 def study() -> Study:
     """Count distinct experts, how often each serves, and the bytes of a token, by batch."""
-    models = [_Model(shape(name)) for name in _MODELS]
+    models = [_MoeModel(shape(name)) for name in _MODELS]
     model = models[_MODELS.index("gpt-oss-120b")]
     new = 1 - model.share(array(_SHOWN))
     verdict: Verdict = "holds" if new[-1] > _NEW[0] else "does not hold" if new[0] < _NEW[1] else "holds when"
@@ -86,7 +86,7 @@ def study() -> Study:
         assumption="Tokens choose their experts evenly and independently. Real routers are skewed and tokens of one "
         f"text are alike, so that fewer experts wake: with a popularity of rank^-{_SKEW:g}, 32 tokens of "
         f"{model.shape.name} wake {skewed:.0%} of a layer in place of {1 - new[2]:.0%}.",
-        table=Table(
+        table=StudyTable(
             (
                 "model",
                 "experts a token",
@@ -107,10 +107,10 @@ def study() -> Study:
     )
 
 
-def _bytes_a_token(model: Shape, batch: Array) -> Array:
+def _bytes_a_token(model: ModelShape, batch: Array) -> Array:
     """Return the bytes of weights read in a step, over the tokens that it makes."""
     routed = model.memory() - model.unrouted_memory() - (0 if model.tied else 2.0 * model.embedding)
-    share = _Model(model).share(batch) if model.experts else 1.0
+    share = _MoeModel(model).share(batch) if model.experts else 1.0
     return array((model.unrouted_memory() + routed * share) / batch)
 
 
@@ -125,7 +125,7 @@ def _shares() -> Chart:
         x="tokens in the step",
         y="share of the experts, %",
         series=tuple(
-            Series(name, batches.tolist(), (100 * _Model(shape(name)).share(batches)).tolist()) for name in _DRAWN
+            Series(name, batches.tolist(), (100 * _MoeModel(shape(name)).share(batches)).tolist()) for name in _DRAWN
         ),
         log_x=True,
         note="Expected for even, independent routing. What is not read in a step is what is new to the next.",
@@ -141,7 +141,7 @@ def _reuses() -> Chart:
         y="tokens an expert serves",
         series=(
             dense,
-            *(Series(name, batches.tolist(), _Model(shape(name)).reuse(batches).tolist()) for name in _DRAWN),
+            *(Series(name, batches.tolist(), _MoeModel(shape(name)).reuse(batches).tolist()) for name in _DRAWN),
         ),
         log_x=True,
         log_y=True,

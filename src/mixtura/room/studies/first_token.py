@@ -6,42 +6,42 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from mixtura.hardware.cost import Range, dollars
-from mixtura.hardware.gpu import Load
+from mixtura.hardware.cost import CostRange, dollars
+from mixtura.hardware.gpu import SteadyLoad
 from mixtura.hardware.host import host
-from mixtura.hardware.step import Step, array
+from mixtura.hardware.step import TimeEstimate, array
 from mixtura.models.catalog import Catalog
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
 from mixtura.room.studies.ratios import to
-from mixtura.room.studies.study import ARTICLE, Study, Table, ranged
-from mixtura.room.studies.tutorial import Queue
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, with_range
+from mixtura.room.studies.tutorial import QueueWaits
 
 _PROMPT, _OUTPUT = 1024, 1024  # tokens
 _USERS = (32, 240)  # between which a service's load is taken to lie
 _GPU = "b200_sxm"
 
 
-class _Vendor(msgspec.Struct, forbid_unknown_fields=True):
+class _VendorFigures(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     chip: str
     answer: float
     rate: float
 
 
-class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+class _FirstTokenFacts(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     id: str
     provider: str
     date: str
     sources: tuple[str, ...]
-    vendors: tuple[_Vendor, _Vendor]
-    queue: Queue
+    vendors: tuple[_VendorFigures, _VendorFigures]
+    queue: QueueWaits
 
 
 @functools.cache
-def _facts() -> _Facts:
-    return facts("first_token", _Facts)
+def _facts() -> _FirstTokenFacts:
+    return facts("first_token", _FirstTokenFacts)
 
 
 def even() -> tuple[float, float]:
@@ -54,12 +54,12 @@ def even() -> tuple[float, float]:
     return thinking, one.answer - thinking / one.rate
 
 
-def _cost(machine: str) -> Range:
+def _cost(machine: str) -> CostRange:
     """Return dollars for a million output tokens, from much load with cheap assumptions to little with dear ones."""
     running = host(_facts().model, machine)
     users = array(_USERS)
-    found = dollars(running.chip, running.chips, users / running.token(Load(users, _PROMPT, _OUTPUT)).seconds)
-    return Range(found.low.min(), found.high.max())
+    found = dollars(running.chip, running.chips, users / running.token(SteadyLoad(users, _PROMPT, _OUTPUT)).seconds)
+    return CostRange(found.low.min(), found.high.max())
 
 
 def study() -> Study:
@@ -70,7 +70,9 @@ def study() -> Study:
     price = row.price.output if row is not None and row.price is not None else 0.0
     costs = {machine: _cost(machine) for machine in (one.chip, other.chip, _GPU)}
     queue = _facts().queue
-    firsts = {each.name: host(_facts().model, each.chip).first(Load(1, _PROMPT, _OUTPUT)) for each in (one, other)}
+    firsts = {
+        each.name: host(_facts().model, each.chip).first(SteadyLoad(1, _PROMPT, _OUTPUT)) for each in (one, other)
+    }
     rows = [
         *((f"{each.name}: first token of the answer", f"{each.answer:g} s", "measured") for each in (one, other)),
         *((f"{each.name}: speed", f"{each.rate:,.0f} tokens a second", "measured") for each in (one, other)),
@@ -104,7 +106,7 @@ def study() -> Study:
             "How many tokens the models thought, when it was measured, and under what load; for cost what chips "
             "really cost their owners and how many users share them."
         ),
-        table=Table(("what", "figure", "how known"), tuple(rows)),
+        table=StudyTable(("what", "figure", "how known"), tuple(rows)),
         charts=_charts(costs, price),
         sources=(
             *_facts().sources,
@@ -120,16 +122,16 @@ def study() -> Study:
     )
 
 
-def _milliseconds(step: Step) -> str:
+def _milliseconds(step: TimeEstimate) -> str:
     middle, low, high = (1e3 * float(each) for each in (step.seconds, step.low, step.high))
-    return ranged(middle, low, high, "ms")
+    return with_range(middle, low, high, "ms")
 
 
-def _dollars(cost: Range) -> str:
+def _dollars(cost: CostRange) -> str:
     return f"${to(*(float(f'{float(each):.2g}') for each in cost))}"
 
 
-def _charts(costs: Mapping[str, Range], price: float) -> tuple[Chart, ...]:
+def _charts(costs: Mapping[str, CostRange], price: float) -> tuple[Chart, ...]:
     thinking = np.linspace(0, even()[0] * 1.05, 40)
     left = Chart(
         title="What the published times say of the first token of any kind",

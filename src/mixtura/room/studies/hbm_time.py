@@ -4,8 +4,8 @@ from mixtura.hardware.chip import chip
 from mixtura.hardware.precision import bytes_of
 from mixtura.hardware.shapes import shape
 from mixtura.room.draw.charts import Chart, Series
-from mixtura.room.studies.study import ARTICLE, Study, Table, Verdict, digits, ranged
-from mixtura.room.studies.sweeps import Sweep, data, source, sweep
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, Verdict, digits, with_range
+from mixtura.room.studies.sweeps import MeasuredSweep, data, source, sweep
 
 _READ = ("weights", "experts", "kv")
 _FIXED = ("layers", "links", "host")
@@ -15,7 +15,7 @@ _MOST = 0.5  # share of the time from which reading is most of it
 
 def study() -> Study:
     """Lay the time of reading beside measured times, and say what the rest is."""
-    points = [_Point(each, batch) for each in data().sweeps for batch in _ENDS]
+    points = [_MeasuredPoint(each, batch) for each in data().sweeps for batch in _ENDS]
     low, high = min(points, key=lambda point: point.share), max(points, key=lambda point: point.share)
     fixed = sum(point.fixed > point.read for point in points if point.batch == _ENDS[0])
     verdict: Verdict = "holds" if low.share >= _MOST else "does not hold" if high.share < _MOST else "holds when"
@@ -39,7 +39,7 @@ def study() -> Study:
         ),
         assumption="Whether the bytes that a GPU reads in a step outweigh about 100 us of fixed time a layer: many "
         "active weights on few GPUs do, few active weights spread over many do not.",
-        table=Table(
+        table=StudyTable(
             ("machine", "in flight", "measured", "reading alone", "share", "predicted", "largest part, as fitted"),
             tuple(point.row for point in points),
         ),
@@ -52,15 +52,15 @@ def study() -> Study:
     )
 
 
-class _Point:
+class _MeasuredPoint:
     """One machine with so many requests in flight."""
 
-    def __init__(self, each: Sweep, batch: int) -> None:
+    def __init__(self, each: MeasuredSweep, batch: int) -> None:
         self.sweep, self.batch = each, batch
         self.measured = each.times[batch] / 1e3
         self.reading = float(each.reading(batch))
         self.share = self.reading / self.measured
-        self.step = each.predicted(batch)
+        self.step = each.predict(batch)
         self.read = sum(float(self.step.parts[part]) for part in _READ)
         self.fixed = sum(float(self.step.parts[part]) for part in _FIXED)
 
@@ -75,7 +75,7 @@ class _Point:
             f"{digits(self.measured * 1e3)} ms",
             f"{digits(self.reading * 1e3)} ms",
             f"{self.share:.0%}",
-            ranged(middle, low, high, "ms"),
+            with_range(middle, low, high, "ms"),
             f"{step.bound}, {part:.0%}",
         )
 
@@ -93,7 +93,7 @@ def _ridge() -> tuple[float, float]:
 def _against_batch() -> Chart:
     series: list[Series] = []
     for each in (sweep("deepseek-r1", "h200_sxm", 8), sweep("gpt-oss-120b", "h100_sxm", 8)):
-        batches, step = each.batches.tolist(), each.predicted(each.batches)
+        batches, step = each.batches.tolist(), each.predict(each.batches)
         low, high = (1e3 * step.low).tolist(), (1e3 * step.high).tolist()
         series += [
             Series(f"{each.name}, measured", batches, (1e3 * each.measured).tolist(), kind="dots"),
@@ -111,7 +111,7 @@ def _against_batch() -> Chart:
     )
 
 
-def _parts(points: list[_Point]) -> Chart:
+def _parts(points: list[_MeasuredPoint]) -> Chart:
     names = tuple(each.name for each in data().sweeps)
     places = list(range(len(names)))
     series = [

@@ -8,19 +8,19 @@ import numpy as np
 
 from mixtura.hardware import routing
 from mixtura.hardware.fitted import token_step
-from mixtura.hardware.gpu import Load, awake
-from mixtura.hardware.host import Host, host
-from mixtura.hardware.shape import Shape
-from mixtura.hardware.step import Array, Step, array
+from mixtura.hardware.gpu import SteadyLoad, activated_experts
+from mixtura.hardware.host import ModelHost, host
+from mixtura.hardware.shape import ModelShape
+from mixtura.hardware.step import Array, TimeEstimate, array
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
-from mixtura.room.studies.study import Study, Table, digits, ranged
+from mixtura.room.studies.study import Study, StudyTable, digits, with_range
 
 _MANY = array([1, 2, 3, 4, 6, 8])
 _USUAL = 3  # proposers
 
 
-class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+class _OneModelFacts(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     chip: str
     chips: int
@@ -33,42 +33,46 @@ class _Facts(msgspec.Struct, forbid_unknown_fields=True):
     sources: tuple[str, ...]
 
 
-class Way(NamedTuple):
+class ProposerCurve(NamedTuple):
     """Experts awake a layer, bytes read a step, and a step's time, over the number of proposers in `_MANY`."""
 
     name: str
     experts: Array
     read: Array
-    step: Step
+    step: TimeEstimate
 
 
 @functools.cache
-def _facts() -> _Facts:
-    return facts("one_model", _Facts)
+def _facts() -> _OneModelFacts:
+    return facts("one_model", _OneModelFacts)
 
 
-def way(machine: Host, name: str, correlation: float) -> Way:
+def proposer_curve(machine: ModelHost, name: str, correlation: float) -> ProposerCurve:
     """Return what a decode step of one model's proposers takes when their tokens choose that much alike."""
     assert machine.by is not None, "proposers are laid on GPUs here"
     shape, setup = machine.shape, machine.setup
 
-    def chosen(model: Shape, tokens: Array) -> Array:
-        return awake(model, routing.effective(tokens, correlation))
+    def correlated_experts(model: ModelShape, tokens: Array) -> Array:
+        return activated_experts(model, routing.effective_batch(tokens, correlation))
 
-    load = Load(_MANY, _facts().question_tokens, _facts().draft_tokens, apart=True)
-    experts = chosen(shape, _MANY)
+    load = SteadyLoad(_MANY, _facts().question_tokens, _facts().draft_tokens, apart=True)
+    experts = correlated_experts(shape, _MANY)
     always = shape.unrouted * setup.unrouted_bytes(shape)
     read = array(always + shape.moe_layers * experts * shape.expert_weights * setup.expert_bytes(shape))
-    return Way(name, experts, read, token_step(shape, machine.chip, setup, load, machine.by, chosen))
+    return ProposerCurve(
+        name, experts, read, token_step(shape, machine.chip, setup, load, machine.by, correlated_experts)
+    )
 
 
 def study() -> Study:
     """Count experts, bytes and milliseconds of n proposers of one model, as alike as may be, and of n models."""
-    told = _facts()
-    machine = host(told.model, told.chip, told.chips, engine=told.engine)
-    alone = way(machine, "one model, tokens independent", 0.0)
-    prompt = way(machine, f"one model, alike as the toy's drafts of one prompt ({told.prompt:g})", told.prompt)
-    same = way(machine, f"one model, alike as the toy's drafts word for word ({told.step:g})", told.step)
+    known = _facts()
+    machine = host(known.model, known.chip, known.chips, engine=known.engine)
+    alone = proposer_curve(machine, "one model, tokens independent", 0.0)
+    prompt = proposer_curve(
+        machine, f"one model, alike as the toy's drafts of one prompt ({known.prompt:g})", known.prompt
+    )
+    same = proposer_curve(machine, f"one model, alike as the toy's drafts word for word ({known.step:g})", known.step)
     at = int(np.flatnonzero(_usual())[0])
     gigabytes = {each.name: float(each.read[at]) / 1e9 for each in (alone, prompt, same)}
     apart = _USUAL * float(alone.read[0]) / 1e9
@@ -87,16 +91,16 @@ def study() -> Study:
         ),
     ]
     saved, more = apart - gigabytes[alone.name], gigabytes[alone.name] - gigabytes[same.name]
-    reading = float(machine.prefill(told.question_tokens)) * 1e3
+    reading = float(machine.prefill(known.question_tokens)) * 1e3
     return Study(
         name="one-model",
         title="Proposers of one MoE model",
         claim="Proposers that run on the same MoE model share a prompt, so they wake fewer experts than strangers do.",
         who="this project, of the article's experts and the tutorial's proposers",
-        verdict="holds when" if told.prompt < 0.1 < told.step else "holds",
+        verdict="holds when" if known.prompt < 0.1 < known.step else "holds",
         sentence=(
             "It holds when drafts say the same at the same step: in the toy model the prompt alone makes choices "
-            f"{told.prompt:.1%} alike, the same words {told.step:.0%}. {_USUAL} proposers of {told.model} read "
+            f"{known.prompt:.1%} alike, the same words {known.step:.0%}. {_USUAL} proposers of {known.model} read "
             f"{digits(gigabytes[alone.name])} GB a step, {_USUAL} different models of its size {digits(apart)} GB "
             f"({digits(saved)} GB more), in {digits(times[alone.name])} against {digits(_USUAL * one)} ms of machine "
             f"time. Drafts that are alike would save {digits(more)} GB and "
@@ -106,9 +110,9 @@ def study() -> Study:
             "How soon drafts part. A toy of eight experts that mostly writes the same solution twice bounds it from "
             "both sides and says nothing of where a real model lies between."
         ),
-        table=Table(("proposers", "experts a layer", "GB read a step", "ms of machine time"), tuple(rows)),
+        table=StudyTable(("proposers", "experts a layer", "GB read a step", "ms of machine time"), tuple(rows)),
         charts=_charts(machine, (alone, same)),
-        sources=(*told.sources, "GPU step model (hardware/gpu.py), factors in hardware/data/gpu.json"),
+        sources=(*known.sources, "GPU step model (hardware/gpu.py), factors in hardware/data/gpu.json"),
         method=(
             f"{machine.name}: distinct experts of n tokens, of which a share chooses as another does, into the "
             f"fitted step model; ranges hold 80 %. {_USUAL} different models are counted as {_USUAL} steps of one "
@@ -123,13 +127,13 @@ def _usual() -> Array:
     return array(_MANY == _USUAL)
 
 
-def _times(found: Way, at: int, count: int = 1) -> str:
+def _times(found: ProposerCurve, at: int, count: int = 1) -> str:
     step = found.step
     middle, low, high = (1e3 * count * float(each[at]) for each in (step.seconds, step.low, step.high))
-    return ranged(middle, low, high)
+    return with_range(middle, low, high)
 
 
-def _charts(machine: Host, ways: tuple[Way, ...]) -> tuple[Chart, ...]:
+def _charts(machine: ModelHost, ways: tuple[ProposerCurve, ...]) -> tuple[Chart, ...]:
     many = tuple(_MANY.tolist())
     alone = ways[0]
     different = "different models"
@@ -156,6 +160,6 @@ def _charts(machine: Host, ways: tuple[Way, ...]) -> tuple[Chart, ...]:
 
 
 def _band(name: str, seconds: Array, spread: float) -> Series:
-    step = Step({"all": seconds * 1e3}, spread)
+    step = TimeEstimate({"all": seconds * 1e3}, spread)
     middle, low, high = (tuple(each.tolist()) for each in (step.seconds, step.low, step.high))
     return Series(name, tuple(_MANY.tolist()), middle, low, high)

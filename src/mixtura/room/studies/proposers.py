@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from mixtura.hardware.host import Host, host
-from mixtura.hardware.serving.arrivals import traffic
+from mixtura.hardware.host import ModelHost, host
+from mixtura.hardware.serving.arrivals import open_load
 from mixtura.hardware.serving.simulator import simulate
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies import sweeps
 from mixtura.room.studies.facts import facts
-from mixtura.room.studies.ratios import Ratio, to
-from mixtura.room.studies.study import TUTORIAL, Study, Table, digits
+from mixtura.room.studies.ratios import PredictedRatio, to
+from mixtura.room.studies.study import TUTORIAL, Study, StudyTable, digits
 
 _MANY = (1, 2, 3, 4, 6, 8)  # proposers
 _USUAL = 3  # proposers of the tutorial
 
 
-class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+class _ProposerFacts(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     prompt_tokens: int
     draft_tokens: int
@@ -31,11 +31,11 @@ class _Facts(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @functools.cache
-def _facts() -> _Facts:
-    return facts("proposers", _Facts)
+def _facts() -> _ProposerFacts:
+    return facts("proposers", _ProposerFacts)
 
 
-def fan_out(machine: Host, proposers: Sequence[int], most: int | None = None) -> list[float]:
+def fan_out(machine: ModelHost, proposers: Sequence[int], most: int | None = None) -> list[float]:
     """Return the seconds until the last of so many equal calls ends that come at once to an idle machine.
 
     Args:
@@ -44,9 +44,9 @@ def fan_out(machine: Host, proposers: Sequence[int], most: int | None = None) ->
         most: calls that the server takes at once; None: as many as come.
     """
     size = _facts().prompt_tokens, _facts().draft_tokens
-    pace = machine.pace(float(sum(size)), most or max(proposers))
+    step_times = machine.step_times(float(sum(size)), most or max(proposers))
     early = float(machine.delay(size[0]))
-    return [early + float(simulate(traffic(np.zeros(many), *size), pace).finished.max()) for many in proposers]
+    return [early + float(simulate(open_load(np.zeros(many), *size), step_times).finished.max()) for many in proposers]
 
 
 def study() -> Study:
@@ -76,7 +76,7 @@ def study() -> Study:
             "step's time is mostly reading weights that all calls share. An MoE model wakes more experts for more "
             "calls, so it pays more."
         ),
-        table=Table(
+        table=StudyTable(
             ("machine", "kind", "1 to 3 calls, model", "4 to 8, measured", "4 to 8, predicted", "fit"),
             _rows(latency, queued[1] / queued[0]),
         ),
@@ -93,25 +93,25 @@ def study() -> Study:
 
 def _rows(latency: Mapping[str, float], queued: float) -> tuple[tuple[str, ...], ...]:
     """Return the table: each measured machine, what was measured elsewhere, LPUs, and a server that takes one call."""
-    told, rows = _facts(), []
+    known, rows = _facts(), []
     for each in sweeps.data().sweeps:
-        step = each.predicted([4, 8])
-        ratio = Ratio.of(float(step.seconds[1]), float(step.seconds[0]), step.spread, step.spread)
+        step = each.predict([4, 8])
+        ratio = PredictedRatio.of(float(step.seconds[1]), float(step.seconds[0]), step.spread, step.spread)
         grown = digits(each.times[8] / each.times[4])
         rows.append(
             (each.name, "dense" if each.dense else "MoE", digits(latency[each.name]), grown, str(ratio), each.level)
         )
-    line = host(told.lpu_model, "lpu_v1")
+    line = host(known.lpu_model, "lpu_v1")
     one, last = fan_out(line, (1, _USUAL))
     return (
         *rows,
-        (told.name, "dense", "-", f"{told.users['1'] / told.users['4']:.3g} (1 to 4)", "-", "-"),
-        (f"{told.lpu_model}, {line.chips} x LPU", "MoE", digits(last / one), "-", "-", "fitted to recorded speeds"),
-        (f"{told.local_model}, one call at a time", "dense", digits(queued), "-", "-", "arithmetic"),
+        (known.name, "dense", "-", f"{known.users['1'] / known.users['4']:.3g} (1 to 4)", "-", "-"),
+        (f"{known.lpu_model}, {line.chips} x LPU", "MoE", digits(last / one), "-", "-", "fitted to recorded speeds"),
+        (f"{known.local_model}, one call at a time", "dense", digits(queued), "-", "-", "arithmetic"),
     )
 
 
-def _chart(local: Host) -> Chart:
+def _chart(local: ModelHost) -> Chart:
     """Draw the time of n proposers over that of one: a dense model, an MoE model, and one call at a time."""
     found = {each.name: each for each in sweeps.data().sweeps}
     dense = next(each for each in found.values() if each.dense)

@@ -4,10 +4,10 @@ import math
 from typing import NamedTuple
 
 from mixtura.hardware.step import NINETIETH
-from mixtura.room.studies.study import ranged
+from mixtura.room.studies.study import with_range
 
 
-class Ratio(NamedTuple):
+class PredictedRatio(NamedTuple):
     """A ratio of two predicted times or costs, with the 80 % range in which the real one is expected."""
 
     middle: float
@@ -15,7 +15,7 @@ class Ratio(NamedTuple):
     high: float
 
     @classmethod
-    def of(cls, over: float, under: float, *spreads: float) -> "Ratio":
+    def of(cls, over: float, under: float, *spreads: float) -> "PredictedRatio":
         """Return `over / under`; `spreads` are those of the predictions (see `Step`), their errors independent.
 
         Errors of predictions for one machine are alike, so the true range is rather narrower.
@@ -25,7 +25,7 @@ class Ratio(NamedTuple):
 
     def __str__(self) -> str:
         """Return it as a user sees it: "1.2 (1.0 to 1.4)"."""
-        return ranged(*self)
+        return with_range(*self)
 
 
 def to(low: float, high: float) -> str:

@@ -8,29 +8,29 @@ import numpy as np
 
 from mixtura.hardware import lpu
 from mixtura.hardware.chip import chip
-from mixtura.hardware.cost import Range, dollars_an_hour
+from mixtura.hardware.cost import CostRange, dollars_an_hour
 from mixtura.hardware.host import host
-from mixtura.hardware.onchip import Line
+from mixtura.hardware.onchip import OnChipLayout
 from mixtura.hardware.shapes import shape
-from mixtura.hardware.step import Array, Step, array
+from mixtura.hardware.step import Array, TimeEstimate, array
 from mixtura.models.catalog import Catalog
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
 from mixtura.room.studies.ratios import to
-from mixtura.room.studies.study import ARTICLE, Study, Table, digits, ranged
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, digits, with_range
 
 _USERS = array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048])
 _FULL = 256  # users at which GPU and LPU are set side by side
 _MOST = 4096  # users of a layer's turn that are looked at for the break-even
 
 
-class _Speed(msgspec.Struct, forbid_unknown_fields=True):
+class _RecordedSpeed(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     rate: float
     kind: str
 
 
-class _Assembly(msgspec.Struct, forbid_unknown_fields=True):
+class _LpuAssembly(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     id: str
     provider: str
@@ -41,26 +41,26 @@ class _Assembly(msgspec.Struct, forbid_unknown_fields=True):
     gpus: int
 
 
-class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+class _LpuFacts(msgspec.Struct, forbid_unknown_fields=True):
     chip: str
     sources: tuple[str, ...]
-    speeds: tuple[_Speed, ...]
-    assembly: _Assembly
+    speeds: tuple[_RecordedSpeed, ...]
+    assembly: _LpuAssembly
 
 
-class _Curve(NamedTuple):
+class _BatchCurve(NamedTuple):
     """One machine over `users`: its step times, and dollars for a million output tokens."""
 
     name: str
     users: Array
-    step: Step
-    dollars: Range
+    step: TimeEstimate
+    dollars: CostRange
     chips: int
 
 
 @functools.cache
-def _facts() -> _Facts:
-    return facts("lpu_speeds", _Facts)
+def _facts() -> _LpuFacts:
+    return facts("lpu_speeds", _LpuFacts)
 
 
 def _layers() -> tuple[Array, Array, Array]:
@@ -70,30 +70,36 @@ def _layers() -> tuple[Array, Array, Array]:
     return array(micro), array([model.layers for model, _ in rows]), array([model.weights / 1e9 for model, _ in rows])
 
 
-def _line() -> _Curve:
-    told = _facts().assembly
-    model, machine = shape(told.model), chip(_facts().chip)
-    fits = [each for each in _USERS if lpu.chips_needed(model, machine, each, told.context, _laid()) <= told.chips]
-    step = lpu.step(model, machine, fits, told.context, _laid())
-    hour = dollars_an_hour(machine, told.chips)
-    return _Curve(f"{told.chips:,} LPUs", array(fits), step, _million(hour, array(fits) / step.seconds), told.chips)
+def _lpus() -> _BatchCurve:
+    assembly = _facts().assembly
+    model, machine = shape(assembly.model), chip(_facts().chip)
+    fits = [
+        each for each in _USERS if lpu.chips_needed(model, machine, each, assembly.context, _layout()) <= assembly.chips
+    ]
+    step = lpu.step(model, machine, fits, assembly.context, _layout())
+    hour = dollars_an_hour(machine, assembly.chips)
+    return _BatchCurve(
+        f"{assembly.chips:,} LPUs", array(fits), step, _million(hour, array(fits) / step.seconds), assembly.chips
+    )
 
 
-def _laid() -> Line:
-    return Line(chips=_facts().assembly.chips, bits=_facts().assembly.bits)
+def _layout() -> OnChipLayout:
+    return OnChipLayout(chips=_facts().assembly.chips, bits=_facts().assembly.bits)
 
 
-def _gpus() -> _Curve:
-    told = _facts().assembly
-    machine = host(told.model, told.gpu, told.gpus)
-    users = _USERS[: np.searchsorted(_USERS, machine.room(told.context), "right")]
-    step = machine.decode(users, told.context)
-    return _Curve(f"{told.gpus} x {told.gpu}", users, step, _million(machine.hour(), users / step.seconds), told.gpus)
+def _gpus() -> _BatchCurve:
+    assembly = _facts().assembly
+    machine = host(assembly.model, assembly.gpu, assembly.gpus)
+    users = _USERS[: np.searchsorted(_USERS, machine.room(assembly.context), "right")]
+    step = machine.decode(users, assembly.context)
+    return _BatchCurve(
+        f"{assembly.gpus} x {assembly.gpu}", users, step, _million(machine.hour(), users / step.seconds), assembly.gpus
+    )
 
 
-def _million(hour: Range, rate: Array) -> Range:
+def _million(hour: CostRange, rate: Array) -> CostRange:
     """Return dollars for a million tokens at `rate` tokens a second."""
-    return Range(hour.low / rate / 3.6e-3, hour.high / rate / 3.6e-3)
+    return CostRange(hour.low / rate / 3.6e-3, hour.high / rate / 3.6e-3)
 
 
 def break_even(price: float) -> tuple[float, float]:
@@ -102,23 +108,23 @@ def break_even(price: float) -> tuple[float, float]:
     Args:
         price: dollars for a million output tokens; prompts are taken to be read for nothing and to pay nothing.
     """
-    told = _facts().assembly
-    model, machine = shape(told.model), chip(_facts().chip)
+    assembly = _facts().assembly
+    model, machine = shape(assembly.model), chip(_facts().chip)
     group = np.geomspace(1, _MOST, 200)
-    needed = lpu.chips_needed(model, machine, group * model.layers, told.context, _laid())
-    group = group[needed <= told.chips]
-    rate = group * model.layers / lpu.step(model, machine, group * model.layers, told.context, _laid()).seconds
+    needed = lpu.chips_needed(model, machine, group * model.layers, assembly.context, _layout())
+    group = group[needed <= assembly.chips]
+    rate = group * model.layers / lpu.step(model, machine, group * model.layers, assembly.context, _layout()).seconds
     earned = rate * price * 3.6e-3
-    hour = dollars_an_hour(machine, told.chips)
+    hour = dollars_an_hour(machine, assembly.chips)
     low, high = (float(np.interp(float(cost), earned, group, left=1.0, right=np.inf)) for cost in (hour.low, hour.high))
     return low, high
 
 
 def study() -> Study:
     """Lay recorded times a layer side by side, then speed and cost of LPUs and GPUs against the batch."""
-    told, (micro, layers, weights) = _facts().assembly, _layers()
-    line, gpus = _line(), _gpus()
-    row = Catalog.load().get(told.provider, told.id)
+    assembly, (micro, layers, weights) = _facts().assembly, _layers()
+    line, gpus = _lpus(), _gpus()
+    row = Catalog.load().get(assembly.provider, assembly.id)
     price = row.price.output if row is not None and row.price is not None else 0.0
     least = break_even(price)
     slower = {
@@ -140,7 +146,7 @@ def study() -> Study:
         verdict="holds when",
         sentence=(
             f"Speed holds, and cost when {to(*(float(f'{each:.2g}') for each in least))} users or more share each "
-            f"layer's turn: only then do {told.chips:,} LPUs earn their price at ${price:g} a million tokens. "
+            f"layer's turn: only then do {assembly.chips:,} LPUs earn their price at ${price:g} a million tokens. "
             f"Recorded times are {micro.mean():.0f} us a layer (deviation {micro.std(ddof=1):.0f}) from "
             f"{weights.min():,.0f} to {weights.max():,.0f} billion weights, and by our model a step of {_FULL} users "
             f"takes x{digits(slower[line.name])} that of one ({gpus.name}: x{digits(slower[gpus.name])}). With "
@@ -148,10 +154,10 @@ def study() -> Study:
         ),
         assumption=(
             "That the latency of a layer does not grow with the users who share its turn: nobody outside knows what "
-            f"the recorded endpoints ran with. Weights in {told.bits:g} bits (the width is not published), list "
+            f"the recorded endpoints ran with. Weights in {assembly.bits:g} bits (the width is not published), list "
             "price of the chip, 3 to 5 years, 50 to 90 % in use; prompts pay and cost nothing."
         ),
-        table=Table(("model", "billion weights", "tokens a second", "us a layer", "how known"), tuple(rows)),
+        table=StudyTable(("model", "billion weights", "tokens a second", "us a layer", "how known"), tuple(rows)),
         charts=_charts((line, gpus), price, (micro, weights)),
         sources=(
             *_facts().sources,
@@ -160,29 +166,29 @@ def study() -> Study:
         ),
         method=(
             f"Time a token goes with layers (correlation {by_layers:.2f}) rather than with the logarithm of weights "
-            f"({by_weights:.2f}). LPU: fitted step model of {told.model}; GPU: fitted step model of {gpus.name}, as "
-            f"released. Contexts of {told.context:,} tokens, decoding only. {_side(line)}; {_side(gpus)}."
+            f"({by_weights:.2f}). LPU: fitted step model of {assembly.model}; GPU: fitted step model of {gpus.name}, as "
+            f"released. Contexts of {assembly.context:,} tokens, decoding only. {_side(line)}; {_side(gpus)}."
         ),
     )
 
 
-def _at(curve: _Curve) -> str:
+def _at(curve: _BatchCurve) -> str:
     """Say what a million tokens costs with many users."""
     return to(*(float(np.interp(_FULL, curve.users, each)) for each in curve.dollars))
 
 
-def _side(curve: _Curve) -> str:
+def _side(curve: _BatchCurve) -> str:
     """Say what one machine does for one user and for many."""
     times = curve.step.seconds, curve.step.high, curve.step.low
     rate, low, high = (1 / float(np.interp(_FULL, curve.users, each)) for each in times)
     alone = 1 / float(curve.step.seconds[0])
     return (
-        f"{curve.name}: {digits(alone)} tokens a second for one user alone, {ranged(rate, low, high)} for each of "
+        f"{curve.name}: {digits(alone)} tokens a second for one user alone, {with_range(rate, low, high)} for each of "
         f"{_FULL}, {digits(rate * _FULL / curve.chips)} a chip"
     )
 
 
-def _charts(curves: tuple[_Curve, ...], price: float, seen: tuple[Array, Array]) -> tuple[Chart, ...]:
+def _charts(curves: tuple[_BatchCurve, ...], price: float, seen: tuple[Array, Array]) -> tuple[Chart, ...]:
     model = _facts().assembly.model
     micro, weights = seen
     speed = Chart(

@@ -15,7 +15,7 @@ TUTORIAL = "the tutorial"
 """A tutorial on mixtures of agents on Groq, March 2026."""
 
 
-class Table(msgspec.Struct, frozen=True):
+class StudyTable(msgspec.Struct, frozen=True):
     """Cells as they are printed. Every row has as many as there are headers.
 
     Raises:
@@ -55,13 +55,13 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     sentence: str
     assumption: str
-    table: Table
+    table: StudyTable
     charts: tuple[Chart, ...]
     sources: tuple[str, ...]
     method: str
 
 
-def ranged(middle: float, low: float, high: float, unit: str = "") -> str:
+def with_range(middle: float, low: float, high: float, unit: str = "") -> str:
     """Return an estimate as a user sees it: "4.1 ms (3.6 to 4.8)", all of them with three digits."""
     return f"{digits(middle)}{f' {unit}' if unit else ''} ({digits(low)} to {digits(high)})"
 

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mixtura.hardware.gpu import Load, Setup, decode_works
-from mixtura.hardware.host import Host, host
-from mixtura.hardware.step import NINETIETH, Array, Step, array
+from mixtura.hardware.gpu import GpuSetup, SteadyLoad, decode_works
+from mixtura.hardware.host import ModelHost, host
+from mixtura.hardware.step import NINETIETH, Array, TimeEstimate, array
 
 FITTED: Mapping[str, str] = {
     "setup": "fitted to this setup",
@@ -23,7 +23,7 @@ FITTED: Mapping[str, str] = {
 """In words, how near the fit came to what is predicted; see `hardware.fitted.Level`."""
 
 
-class Sweep(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
+class MeasuredSweep(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     """One model on one machine, measured under rising concurrency. `times` are milliseconds by requests in flight.
 
     `gain` is the measured growth of tokens a second a GPU from 4 to 64 requests, None where nobody wrote it down.
@@ -40,9 +40,9 @@ class Sweep(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     gain: float | None = None
 
     @functools.cached_property
-    def host(self) -> Host:
+    def host(self) -> ModelHost:
         """The machine that was measured."""
-        setup = Setup(chips=self.chips, precision=self.precision, expert_precision=self.expert_precision)
+        setup = GpuSetup(chips=self.chips, precision=self.precision, expert_precision=self.expert_precision)
         return host(self.model, self.chip, self.chips, engine=self.engine, setup=setup)
 
     @property
@@ -71,11 +71,11 @@ class Sweep(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         """How often more tokens a second there are with 64 requests than with 4: as measured, else from the times."""
         return self.gain or 64 / 4 * self.times[4] / self.times[64]
 
-    def load(self, batch: ArrayLike) -> Load:
+    def load(self, batch: ArrayLike) -> SteadyLoad:
         """Return the load that was measured, with other numbers of requests in flight."""
-        return Load(batch, data().prompt, data().output)
+        return SteadyLoad(batch, data().prompt, data().output)
 
-    def predicted(self, batch: ArrayLike) -> Step:
+    def predict(self, batch: ArrayLike) -> TimeEstimate:
         """Return the predicted time per output token, seconds."""
         return self.host.token(self.load(array(batch)))
 
@@ -90,13 +90,13 @@ class Sweep(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
         The range takes the errors of both times as independent; those of one machine are more alike than that.
         """
-        step = self.predicted([4, 64])
+        step = self.predict([4, 64])
         gain = 16 * float(step.seconds[0] / step.seconds[1])
         aside = float(np.exp(NINETIETH * np.sqrt(2) * step.spread))
         return gain, gain / aside, gain * aside
 
 
-class Frontier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MeasuredFrontier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Both ends of a measured frontier: milliseconds a token, and tokens a second a GPU."""
 
     name: str
@@ -104,33 +104,33 @@ class Frontier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate: tuple[float, float]
 
 
-class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MeasuredNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Tokens a second that a node of 8 H100 was measured to make of DeepSeek-V3, among 12 nodes."""
 
     rate: float
     source: str
 
 
-class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SweepData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file: every sweep has prompts of `prompt` and answers of `output` tokens."""
 
     source: str
     date: str
     prompt: int
     output: int
-    node: Node
-    sweeps: tuple[Sweep, ...]
-    frontiers: tuple[Frontier, ...]
+    node: MeasuredNode
+    sweeps: tuple[MeasuredSweep, ...]
+    frontiers: tuple[MeasuredFrontier, ...]
 
 
 @functools.cache
-def data() -> Data:
+def data() -> SweepData:
     """Return what was measured; read once."""
     text = (files("mixtura.room") / "data" / "sweeps.toml").read_text("utf-8")
-    return msgspec.convert(tomllib.loads(text), Data, strict=False)
+    return msgspec.convert(tomllib.loads(text), SweepData, strict=False)
 
 
-def sweep(model: str, chip: str, chips: int) -> Sweep:
+def sweep(model: str, chip: str, chips: int) -> MeasuredSweep:
     """Return the sweep of a model on a machine; there must be one."""
     return next(each for each in data().sweeps if (each.model, each.chip, each.chips) == (model, chip, chips))
 

@@ -8,7 +8,7 @@ import msgspec
 from mixtura.room.studies.facts import facts
 
 
-class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SpeedRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Tokens a second of one user: the least, the usual, the most."""
 
     low: float
@@ -17,7 +17,7 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str
 
 
-class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class QueueWaits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Recorded seconds of waiting at evenly spaced percentiles, from the least to the most."""
 
     seconds: tuple[float, ...]
@@ -34,7 +34,7 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.at(share ** (1 / calls))
 
 
-class Tutorial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TutorialFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file `tutorial.toml`; seconds, tokens, tokens a second."""
 
     proposers: tuple[str, ...]
@@ -49,8 +49,8 @@ class Tutorial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instruction_tokens: int
     recipe: str
     sources: tuple[str, ...]
-    speeds: Mapping[str, Speed]
-    queue: Queue
+    speeds: Mapping[str, SpeedRange]
+    queue: QueueWaits
 
     def aggregator_prompt(self, draft: float) -> float:
         """Return the tokens the aggregator reads when each draft has `draft` tokens."""
@@ -58,6 +58,6 @@ class Tutorial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @functools.cache
-def tutorial() -> Tutorial:
+def tutorial() -> TutorialFacts:
     """Return what the tutorial says; read once."""
-    return facts("tutorial", Tutorial)
+    return facts("tutorial", TutorialFacts)

@@ -3,21 +3,21 @@
 import math
 from typing import NamedTuple
 
-from mixtura.hardware.gpu import Load, Setup
-from mixtura.hardware.host import Host, host
+from mixtura.hardware.gpu import GpuSetup, SteadyLoad
+from mixtura.hardware.host import ModelHost, host
 from mixtura.hardware.step import NINETIETH
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.ratios import to
-from mixtura.room.studies.study import TUTORIAL, Study, Table, digits, ranged
+from mixtura.room.studies.study import TUTORIAL, Study, StudyTable, digits, with_range
 from mixtura.room.studies.tutorial import tutorial
 
 _LENGTHS = (50, 100, 150, 200, 300, 400, 600, 800, 1024)  # tokens of each draft and of the answer
 _GPUS = (("h100_sxm", 1, 4), ("b200_sxm", 1, 2))  # chip, chips of each proposer's model, of the aggregator's
 _BUSY = 8  # calls that a GPU machine serves at once: ours and some of other people
-_EIGHT = Setup(precision="fp8")  # what dense models are mostly served in on these GPUs
+_EIGHT = GpuSetup(precision="fp8")  # what dense models are mostly served in on these GPUs
 
 
-class Machine(NamedTuple):
+class MixtureTimes(NamedTuple):
     """Seconds of proposers (the slowest) and aggregator: before a first token, a prompt token, an output token."""
 
     name: str
@@ -48,7 +48,7 @@ class Machine(NamedTuple):
         return max(0.0, (seconds - self.aggregator(draft, 0)) / self.token[1])
 
 
-def recorded(name: str, end: str, share: float) -> Machine:
+def recorded_times(name: str, end: str, share: float) -> MixtureTimes:
     """Return the tutorial's cloud at recorded speeds.
 
     Args:
@@ -56,90 +56,90 @@ def recorded(name: str, end: str, share: float) -> Machine:
         end: "low", "usual" or "high" of the recorded speeds.
         share: of all calls that wait less than is taken here.
     """
-    said = tutorial()
-    speeds = [getattr(said.speeds[each], end) for each in (*said.proposers, said.aggregator)]
-    reading = [float(host(each, "lpu_v1").prefill(1)) for each in (said.proposers[0], said.aggregator)]
-    waits = said.queue.longest(len(said.proposers), share), said.queue.at(share)
-    return Machine(name, waits, (reading[0], reading[1]), (1 / min(speeds[:-1]), 1 / speeds[-1]), "recorded")
+    claims = tutorial()
+    speeds = [getattr(claims.speeds[each], end) for each in (*claims.proposers, claims.aggregator)]
+    reading = [float(host(each, "lpu_v1").prefill(1)) for each in (claims.proposers[0], claims.aggregator)]
+    waits = claims.queue.longest(len(claims.proposers), share), claims.queue.at(share)
+    return MixtureTimes(name, waits, (reading[0], reading[1]), (1 / min(speeds[:-1]), 1 / speeds[-1]), "recorded")
 
 
-def _modelled() -> tuple[Machine, ...]:
+def _predict_times() -> tuple[MixtureTimes, ...]:
     """Return the same models as the step models see them: on LPUs with median waits, and on GPUs."""
-    said = tutorial()
-    usual = recorded("", "usual", 0.5)
-    hosts = [host(each, "lpu_v1") for each in (*said.proposers, said.aggregator)]
-    steps = [each.decode(_BUSY, said.aggregator_prompt(said.draft_tokens)) for each in hosts]
+    claims = tutorial()
+    usual = recorded_times("", "usual", 0.5)
+    hosts = [host(each, "lpu_v1") for each in (*claims.proposers, claims.aggregator)]
+    steps = [each.decode(_BUSY, claims.aggregator_prompt(claims.draft_tokens)) for each in hosts]
     tokens = max(float(step.seconds) for step in steps[:-1]), float(steps[-1].seconds)
-    found = [Machine("LPUs, model, median wait", usual.wait, usual.reading, tokens, "fitted", steps[-1].spread)]
+    found = [MixtureTimes("LPUs, model, median wait", usual.wait, usual.reading, tokens, "fitted", steps[-1].spread)]
     for chip, few, many in _GPUS:
-        small = [host(each, chip, few, setup=_EIGHT) for each in said.proposers]
-        large = host(said.aggregator, chip, many, setup=_EIGHT)
+        small = [host(each, chip, few, setup=_EIGHT) for each in claims.proposers]
+        large = host(claims.aggregator, chip, many, setup=_EIGHT)
         slowest = max(small, key=_token)
         waits, reading = zip(_first(slowest), _first(large), strict=True)
         name = f"{chip}, 8 bits: {few} a proposer's model, {many} the aggregator's"
         by = large.by
         spread = by.token_spread if by is not None else 0.0
-        found.append(Machine(name, waits, reading, (_token(slowest), _token(large)), "fitted", spread))
+        found.append(MixtureTimes(name, waits, reading, (_token(slowest), _token(large)), "fitted", spread))
     return tuple(found)
 
 
-def _token(machine: Host) -> float:
-    said = tutorial()
-    return float(machine.token(Load(_BUSY, said.question_tokens, said.draft_tokens)).seconds)
+def _token(machine: ModelHost) -> float:
+    claims = tutorial()
+    return float(machine.token(SteadyLoad(_BUSY, claims.question_tokens, claims.draft_tokens)).seconds)
 
 
-def _first(machine: Host) -> tuple[float, float]:
+def _first(machine: ModelHost) -> tuple[float, float]:
     """Return the time to a first token as a straight line: seconds at no prompt, seconds a prompt token."""
     output = tutorial().draft_tokens
-    short, long = (float(machine.first(Load(_BUSY, tokens, output)).seconds) for tokens in (1, 1001))
+    short, long = (float(machine.first(SteadyLoad(_BUSY, tokens, output)).seconds) for tokens in (1, 1001))
     return short - (long - short) / 1000, (long - short) / 1000
 
 
 def study() -> Study:
     """Invert the times into lengths of answers, and give the times of the tutorial's own lengths."""
-    said = tutorial()
-    second = said.total_seconds - said.proposer_seconds
-    usual = recorded("LPUs, usual speed and median wait", "usual", 0.5)
-    best = recorded("LPUs, highest speed and least wait", "high", 0.0)
-    worst = recorded("LPUs, least speed, 90 % wait less", "low", 0.9)
-    model, *others = _modelled()
+    claims = tutorial()
+    second = claims.total_seconds - claims.proposer_seconds
+    usual = recorded_times("LPUs, usual speed and median wait", "usual", 0.5)
+    best = recorded_times("LPUs, highest speed and least wait", "high", 0.0)
+    worst = recorded_times("LPUs, least speed, 90 % wait less", "low", 0.9)
+    model, *others = _predict_times()
     machines = (usual, best, worst, model, *others)
-    gpus = sorted(each.total(said.draft_tokens) for each in others)
-    lengths = [round(each.draft(said.proposer_seconds)) for each in (usual, best)]
-    answers = [round(each.answer(second, each.draft(said.proposer_seconds))) for each in (usual, best)]
-    own, top = usual.total(said.draft_tokens), best.total(said.draft_tokens)
+    gpus = sorted(each.total(claims.draft_tokens) for each in others)
+    lengths = [round(each.draft(claims.proposer_seconds)) for each in (usual, best)]
+    answers = [round(each.answer(second, each.draft(claims.proposer_seconds))) for each in (usual, best)]
+    own, top = usual.total(claims.draft_tokens), best.total(claims.draft_tokens)
     return Study(
         name="tutorial-times",
         title="420 ms and 760 ms",
         claim=(
-            f"Three proposers end after {said.proposer_seconds * 1e3:.0f} ms and the aggregator "
-            f"{second * 1e3:.0f} ms later, {said.total_seconds * 1e3:,.0f} ms in all."
+            f"Three proposers end after {claims.proposer_seconds * 1e3:.0f} ms and the aggregator "
+            f"{second * 1e3:.0f} ms later, {claims.total_seconds * 1e3:,.0f} ms in all."
         ),
         who=TUTORIAL,
-        verdict="holds when" if own > said.total_seconds and lengths[1] > 0 else "holds",
+        verdict="holds when" if own > claims.total_seconds and lengths[1] > 0 else "holds",
         sentence=(
             f"It holds when answers are short: drafts of {lengths[0]} tokens and an answer of {answers[0]} at usual "
             f"recorded speeds and median waits, {lengths[1]} and {answers[1]} at the best of both. With the "
-            f"{said.draft_tokens} tokens that the tutorial itself names a mixture takes {digits(own)} s, "
+            f"{claims.draft_tokens} tokens that the tutorial itself names a mixture takes {digits(own)} s, "
             f"{digits(top)} s at best, and on GPUs {to(gpus[0], gpus[-1])} s."
         ),
         assumption=(
             "How long the answers were, which the tutorial does not say; and the wait, whose longest of three decides. "
             "The way over the network is left out, so real lengths are shorter still."
         ),
-        table=Table(
+        table=StudyTable(
             (
                 "machines",
-                f"tokens a draft in {said.proposer_seconds * 1e3:.0f} ms",
+                f"tokens a draft in {claims.proposer_seconds * 1e3:.0f} ms",
                 f"tokens of the answer in {second * 1e3:.0f} ms",
-                f"proposers, {said.draft_tokens} tokens",
-                f"whole, {said.draft_tokens} tokens each",
+                f"proposers, {claims.draft_tokens} tokens",
+                f"whole, {claims.draft_tokens} tokens each",
                 "how known",
             ),
             tuple(_row(each, second) for each in machines),
         ),
         charts=(_chart(machines),),
-        sources=(*said.sources, "step models of LPUs and GPUs, factors in hardware/data"),
+        sources=(*claims.sources, "step models of LPUs and GPUs, factors in hardware/data"),
         method=(
             "Recorded: wait, prompt tokens over recorded prompt speed, answer over recorded speed; the slowest "
             "proposer and the longest of three independent waits count, and each model is served apart. Fitted: "
@@ -148,28 +148,28 @@ def study() -> Study:
     )
 
 
-def _row(each: Machine, second: float) -> tuple[str, ...]:
-    said = tutorial()
-    draft, whole = each.draft(said.proposer_seconds), each.total(said.draft_tokens)
+def _row(each: MixtureTimes, second: float) -> tuple[str, ...]:
+    claims = tutorial()
+    draft, whole = each.draft(claims.proposer_seconds), each.total(claims.draft_tokens)
     aside = math.exp(NINETIETH * each.spread)
     return (
         each.name,
         digits(round(draft)),
         digits(round(each.answer(second, draft))),
-        f"{digits(each.proposers(said.draft_tokens))} s",
-        ranged(whole, whole / aside, whole * aside, "s") if each.spread else f"{digits(whole)} s",
+        f"{digits(each.proposers(claims.draft_tokens))} s",
+        with_range(whole, whole / aside, whole * aside, "s") if each.spread else f"{digits(whole)} s",
         each.known,
     )
 
 
-def _chart(machines: tuple[Machine, ...]) -> Chart:
-    said = tutorial()
+def _chart(machines: tuple[MixtureTimes, ...]) -> Chart:
+    claims = tutorial()
     lines = [Series(each.name, _LENGTHS, tuple(each.total(length) for length in _LENGTHS)) for each in machines]
-    claimed = Series("the tutorial's figure", (_LENGTHS[0], _LENGTHS[-1]), (said.total_seconds,) * 2)
+    claimed = Series("the tutorial's figure", (_LENGTHS[0], _LENGTHS[-1]), (claims.total_seconds,) * 2)
     return Chart(
         title="Seconds of the tutorial's mixture by the length of its answers",
         x="tokens of each draft and of the answer",
         y="seconds",
         series=(*lines, claimed),
-        note=f"The tutorial names {said.draft_tokens} tokens an answer, and at most {said.limit_tokens:,}.",
+        note=f"The tutorial names {claims.draft_tokens} tokens an answer, and at most {claims.limit_tokens:,}.",
     )

@@ -9,16 +9,16 @@ import numpy as np
 
 from mixtura.hardware import lpu
 from mixtura.hardware.chip import chip
-from mixtura.hardware.gpu import Load
-from mixtura.hardware.host import Host, host
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.gpu import SteadyLoad
+from mixtura.hardware.host import ModelHost, host
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
 from mixtura.hardware.step import Array, array
 from mixtura.models.catalog import Catalog
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
-from mixtura.room.studies.ratios import Ratio, to
-from mixtura.room.studies.study import ARTICLE, Study, Table, digits
+from mixtura.room.studies.ratios import PredictedRatio, to
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, digits
 
 _PROMPT = _OUTPUT = 1024  # tokens, as measured
 _GROUPS = array([1, 2, 4, 8, 16, 32, 64])  # users of the smaller model that share a layer's turn
@@ -26,12 +26,12 @@ _NEARLY = 1.5  # times the cost that may still be called nearly the same
 _ENGINE = "trtllm"  # the one that the highest loads were measured with
 
 
-class _Price(msgspec.Struct):
+class _LaunchPrices(msgspec.Struct):
     input: tuple[float, float]
     output: tuple[float, float]
 
 
-class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+class _TwoSizesFacts(msgspec.Struct, forbid_unknown_fields=True):
     models: tuple[str, str]
     ids: tuple[str, str]
     provider: str
@@ -39,10 +39,10 @@ class _Facts(msgspec.Struct, forbid_unknown_fields=True):
     sources: tuple[str, ...]
     throughput: Mapping[str, tuple[float, float]]
     speed: Mapping[str, tuple[float, float]]
-    launch: _Price
+    launch: _LaunchPrices
 
 
-class _Line(NamedTuple):
+class _LpuCostRatios(NamedTuple):
     """Cost of the larger model over that of the smaller on LPUs, by users in a turn of the smaller one."""
 
     alike: Array
@@ -52,15 +52,15 @@ class _Line(NamedTuple):
 
 
 @functools.cache
-def _facts() -> _Facts:
-    return facts("two_sizes", _Facts)
+def _facts() -> _TwoSizesFacts:
+    return facts("two_sizes", _TwoSizesFacts)
 
 
-def _lines(small: Shape, large: Shape) -> _Line:
+def _lpu_cost_ratios(small: ModelShape, large: ModelShape) -> _LpuCostRatios:
     """Return cost ratios on LPUs: as many users a layer for both, or as many tokens for each expert."""
     machine, context = chip("lpu_v1"), _PROMPT + _OUTPUT / 2
 
-    def cost(model: Shape, group: Array) -> Array:
+    def cost(model: ModelShape, group: Array) -> Array:
         users = group * model.layers
         many = lpu.chips_needed(model, machine, users, context)
         return array(many / lpu.throughput(model, machine, users, context))
@@ -71,26 +71,26 @@ def _lines(small: Shape, large: Shape) -> _Line:
     turns = [1 / rate / model.layers for rate, model in zip(speed, (small, large), strict=True)]
     recorded = fewest[1] * turns[1] / fewest[0] / turns[0]
     more = large.experts / large.used / (small.experts / small.used)
-    return _Line(cost(large, _GROUPS) / base, cost(large, _GROUPS * more) / base, fewest, recorded)
+    return _LpuCostRatios(cost(large, _GROUPS) / base, cost(large, _GROUPS * more) / base, fewest, recorded)
 
 
-def _best(model: str, machine: str) -> tuple[float, Host]:
+def _best(model: str, machine: str) -> tuple[float, ModelHost]:
     """Return the most output tokens a second a GPU, on one GPU or two, as many users as fit up to 1,024."""
     found = []
     for chips in (1, 2):
         one = host(model, machine, chips, engine=_ENGINE)
         users = one.room(_PROMPT + _OUTPUT)
         if users:
-            rate = users / float(one.token(Load(users, _PROMPT, _OUTPUT)).seconds) / chips
+            rate = users / float(one.token(SteadyLoad(users, _PROMPT, _OUTPUT)).seconds) / chips
             found.append((rate, one))
     return max(found, key=lambda each: each[0])
 
 
-def _predicted(machine: str) -> Ratio:
+def _predict_ratio(machine: str) -> PredictedRatio:
     """Return the predicted ratio of tokens a second a GPU at the highest load."""
     (small, one), (large, other) = (_best(model, machine) for model in _facts().models)
     spreads = [each.by.token_spread for each in (one, other) if each.by is not None]
-    return Ratio.of(small, large, *spreads)
+    return PredictedRatio.of(small, large, *spreads)
 
 
 def _prices() -> dict[str, float]:
@@ -109,9 +109,9 @@ def _prices() -> dict[str, float]:
 def study() -> Study:
     """Compare what a token of either model takes: weights, chips, time, money."""
     small, large = (shape(name) for name in _facts().models)
-    line, prices = _lines(small, large), _prices()
+    line, prices = _lpu_cost_ratios(small, large), _prices()
     measured = {name: rates[0] / rates[1] for name, rates in _facts().throughput.items()}
-    predicted = {name: _predicted(name) for name in measured}
+    predicted = {name: _predict_ratio(name) for name in measured}
     store = large.memory() / small.memory()
     speed = _facts().speed["lpu_v1"]
     alone, busy, full = float(line.alike[0]), float(line.balanced[0]), float(line.alike[-1])
@@ -152,7 +152,7 @@ def study() -> Study:
             "How many users share a layer's turn. The chips are there for the weights, and a token costs what its "
             f"share of them is busy for; up to x{_NEARLY:g} is called nearly the same here."
         ),
-        table=Table(("120B over 20B", "ratio", "how known"), tuple(rows)),
+        table=StudyTable(("120B over 20B", "ratio", "how known"), tuple(rows)),
         charts=_charts(line, measured, predicted, prices),
         sources=(*_facts().sources, "step models of LPUs and GPUs (hardware/lpu.py, gpu.py), factors in data/"),
         method=(
@@ -164,7 +164,10 @@ def study() -> Study:
 
 
 def _charts(
-    line: _Line, measured: Mapping[str, float], predicted: Mapping[str, Ratio], prices: Mapping[str, float]
+    line: _LpuCostRatios,
+    measured: Mapping[str, float],
+    predicted: Mapping[str, PredictedRatio],
+    prices: Mapping[str, float],
 ) -> tuple[Chart, ...]:
     groups, at = tuple(_GROUPS.tolist()), np.arange(len(measured)).tolist()
     price = prices["output, today"]

@@ -9,29 +9,29 @@ from mixtura.hardware.chip import chip
 from mixtura.hardware.shapes import shape
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
-from mixtura.room.studies.study import ARTICLE, Study, Table, digits, ranged
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, digits, with_range
 
 _CONTEXT = 1024  # tokens
 
 
-class _Speed(msgspec.Struct, forbid_unknown_fields=True):
+class _WaferSpeed(msgspec.Struct, forbid_unknown_fields=True):
     who: str
     when: str
     rate: float
     kind: str
 
 
-class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+class _WaferFacts(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     chip: str
     claimed: float
     sources: tuple[str, ...]
-    speeds: tuple[_Speed, ...]
+    speeds: tuple[_WaferSpeed, ...]
 
 
 @functools.cache
-def _facts() -> _Facts:
-    return facts("wafer_speeds", _Facts)
+def _facts() -> _WaferFacts:
+    return facts("wafer_speeds", _WaferFacts)
 
 
 def study() -> Study:
@@ -48,7 +48,7 @@ def study() -> Study:
             (f"{each.who}, {each.when}", digits(each.rate, 4), _layer(each.rate, model.layers), each.kind)
             for each in _facts().speeds
         ),
-        ("wafer model, one user", ranged(rate, low, high), _layer(rate, model.layers), "fitted"),
+        ("wafer model, one user", with_range(rate, low, high), _layer(rate, model.layers), "fitted"),
         (
             "wafer model, with speculative decoding",
             digits(guessed),
@@ -65,14 +65,14 @@ def study() -> Study:
         sentence=(
             f"It held in August 2025 as the vendor's figure, and no longer does: re-measured in 2026 it is {later} "
             f"tokens a second, {digits(claimed / max(measured), 2)} to {digits(claimed / min(measured), 2)} times "
-            f"less. Our wafer model says {ranged(rate, low, high)} tokens a second, so the figure is "
+            f"less. Our wafer model says {with_range(rate, low, high)} tokens a second, so the figure is "
             f"{'within' if within else 'outside'} what other models' speeds lead one to expect."
         ),
         assumption=(
             "What the endpoint ran with: load, length and speculative decoding are not published, and the latter "
             f"alone would allow {digits(guessed)} by the one speed for which it is known."
         ),
-        table=Table(("who", "tokens a second", "us a layer", "how known"), tuple(rows)),
+        table=StudyTable(("who", "tokens a second", "us a layer", "how known"), tuple(rows)),
         charts=(_chart((rate, low, high)),),
         sources=(*_facts().sources, *wafer.coefficients().sources),
         method=(

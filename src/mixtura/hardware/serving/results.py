@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 Measure = Literal["queueing", "ttft", "tpot", "end_to_end"]
 
 
-class Served(NamedTuple):
+class ServingResult(NamedTuple):
     """A run from empty to empty. Times are seconds; arrays are by request, in order of arrival.
 
     Attributes:

@@ -20,7 +20,7 @@ Decode = Callable[[Array, Array], ArrayLike]
 Prefill = Callable[[Array], ArrayLike]
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class StepTimes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The speed of one replica. Make it with `tabulated` or `sampled`.
 
     Attributes:
@@ -98,9 +98,9 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return seconds
 
 
-def tabulated(
+def step_times_from_table(
     base: ArrayLike, slope: ArrayLike = 0.0, *, prefill: Prefill | float = 0.0, capacity: float = math.inf
-) -> Pace:
+) -> StepTimes:
     """Return a pace from a table over the batch.
 
     Args:
@@ -114,12 +114,12 @@ def tabulated(
     """
     rows = np.atleast_1d(np.asarray(base, dtype=np.float64))[None, :]
     slopes = np.array(np.broadcast_to(np.asarray(slope, dtype=np.float64), rows.shape))
-    return Pace(base=rows, slope=slopes, knots=np.zeros(1), prefill=_callable(prefill), capacity=capacity)
+    return StepTimes(base=rows, slope=slopes, knots=np.zeros(1), prefill=_callable(prefill), capacity=capacity)
 
 
-def sampled(
+def sample_step_times(
     decode: Decode, *, prefill: Prefill | float, max_batch: int, contexts: Sequence[float], capacity: float = math.inf
-) -> Pace:
+) -> StepTimes:
     """Return a pace that follows any function of batch and context, straight between the mean contexts `contexts`.
 
     Args:
@@ -146,7 +146,7 @@ def sampled(
     slope[np.abs(slope) < 1e-12 * np.abs(seconds[1:])] = 0.0
     base = seconds[:-1] - slope * points[:-1, None]
     knots = np.concatenate([[0.0], points[1:-1]])
-    return Pace(base=base, slope=slope, knots=knots, prefill=_callable(prefill), capacity=capacity)
+    return StepTimes(base=base, slope=slope, knots=knots, prefill=_callable(prefill), capacity=capacity)
 
 
 def _callable(prefill: Prefill | float) -> Prefill:
