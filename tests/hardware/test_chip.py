@@ -148,7 +148,7 @@ def test_a_user_file_of_chips_adds_some_and_comes_first(tmp_path: Path) -> None:
         (MINE + "reach = [[2, 1], [1, 1]]", "mine: reach is not ascending"),
         (MINE + "bandwith = 1", "unknown field `bandwith`"),
         (MINE.replace("memory", "# "), "missing required field `memory`"),
-        (MINE + MINE, "mine: the name 'mine' is taken by mine"),
+        (MINE + MINE, "mine: mine already has the name 'mine'"),
         ("chips = 3", "Expected `array`"),
         ("[[chips]", "Expected"),
     ],

@@ -54,9 +54,9 @@ def test_assumptions_that_cannot_be_are_refused(wrong: dict[str, tuple[float, fl
 
 
 def test_what_is_not_known_of_a_chip_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match="no price is known for lpu_v1: give its row one"):
+    with pytest.raises(ConfigError, match="no price is known for lpu_v1: add price"):
         dollars(msgspec.structs.replace(LPU, price=None), 1, 1)
-    with pytest.raises(ConfigError, match="what power lpu_v1 draws"):
+    with pytest.raises(ConfigError, match="the power of lpu_v1 is not known: add power"):
         joules(msgspec.structs.replace(LPU, power=None), 1, 1)
 
 
@@ -87,7 +87,7 @@ def test_of_several_fixed_points_it_is_the_least() -> None:
 
 
 def test_more_arrivals_than_are_served_name_what_is() -> None:
-    with pytest.raises(ConfigError, match=r"at most 9\.901 can be served with 100 in flight"):
+    with pytest.raises(ConfigError, match=r"serve at most 9\.901 with 100 in flight"):
         concurrency(20, lambda n: 0.1 * (1 + n), most=100)
     with pytest.raises(ConfigError, match="expected 0 or more"):
         concurrency(-1, lambda n: n + 1, most=1)

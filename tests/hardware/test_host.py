@@ -67,7 +67,7 @@ def test_the_least_number_of_chips_is_taken_that_holds_the_model() -> None:
     assert host("gpt-oss-120b", "wse3").chips == 2
     with pytest.raises(ConfigError, match="does not fit 4 x lpu_v1: give at least"):
         host("gpt-oss-120b", "lpu", 4)
-    with pytest.raises(ConfigError, match="0 chips hold no model"):
+    with pytest.raises(ConfigError, match="0 chips cannot hold a model"):
         host("gpt-oss-120b", "h100", 0)
     with pytest.raises(ConfigError, match="does not fit 1 x h100_sxm"):
         host("llama-3.3-70b", "h100", 1)

@@ -120,9 +120,9 @@ def test_with_ranks_the_busiest_counts() -> None:
         (lambda: kernel.rates("a100_sxm", "fp8"), "bf16"),
         (lambda: kernel.balanced_curve({}), "at least one"),
         (lambda: kernel.balanced_curve({4: -1.0}), "above 0"),
-        (lambda: kernel.draw_loads(0, LAYER, 1.2), "cannot be drawn"),
-        (lambda: kernel.MoeLayer(experts=8, used=9, hidden=1, inner=1, weight=1.0), "cannot take 9"),
-        (lambda: kernel.MoeLayer(experts=8, used=2, hidden=0, inner=1, weight=1.0), "is none"),
+        (lambda: kernel.draw_loads(0, LAYER, 1.2), "cannot draw loads"),
+        (lambda: kernel.MoeLayer(experts=8, used=9, hidden=1, inner=1, weight=1.0), "cannot use 9"),
+        (lambda: kernel.MoeLayer(experts=8, used=2, hidden=0, inner=1, weight=1.0), "expected sizes above 0"),
         (lambda: kernel.MoeLayer(experts=8, used=2, hidden=1, inner=1, weight=1.0, ranks=3), "divide"),
     ],
 )

@@ -59,7 +59,9 @@ def test_kimi_k2_takes_the_chips_that_its_bits_say() -> None:
 
 
 def test_a_model_that_does_not_fit_says_how_many_chips_it_needs() -> None:
-    with pytest.raises(ConfigError, match=r"kimi-k2 with 1 x 1,024 tokens .* needs 4,463 lpu_v1 and 4,000 are given"):
+    with pytest.raises(
+        ConfigError, match=r"kimi-k2 with 1 x 1,024 tokens .* needs 4,463 lpu_v1, more than the 4,000 given"
+    ):
         lpu.step(K2, V1, layout=OnChipLayout(chips=4000))
     assert lpu.step(K2, V1, layout=OnChipLayout(chips=4000, bits=6.0)).seconds > 0
 

@@ -129,15 +129,15 @@ def test_the_alpha_of_a_power_law_is_found_back(alpha: float, experts: int) -> N
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: routing.distinct(1, 8, 9), "cannot take 9 of 8"),
+        (lambda: routing.distinct(1, 8, 9), "cannot use 9 of 8"),
         (lambda: routing.distinct(-1, 8, 2), "negative"),
         (lambda: routing.power_law(8, 2, -1.0), "alpha"),
-        (lambda: routing.distinct_given(1, [0.5, 2.0]), "chances"),
+        (lambda: routing.distinct_given(1, [0.5, 2.0]), "one probability"),
         (lambda: routing.grouped_popularity(10, 2, 3, 1), "divide"),
         (lambda: routing.grouped_popularity(16, 8, 8, 2), "cannot hold"),
         (lambda: routing.busiest_rank(1, [0.5, 0.5, 1.0], 2), "divide"),
         (lambda: routing.effective_batch(4, 2.0), "share from 0 to 1"),
-        (lambda: routing.independent_tokens(9.0, 8, 2), "awake"),
+        (lambda: routing.independent_tokens(9.0, 8, 2), "cannot be activated"),
         (lambda: routing.entropy([0, 0]), "no choices"),
     ],
 )

@@ -172,8 +172,8 @@ def test_a_trace_is_read(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "has no column 'time': its heading says nothing"),
-        ("time,prompt_tokens\n1,2\n", "has no column 'output_tokens': its heading says time, prompt_tokens"),
+        ("", "has no column 'time': its header row has nothing"),
+        ("time,prompt_tokens\n1,2\n", "has no column 'output_tokens': its header row has time, prompt_tokens"),
         ("time,prompt_tokens,output_tokens\n", "has no requests"),
         ("time,prompt_tokens,output_tokens\n1,2\n", "line 2 of .* has 2 values"),
         ("time,prompt_tokens,output_tokens\n1,2,3\nsoon,2,3\n", "line 3 of .* is not a time .* 'soon', '2', '3'"),
@@ -237,12 +237,12 @@ def test_a_bad_trace_says_where(tmp_path: Path, text: str, says: str) -> None:
         (lambda: open_load([1, 2], [1], 1), "2 requests need 2 prompt lengths, not 1"),
         (lambda: FleetScheduling(replicas=0), "number of replicas must be at least 1"),
         (lambda: FleetScheduling(chunk=0), "prompt tokens in a chunk must be at least 1"),
-        (lambda: FleetScheduling(routing="random"), "no routing 'random': there are shortest, turns"),  # type: ignore[arg-type]
-        (lambda: FleetScheduling(workers=0), "workers for prompts to each replica must be more than 0"),
+        (lambda: FleetScheduling(routing="random"), "unknown routing 'random': expected one of shortest, turns"),  # type: ignore[arg-type]
+        (lambda: FleetScheduling(workers=0), "prefill workers per replica must be more than 0"),
         (lambda: FleetScheduling(handover=-1), "handover must take 0 seconds per token or more"),
         (lambda: step_times_from_table([]), "base and slope of one shape"),
-        (lambda: step_times_from_table([0.0]), "every decode step of a pace must take more than 0 seconds"),
-        (lambda: step_times_from_table([1.0], -1), "slope of a pace must be finite and not negative"),
+        (lambda: step_times_from_table([0.0]), "every decode step must take more than 0 seconds"),
+        (lambda: step_times_from_table([1.0], -1), "slope of step times must be finite and not negative"),
         (lambda: step_times_from_table([1.0], capacity=0), "KV capacity must be more than 0 tokens"),
         (
             lambda: sample_step_times(lambda b, c: b, prefill=0, max_batch=0, contexts=(1, 2)),
@@ -254,9 +254,12 @@ def test_a_bad_trace_says_where(tmp_path: Path, text: str, says: str) -> None:
         ),
         (
             lambda: simulate(open_load([0], 1, 1), step_times_from_table([1.0], prefill=-1)),
-            "must give finite seconds, 0 or more",
+            "must return finite seconds, 0 or more",
         ),
-        (lambda: simulate(open_load([0], 9, 1), step_times_from_table([1], prefill=lambda t: 9 - t)), "must not fall"),
+        (
+            lambda: simulate(open_load([0], 9, 1), step_times_from_table([1], prefill=lambda t: 9 - t)),
+            "must not decrease",
+        ),
         (
             lambda: simulate(open_load([0, 1], [10, 90], 20), step_times_from_table([1.0], capacity=100)),
             r"request 2 needs 110 tokens of KV cache \(90 of prompt, 20 of output\) and a replica holds 100",

@@ -98,7 +98,7 @@ def test_too_few_to_try_says_what_is_missing() -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: LatencySlo(), "promises nothing"),
+        (lambda: LatencySlo(), "has no bound"),
         (lambda: LatencySlo(ttft=0), "time to first token of an SLO must be more than 0 seconds, not 0"),
         (lambda: LatencySlo(percentile=0, ttft=1), "percentile of an SLO must be above 0"),
         (

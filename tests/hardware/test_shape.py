@@ -244,7 +244,7 @@ def test_a_user_file_of_shapes_adds_models_and_comes_first(tmp_path: Path) -> No
         ('[[models]]\nname = "a"\nlike = "gpt-oss-20b"\nlayers = "x"', r"a: Expected `int`, got `str`"),
         ('[[models]]\nname = "a"\nlike = "gpt-oss-20b"\nlayers = 0', "a: layers is 0"),
         ('[[models]]\nname = "a"\nlike = "gpt-os-20b"', "unknown model shape 'gpt-os-20b': nearest are gpt-oss-20b"),
-        (2 * '[[models]]\nname = "a"\naliases = ["A"]\nlike = "phi-4"\n', "a: the name 'a' is taken by a"),
+        (2 * '[[models]]\nname = "a"\naliases = ["A"]\nlike = "phi-4"\n', "a: a already has the name 'a'"),
     ],
 )
 def test_a_wrong_file_of_shapes_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:

@@ -68,7 +68,7 @@ def test_throughput_grows_with_users_until_the_wafer_is_busy() -> None:
 
 
 def test_a_model_that_does_not_fit_says_how_many_wafers_it_needs() -> None:
-    with pytest.raises(ConfigError, match="needs 24 wse3 and 4 are given"):
+    with pytest.raises(ConfigError, match="needs 24 wse3, more than the 4 given"):
         wafer.step(shape("kimi-k2"), WSE, layout=OnChipLayout(chips=4))
 
 

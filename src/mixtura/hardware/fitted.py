@@ -1,8 +1,9 @@
-"""What engines make of the data sheet: the fitted factors of the GPU model, and predictions with them.
+"""The fitted factors of the GPU model, which relate real engines to the data sheet, and predictions with them.
 
-`data/gpu.json` is written by `python -m calibration fit`, which also says how well it predicts what it has not seen
-(docs/fit.md). The nearest factors are taken: of a build of an engine on a GPU for models it was measured with, of the
-engine on the GPU, pooled ones for a model or a GPU that was never measured; the spread grows accordingly.
+`python -m calibration fit` writes `data/gpu.json` and reports how well the factors predict data left out of the fit
+(docs/fit.md). A prediction uses the nearest factors: those of the setup or build of an engine on a GPU for a model
+measured with it, those of the engine on the GPU, or pooled ones for a model or GPU that was never measured. The spread
+grows with that distance.
 """
 
 import functools
@@ -19,12 +20,12 @@ from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.step import Array, TimeEstimate
 
 Level = Literal["setup", "build", "engine", "new model", "new chip"]
-"""What the factors were fitted on: this setup under this build, the build, the engine on the GPU (all with this model),
-the engine on the GPU with other models, other GPUs only."""
+"""The measurements that factors were fitted on: this setup under this build, the build, the engine on the GPU (all with
+this model), the engine on the GPU with other models, other GPUs only."""
 
-_USUAL = ("vllm", "trtllm", "sglang")  # the one that most people run first
+_USUAL = ("vllm", "trtllm", "sglang")  # the most widely used engine first
 
-# The works that a reader sees as one part.
+# The works that are reported together as one part.
 PARTS: Mapping[str, tuple[str, ...]] = {
     "weights": ("weights",),
     "experts": ("experts",),
@@ -47,7 +48,7 @@ FIRST_PARTS: Mapping[str, tuple[str, ...]] = {
 
 
 class FittedFactors(NamedTuple):
-    """Factors of works for time per token and time to first token, the spread of each (see `Step`), and of what."""
+    """Factors by work for time per token and time to first token, their spreads (see `TimeEstimate`) and origin."""
 
     token: Mapping[str, float]
     first: Mapping[str, float]
@@ -60,7 +61,7 @@ class FittedFactors(NamedTuple):
 class FactorTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fitted factors of one kind of time, in the order of `works`; `near` by key of engine, build and setup.
 
-    `far` are those of engines drawn strongly to the pooled ones, for models that were not measured there.
+    `far` holds factors by engine for models that were not measured with it, shrunk strongly towards `pooled`.
     """
 
     works: list[str]
@@ -71,7 +72,7 @@ class FactorTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class FactorFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file: both tables, and the models each key was measured with."""
+    """The content of `data/gpu.json`: both tables, and the models that each key was measured with."""
 
     source: str
     date: str
@@ -82,9 +83,9 @@ class FactorFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def keys(engine: str, chip: Chip, apart: bool, build: str, setup: GpuSetup) -> tuple[str, str, str]:
-    """Return what factors are kept under: engine on a chip, a build of it, a setup under that build.
+    """Return the keys of stored factors, the widest first: engine on a chip, its build, a setup under that build.
 
-    An engine whose prefill runs on machines of its own counts as another one.
+    An engine with disaggregated prefill (`apart`) has keys of its own.
     """
     first = f"{engine}{' apart' if apart else ''} {chip.name}"
     layout = (setup.precision, setup.expert_precision, setup.kv_precision, setup.chips, setup.attention_ranks)
@@ -93,7 +94,7 @@ def keys(engine: str, chip: Chip, apart: bool, build: str, setup: GpuSetup) -> t
 
 
 def kind(shape: ModelShape) -> str:
-    """Return what a model computes, in short: models of the same sizes run alike, whatever they are called."""
+    """Return a key of a model's sizes: models of equal sizes take equal time, whatever their names."""
     inner = f"{shape.experts}x{shape.expert_inner} {shape.used}" if shape.experts else str(shape.inner)
     return f"{shape.layers}x{shape.hidden} {shape.heads}/{shape.kv_heads} {inner}"
 
@@ -112,19 +113,19 @@ def factors(
     build: str | None = None,
     apart: bool = False,
 ) -> FittedFactors:
-    """Return the factors nearest to what is asked.
+    """Return the nearest fitted factors.
 
     Args:
         chip: a GPU.
-        shape: the model; only what it computes counts, not its name.
-        setup: how it is laid out.
+        shape: the model; its sizes count, its name does not.
+        setup: its layout over the GPUs.
         engine: "trtllm", "vllm" or "sglang"; None takes the first of vllm, trtllm and sglang that was
-            measured with this model on this chip, or on it at all.
-        build: a version of the engine; one that was not measured is as good as None.
-        apart: whether prefill has machines of its own.
+            measured with this model on this chip, or else on this chip with any model.
+        build: a version of the engine; a version that was not measured has the same effect as None.
+        apart: whether prefill runs on machines of its own.
 
     Raises:
-        ConfigError: an engine that was never measured.
+        ConfigError: the engine was never measured.
     """
     found = load_factors()
     if engine is not None and engine not in engines():
@@ -174,7 +175,7 @@ def load_factors() -> FactorFile:
 
 
 def _usual(chip: Chip, mine: str) -> str:
-    """Return the engine whose measurements come nearest: of this model on this chip, on this chip, any."""
+    """Return the engine measured with this model on this chip, else on this chip, else the first of `_USUAL`."""
     seen = {name: load_factors().seen.get(f"{name} {chip.name}") for name in _USUAL}
     measured = [name for name in _USUAL if mine in (seen[name] or ())] or [name for name in _USUAL if seen[name]]
     return measured[0] if measured else _USUAL[0]

@@ -1,7 +1,7 @@
-"""A model on machines: one door to the step models of GPUs, LPUs and wafers.
+"""A model on machines: one interface to the step models of GPUs, LPUs and wafers.
 
-A `Host` is one copy of a model and what it runs on. It says how long a decode step and a prompt take, what a user would
-see under steady load, and what an hour costs; `pace` hands it to the serving simulator.
+A `ModelHost` is one copy of a model on its chips. It predicts the time of a decode step and of a prompt, the latencies
+of users under steady load, and the cost of an hour; `step_times` tabulates it for the serving simulator.
 """
 
 import functools
@@ -25,17 +25,17 @@ from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
 from mixtura.hardware.step import Array, TimeEstimate, array
 
-_CONTEXTS = (1.0, 1024.0, 4096.0, 16384.0, 131072.0)  # tokens between which decode is taken as straight
-_MOST = 1024  # sequences in one decode step that engines allow by default, or more
+_CONTEXTS = (1.0, 1024.0, 4096.0, 16384.0, 131072.0)  # tokens; decode time is linear between them
+_MOST = 1024  # sequences in one decode step; engines allow at least that many by default
 _LEAST_ROOM = 1  # sequences of the usual context that a host must hold beside its weights
-_HALF_PEAK = 0.5  # share of a wafer's peak in prefill; nothing is measured
-_SPARSE = 10.0  # how far its published peak, which counts zeros, is above the dense one
+_HALF_PEAK = 0.5  # share of a wafer's peak reached in prefill; assumed, no measurement exists
+_SPARSE = 10.0  # a wafer's published peak, which counts zeros, over the dense peak
 
 
 class ModelHost(NamedTuple):
     """One copy of a model on the chips it needs.
 
-    `setup` and `by` are of GPUs (and what is modelled like them), `line` of LPUs and wafers.
+    `setup` and the fitted factors `by` apply to GPUs (and chips modelled like them), `layout` to LPUs and wafers.
     """
 
     shape: ModelShape
@@ -47,18 +47,18 @@ class ModelHost(NamedTuple):
 
     @property
     def chips(self) -> int:
-        """Chips of one copy."""
+        """The number of chips of one copy."""
         if self.layout is not None and self.layout.chips is not None:
             return self.layout.chips
         return self.setup.chips
 
     @property
     def name(self) -> str:
-        """How a table calls it: "8 x h100_sxm, vllm"."""
+        """The name shown in tables: "8 x h100_sxm, vllm"."""
         return f"{self.chips} x {self.chip.name}{f', {self.engine}' if self.engine else ''}"
 
     def decode(self, batch: ArrayLike, context: ArrayLike) -> TimeEstimate:
-        """Return a decode step of `batch` sequences that look back at `context` tokens each, prompts not mixed in."""
+        """Return the time of a decode step without mixed-in prompts: `batch` sequences of `context` tokens each."""
         if self.by is None:
             return self._assembly(batch, context)
         works, by = decode_works(self.shape, self.chip, self.setup, batch, context), self.by.token
@@ -70,7 +70,7 @@ class ModelHost(NamedTuple):
         return TimeEstimate(parts, self.by.token_spread)
 
     def prefill(self, tokens: ArrayLike) -> Array:
-        """Return the seconds for which a prompt of `tokens` keeps the machine busy."""
+        """Return the seconds that the machine needs for a prompt of `tokens`."""
         if self.by is not None:
             works = prefill_works(self.shape, self.chip, self.setup, tokens)
             return array(sum(self.by.token[name] * work for name, work in works.items()))
@@ -96,23 +96,25 @@ class ModelHost(NamedTuple):
         return TimeEstimate({"own prompt": self.prefill(load.prompt) + 0 * step.seconds, **step.parts}, step.spread)
 
     def busy_time(self, tokens: ArrayLike) -> Array:
-        """Return the seconds for which a prompt of `tokens` keeps others waiting.
+        """Return the seconds for which a prompt of `tokens` blocks other requests.
 
-        On an assembly line that is its time in one layer: the next prompt or token follows at once.
+        In a pipeline of layers (LPUs, wafers) that is its time in one layer, since the next prompt or token follows
+        directly behind.
         """
         return self.prefill(tokens) / (1 if self.by is not None else self.shape.layers)
 
     def delay(self, tokens: ArrayLike) -> Array:
-        """Return the seconds to a first token in which the machine may serve others, waiting not counted.
+        """Return the part of the time to first token, in seconds, that blocks no other request; queueing excluded.
 
-        On GPUs tokenizing, scheduling and the network; on an assembly line the prompt's way through the other layers.
+        On GPUs this is tokenizing, scheduling and the network; on LPUs and wafers the prompt's time in the other
+        layers of the pipeline.
         """
         if self.by is not None:
             return 0.01 * self.by.first["host"] + 0 * array(tokens)
         return self.prefill(tokens) - self.busy_time(tokens)
 
     def room(self, context: float) -> int:
-        """Return how many sequences of `context` tokens one copy holds, 0 where not one fits."""
+        """Return how many sequences of `context` tokens one copy holds; 0 if none fits."""
         if self.by is not None:
             return min(_MOST, memory(self.shape, self.chip, self.setup, context).sequences)
         need = lpu.chips_needed if self.chip.kind == "lpu" else wafer.wafers_needed
@@ -121,23 +123,23 @@ class ModelHost(NamedTuple):
         return int(users[fits][-1]) if fits.any() else 0
 
     def step_times(self, context: float, most: int | None = None) -> StepTimes:
-        """Return the host as the serving simulator wants it.
+        """Return the host's step times for the serving simulator.
 
         Args:
-            context: tokens of a usual sequence at its end: as much KV cache is set aside for each.
-            most: the largest batch; None: as many as fit.
+            context: tokens of a usual sequence at its end, for which the host reserves KV cache.
+            most: the largest batch; None: as many sequences as fit.
 
         Raises:
-            ConfigError: not one such sequence fits.
+            ConfigError: not even one such sequence fits.
         """
         room = self.room(context)
         if room < _LEAST_ROOM:
             raise ConfigError(
-                f"{self.name} holds {self.shape.name} and no sequence of {context:,.0f} tokens: give more"
+                f"{self.name} holds {self.shape.name} but no sequence of {context:,.0f} tokens: give more chips"
             )
         width, capacity = min(room, most or _MOST), float(room) * context
         if self.by is None:
-            # A layer's latency outweighs reading its KV cache by far, so one context stands for all.
+            # A layer's latency far exceeds the time to read its KV cache, so one context represents all.
             base = self.decode(np.arange(1, width + 1), context).seconds
             return step_times_from_table(base, prefill=self.busy_time, capacity=capacity)
 
@@ -147,7 +149,11 @@ class ModelHost(NamedTuple):
         return sample_step_times(decode, prefill=self.busy_time, max_batch=width, contexts=_CONTEXTS, capacity=capacity)
 
     def hour(self, site: SiteAssumptions | None = None) -> CostRange:
-        """Return the dollars an hour of one copy; ConfigError where the chip has no known price or power."""
+        """Return the dollars per hour of one copy.
+
+        Raises:
+            ConfigError: the chip's price or power is not known.
+        """
         return dollars_an_hour(self.chip, self.chips, site)
 
     def _assembly(self, batch: ArrayLike, context: ArrayLike) -> TimeEstimate:
@@ -165,24 +171,24 @@ def host(
     setup: GpuSetup | None = None,
     context: float = 8192,
 ) -> ModelHost:
-    """Return a model on machines.
+    """Return one copy of a model on chips of one kind.
 
     Args:
-        model: a name or id of the catalogue, a path of a `config.json`, or a shape.
+        model: a name or id of the catalogue of shapes, the path of a `config.json`, or a shape.
         on: a chip or its name.
-        chips: of one copy; None: the least power of two of GPUs that holds the weights and some sequences of
-            `context`, as many LPUs or wafers as hold 64 of them.
-        engine: of GPUs; None: the one measured nearest (see `fitted.factors`).
-        setup: of GPUs, for precision and attention ranks; its `chips` give way to `chips`.
+        chips: number of chips of one copy; None: the least power of two of GPUs that holds the weights and eight
+            sequences of `context` tokens, or as many LPUs or wafers as hold 64 such sequences.
+        engine: the inference engine on GPUs; None: the one with the nearest measurements (see `fitted.factors`).
+        setup: precision and attention ranks on GPUs; `chips` overrides its number of chips.
         context: tokens of a usual sequence.
 
     Raises:
-        ConfigError: an unknown name, or a model that does not fit.
+        ConfigError: a name is unknown, or the model does not fit.
     """
     found = model if isinstance(model, ModelShape) else shape(model)
     machine = on if isinstance(on, Chip) else chip(on)
     if chips is not None and chips < 1:
-        raise ConfigError(f"{chips} chips hold no model: give 1 or more")
+        raise ConfigError(f"{chips} chips cannot hold a model: give 1 or more")
     if machine.kind in ("lpu", "wafer"):
         return _on_chip(found, machine, chips, context)
     setup = setup or GpuSetup()
@@ -204,7 +210,7 @@ def _on_chip(found: ModelShape, machine: Chip, chips: int | None, context: float
 
 
 def _least(found: ModelShape, machine: Chip, setup: GpuSetup, context: float) -> int:
-    """Return the least power of two of GPUs that holds the weights and eight sequences."""
+    """Return the least power of two of GPUs that holds the weights and eight sequences of `context` tokens."""
     for chips in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
         tried = msgspec.structs.replace(setup, chips=chips)
         try:

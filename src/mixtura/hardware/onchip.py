@@ -1,8 +1,9 @@
-"""What LPUs and wafers share: all weights stay in on-chip memory, and a token passes the layers one after another.
+"""The common part of the step models of LPUs and wafers: all weights stay in on-chip memory.
 
-A layer owns chips (or a part of a wafer) in proportion to the bytes it stores, and works with all of them at once;
-every expert is spread over all chips of its layer. So the machine is an assembly line: while one group of users is in
-a layer, other groups are in the others. What the step models add is the latency of a layer, which is measured.
+A token passes the layers one after another. A layer owns chips (or a part of a wafer) in proportion to the bytes it
+stores and uses all of them at once; every expert is spread over all chips of its layer. The machine is therefore a
+pipeline: while one micro-batch of users is in a layer, other micro-batches are in other layers. The step models add the
+latency of a layer, which is fitted to measurements.
 """
 
 from typing import NamedTuple
@@ -19,22 +20,22 @@ from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.step import Array, array
 
 _VECTOR = 2.0  # bytes of each element of the residual stream on a link: 16 bits
-_MANY = 0.1  # share of the layers from which their kind sets the pace
+_MANY = 0.1  # share of the layers from which a kind of layer can limit the pipeline
 _EXCHANGES = 2  # of a layer's result among its chips: after attention and after the feed-forward block
 
 
 class OnChipLayout(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model is laid out over chips with on-chip memory.
+    """The layout of a model over chips with on-chip memory.
 
     Attributes:
-        chips: chips (or wafers) in all; None: as few as hold the weights and the KV cache.
-        bits: that a weight is stored in, scales included; None: as released, or the machine's widest if that is less.
-        kv: precision of the KV cache.
-        fill: usable share of the memory. 1 gives the least number of chips; programs and activations take something.
-        groups: micro-batches in flight; None: one for each layer, or for each user where there are fewer of them.
+        chips: total chips (or wafers); None: as few as hold the weights and the KV cache.
+        bits: bits per stored weight, scales included; None: as released, but at most the machine's widest format.
+        kv: format of the KV cache.
+        fill: usable share of the memory. 1 gives the least number of chips; programs and activations need some memory.
+        groups: micro-batches in flight; None: one per layer, or one per user if there are fewer users.
 
     Raises:
-        ConfigError: a size that is zero or negative, or more usable memory than there is.
+        ConfigError: a size is zero or negative, or `fill` exceeds 1.
     """
 
     chips: int | None = None
@@ -54,14 +55,14 @@ class OnChipLayout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredBits(NamedTuple):
-    """Bits a weight as stored: of routed experts, and of all others."""
+    """Bits per stored weight: of routed experts, and of all other weights."""
 
     routed: float
     others: float
 
     @classmethod
     def of(cls, shape: ModelShape, layout: OnChipLayout, widest: float) -> "StoredBits":
-        """Return the bits that `line` asks for, else those released, at most `widest`."""
+        """Return the bits that `layout` sets, else those of the released weights but at most `widest`."""
         if layout.bits is not None:
             return cls(layout.bits, layout.bits)
         routed = bits(shape.expert_precision or shape.precision)
@@ -73,14 +74,14 @@ class StoredBits(NamedTuple):
 
 
 class LayerLatency(NamedTuple):
-    """Seconds that a layer takes beyond what memory, arithmetic and links do, and one with experts on top of that."""
+    """Seconds of a layer beyond memory, arithmetic and links, and additional seconds of a layer with experts."""
 
     layer: float
     experts: float = 0.0
 
 
 class PipelineStage(NamedTuple):
-    """The time that one kind of stage takes a group of users, seconds by cause; `times` of them follow each other."""
+    """The time of a micro-batch in one stage of a kind, in seconds by cause; the pipeline has `times` such stages."""
 
     times: int
     layers: Array
@@ -91,12 +92,12 @@ class PipelineStage(NamedTuple):
 
     @property
     def seconds(self) -> Array:
-        """The whole time of one of them."""
+        """The total time of one stage."""
         return self.layers + self.experts + self.sram + self.compute + self.links
 
 
 class DecodeJob(NamedTuple):
-    """What a step is asked for: users and context broadcast against each other."""
+    """The inputs of a decode step; `users` and `context` have been broadcast against each other."""
 
     shape: ModelShape
     chip: Chip
@@ -109,7 +110,11 @@ class DecodeJob(NamedTuple):
     def of(
         cls, chip: Chip, wanted: tuple[ModelShape, ArrayLike, ArrayLike], layout: OnChipLayout | None, widest: float
     ) -> "DecodeJob":
-        """Check the sizes and return the job; raise ConfigError for those that cannot be."""
+        """Check the sizes and return the job.
+
+        Raises:
+            ConfigError: a batch or context that is not above 0.
+        """
         shape, batch, context = wanted
         layout = layout or OnChipLayout()
         users, tokens = np.broadcast_arrays(array(batch), array(context))
@@ -120,7 +125,7 @@ class DecodeJob(NamedTuple):
 
     @property
     def kv(self) -> Array:
-        """Bytes of KV cache of all users and layers."""
+        """The bytes of KV cache of all users and layers."""
         return self.users * self.shape.kv_read(self.context, self.layout.kv)
 
     @property
@@ -130,7 +135,11 @@ class DecodeJob(NamedTuple):
 
     @property
     def chips(self) -> Array:
-        """The chips that work: those given, else those needed; ConfigError where the model does not fit."""
+        """The chips in use: those of the layout, else the least number.
+
+        Raises:
+            ConfigError: the model does not fit the chips of the layout.
+        """
         needed = self.least_chips
         if self.layout.chips is None:
             return needed
@@ -139,23 +148,23 @@ class DecodeJob(NamedTuple):
             place = np.unravel_index(int(np.argmax(needed)), needed.shape)
             raise ConfigError(
                 f"{self.shape.name} with {self.users[place]:,g} x {self.context[place]:,g} tokens of KV cache needs "
-                f"{worst:,.0f} {self.chip.name} and {self.layout.chips:,} are given: "
-                "give more, or fewer users, less context or fewer bits a weight"
+                f"{worst:,.0f} {self.chip.name}, more than the {self.layout.chips:,} given: "
+                "give more chips, fewer users, less context or fewer bits a weight"
             )
         return np.full_like(needed, self.layout.chips)
 
     @property
     def groups(self) -> Array:
-        """Micro-batches in flight: never more than layers, of which each holds one, nor than users."""
+        """Micro-batches in flight: at most one per layer and one per user."""
         most = self.shape.layers if self.layout.groups is None else min(self.layout.groups, self.shape.layers)
         return np.clip(self.users, 1, most)
 
 
 def bits_that_fit(shape: ModelShape, chip: Chip, chips: float, kv: float = 0.0) -> float:
-    """Return the widest average weight, in bits, with which a model fits `chips` chips beside `kv` bytes of KV cache.
+    """Return the greatest mean bits per weight with which a model fits `chips` chips beside `kv` bytes of KV cache.
 
     Raises:
-        ConfigError: there are no chips, or the KV cache alone does not fit.
+        ConfigError: the KV cache alone does not fit, or `chips` is not above 0.
 
     Source: `chips = ceil((weights * bits / 8 + KV) / memory)`, solved for bits.
     """
@@ -166,7 +175,7 @@ def bits_that_fit(shape: ModelShape, chip: Chip, chips: float, kv: float = 0.0) 
 
 
 def stages(job: DecodeJob, latency: LayerLatency) -> dict[str, PipelineStage]:
-    """Return the stages of the line by kind: "dense" and "moe" layers, and "head", the output matrix."""
+    """Return the stages of the pipeline by kind: "dense" and "moe" layers, and "head", the output matrix."""
     shape, stored, group = job.shape, job.stored, np.maximum(job.users / job.groups, 1.0)
     routers = shape.moe_layers * (shape.router_weights + shape.shared_weights)
     common = (shape.unrouted - shape.head - shape.dense_layers * shape.dense_weights - routers) / shape.layers
@@ -191,7 +200,10 @@ def stages(job: DecodeJob, latency: LayerLatency) -> dict[str, PipelineStage]:
 
 
 class _LayerWork(NamedTuple):
-    """What a layer holds and does: weights that every token uses, bytes of experts held and read, their weights."""
+    """The contents of a layer: weights that every token uses, bytes of experts held and read, and a token's experts.
+
+    `routed` counts the weights of the experts that one token uses.
+    """
 
     weights: float
     held: float
@@ -202,7 +214,7 @@ class _LayerWork(NamedTuple):
 def _layer(job: DecodeJob, group: Array, layer: _LayerWork, *, attends: bool = True) -> PipelineStage:
     """Return the stage of one layer without its latency.
 
-    Its memory and its arithmetic are its share of the machine's: as its bytes are of all bytes.
+    The layer gets memory bandwidth and arithmetic in proportion to its share of all bytes.
     """
     shape, chip, layout = job.shape, job.chip, job.layout
     plain = layer.weights * job.stored.others / 8
@@ -221,17 +233,17 @@ def _layer(job: DecodeJob, group: Array, layer: _LayerWork, *, attends: bool = T
 
 
 def parts(found: dict[str, PipelineStage], job: DecodeJob, crossings: Array) -> dict[str, Array]:
-    """Return the seconds of a token by cause: the sum over the stages, and the wait for a stage that is busy.
+    """Return the seconds of a token by cause: the sum over the stages, and the wait for a busy stage.
 
-    A group comes round again when it has passed all stages, and no sooner than all groups have passed the slowest
-    layer. The output matrix and a few layers of another kind hold nobody up: they can be spread over more chips.
+    A micro-batch starts its next round when it has passed all stages, but not before all micro-batches have passed the
+    slowest layer. The output matrix and rare kinds of layers never limit the pipeline: they can get more chips.
 
     Args:
         found: the stages.
-        job: what is asked for.
-        crossings: seconds that a token spends between chips beyond what the stages count.
+        job: the inputs of the step.
+        crossings: seconds that a token spends between chips in addition to the stages' links.
 
-    Source: the arithmetic of pipelines: what is in flight over the slowest stage bounds the rate.
+    Source: the arithmetic of pipelines: the slowest stage bounds the rate of the work in flight.
     """
     seconds = {
         name: sum((stage.times * getattr(stage, name) for stage in found.values()), start=array(0.0))
@@ -248,6 +260,6 @@ def parts(found: dict[str, PipelineStage], job: DecodeJob, crossings: Array) -> 
 
 
 def _attention(shape: ModelShape, context: Array) -> Array:
-    """Return the FLOP of one layer's attention over the context for one token: scores and weighted values."""
+    """Return the FLOP of one layer's attention for one token: scores over the context, and weighted values."""
     sizes = 2 * shape.head_size if shape.mla is None else 2 * shape.mla.kv_rank + shape.mla.rope
     return 2 * shape.heads * sizes * shape.kv_tokens(context)

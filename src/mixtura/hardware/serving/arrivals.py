@@ -1,7 +1,7 @@
-"""When requests come and how long they are: processes, lengths, and users who wait for their answer.
+"""Arrival times and lengths of requests: arrival processes, length distributions, open and closed loads.
 
-Everything is drawn before a run from a seed: the same seed gives the same requests. Times, prompts and outputs have a
-stream of random numbers each, so that a change of rate does not change the lengths.
+All requests are drawn from a seed before a run: the same seed gives the same requests. Times, prompts and outputs use
+separate streams of random numbers, so a change of rate does not change the lengths.
 """
 
 from typing import NamedTuple, Protocol
@@ -17,15 +17,15 @@ Chance = np.random.Generator
 
 
 class ArrivalProcess(Protocol):
-    """How far apart requests come."""
+    """The distribution of gaps between requests."""
 
     def gaps(self, count: int, chance: Chance) -> Array:
-        """Return `count` seconds between one request and the next."""
+        """Return `count` gaps between consecutive requests, in seconds."""
         ...
 
 
 class LengthDistribution(Protocol):
-    """How many tokens a prompt or an output has."""
+    """The distribution of the tokens of a prompt or an output."""
 
     def draw(self, count: int, chance: Chance) -> Whole:
         """Return `count` numbers of tokens, each at least 1."""
@@ -33,7 +33,7 @@ class LengthDistribution(Protocol):
 
 
 class PoissonArrivals(NamedTuple):
-    """Requests of many people who know nothing of each other: exponential gaps. `rate` requests a second."""
+    """Requests of many independent users: exponential gaps. `rate` requests per second."""
 
     rate: float
 
@@ -54,7 +54,7 @@ class EvenArrivals(NamedTuple):
 
 
 class GammaArrivals(NamedTuple):
-    """Gamma gaps: `variation` is their standard deviation over their mean (1: Poisson; above: bursts; below: calm)."""
+    """Gamma gaps: `variation` is standard deviation over mean (1: Poisson; above: bursts; below: more regular)."""
 
     rate: float
     variation: float
@@ -77,7 +77,7 @@ class FixedLength(NamedTuple):
 
 
 class GeometricLength(NamedTuple):
-    """Every token may be the last with the same chance: the memoryless length, `mean` tokens."""
+    """The memoryless length: every token is the last with the same probability. `mean` tokens."""
 
     mean: float
 
@@ -87,7 +87,7 @@ class GeometricLength(NamedTuple):
 
 
 class LognormalLength(NamedTuple):
-    """Few long ones among many short: `mean` tokens, `variation` the standard deviation over the mean."""
+    """Many short lengths and few long ones: `mean` tokens, `variation` is standard deviation over mean."""
 
     mean: float
     variation: float
@@ -100,7 +100,7 @@ class LognormalLength(NamedTuple):
 
 
 class UniformLength(NamedTuple):
-    """Any number from `low` to `high` with the same chance."""
+    """Any number from `low` to `high` with equal probability."""
 
     low: int
     high: int
@@ -109,17 +109,17 @@ class UniformLength(NamedTuple):
         """Return uniform lengths."""
         low = positive(self.low, "the least number of tokens", least=1)
         if self.high < low:
-            raise ConfigError(f"lengths from {self.low} to {self.high}: the second must not be below the first")
+            raise ConfigError(f"lengths from {self.low} to {self.high}: expected the lower number first")
         return chance.integers(int(low), self.high, count, endpoint=True)
 
 
 class EmpiricalLength(NamedTuple):
-    """Lengths seen before, drawn again with replacement."""
+    """Observed lengths, drawn with replacement."""
 
     seen: ArrayLike
 
     def draw(self, count: int, chance: Chance) -> Whole:
-        """Return lengths out of those seen."""
+        """Return lengths drawn from those in `seen`."""
         seen = np.asarray(self.seen)
         if seen.size == 0:
             raise ConfigError("no lengths to draw from: give at least one")
@@ -128,10 +128,10 @@ class EmpiricalLength(NamedTuple):
 
 
 class OpenLoad(NamedTuple):
-    """Requests that come whatever happens to them: an open load. Make it with `traffic` or `draw`.
+    """An open load: requests whose arrivals do not depend on answers. Make it with `open_load` or `draw_open_load`.
 
     Attributes:
-        times: when each comes, seconds, rising.
+        times: arrival of each request, seconds, ascending.
         prompts: tokens of each prompt.
         outputs: tokens of each answer.
     """
@@ -142,12 +142,12 @@ class OpenLoad(NamedTuple):
 
 
 class ClosedLoad(NamedTuple):
-    """A closed load: `users` who each wait for an answer, think, and ask again. Make it with `crowd`.
+    """A closed load: each of `users` waits for an answer, thinks, and asks again. Make it with `draw_closed_load`.
 
     Attributes:
-        users: how many there are.
-        thinks: seconds of thought before each request, also before the first of each user.
-        prompts: tokens of each prompt, in the order in which requests come.
+        users: number of users.
+        thinks: seconds of thinking before each request, also before a user's first one.
+        prompts: tokens of each prompt, in order of arrival.
         outputs: tokens of each answer.
     """
 
@@ -160,10 +160,10 @@ class ClosedLoad(NamedTuple):
 def draw_open_load(
     process: ArrivalProcess, prompts: LengthDistribution, outputs: LengthDistribution, *, count: int, seed: int
 ) -> OpenLoad:
-    """Return `count` requests of a process.
+    """Return `count` requests of an arrival process.
 
     Raises:
-        ConfigError: a rate, length or count that is not more than zero.
+        ConfigError: a rate, length or count is not above zero.
     """
     many = int(positive(count, "the number of requests", least=1))
     times = np.cumsum(process.gaps(many, _stream(seed, 0)))
@@ -176,14 +176,14 @@ def draw_closed_load(
     """Return `count` requests of `users` users who think `think` seconds on average (exponential; 0: not at all).
 
     Args:
-        users: how many there are.
+        users: number of users.
         think: mean seconds between an answer and the next question.
-        lengths: of prompts and of outputs.
+        lengths: distributions of prompts and of outputs.
         count: requests of all users together.
-        seed: of everything that is drawn.
+        seed: seed of all random numbers.
 
     Raises:
-        ConfigError: no users, a negative thinking time, a length or count that is not more than zero.
+        ConfigError: there are no users, the thinking time is negative, or a length or count is not above zero.
     """
     many = int(positive(count, "the number of requests", least=1))
     people = int(positive(users, "the number of users", least=1))
@@ -194,10 +194,10 @@ def draw_closed_load(
 
 
 def open_load(times: ArrayLike, prompts: ArrayLike, outputs: ArrayLike) -> OpenLoad:
-    """Return requests as they stand in a trace: seconds, prompt tokens, output tokens; lengths also one for all.
+    """Return the requests of a trace: seconds, prompt tokens, output tokens; a single length applies to all requests.
 
     Raises:
-        ConfigError: no requests, times that go back, lengths that are not whole numbers of at least 1.
+        ConfigError: there are no requests, times decrease, or a length is not a whole number of at least 1.
     """
     when = np.atleast_1d(np.asarray(times, dtype=np.float64))
     if when.size == 0:
@@ -215,7 +215,7 @@ def open_load(times: ArrayLike, prompts: ArrayLike, outputs: ArrayLike) -> OpenL
 
 
 def positive(value: float, what: str, *, least: float = 0.0) -> float:
-    """Return `value` when it is finite and more than 0, and at least `least`; else raise ConfigError about `what`."""
+    """Return `value` if it is finite, above 0 and at least `least`; else raise ConfigError, which names `what`."""
     if not (0 < value < np.inf and value >= least):
         bound = f"at least {least:g}" if least else "more than 0"
         raise ConfigError(f"{what} must be {bound} and finite, not {value:g}")

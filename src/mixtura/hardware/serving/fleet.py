@@ -1,4 +1,4 @@
-"""The smallest fleet that meets an SLO under a load, found by simulating fleets."""
+"""Finds the smallest fleet that meets an SLO under a load, by simulating fleets of different sizes."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ MEASURES: Mapping[Measure, str] = {
 
 
 class LatencySlo(msgspec.Struct, frozen=True, kw_only=True):
-    """What is promised: at most so many seconds for `percentile` % of the requests; None promises nothing.
+    """A latency objective: bounds in seconds that `percentile` % of the requests must meet; None sets no bound.
 
     Attributes:
         percentile: above 0, up to 100.
@@ -36,31 +36,31 @@ class LatencySlo(msgspec.Struct, frozen=True, kw_only=True):
     end_to_end: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a promise that says nothing or cannot be meant."""
+        """Raise ConfigError if there is no bound, or a value is out of range."""
         if not 0 < self.percentile <= 100:
             raise ConfigError(f"the percentile of an SLO must be above 0 and at most 100, not {self.percentile:g}")
         if not self.bounds:
-            raise ConfigError("the SLO promises nothing: give ttft, tpot or end_to_end in seconds")
+            raise ConfigError("the SLO has no bound: give ttft, tpot or end_to_end in seconds")
         for measure, bound in self.bounds.items():
             if not bound > 0:
                 raise ConfigError(f"the {MEASURES[measure]} of an SLO must be more than 0 seconds, not {bound:g}")
 
     @property
     def bounds(self) -> dict[Measure, float]:
-        """What is promised, seconds by measure."""
+        """The bounds that are set, in seconds, by measure."""
         found = {measure: getattr(self, measure) for measure in MEASURES}
         return {measure: bound for measure, bound in found.items() if bound is not None}
 
 
 class SmallestFleet(NamedTuple):
-    """The answer of `smallest`.
+    """The result of `smallest_fleet`.
 
     Attributes:
-        replicas: how many.
-        prefill_workers: workers for prompts besides, when prefill is apart.
-        found: seconds of each promised measure at the SLO's percentile.
-        served: the run that showed it.
-        tried: replicas of each fleet that was simulated, and whether it met the SLO.
+        replicas: number of replicas.
+        prefill_workers: additional workers for prompts, if prefill is disaggregated.
+        found: seconds of each bounded measure at the SLO's percentile.
+        served: the simulation of this fleet.
+        tried: whether each simulated fleet met the SLO, by its number of replicas.
     """
 
     replicas: int
@@ -71,9 +71,9 @@ class SmallestFleet(NamedTuple):
 
 
 def alone(traffic: OpenLoad, step_times: StepTimes, how: FleetScheduling | None = None) -> dict[Measure, Array]:
-    """Return the seconds each request would take on an empty machine, by measure.
+    """Return the seconds of each request on an empty machine, by measure.
 
-    A fleet of any size only comes down to that, as long as a larger batch is not faster than a batch of one.
+    This is a lower bound for a fleet of any size, as long as a larger batch is not faster than a batch of one.
     """
     prompt = step_times.prompt(traffic.prompts)
     decode = step_times.steps(1, traffic.prompts + 1, traffic.outputs - 1)
@@ -84,18 +84,18 @@ def alone(traffic: OpenLoad, step_times: StepTimes, how: FleetScheduling | None 
 
 
 def least_replicas(traffic: OpenLoad, step_times: StepTimes, how: FleetScheduling | None = None) -> int:
-    """Return how many replicas the work alone needs, at the best batch that fits: with fewer, queues only grow.
+    """Return the replicas that the work needs at the best batch that fits; with fewer, queues grow without bound.
 
-    Each request costs at least its prompt and, for each further token, the least decode time per request over all
-    batches that the KV cache can hold at the mean size. The work must be done between the first arrival and the
-    longest that a request alone takes after the last: in a long run that is no allowance, in a short one it is fair.
+    A request needs at least the time of its prompt and, for each further token, the least decode time per request over
+    all batches that fit the KV cache at the mean size. The work has to finish between the first arrival and the last
+    arrival plus the longest time of a single request: a negligible allowance in a long run, a fair one in a short run.
     """
     style = how or FleetScheduling()
     prompts = float(step_times.prompt(traffic.prompts).sum())
     tokens = float((traffic.outputs - 1).sum())
     decode = 0.0
     if tokens:
-        # A request holds what it needs for as long as it decodes, so sizes count by tokens.
+        # A request holds its KV cache while it decodes, so the mean size is weighted by output tokens.
         weight = (traffic.outputs - 1) / tokens
         context = float((weight * (traffic.prompts + traffic.outputs / 2)).sum())
         held = float((weight * (traffic.prompts + traffic.outputs)).sum())
@@ -117,20 +117,20 @@ def smallest_fleet(
 ) -> SmallestFleet:
     """Return the fewest replicas that meet `slo` under `traffic`.
 
-    The number is doubled from the least that can do the work until the SLO is met, then halved in; this takes a
-    larger fleet to be no slower. Fewer than can do the work are no answer, however patient the SLO. The requests
-    should be many enough for the percentile (1,000 and more for the 99th) and for a queue that grows to show.
+    The search starts at the least number of replicas that can do the work, doubles it until the fleet meets the SLO,
+    then bisects; it assumes that a larger fleet is no slower. It never goes below that start, however loose the SLO.
+    Give enough requests for the percentile (1,000 or more for the 99th) and for a growing queue to become visible.
 
     Args:
         traffic: the load of the whole fleet.
-        pace: of one replica.
-        slo: what is promised.
-        how: the scheduling; its number of replicas is not looked at.
-        most: replicas to try at most.
-        skip: share of the requests that came first and is not counted.
+        step_times: the step times of one replica.
+        slo: the objective.
+        how: the scheduling; its number of replicas is ignored.
+        most: the largest number of replicas to try.
+        skip: share of requests, the first to arrive, that is not counted.
 
     Raises:
-        ConfigError: an SLO that not even an empty machine meets, with the floor; none met with `most` replicas.
+        ConfigError: an empty machine already misses the SLO (the message gives the floor), or `most` replicas do.
     """
     style = how or FleetScheduling()
     _check_floor(traffic, step_times, slo, style, skip)
@@ -166,14 +166,14 @@ def _at(served: ServingResult, measure: Measure, slo: LatencySlo, skip: float) -
 
 
 def _check_floor(traffic: OpenLoad, step_times: StepTimes, slo: LatencySlo, how: FleetScheduling, skip: float) -> None:
-    """Raise ConfigError when a request alone on a machine already takes longer than promised."""
+    """Raise ConfigError if requests on an empty machine already miss the SLO."""
     single = alone(traffic, step_times, how)
     after = int(skip * len(traffic.times))
     for measure, bound in slo.bounds.items():
         values = single[measure][after:]
         known = values[~np.isnan(values)]
         if not len(known):
-            raise ConfigError("no request has a second token, so that there is no time per output token to promise")
+            raise ConfigError("no request has a second token, so a bound on the time per output token has no meaning")
         floor = float(np.percentile(known, slo.percentile))
         if floor > bound * (1 + 1e-9):
             nearest = after + int(np.nanargmin(np.abs(values - floor)))
@@ -185,7 +185,7 @@ def _check_floor(traffic: OpenLoad, step_times: StepTimes, slo: LatencySlo, how:
 
 
 def _because(measure: Measure, traffic: OpenLoad, step_times: StepTimes, request: int) -> str:
-    """Say what takes `request`, the one at the percentile, so long on an empty machine."""
+    """Return why `request`, the one at the percentile, takes so long on an empty machine."""
     prompt, output = int(traffic.prompts[request]), int(traffic.outputs[request])
     read = f"{_seconds(float(step_times.prompt(prompt)))} to read a prompt of {prompt:,} tokens"
     step = _seconds(float(step_times.decode(1, prompt + 1)))
@@ -202,7 +202,7 @@ def _too_much(replicas: int, slo: LatencySlo, found: Mapping[Measure, float]) ->
         for measure, bound in slo.bounds.items()
         if found[measure] > bound
     )
-    return f"{replicas} replicas do not meet the SLO: {missed}; allow more replicas, or take less traffic"
+    return f"{replicas} replicas do not meet the SLO: {missed}; allow more replicas, or reduce the traffic"
 
 
 def _seconds(value: float) -> str:
