@@ -200,7 +200,7 @@ def test_what_cannot_be_drawn_is_said_in_one_sentence(made: Chart, said: str) ->
 
 
 def test_a_picture_too_small_to_read_is_refused() -> None:
-    with pytest.raises(ConfigError, match="100 x 100 pixels cannot be read"):
+    with pytest.raises(ConfigError, match="100 x 100 pixels is too small to read"):
         svg(chart(Series("a", [1], [1])), 100, 100)
     with pytest.raises(ConfigError, match="give more height"):
         svg(chart(*(Series("a long name of a series " * 3, [1], [1]) for _ in range(12))), 300, 200)

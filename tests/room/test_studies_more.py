@@ -72,8 +72,8 @@ def test_what_is_measured_here_is_not_run_with_the_others() -> None:
 
 def test_the_larger_model_costs_nearly_the_same_only_where_experts_are_equally_busy() -> None:
     found = cells(two_sizes.study())
-    alone = float(found["cost on LPU, one user in a layer's turn"][0])
-    busy = float(found["cost on LPU, 1 user a turn against as many as keep experts as busy"][0])
+    alone = float(found["cost on LPU, one user per micro-batch"][0])
+    busy = float(found["cost on LPU, 1 user of the 20B against as many of the 120B as keep experts as busy"][0])
     assert busy < 1.5 < 4 < alone
     assert float(found["bytes of all weights, as released"][0]) == pytest.approx(4.7, abs=0.05)
     assert float(found["active parameters of a token"][0]) == pytest.approx(1.42, abs=0.01)
@@ -268,7 +268,7 @@ def test_what_was_measured_of_a_real_layer_is_told_with_its_prediction() -> None
     drafts = (alike.DraftOverlap(3, 4.6, 3.9, 3.9, 2.0, 0.0, 1.0),)
     close = look.study_of({"even router": seen(1.1), "skewed router": seen(0.95)}, (toy,), drafts, ((1, 4.0, 1e-3),))
     assert close.verdict == "holds"
-    assert "off by 10%" in close.sentence
+    assert "a median error over batches of 10%" in close.sentence
     assert "takes 9 times as long" in close.sentence
     assert all(svg(chart).startswith("<svg") for chart in close.charts)
     assert sum(row[0] == "GPU of this machine" for row in close.table.rows) == 1

@@ -61,10 +61,10 @@ def test_independent_choices_are_seen_to_be_independent_and_equal_ones_alike() -
 
 
 def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no mixture-of-experts model"):
+    with pytest.raises(ConfigError, match="not of the architecture qwen3moe"):
         toy_routing.ToyRouter(folder() / "toy-dense.gguf")
     (tmp_path / "broken.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ConfigError, match=r"broken\.gguf cannot be looked into"):
+    with pytest.raises(ConfigError, match=r"broken\.gguf cannot be read"):
         toy_routing.observe(str(tmp_path / "broken.gguf"))
     with pytest.raises(ConfigError, match="at least one problem"):
         toy_routing.observe("toy-moe-b", problems=0)

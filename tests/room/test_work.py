@@ -66,7 +66,7 @@ def test_a_model_that_is_left_out_takes_its_drafts_with_it() -> None:
     assert gone not in less.models
     assert len(less.calls) == 3
     assert less.tokens(less.calls[-1])[0] < work.tokens(work.calls[-1])[0]
-    with pytest.raises(ConfigError, match="cannot be planned without openai/gpt-oss-120b"):
+    with pytest.raises(ConfigError, match="cannot plan balanced without openai/gpt-oss-120b"):
         work.without([("groq", "openai/gpt-oss-120b")])
     cascade = work_of(Recipe.named("cascade"), REGISTRY).without([("groq", "openai/gpt-oss-120b")])
     assert cascade.stages == ("drafts",)

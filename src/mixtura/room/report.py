@@ -1,6 +1,6 @@
-"""The studies as a page: one self-contained HTML file with its charts, and a Markdown twin with the charts beside it.
+"""Renders the studies: one self-contained HTML file with its charts, or Markdown with the charts in files beside it.
 
-The same studies give the same bytes. Everything that is not ours to write is escaped.
+Equal studies give equal bytes. All text from studies is escaped.
 """
 
 import re
@@ -12,15 +12,15 @@ from mixtura.room.studies.study import Study
 
 _TITLE = "Claims about GPUs, LPUs and wafers, checked"
 _LEAD = (
-    "Each claim below was run as a program: on Mixtura's step models of GPUs, LPUs and wafers, beside points that "
-    "others measured. The assumption that decides a verdict stands with it. Predictions stand with a range, in "
-    "brackets, in which eight of ten real values should lie as far as the fits can tell."
+    "Each claim below was checked by a program that runs Mixtura's step models of GPUs, LPUs and wafers and compares "
+    "them with published measurements. Each verdict names the assumption that decides it. Predictions have a range in "
+    "brackets that should hold eight of ten real values, as estimated by the fits."
 )
 _VERDICTS = {
-    "holds": "the figures bear the claim out",
-    "holds when": "they do under the condition that the finding names",
-    "does not hold": "they contradict it",
-    "cannot be checked": "what would decide it is not published",
+    "holds": "the figures support the claim",
+    "holds when": "the figures support it under the condition that the finding states",
+    "does not hold": "the figures contradict it",
+    "cannot be checked": "the figures that would decide it are not published",
 }
 _COLOUR = {"holds": "yes", "holds when": "when", "does not hold": "no", "cannot be checked": "open"}
 _STYLE = """
@@ -45,12 +45,12 @@ _SENTENCES = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
 
 
 def gist(study: Study) -> str:
-    """Return the first sentence of what a study found."""
+    """Return the first sentence of a study's finding."""
     return _SENTENCES.split(study.sentence, maxsplit=1)[0]
 
 
 def html(studies: Sequence[Study]) -> str:
-    """Return one page that needs nothing else: the verdicts, then each study with its charts and figures."""
+    """Return one self-contained page: the verdicts, then each study with its charts and figures."""
     body = "\n".join(
         [
             f"<h1>{escape(_TITLE)}</h1>",
@@ -116,7 +116,7 @@ def _class(numbers: bool) -> str:
 
 
 def _right(study: Study) -> set[int]:
-    """Return the columns after the first whose cells begin with a number: they are set flush right."""
+    """Return the columns, except the first, whose cells mostly begin with a number: they are right-aligned."""
     columns = zip(*study.table.rows, strict=True)
     return {
         at
@@ -129,18 +129,18 @@ def markdown(studies: Sequence[Study], charts: str = "studies") -> dict[str, str
     """Return the page as Markdown, and its charts as SVG files in a folder beside it.
 
     Args:
-        studies: in the order told, at least one.
-        charts: the folder's name.
+        studies: at least one, in the order of the page.
+        charts: the name of the charts' folder.
 
     Returns:
-        What is in each file: `machine-room.md` and `<charts>/<study>-<number>.svg`.
+        The content of each file: `machine-room.md` and `<charts>/<study>-<number>.svg`.
     """
     lines = [
         "# The machine room",
         "",
         *_LEAD.replace(". ", ".\n").split("\n"),
-        "This page and its charts are generated (`make studies`); a test holds them against the code.",
-        "How well the step models predict what they have not seen stands in [the fit](fit.md).",
+        "This page and its charts are generated (`make studies`); a test compares them with the code.",
+        "[The fit](fit.md) reports the errors of the step models on data left out of the fit.",
         "",
         "## Verdicts",
         "",
@@ -182,9 +182,9 @@ def _markdown_section(study: Study, images: list[str]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Return a text that says itself in Markdown, back-quotes kept: they mark names on both pages."""
+    """Return a text escaped for Markdown, except for back-quotes, which mark names on both pages."""
     parts = text.split("`")
-    quoted = len(parts) % 2  # an odd one stands for itself
+    quoted = len(parts) % 2  # with an odd number of back-quotes none of them marks a name
     return "`".join(
         part if at % 2 and quoted else re.sub(r"([*_<>\[\]\\~$])", r"\\\1", part) for at, part in enumerate(parts)
     )

@@ -1,7 +1,7 @@
-"""Charts as SVG: lines with bands, dots, bars; no library, no script, the same text for the same numbers.
+"""Charts as SVG: lines with bands, dots, bars. No library, no scripts; equal numbers give equal text.
 
-A chart paints its own ground and follows a reader's dark mode, so it can be read wherever it stands. Colour is never
-all that tells two series apart: lines differ in dashes, dots in form.
+A chart has its own background and follows the reader's dark mode, so it is legible on any page. Colour is never the
+only difference between two series: lines differ in dashes, dots in shape.
 """
 
 import itertools
@@ -17,19 +17,19 @@ from mixtura.room.draw.ink import STYLE, escape, mark, tag, text_width, wrap
 
 _SIZE = 12.0  # of the text, pixels
 _LINE = 16.0  # from one line of text to the next
-_EDGE = 14.0  # free at each side
+_EDGE = 14.0  # margin at each side
 _TICK = 6.0  # from an axis to its numbers
 _COLOURS = 8
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
-_TOLD = 24  # bars that are few enough to have their values written on them
-_GROUP = 0.78  # share of the room between two places that their bars fill
-_SLANT = 32  # degrees by which long names of places are turned
+_TOLD = 24  # charts with at most this many bars show the bars' values
+_GROUP = 0.78  # share of the space between two positions that their bars fill
+_SLANT = 32  # degrees by which long labels are rotated
 
 
 class Series(NamedTuple):
-    """Numbers under one name. `low` and `high` are drawn as a band round a line, and as whiskers of dots and bars.
+    """A named series of numbers. `low` and `high` appear as a band around a line, and as whiskers of dots and bars.
 
-    A value that is not finite leaves a gap. Two series of different kind whose names agree up to the last comma
+    A value that is not finite leaves a gap. Two series of different kinds whose names agree up to the last comma
     ("8 x H100, measured" as dots, "8 x H100, model" as a line) share a colour.
     """
 
@@ -42,17 +42,17 @@ class Series(NamedTuple):
 
 
 class Chart(msgspec.Struct, frozen=True, kw_only=True):
-    """What is drawn.
+    """The content of a chart.
 
     Attributes:
-        title: what is to be seen, in a few words.
-        x: what the horizontal axis shows, with its unit.
-        y: likewise of the vertical one.
+        title: what the chart shows, in a few words.
+        x: the quantity and unit of the horizontal axis.
+        y: the quantity and unit of the vertical axis.
         series: at least one, with at least one number that can be drawn.
-        log_x: whether the axis is logarithmic; values of 0 and less are then left out.
-        log_y: likewise.
-        labels: names of the places 0, 1, 2, ... in place of numbers on the horizontal axis.
-        note: a sentence below: what the reader must know to read it.
+        log_x: whether the horizontal axis is logarithmic; it then leaves out values of 0 and less.
+        log_y: the same for the vertical axis.
+        labels: labels of the positions 0, 1, 2, ... that replace numbers on the horizontal axis.
+        note: a sentence below the chart that a reader needs to understand it.
     """
 
     title: str
@@ -66,7 +66,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _PlotArea(NamedTuple):
-    """The rectangle in which numbers are drawn, pixels, and its axes."""
+    """The plotting rectangle, in pixels, and its axes."""
 
     left: float
     top: float
@@ -93,15 +93,15 @@ def svg(chart: Chart, width: int = 720, height: int = 420) -> str:
     """Return a chart as one self-contained `<svg>` element.
 
     Args:
-        chart: what is drawn.
-        width: pixels; the picture shrinks with the page it stands on.
+        chart: the content.
+        width: pixels; the picture shrinks with a narrower page.
         height: pixels.
 
     Raises:
-        ConfigError: no room to draw in, lists of different length, or nothing that can be drawn.
+        ConfigError: the size is too small, lists differ in length, or no value can be drawn.
     """
     if width < 240 or height < 180:
-        raise ConfigError(f"a chart of {width} x {height} pixels cannot be read: give at least 240 x 180")
+        raise ConfigError(f"a chart of {width} x {height} pixels is too small to read: give at least 240 x 180")
     points = [_points(chart, series) for series in chart.series]
     if not any(points):
         raise ConfigError(f"there is nothing to draw in {chart.title!r}: give finite numbers, above 0 on a log axis")
@@ -141,7 +141,7 @@ def svg(chart: Chart, width: int = 720, height: int = 420) -> str:
 
 
 def _points(chart: Chart, series: Series) -> list[_PlotPoint]:
-    """Return what of a series can be drawn; a point that cannot has y = nan, so that lines break there."""
+    """Return the points of a series; a point that cannot be drawn is a gap (y = nan), at which lines break."""
     lows = series.y if series.low is None else series.low
     highs = series.y if series.high is None else series.high
     if not len(series.x) == len(series.y) == len(lows) == len(highs):
@@ -158,7 +158,7 @@ _GAP = _PlotPoint(math.nan, math.nan, math.nan, math.nan)
 
 
 def _colours(series: Sequence[Series]) -> list[int]:
-    """Return the number of each series' colour: a new one, or that of its fellow of another kind."""
+    """Return the colour number of each series: a new one, or that of its counterpart of another kind."""
     found: list[int] = []
     for place, each in enumerate(series):
         stem = each.name.rpartition(", ")[0]
@@ -172,12 +172,12 @@ def _colours(series: Sequence[Series]) -> list[int]:
 
 
 def _places(series: Sequence[Series]) -> list[int]:
-    """Return each series' place among those of its kind: it decides dashes and forms."""
+    """Return each series' position among those of its kind, which determines dashes and shapes."""
     return [sum(other.kind == each.kind for other in series[:at]) for at, each in enumerate(series)]
 
 
 def _legend(chart: Chart, styles: list[tuple[int, int]], width: float, top: float) -> tuple[list[str], float]:
-    """Return the legend, in rows above the numbers where it can cover none of them, and where it ends."""
+    """Return the legend, in rows above the plot so that it covers no values, and its lower edge."""
     if len(chart.series) < 2:
         return [], top
     drawn, x, y = [], _EDGE, top + 8
@@ -209,7 +209,7 @@ def _dash(place: int) -> str:
 def _lay_out(
     chart: Chart, points: list[list[_PlotPoint]], room: tuple[float, float, float]
 ) -> tuple[_PlotArea, list[list[str]]]:
-    """Return the plot within (width, top, bottom) and the names below it, in lines; one line if they are turned."""
+    """Return the plot within (width, top, bottom) and the labels below it, as lines; one line each if rotated."""
     width, top, bottom = room
     drawn = [point for each in points for point in each if point is not _GAP]
     up = _up(chart, drawn, int(max(3, (bottom - top) // 45)))
@@ -258,7 +258,7 @@ def _across(chart: Chart, points: list[list[_PlotPoint]], most: int) -> Axis:
 
 
 def _gap(values: list[float], most: float) -> float:
-    """Return the least distance of neighbours, at most `most`."""
+    """Return the least distance between neighbours, at most `most`."""
     return min(most, min((after - before for before, after in itertools.pairwise(values)), default=most))
 
 
@@ -269,7 +269,7 @@ def _grid(plot: _PlotArea) -> Iterator[str]:
 
 
 def _frame(plot: _PlotArea, names: list[list[str]]) -> Iterator[str]:
-    """Draw the axes and what their ticks are called."""
+    """Draw the axes and the labels of their ticks."""
     yield tag("path", d=f"M{plot.left:.1f} {plot.bottom:.1f}H{plot.right:.1f}", class_="mx-axis")
     for tick, name in zip(plot.up.ticks, plot.up.names, strict=True):
         yield tag("text", name, x=plot.left - _TICK, y=plot.y(tick) + 4, class_="mx-text", text_anchor="end")
@@ -288,7 +288,7 @@ def _frame(plot: _PlotArea, names: list[list[str]]) -> Iterator[str]:
 
 
 def _runs(points: list[_PlotPoint]) -> Iterator[list[_PlotPoint]]:
-    """Give the stretches of a line between its gaps."""
+    """Yield the segments of a line between its gaps."""
     run: list[_PlotPoint] = []
     for point in [*points, _GAP]:
         if point is not _GAP:
@@ -333,7 +333,7 @@ def _whisker(x: float, point: _PlotPoint, plot: _PlotArea, ink: str) -> str:
 
 
 def _bars(chart: Chart, points: list[list[_PlotPoint]], plot: _PlotArea, colours: list[int]) -> Iterator[str]:
-    """Draw the bars of all series side by side, with their values where there is room for them."""
+    """Draw the bars of all series side by side, with their values if there is space for them."""
     barred = [place for place, series in enumerate(chart.series) if series.kind == "bars" and points[place]]
     if not barred:
         return

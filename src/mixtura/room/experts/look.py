@@ -1,6 +1,6 @@
-"""A real MoE to look at: a layer on this machine beside its prediction, and the routers of the package's toy models.
+"""The study `real-moe`: a MoE layer measured on this machine, and the routers of the package's toy models.
 
-It takes ten to twenty seconds and its figures change from machine to machine, so it runs only when it is asked for.
+It takes ten to twenty seconds and its figures differ between machines, so it runs only by name.
 """
 
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ from mixtura.room.studies.study import ARTICLE, Study, StudyTable, digits
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
 _SKEWED = LayerSizes(alpha=1.0)
-_GPU = LayerSizes(hidden=4096, inner=1536)  # of a real model, so that starting kernels is not all there is to see
-_NEAR = 0.25  # median relative error up to which the prediction is said to hold
-_PROBLEMS = 12  # that the toy routers read
+_GPU = LayerSizes(hidden=4096, inner=1536)  # of a real model, so that kernel launches do not dominate the time
+_NEAR = 0.25  # median relative error up to which the prediction counts as correct
+_PROBLEMS = 12  # problems that the toy models read
 
 
 def study(env: Mapping[str, str]) -> Study:
-    """Measure this machine's MoE layer with an even and a skewed router, and the toy models' routers.
+    """Measure a MoE layer on this machine with an even and a skewed router, and the toy models' routers.
 
     Args:
-        env: the environment, passed on to the process that measures.
+        env: the environment of the measuring process.
 
     Raises:
-        ConfigError: the layer could not be measured.
+        ConfigError: the measurement failed.
     """
     layers = {
         "even router": observe_apart(LayerSizes(), _BATCHES, env),
@@ -43,7 +43,7 @@ def study_of(
     drafts: tuple[alike.DraftOverlap, ...],
     gpu: tuple[tuple[int, float, float], ...] = (),
 ) -> Study:
-    """Return what was measured as a study."""
+    """Return the study of the given measurements."""
     even = next(iter(layers.values()))
     first, last = even.batches[0], even.batches[-1]
     errors = {name: _error(seen) for name, seen in layers.items()}
@@ -56,17 +56,17 @@ def study_of(
         who=ARTICLE,
         verdict="holds" if last.activated > 2 * first.activated and worst < _NEAR else "holds when",
         sentence=(
-            f"On this machine a layer of {sizes.experts} experts, {sizes.used} for each token, wakes "
+            f"On this machine a layer of {sizes.experts} experts, {sizes.used} for each token, activates "
             f"{digits(first.activated)} of them for 1 token and {digits(last.activated)} for {last.tokens}, and takes "
-            f"{digits(last.seconds / first.seconds)} times as long; the time predicted from the experts awake is off "
-            f"by {worst:.0%} in the median of batches, D(B) itself by {_off(even):.1%}."
+            f"{digits(last.seconds / first.seconds)} times as long. The time predicted from the activated experts has "
+            f"a median error over batches of {worst:.0%}, D(B) itself one of {_off(even):.1%}."
         ),
         assumption=(
-            "That caches hold no experts from one step to the next (they are emptied between runs), and that "
-            "nothing else wants the processor: other work only ever adds time, so the least of several runs counts."
+            "That caches hold no experts from one step to the next (they are flushed between runs), and that nothing "
+            "else uses the processor: other work can only add time, so the least of several runs counts."
         ),
         table=StudyTable(
-            ("router", "tokens", "experts awake", "expected", "ms measured", "ms predicted"),
+            ("router", "tokens", "experts activated", "expected", "ms measured", "ms predicted"),
             (*_rows(layers), *_toy_rows(toys), *_gpu_rows(gpu)),
         ),
         charts=(_times(layers), _activation_chart(layers), _routers(toys)),
@@ -76,8 +76,8 @@ def study_of(
             *(("measured here: PyTorch on this machine's GPU, float16",) if gpu else ()),
         ),
         method=(
-            "hardware/observed.py: one expert alone is timed by its tokens, then the sum over the loads that a "
-            "router of these popularities gives is the prediction for the layer. room/experts/toy_routing.py: which "
+            "hardware/observed.py times one expert alone by its tokens and predicts the layer's time as the sum over "
+            "the loads that a router of these popularities gives. room/experts/toy_routing.py records which "
             f"experts the toy models' routers choose. {_alike(drafts)}"
         ),
     )
@@ -89,7 +89,7 @@ def _error(seen: LayerObservation) -> float:
 
 
 def _off(seen: LayerObservation) -> float:
-    """Return the median relative error of the expected experts awake."""
+    """Return the median relative error of the expected activated experts."""
     return float(np.median([abs(each.expected / each.activated - 1) for each in seen.batches]))
 
 
@@ -126,9 +126,9 @@ def _gpu_rows(gpu: tuple[tuple[int, float, float], ...]) -> tuple[tuple[str, ...
 def _alike(drafts: tuple[alike.DraftOverlap, ...]) -> str:
     last = drafts[-1]
     return (
-        f"room/experts/alike.py: {last.proposers} drafts of one problem wake {digits(last.step)} experts a layer at "
-        f"the same place of their text, {digits(last.prompt)} at places of their own, drafts of other problems "
-        f"{digits(last.apart)} (even and independent: {digits(last.even)})."
+        f"room/experts/alike.py: {last.proposers} drafts of one problem activate {digits(last.step)} experts per layer "
+        f"at the same position of their texts and {digits(last.prompt)} at different positions; drafts of different "
+        f"problems activate {digits(last.apart)} (even and independent tokens: {digits(last.even)})."
     )
 
 
@@ -160,12 +160,12 @@ def _activation_chart(layers: Mapping[str, LayerObservation]) -> Chart:
         series.append(Series(f"{name}, counted", tokens, tuple(each.activated for each in seen.batches), kind="dots"))
         series.append(Series(f"{name}, expected", tokens, tuple(each.expected for each in seen.batches)))
     return Chart(
-        title="Distinct experts awake, D(B)", x="tokens in a step", y="experts", series=tuple(series), log_x=True
+        title="Distinct activated experts, D(B)", x="tokens in a step", y="experts", series=tuple(series), log_x=True
     )
 
 
 def _routers(toys: tuple[toy_routing.RoutingObservation, ...]) -> Chart:
-    """Draw each layer's experts by their share, most popular first, against an even router."""
+    """Draw the shares of each layer's experts, most popular first, relative to an even router."""
     series = []
     for toy in toys:
         shares = array([sorted(layer.shares, reverse=True) for layer in toy.layers])
@@ -174,9 +174,9 @@ def _routers(toys: tuple[toy_routing.RoutingObservation, ...]) -> Chart:
         middle, low, high = (tuple(each.tolist()) for each in (over.mean(axis=0), over.min(axis=0), over.max(axis=0)))
         series.append(Series(toy.model, ranks, middle, low, high))
     return Chart(
-        title="How often the toy models' routers choose each expert, over an even router",
+        title="How often the toy models' routers choose each expert, relative to an even router",
         x="expert, most popular first",
         y="times its even share",
         series=tuple(series),
-        note="Mean over layers; bands from the least to the most of them.",
+        note="Mean over layers; bands from the least to the greatest layer.",
     )

@@ -1,6 +1,6 @@
-"""Which experts the package's own small MoE models choose on held-out problems, beside what routing models expect.
+"""The experts that the package's toy MoE models choose on held-out problems, compared with the routing models.
 
-The models are run in NumPy from their GGUF files (llama.cpp's `qwen3moe`), far enough to see each router's choices.
+The models run in NumPy from their GGUF files (llama.cpp's `qwen3moe`), so that each router's choices are visible.
 """
 
 import re
@@ -21,9 +21,9 @@ Choices = NDArray[np.int64]
 
 MODELS = ("toy-moe-a", "toy-moe-b")
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
-_DRAWN = 400  # batches that a measured D(B) is averaged over
+_DRAWN = 400  # batches averaged for a measured D(B)
 _USER, _ASSISTANT = "<|user|>", "<|assistant|>"
-# llama.cpp's pre-tokenizer `llama-bpe`, with \p{L} and \p{N} as the standard library can say them.
+# llama.cpp's pre-tokenizer `llama-bpe`, with \p{L} and \p{N} in the syntax of the standard library.
 _PIECES = re.compile(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|(?:[^\r\n\w]|_)?[^\W\d_]+|\d{1,3}| ?(?:[^\s\w]|_)+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -32,10 +32,10 @@ _PIECES = re.compile(
 class ActivatedExperts(msgspec.Struct, frozen=True):
     """Distinct experts in a batch, mean over layers.
 
-    `apart` are tokens of different problems, `together` consecutive tokens of one text. `even` is the uniform D(B),
+    `apart` counts tokens of different problems, `together` consecutive tokens of one text. `even` is the uniform D(B),
     `power_law` that of the fitted alpha of each layer, `popularity` that of the experts' own frequencies.
-    `correlation` is what takes `popularity` to `together`: how alike a text's tokens choose beyond what all texts have
-    in common; see `routing.effective`.
+    `correlation` reduces `popularity` to `together`: it measures how similarly the tokens of one text choose, beyond
+    what all texts have in common; see `routing.effective_batch`.
     """
 
     tokens: int
@@ -48,7 +48,7 @@ class ActivatedExperts(msgspec.Struct, frozen=True):
 
 
 class LayerSkew(msgspec.Struct, frozen=True):
-    """How unevenly one layer's router chooses: each expert's share of the choices, and what follows from it."""
+    """The skew of one layer's router: each expert's share of the choices, and statistics of these shares."""
 
     layer: int
     shares: tuple[float, ...]
@@ -58,7 +58,7 @@ class LayerSkew(msgspec.Struct, frozen=True):
 
 
 class RoutingObservation(msgspec.Struct, frozen=True):
-    """What was seen of one model: experts, how many a token uses, problems and tokens read, skew, D(B)."""
+    """The observed routing of one model: experts, experts per token, problems and tokens read, skew, D(B)."""
 
     model: str
     experts: int
@@ -81,17 +81,17 @@ class _RouterSizes(NamedTuple):
 
 
 class ToyTokenizer:
-    """A model's own vocabulary: a piece of text is one token where it stands in it, and its bytes where not."""
+    """A model's tokenizer: a piece of text is one token if the vocabulary contains it, else one token per byte."""
 
     def __init__(self, model: GgufModel) -> None:
         listed = model.values.get("tokenizer.ggml.tokens")
         if not isinstance(listed, list):
-            raise ConfigError("the file holds no vocabulary: give a whole model")
+            raise ConfigError("the file has no vocabulary: give a complete model")
         self.names = [str(token) for token in listed]
         self.number = {name: place for place, name in enumerate(self.names)}
 
     def encode(self, text: str) -> list[int]:
-        """Return the numbers of a text's tokens."""
+        """Return the token ids of a text."""
         found: list[int] = []
         for piece in _PIECES.findall(text):
             word = "".join(_LETTERS[byte] for byte in piece.encode())
@@ -99,12 +99,12 @@ class ToyTokenizer:
         return found
 
     def prompt(self, question: str, solution: str = "") -> list[int]:
-        """Return a question, and a solution behind it, as the models' chat template writes them."""
+        """Return the token ids of a question and a solution in the models' chat template."""
         return [self.number[_USER], *self.encode(question), self.number[_ASSISTANT], *self.encode(solution)]
 
 
 def _letters() -> list[str]:
-    """Return the printable letter of each byte in a byte-level vocabulary, as GPT-2's."""
+    """Return the printable letter of each byte in a byte-level vocabulary such as GPT-2's."""
     plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
     return [chr(byte if byte in plain else next(others)) for byte in range(256)]
@@ -114,13 +114,13 @@ _LETTERS = _letters()
 
 
 class ToyRouter:
-    """A `qwen3moe` model in NumPy: logits, and which experts each layer's router chose."""
+    """A `qwen3moe` model in NumPy that returns logits and the choices of each layer's router."""
 
     def __init__(self, path: Path) -> None:
         model = read(path)
         if model.values.get("general.architecture") != "qwen3moe":
             raise ConfigError(
-                f"{path.name} is no mixture-of-experts model that can be looked into: give a qwen3moe one"
+                f"{path.name} is not of the architecture qwen3moe: give a mixture-of-experts model of that architecture"
             )
         self.tokens = ToyTokenizer(model)
         self.sizes = _sizes(model.values)
@@ -178,7 +178,7 @@ def _sizes(values: dict[str, Value]) -> _RouterSizes:
     def figure(name: str) -> float:
         value = values.get(f"qwen3moe.{name}")
         if not isinstance(value, int | float):
-            raise ConfigError(f"the file does not say its {name}: give a whole model")
+            raise ConfigError(f"the file has no {name}: give a complete model")
         return value
 
     counts = ("block_count", "attention.head_count", "attention.head_count_kv", "attention.key_length")
@@ -193,7 +193,7 @@ def _rms_norm(x: Floats, weight: Floats, epsilon: float) -> Floats:
 
 
 def _rotate(x: Floats, base: float) -> Floats:
-    """Rotate the halves of each head by position; `x` is [tokens, heads, head]."""
+    """Apply rotary position embedding to the halves of each head; `x` is [tokens, heads, head]."""
     half = x.shape[-1] // 2
     angles = np.arange(len(x))[:, None] * base ** (-np.arange(half) / half)
     cosine, sine = (part.astype(np.float32)[:, None] for part in (np.cos(angles), np.sin(angles)))
@@ -215,16 +215,16 @@ def questions(count: int) -> list[str]:
 def observe(
     model: str = MODELS[0], *, texts: Sequence[str] = (), problems: int = 40, seed: int = 0
 ) -> RoutingObservation:
-    """Run a toy MoE model over problems and return what its routers chose.
+    """Run a toy MoE model over problems and return the choices of its routers.
 
     Args:
         model: its name, or the path of another qwen3moe file.
-        texts: what to read; the first held-out problems of the package where none are given.
-        problems: how many of those.
-        seed: of the batches drawn.
+        texts: the texts to read; empty: the first held-out problems of the package.
+        problems: how many of those problems.
+        seed: seed of the sampled batches.
 
     Raises:
-        ConfigError: no such model, or no text.
+        ConfigError: there is no such model, or no text.
     """
     path = folder() / f"{model}.gguf" if model in MODELS else Path(model)
     router = ToyRouter(path)
@@ -236,7 +236,7 @@ def observe(
 
 
 def describe(model: str, experts: int, chosen: Sequence[Choices], seed: int = 0) -> RoutingObservation:
-    """Return what choices [layers, tokens, used] of several texts say: skew by layer, D(B) apart and together."""
+    """Return the skew by layer and D(B) of the choices [layers, tokens, used] of several texts."""
     every = np.concatenate(chosen, axis=1)
     used = every.shape[2]
     skews, popular = [], []
@@ -288,7 +288,7 @@ def _activation(
 
 
 def _distinct(choices: Choices) -> float:
-    """Return distinct experts in `choices` [layers, ...], mean over layers."""
+    """Return the distinct experts in `choices` [layers, ...], mean over layers."""
     return _mean(len(np.unique(row)) for row in choices)
 
 

@@ -1,4 +1,4 @@
-"""Which machines for which mixtures: options side by side, one of them advised, against one model and a cascade."""
+"""Recommends machines for a mixture: compares options, chooses one, and compares it with one model and a cascade."""
 
 import msgspec
 
@@ -9,13 +9,15 @@ from mixtura.room.plan.option import DeploymentOption, DeploymentRequest, Planni
 from mixtura.room.plan.work import AssumedSizes, Name, cascade_of, single_of
 
 USUAL = ("h100", "h200", "b200", "lpu", "wse3")
-"""Machines that are compared when nobody names one."""
+"""Machines to compare if the request names none."""
 
 
 class DeploymentAdvice(msgspec.Struct, frozen=True, kw_only=True):
-    """All options, those that are good (place in `options`), and the advised one against other ways to answer.
+    """All options, the recommended ones (as indices into `options`), and alternatives to the mixture.
 
-    `best` is the cheapest that is allowed, can be and is in time; `fastest` likewise; None when there is none.
+    `best` is the cheapest option that is feasible, within rate limits and in time, `fastest` the fastest such option;
+    None if there is none. `against` holds one model alone and a cascade on the machines of the best option, or of the
+    first feasible one.
     """
 
     recipe: str
@@ -29,10 +31,10 @@ class DeploymentAdvice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def advise(request: DeploymentRequest, context: PlanningContext) -> DeploymentAdvice:
-    """Work out every option and choose: models that are left out of an option speak against it.
+    """Work out every option and choose among them; options that serve all models take precedence.
 
     Raises:
-        ConfigError: an unknown machine, or no option can be: the text is the reason of the last.
+        ConfigError: a machine is unknown, or no option is feasible; the message gives the last option's reason.
     """
     specs = request.on or _usual(request, context)
     for spec in (*specs, *request.pinned.values()):
@@ -58,7 +60,7 @@ def advise(request: DeploymentRequest, context: PlanningContext) -> DeploymentAd
 
 
 def _usual(request: DeploymentRequest, context: PlanningContext) -> tuple[PlacementSpec, ...]:
-    """Return the recipe's providers and the usual machines; with some models pinned, the others at their provider."""
+    """Return the recipe's providers and the usual machines; if some models are pinned, only the first provider."""
     named = dict.fromkeys(name for name, _ in _names(request.recipe))
     providers = [name for name in named if name not in context.providers or not context.providers[name].in_process]
     if request.pinned and providers:
@@ -75,7 +77,7 @@ def _names(recipe: Recipe) -> list[Name]:
 
 
 def _against(request: DeploymentRequest, spec: PlacementSpec, context: PlanningContext) -> tuple[DeploymentOption, ...]:
-    """Return what the same machines make of one model alone and of a cascade, each with the copies it needs."""
+    """Return one model alone and a cascade on the same machines, each with as many copies as it needs."""
     free = msgspec.structs.replace(request, within=None)
     others = [made for made in (single_of(request.recipe), cascade_of(request.recipe)) if made is not None]
     return tuple(work_out_option(other, spec, free, context) for other in others)
@@ -84,4 +86,4 @@ def _against(request: DeploymentRequest, spec: PlacementSpec, context: PlanningC
 def _why(options: tuple[DeploymentOption, ...]) -> str:
     if len(options) == 1:
         return options[0].problem
-    return f"{options[-1].problem}; the other {len(options) - 1} machines cannot do it either"
+    return f"{options[-1].problem}; the other {len(options) - 1} options fail too"

@@ -1,4 +1,4 @@
-"""A recipe on machines, or at a provider, under a rate: one option, worked out whole."""
+"""Works out one option: a recipe on machines, or at a provider, at a rate of mixtures."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
@@ -17,28 +17,28 @@ from mixtura.room.plan.machines import HostedModel, ModelServer, PlacedModels, P
 from mixtura.room.plan.simulation import PERCENTS, ModelCopies, SimulatedMixtures, floor, run
 from mixtura.room.plan.work import AssumedSizes, MixtureWork, Name, work_of
 
-_WIDER = (1, 2, 4, 8)  # times the least GPUs of a copy that are tried to meet an SLO
-_AHEAD = 1.15  # an empty machine should beat the SLO by so much, or its load leaves nothing
+_WIDER = (1, 2, 4, 8)  # multiples of the least GPUs of a copy to try for an SLO
+_AHEAD = 1.15  # factor by which an empty machine should beat the SLO, to leave time for load
 
 
 class RateAllowance(NamedTuple):
-    """What the rate limits of a plan allow: mixtures a minute in the long run (None: not known), and what binds."""
+    """The sustained mixtures per minute that a key's rate limits allow (None: not known), and the binding limit."""
 
     minute: float | None
     binds: str = ""
 
 
 class DeploymentRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be planned.
+    """A request for a deployment plan.
 
     Attributes:
         recipe: the mixture.
-        rate: mixtures a second.
-        on: where to serve it, an option each; none: the usual machines, and the recipe's providers.
-        pinned: where some models are served in every option.
-        within: seconds in which 95 % of the mixtures are to end; None: any.
-        assumed: sizes that nobody knows before a run.
-        shapes: of models that the catalogue of shapes does not know.
+        rate: mixtures per second.
+        on: placements to compare, one option each; empty: the usual machines and the recipe's providers.
+        pinned: placements of single models, the same in every option.
+        within: seconds within which 95 % of the mixtures must end; None: no bound.
+        assumed: sizes that are not known before a run.
+        shapes: shapes of models that are not in the catalogue of shapes.
     """
 
     recipe: Recipe
@@ -51,13 +51,13 @@ class DeploymentRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanningContext(NamedTuple):
-    """What is known beside.
+    """What the planner needs to know about models and providers.
 
     Attributes:
-        models: their cards.
-        providers: by name.
-        served: a recipe as providers serve it today, models that are gone replaced.
-        allowed: what the key's plan allows of a recipe when these of its models are asked at providers.
+        models: the source of models' cards.
+        providers: all providers, by name.
+        served: returns a recipe with retired models replaced, as providers serve it today.
+        allowed: returns what the key's rate limits allow of a recipe if providers serve the given models.
     """
 
     models: Models
@@ -69,8 +69,8 @@ class PlanningContext(NamedTuple):
 class ModelPlacement(msgspec.Struct, frozen=True, kw_only=True):
     """A model's machines in an option.
 
-    `busy` is the share of time in which they do something, `waits` the share of a mixture's time that it waits for
-    this model. `basis` says what its times rest on.
+    `busy` is the machines' busy share of time, `waits` the share of a mixture's time spent waiting for this model,
+    `basis` the origin of its times (see `ModelServer.basis`).
     """
 
     provider: str
@@ -85,7 +85,7 @@ class ModelPlacement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OptionStage(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage: its mean seconds, and in which share of the mixtures each model is the last to end."""
+    """A stage: its mean seconds, and for each model the share of mixtures in which it ends last."""
 
     name: str
     seconds: float
@@ -93,25 +93,25 @@ class OptionStage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeploymentOption(msgspec.Struct, frozen=True, kw_only=True):
-    """A recipe on machines under the rate asked for.
+    """A recipe on machines at the requested rate.
 
     Attributes:
-        on: as asked for: a chip or a provider.
-        recipe: its name.
-        problem: why it cannot be, or not in time; "" when it can. Then nothing below is known.
-        seconds: p50, p95, p99 of a mixture, predicted.
-        mixtures: simulated ones that these rest on.
-        p95: that of machines faster and slower than one in ten will be: low and high.
-        posts: who serves what.
-        stages: where the time goes.
+        on: the requested placement: a chip or a provider.
+        recipe: the recipe's name.
+        problem: why the option is not feasible or not in time; "" if it is. With a problem, the fields below are empty.
+        seconds: predicted p50, p95 and p99 of a mixture.
+        mixtures: number of simulated mixtures behind these percentiles.
+        p95: low and high end of p95: with machines as fast, or as slow, as one in ten is.
+        posts: the machines of each model.
+        stages: mean time of each stage.
         prompts, outputs: mean tokens of a mixture.
-        dollars: for 1,000 mixtures, low and high; None where not known.
-        watt_hours: of one mixture, low and high; None where not known.
-        limit: mixtures a minute that the plan of a key allows, None where none is known or needed.
-        binds: what binds it.
-        left_out: models that are not part of it, and why.
+        dollars: dollars per 1,000 mixtures, low and high; None if not known.
+        watt_hours: watt-hours of one mixture, low and high; None if not known.
+        limit: mixtures per minute that the key's rate limits allow; None if not known or not needed.
+        binds: the binding limit.
+        left_out: models that the option leaves out, with the reason.
         cut: share of the mixtures in which a draft came too late (the recipe's quorum and grace).
-        drift: seconds by which stage times are not settled; 0: exact for this model of the machines.
+        drift: seconds by which p95 still moved in the last simulation round; 0: the simulation is exact.
     """
 
     on: str
@@ -134,24 +134,24 @@ class DeploymentOption(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def chips(self) -> int | None:
-        """Chips of one's own, all copies together; None at a provider alone."""
+        """The user's own chips over all copies; None if providers serve all models."""
         mine = [post.chips * post.copies for post in self.posts if post.chips is not None]
         return sum(mine) if mine else None
 
     @property
     def price(self) -> float:
-        """The geometric mean of `dollars`, infinite where not known."""
+        """The geometric mean of `dollars`; infinite if not known."""
         return float((self.dollars[0] * self.dollars[1]) ** 0.5) if self.dollars else float("inf")
 
     def allows(self, rate: float) -> bool:
-        """Say whether rate limits allow `rate` mixtures a second."""
+        """Return whether rate limits allow `rate` mixtures per second."""
         return self.limit is None or self.limit >= 60 * rate * (1 - 1e-9)
 
 
 def work_out_option(
     recipe: Recipe, spec: PlacementSpec, request: DeploymentRequest, context: PlanningContext
 ) -> DeploymentOption:
-    """Return `recipe` where `spec` says, as far as `asked` pins nothing else; its rate and SLO are those asked for."""
+    """Return `recipe` at the placement `spec`, except for models that `request` pins, at its rate and SLO."""
     left: dict[str, str] = {}
     hired = _is_provider(spec, context)
     if hired:
@@ -178,7 +178,7 @@ def work_out_option(
 
 
 def move_to_provider(recipe: Recipe, provider: str) -> Recipe:
-    """Return a recipe whose models are all asked at `provider`."""
+    """Return the recipe with `provider` as the provider of all its models."""
 
     def layer(one: Layer) -> Layer:
         return Layer(proposers=tuple(msgspec.structs.replace(slot, provider=provider) for slot in one.proposers))
@@ -202,7 +202,7 @@ def place_models(
     context: PlanningContext,
     wider: Mapping[Name, int] | None = None,
 ) -> PlacedModels:
-    """Return the machines of `work` where `spec` and what is pinned say; `wider` sets chips of single models."""
+    """Return the servers of `work` at `spec` and the pinned placements; `wider` sets the chips of single models."""
     pinned = {model: own for (_, model), own in request.pinned.items()}
     specs = {model: pinned.get(model[1], spec) for model in work.models}
     for model, many in (wider or {}).items():
@@ -219,7 +219,7 @@ def _wide_enough(
     request: DeploymentRequest,
     context: PlanningContext,
 ) -> Mapping[Name, ModelServer]:
-    """Return machines with as few GPUs a copy as are fast enough when empty, else the fastest of those tried."""
+    """Return machines with the fewest GPUs per copy that are fast enough when empty, else the fastest tried."""
     assert request.within is not None
     pinned = {model for _, model in request.pinned}
     gpus = {

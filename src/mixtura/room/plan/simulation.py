@@ -1,14 +1,15 @@
-"""Mixtures on machines: how long they take under load, where the time goes, who is waited for.
+"""Simulates mixtures on machines: latency under load, time per stage, and which models the mixtures wait for.
 
-Every model's calls, of all stages together, are served by the serving simulator; a later stage's calls come when the
-stage before has ended. A model that is asked in one stage only is so served exactly. One that is asked in several
-(as the aggregator of its own drafts) makes a circle: when its later calls come depends on its earlier ones, which
-share its batch with the later ones of mixtures before. The circle is walked round until the 50th and 95th percentile
-of the mixtures stay the same. Single calls may still move then, as each step of a batch depends on all before it, so
-this is an approximation; by how much the 95th percentile moved in the last round is told (`SimulatedMixtures.drift`).
+The serving simulator serves all calls of a model together, of every stage; the calls of a stage arrive when the stage
+before has ended. This is exact for a model with calls in one stage only. A model with calls in several stages (as an
+aggregator of its own drafts) has a circular dependency: the arrivals of its later calls depend on its earlier calls,
+which share a batch with later calls of other mixtures. The simulation therefore repeats in rounds until the 50th and
+95th percentiles of the mixtures converge. Single calls may still change then, because each step of a batch depends on
+all steps before it, so the result is an approximation; `SimulatedMixtures.drift` is the change of the 95th percentile
+in the last round.
 
-Left out: second tries (hedge), repeated attempts, deadlines, caching of the prompt that proposers share, and that a
-draft which is cut off after the grace frees its place in the batch.
+Not modelled: hedged calls, retries, deadlines, prefix caching of the proposers' shared prompt, and the batch slot that
+a draft frees when it is cut off after the grace.
 """
 
 from collections.abc import Mapping
@@ -22,24 +23,24 @@ from mixtura.room.plan.work import Array, MixtureWork, Name, SampledMixtures, Wh
 
 PERCENTS = (50.0, 95.0, 99.0)
 MIXTURES = 1500
-"""Mixtures of a run: 15 of them are beyond the 99th percentile."""
-_SKIPPED = 0.1  # share of the mixtures that came first, while the machines filled; more where they fill slowly
-_FILLED = 8  # times as many mixtures as are in flight on empty machines are to be run
-_CALLS = 6_000  # of a run: a mixture of many calls is run less often
-_CIRCLED = 2_000  # likewise, where a circle is walked round
+"""Mixtures per simulation, of which 15 are beyond the 99th percentile."""
+_SKIPPED = 0.1  # share of mixtures to skip at the start, while the machines fill; more if they fill slowly
+_FILLED = 8  # simulated mixtures over the mixtures in flight on empty machines, at least
+_CALLS = 6_000  # calls per simulation: recipes of many calls get fewer mixtures
+_CIRCLED = 2_000  # likewise, with a circular dependency
 _ROUNDS = 4
-_STILL = 0.01  # relative: what percentiles may move in the last round
+_STILL = 0.01  # relative change of percentiles at which the rounds stop
 
 
 class ModelCopies(NamedTuple):
-    """A machine and how many copies of it serve the model."""
+    """A model's server and its number of copies."""
 
     machine: ModelServer
     copies: int = 1
 
 
 class SimulatedStage(NamedTuple):
-    """A stage: its mean seconds, and the share of its mixtures in which each model was the last to end."""
+    """A stage: its mean seconds, and for each model the share of mixtures in which it ended last."""
 
     name: str
     seconds: float
@@ -47,18 +48,18 @@ class SimulatedStage(NamedTuple):
 
 
 class SimulatedMixtures(NamedTuple):
-    """What a run of mixtures found.
+    """The result of a simulation of mixtures.
 
     Attributes:
-        seconds: of each mixture, from question to answer; the first ones are left out.
-        stages: where the time goes.
-        waits: share of a mixture's time that is spent on each model.
-        served: by model, what its machines did.
+        seconds: time of each mixture, from question to answer, without the first ones.
+        stages: mean time of each stage.
+        waits: share of a mixture's time spent waiting for each model.
+        served: the served calls of each model.
         prompts: mean prompt tokens of a mixture.
-        outputs: mean output tokens of a mixture, cut ones counted whole.
+        outputs: mean output tokens of a mixture; drafts that are cut off count in full.
         spent: mean prompt and output tokens of a mixture, by model.
-        cut: share of the mixtures in which a draft was done without.
-        drift: seconds that the 95th percentile still moved in the last round, 0 where nothing goes in a circle.
+        cut: share of the mixtures that went on without a late draft.
+        drift: seconds by which the 95th percentile moved in the last round; 0 without a circular dependency.
     """
 
     seconds: Array
@@ -77,7 +78,7 @@ class SimulatedMixtures(NamedTuple):
 
     @property
     def straggler(self) -> tuple[str, Name, float] | None:
-        """The stage of several models that takes most, who ends it most often, in which share; None without one."""
+        """The longest stage with several models, the model that ends it most often, and its share; None without one."""
         several = [stage for stage in self.stages if len(stage.last) > 1]
         if not several:
             return None
@@ -95,18 +96,18 @@ def run(
     seed: int = 0,
     sigmas: float = 0.0,
 ) -> SimulatedMixtures:
-    """Run `count` mixtures that come at random, `rate` a second.
+    """Simulate `count` mixtures with Poisson arrivals, `rate` per second.
 
     Args:
-        work: what a mixture asks.
-        stations: who serves each of its models.
-        rate: mixtures a second.
-        count: mixtures, less where they are of many calls; the first tenth is not counted.
-        seed: of times and lengths: the same for the same traffic on other machines.
-        sigmas: by how many standard deviations each machine is slower than predicted (below 0: faster).
+        work: the calls of a mixture.
+        stations: the server of each model.
+        rate: mixtures per second.
+        count: number of mixtures, reduced for recipes of many calls; the first tenth is not counted.
+        seed: seed of times and lengths; equal seeds give equal traffic on different machines.
+        sigmas: standard deviations by which each machine is slower than predicted (below 0: faster).
 
     Raises:
-        ConfigError: no machine for a model, a rate or count that is not above 0, a call that no machine can hold.
+        ConfigError: a model has no server, the rate or count is not above 0, or no machine can hold a call.
     """
     missing = [model for model in work.models if model not in stations]
     if missing:
@@ -114,11 +115,11 @@ def run(
     empty = all(isinstance(station.machine, _UnsharedServer) for station in stations.values())
     most = _CIRCLED if _circles(work) and not empty else _CALLS
     alone = _alone(work, stations)
-    # A fleet that serves many at once has to fill before it shows what it does.
+    # A fleet that serves many mixtures at once needs time to fill before its latency is representative.
     wanted = max(count, min(3 * count, int(_FILLED * rate * alone)))
     most *= 2 if wanted > count else 1
     fewer = max(1, min(wanted, most // len(work.calls)))
-    # A range, or a fleet that is only tried, can do with fewer rounds.
+    # The ends of a range, and fleets tried in a search, need fewer rounds.
     rounds = 2 if sigmas or count < MIXTURES else _ROUNDS
     return _MixtureRun(work, stations, sample_mixtures(work, rate, fewer, seed), (sigmas, rounds)).simulate(alone)
 
@@ -126,16 +127,16 @@ def run(
 def floor(
     work: MixtureWork, machines: Mapping[Name, ModelServer], *, count: int = MIXTURES, seed: int = 0
 ) -> SimulatedMixtures:
-    """Return what mixtures take when every call has a machine to itself: what no number of copies improves on.
+    """Return the times of mixtures if every call has a machine of its own: a lower bound for any number of copies.
 
-    (A larger batch of no machine here is faster than a batch of one.)
+    (No machine here decodes a larger batch faster than a batch of one.)
     """
     stations = {model: ModelCopies(_UnsharedServer(machine)) for model, machine in machines.items()}
     return run(work, stations, 1.0, count=count, seed=seed)
 
 
 class _UnsharedServer:
-    """A machine that no two calls share."""
+    """A server whose calls never share a machine."""
 
     def __init__(self, machine: ModelServer) -> None:
         self.machine = machine
@@ -149,7 +150,7 @@ class _UnsharedServer:
 
 
 class _MixtureRun:
-    """Mixtures on their way through the stages; arrays are by mixture."""
+    """The simulation of mixtures through their stages; arrays are indexed by mixture."""
 
     def __init__(
         self, work: MixtureWork, stations: Mapping[Name, ModelCopies], given: SampledMixtures, how: tuple[float, int]
@@ -184,7 +185,7 @@ class _MixtureRun:
         return found
 
     def _guess(self) -> list[Array]:
-        """Return when each stage begins (and the last ends) on empty machines: where the first round starts from."""
+        """Return the begin of each stage (and the end of the last) on empty machines, the start of the first round."""
         begins, given = [self._given.times], self._given
         for slots in self._slots:
             ends = [begins[-1]]
@@ -197,7 +198,7 @@ class _MixtureRun:
         return begins
 
     def _round(self) -> None:
-        """Serve every stage in turn, the later stages of a model where they were in the round before."""
+        """Serve every stage in turn, with the later calls of a model at their times of the previous round."""
         self._late[:] = False
         for stage, slots in enumerate(self._slots):
             for model in dict.fromkeys(self._work.calls[at].model for at in slots):
@@ -230,7 +231,7 @@ class _MixtureRun:
         self._known[model] = begins, served
 
     def _over(self, stage: int) -> Array:
-        """Return when a stage has ended: with its last reply, or a grace after as many as suffice."""
+        """Return the end of a stage: its last reply, or the grace after the quorum if that is earlier."""
         ends = np.stack([self._ends[at] for at in self._slots[stage]])
         enough = self._work.replies_needed(stage)
         whole: Array = ends.max(axis=0)
@@ -271,7 +272,7 @@ class _MixtureRun:
 
 
 def _alone(work: MixtureWork, stations: Mapping[Name, ModelCopies]) -> float:
-    """Return the seconds that a mixture of mean lengths takes on empty machines."""
+    """Return the seconds of a mixture of mean lengths on empty machines."""
     stages = [0.0] * len(work.stages)
     for call in work.calls:
         prompt, output = work.tokens(call)
@@ -281,5 +282,5 @@ def _alone(work: MixtureWork, stations: Mapping[Name, ModelCopies]) -> float:
 
 
 def _circles(work: MixtureWork) -> bool:
-    """Say whether a model is asked in more than one stage."""
+    """Return whether a model has calls in more than one stage."""
     return any(len({call.stage for call in work.calls if call.model == model}) > 1 for model in work.models)

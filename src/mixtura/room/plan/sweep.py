@@ -1,7 +1,7 @@
-"""Many configurations at once, by the step models alone: machines that are kept at a batch, nobody waiting in a queue.
+"""Evaluates many configurations with the step models alone: machines kept at a constant batch, without queueing.
 
-What is not vectorised is making a host of a model on a chip; batches and contexts are. A mixture under a load that
-comes by chance is `simulation.py`'s.
+Batches and contexts are vectorised; only the construction of a host, a model on a chip, is not. `simulation.py` covers
+mixtures under random load.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,10 @@ _BATCHES = tuple(float(2**power) for power in range(11))
 
 
 class SweepGrid(NamedTuple):
-    """What is swept: every combination. `copies` multiplies the least chips of LPUs and wafers, `chips` are of GPUs."""
+    """The parameters of a sweep over every combination.
+
+    `chips` is the number of GPUs of one copy; on LPUs and wafers it multiplies the least number of chips instead.
+    """
 
     models: Sequence[str | ModelShape]
     on: Sequence[str | Chip]
@@ -35,21 +38,21 @@ class SweepGrid(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many configurations there are."""
+        """The number of configurations."""
         return len(self.models) * len(self.on) * len(self.chips) * len(self.batches) * len(self.contexts)
 
 
 class SweepResult(NamedTuple):
-    """The answers; all arrays have the shape (models, machines, chips, batches, contexts).
+    """The result of a sweep; all arrays have the shape (models, machines, chips, batches, contexts).
 
-    NaN where a configuration does not fit.
+    Values are NaN for configurations that do not fit.
 
     Attributes:
         token: seconds per output token (TPOT).
         first: seconds to the first token (TTFT).
-        spread: standard deviation of the logarithm of the real time per token.
-        chips: of one copy.
-        dollars: for a million output tokens, the geometric mean of low and high; NaN where no price is known.
+        spread: standard deviation of the logarithm of real over predicted time per token.
+        chips: number of chips of one copy.
+        dollars: dollars per million output tokens, the geometric mean of low and high; NaN without a known price.
     """
 
     token: Array
@@ -60,17 +63,17 @@ class SweepResult(NamedTuple):
 
     @property
     def fits(self) -> NDArray[np.bool_]:
-        """Which configurations can be."""
+        """Which configurations fit."""
         return np.isfinite(self.token)
 
 
 def sweep(grid: SweepGrid) -> SweepResult:
     """Return the times and costs of every combination of `grid`.
 
-    Contexts are prompts of that length with `output` tokens after them.
+    A context is the length of the prompt, which `output` tokens follow.
 
     Raises:
-        ConfigError: an unknown model or chip, or a size that is not above 0.
+        ConfigError: a model or chip is unknown, or a size is not above 0.
     """
     shapes = [each if isinstance(each, ModelShape) else shape(each) for each in grid.models]
     machines = [each if isinstance(each, Chip) else chip(each) for each in grid.on]
@@ -87,7 +90,7 @@ def sweep(grid: SweepGrid) -> SweepResult:
 
 
 def _host(model: ModelShape, on: Chip, grid: SweepGrid, place: int) -> ModelHost | None:
-    """Return a host, None where not even one short sequence fits."""
+    """Return a host; None if not even one sequence of the shortest context fits."""
     least = float(min(grid.contexts)) + grid.output
     try:
         if on.kind in ("lpu", "wafer"):
@@ -118,7 +121,7 @@ def _fill(found: SweepResult, place: tuple[int, ...], made: ModelHost, grid: Swe
 
 
 class FrontierPoint(NamedTuple):
-    """A mixture on machines kept at a batch: mean seconds, dollars for 1,000 mixtures, the batch."""
+    """A mixture on machines kept at a batch: mean seconds, dollars per 1,000 mixtures (low, high), the batch."""
 
     seconds: float
     low: float
@@ -129,12 +132,12 @@ class FrontierPoint(NamedTuple):
 def frontier(
     work: MixtureWork, fleets: Iterable[Mapping[Name, ModelServer]], batches: Sequence[float] = _BATCHES
 ) -> list[FrontierPoint]:
-    """Return the points that no other beats both in seconds and dollars, the fastest first.
+    """Return the Pareto-optimal points in seconds and dollars, the fastest first.
 
     Args:
-        work: the mixture; its calls have their mean lengths, and a stage ends with its slowest call.
-        fleets: machines of its models; those at providers, or without a known price, are left out.
-        batches: at which all of them are kept, as far as they fit.
+        work: the mixture; calls have their mean lengths, and a stage ends with its slowest call.
+        fleets: servers of its models; fleets with a provider, or without a known price, are left out.
+        batches: batches at which all machines are kept, as far as they fit.
     """
     found = [point for fleet in fleets for point in _points(work, fleet, np.asarray(batches, np.float64))]
     best: list[FrontierPoint] = []

@@ -1,4 +1,4 @@
-"""Lower time to first token, lowest cost: what can be checked of that, and what cannot."""
+"""Lower time to first token, lowest cost: which part of that can be checked?"""
 
 import functools
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from mixtura.room.studies.study import ARTICLE, Study, StudyTable, with_range
 from mixtura.room.studies.tutorial import QueueWaits
 
 _PROMPT, _OUTPUT = 1024, 1024  # tokens
-_USERS = (32, 240)  # between which a service's load is taken to lie
+_USERS = (32, 240)  # assumed range of a service's load
 _GPU = "b200_sxm"
 
 
@@ -45,9 +45,9 @@ def _facts() -> _FirstTokenFacts:
 
 
 def even() -> tuple[float, float]:
-    """Return the tokens of thinking at which both vendors' first tokens come equally early, and after what seconds.
+    """Return the reasoning tokens at which both vendors' first tokens arrive equally early, and after which seconds.
 
-    The first token of the answer comes after all tokens of thinking: `answer = first + thinking / rate`.
+    The first token of the answer follows all reasoning tokens: `answer = first + thinking / rate`.
     """
     one, other = _facts().vendors
     thinking = (one.answer - other.answer) / (1 / one.rate - 1 / other.rate)
@@ -55,7 +55,7 @@ def even() -> tuple[float, float]:
 
 
 def _cost(machine: str) -> CostRange:
-    """Return dollars for a million output tokens, from much load with cheap assumptions to little with dear ones."""
+    """Return dollars per million output tokens, from high load and cheap assumptions to low load and expensive ones."""
     running = host(_facts().model, machine)
     users = array(_USERS)
     found = dollars(running.chip, running.chips, users / running.token(SteadyLoad(users, _PROMPT, _OUTPUT)).seconds)
@@ -63,7 +63,7 @@ def _cost(machine: str) -> CostRange:
 
 
 def study() -> Study:
-    """Say what the two published times leave open, what was recorded of one vendor, and what costs can be."""
+    """Report what the published times leave open, what was recorded of one vendor, and the possible costs."""
     one, other = _facts().vendors
     thinking, first = even()
     row = Catalog.load().get(_facts().provider, _facts().id)
@@ -75,36 +75,36 @@ def study() -> Study:
     }
     rows = [
         *((f"{each.name}: first token of the answer", f"{each.answer:g} s", "measured") for each in (one, other)),
-        *((f"{each.name}: speed", f"{each.rate:,.0f} tokens a second", "measured") for each in (one, other)),
-        ("equal first tokens", f"{first:.2f} s, with {thinking:,.0f} tokens of thinking", "from the four above"),
+        *((f"{each.name}: speed", f"{each.rate:,.0f} tokens per second", "measured") for each in (one, other)),
+        ("equal first tokens", f"{first:.2f} s, with {thinking:,.0f} reasoning tokens", "from the four above"),
         (
             f"{one.name}: wait in the queue",
             f"{queue.at(0.5):.3f} s ({queue.at(0):.3f} to {queue.at(1):.3f})",
             "recorded",
         ),
         (f"{one.name}: prompt of {_PROMPT:,} tokens and first token", _milliseconds(firsts[one.name]), "fitted"),
-        (f"{other.name}: the same, without any wait", _milliseconds(firsts[other.name]), "assumed: half the peak"),
-        *((f"dollars a million output tokens, {name}", _dollars(cost), "assumed") for name, cost in costs.items()),
+        (f"{other.name}: the same, without queueing", _milliseconds(firsts[other.name]), "assumed: half the peak"),
+        *((f"dollars per million output tokens, {name}", _dollars(cost), "assumed") for name, cost in costs.items()),
         (f"list price, {one.name}", f"${price:.2f}", "published"),
     ]
     return Study(
         name="first-token",
         title="Lowest latency and lowest cost",
-        claim=f"{one.name} still has the lower time to first token than {other.name}, and the lowest cost a token.",
+        claim=f"{one.name} still has the lower time to first token than {other.name}, and the lowest cost per token.",
         who=ARTICLE,
         verdict="cannot be checked",
         sentence=(
-            "Whose first token of any kind comes earlier the published times leave open, and nobody outside knows "
-            f"what a token costs either vendor. The first token of an answer came after {other.answer:g} s at "
-            f"{other.name} and {one.answer:g} s at {one.name} in {_facts().date}, since all thinking comes first and "
-            f"speed decides: if the models thought less than {thinking:,.0f} tokens {other.name} began earlier, else "
-            f"{one.name}. Our assumptions on cost span {_dollars(costs[one.chip])} a million tokens on LPUs, "
-            f"{_dollars(costs[other.chip])} on wafers and {_dollars(costs[_GPU])} on {_GPU}, about a list price of "
-            f"${price:.2f}."
+            "The published times do not show which vendor's first token of any kind arrives earlier, and neither "
+            f"vendor publishes its cost of a token. The first token of an answer came after {other.answer:g} s at "
+            f"{other.name} and {one.answer:g} s at {one.name} in {_facts().date}; it follows all reasoning tokens, so "
+            f"speed decides. If the models used fewer than {thinking:,.0f} reasoning tokens, {other.name} began "
+            f"earlier, else {one.name}. Our assumptions give costs of {_dollars(costs[one.chip])} per million tokens "
+            f"on LPUs, {_dollars(costs[other.chip])} on wafers and {_dollars(costs[_GPU])} on {_GPU}, around a list "
+            f"price of ${price:.2f}."
         ),
         assumption=(
-            "How many tokens the models thought, when it was measured, and under what load; for cost what chips "
-            "really cost their owners and how many users share them."
+            "The number of reasoning tokens, the date and the load of the measurement; for cost, the real price of the "
+            "chips to their owners and the number of users who share them."
         ),
         table=StudyTable(("what", "figure", "how known"), tuple(rows)),
         charts=_charts(costs, price),
@@ -114,10 +114,10 @@ def study() -> Study:
             "hardware/cost.py and chips.toml: assumptions on cost",
         ),
         method=(
-            "First token = first token of the answer less thinking over speed, the same thinking at both. Cost: "
-            f"price of the chips over their life and power, over tokens a second of fitted models with {_USERS[0]} "
-            f"to {_USERS[1]} users, prompts and answers of {_PROMPT:,} tokens. No prompt speed of wafers is "
-            "published."
+            "First token = first token of the answer minus reasoning tokens over speed, with equal reasoning at both. "
+            "Cost: depreciation and power of the chips over tokens per second of fitted models with "
+            f"{_USERS[0]} to {_USERS[1]} users, prompts and answers of {_PROMPT:,} tokens. No prompt speed of wafers "
+            "is published."
         ),
     )
 
@@ -134,18 +134,18 @@ def _dollars(cost: CostRange) -> str:
 def _charts(costs: Mapping[str, CostRange], price: float) -> tuple[Chart, ...]:
     thinking = np.linspace(0, even()[0] * 1.05, 40)
     left = Chart(
-        title="What the published times say of the first token of any kind",
-        x="tokens of thinking before the answer",
+        title="Time to the first token of any kind that follows from the published times",
+        x="reasoning tokens before the answer",
         y="seconds to the first token",
         series=tuple(
             Series(each.name, tuple(thinking.tolist()), tuple((each.answer - thinking / each.rate).tolist()))
             for each in _facts().vendors
         ),
-        note="The time to the first token of the answer, less thinking at the measured speed.",
+        note="The time to the first token of the answer, minus reasoning at the measured speed.",
     )
     places = tuple(range(len(costs)))
     right = Chart(
-        title=f"Dollars for a million output tokens, {_facts().model}",
+        title=f"Dollars per million output tokens, {_facts().model}",
         x="chip",
         y="dollars",
         series=(
@@ -161,6 +161,6 @@ def _charts(costs: Mapping[str, CostRange], price: float) -> tuple[Chart, ...]:
         ),
         log_y=True,
         labels=tuple(costs),
-        note="Whiskers: from much load and cheap assumptions to little load and dear ones.",
+        note="Whiskers: from high load and cheap assumptions to low load and expensive ones.",
     )
     return left, right

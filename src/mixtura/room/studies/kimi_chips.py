@@ -18,7 +18,7 @@ _USERS, _CONTEXT = 64, 8192
 
 
 def study() -> Study:
-    """Count the chips that the model needs at each width of its weights, and what is left for KV cache."""
+    """Count the chips that the model needs at each width of its weights, and the memory left for KV cache."""
     model, lpu = shape("kimi-k2"), chip("lpu_v1")
     widest = bits_that_fit(model, lpu, _CHIPS)
     served = bits_that_fit(model, lpu, _CHIPS, _USERS * float(model.kv_read(_CONTEXT)))
@@ -36,15 +36,15 @@ def study() -> Study:
             f"It fits when a weight is stored in at most {widest:.2f} bits ({served:.2f} with the KV cache of {_USERS} "
             f"users of {_CONTEXT:,} tokens): {_CHIPS:,} LPUs hold {_CHIPS * lpu.memory / 1e12:.2f} TB for "
             f"{digits(model.weights / 1e9, 4)} billion weights. As released ({model.precision}, {released:g} bits) "
-            f"they need {_chips_text(model, lpu, released)} chips before the first token of KV cache; in blocks of "
-            f"{narrow:g} bits {_chips_text(model, lpu, narrow)}, which leaves room for "
-            f"{digits(_tokens_left(model, lpu, narrow) / 1e6, 2)} million tokens. At these sizes one user is predicted "
-            f"{with_range(1 / float(speed.seconds), slow, fast)} tokens a second."
+            f"the weights need {_chips_text(model, lpu, released)} chips before the first token of KV cache; in blocks "
+            f"of {narrow:g} bits {_chips_text(model, lpu, narrow)}, which leaves room for "
+            f"{digits(_tokens_left(model, lpu, narrow) / 1e6, 2)} million tokens. At these sizes the predicted speed "
+            f"of one user is {with_range(1 / float(speed.seconds), slow, fast)} tokens per second."
         ),
-        assumption="The width of a stored weight, which is not published. What is published of the numerics (weights "
-        "of experts in block floating point) points below 8 bits; a round number of chips would do as well.",
+        assumption="The width of a stored weight, which is not published. The published numerics (experts' weights in "
+        "block floating point) suggest less than 8 bits; 4,000 may also be a rounded number of chips.",
         table=StudyTable(
-            ("bits a weight", "weights", "chips needed", f"of {_CHIPS:,}", "room for KV cache, tokens"),
+            ("bits per weight", "weights", "chips needed", f"of {_CHIPS:,}", "room for KV cache, tokens"),
             tuple(_row(model, lpu, width) for width in sorted({*map(bits, _FORMATS), round(widest, 2), 6.0})[::-1]),
         ),
         charts=(_needs(model, lpu), _room(model, lpu)),
@@ -52,9 +52,9 @@ def study() -> Study:
             "shape: Kimi K2's config.json; LPU: Groq's papers, ISCA 2020 and 2022 (SRAM of a chip)",
             "numerics: Groq's blog, 1 August 2025; speeds: recorded replies of its API",
         ),
-        method="Arithmetic: weights times bits over the SRAM of a chip, all of it usable; programs and activations "
-        "would take some. KV cache in bf16, latent as in the model. The speed is of the LPU step model: latency a "
-        "layer as fitted to recorded speeds of other models and of this one.",
+        method="Arithmetic: weights times bits over the SRAM of a chip, all of it usable, although programs and "
+        "activations need some. KV cache in bf16, latent as in the model. The speed comes from the LPU step model, "
+        "whose latency per layer is fitted to recorded speeds of this and other models.",
     )
 
 
@@ -68,7 +68,7 @@ def _least(model: ModelShape, lpu: Chip, width: float) -> float:
 
 
 def _tokens_left(model: ModelShape, lpu: Chip, width: float) -> float:
-    """Return the tokens of KV cache that fit beside the weights; below 0 where these do not fit."""
+    """Return the tokens of KV cache that fit beside the weights; below 0 if the weights do not fit."""
     return (_CHIPS * lpu.memory - model.weights * width / 8) / model.kv_bytes()
 
 
@@ -89,12 +89,12 @@ def _needs(model: ModelShape, lpu: Chip) -> Chart:
     users = [float(chips_needed(model, lpu, _USERS, _CONTEXT, OnChipLayout(bits=float(width)))) for width in widths]
     return Chart(
         title="LPUs that Kimi K2 needs, by the width of a stored weight",
-        x="bits a weight",
+        x="bits per weight",
         y="chips",
         series=(
             Series("weights alone", widths.tolist(), [_least(model, lpu, float(width)) for width in widths]),
             Series(f"with {_USERS} users of {_CONTEXT:,} tokens", widths.tolist(), users),
-            Series("as was said", [3.0, 10.0], [float(_CHIPS)] * 2),
+            Series("the claim", [3.0, 10.0], [float(_CHIPS)] * 2),
             Series(
                 "formats",
                 [bits(name) for name in _FORMATS if bits(name) <= 10],
@@ -110,9 +110,9 @@ def _room(model: ModelShape, lpu: Chip) -> Chart:
     widths = array(np.linspace(3, bits_that_fit(model, lpu, _CHIPS), 61))
     left = [max(0.0, _tokens_left(model, lpu, float(width))) / 1e6 for width in widths]
     return Chart(
-        title=f"What {_CHIPS:,} LPUs have left for KV cache",
-        x="bits a weight",
+        title=f"Room for KV cache on {_CHIPS:,} LPUs",
+        x="bits per weight",
         y="million tokens of context, all users together",
         series=(Series("room", widths.tolist(), left),),
-        note=f"{model.kv_bytes():,.0f} bytes a token in bf16.",
+        note=f"{model.kv_bytes():,.0f} bytes per token in bf16.",
     )

@@ -1,4 +1,4 @@
-"""What do n proposers of one MoE model save against n different models?"""
+"""What do n proposers of one MoE model save, compared with n different models?"""
 
 import functools
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class _OneModelFacts(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ProposerCurve(NamedTuple):
-    """Experts awake a layer, bytes read a step, and a step's time, over the number of proposers in `_MANY`."""
+    """Activated experts per layer, bytes read per step, and time of a step, for each number of proposers in `_MANY`."""
 
     name: str
     experts: Array
@@ -48,8 +48,8 @@ def _facts() -> _OneModelFacts:
 
 
 def proposer_curve(machine: ModelHost, name: str, correlation: float) -> ProposerCurve:
-    """Return what a decode step of one model's proposers takes when their tokens choose that much alike."""
-    assert machine.by is not None, "proposers are laid on GPUs here"
+    """Return the decode steps of one model's proposers whose tokens' choices have the given correlation."""
+    assert machine.by is not None, "this study places proposers on GPUs"
     shape, setup = machine.shape, machine.setup
 
     def correlated_experts(model: ModelShape, tokens: Array) -> Array:
@@ -65,7 +65,7 @@ def proposer_curve(machine: ModelHost, name: str, correlation: float) -> Propose
 
 
 def study() -> Study:
-    """Count experts, bytes and milliseconds of n proposers of one model, as alike as may be, and of n models."""
+    """Count experts, bytes and milliseconds of n proposers of one model, at several correlations, and of n models."""
     known = _facts()
     machine = host(known.model, known.chip, known.chips, engine=known.engine)
     alone = proposer_curve(machine, "one model, tokens independent", 0.0)
@@ -95,30 +95,31 @@ def study() -> Study:
     return Study(
         name="one-model",
         title="Proposers of one MoE model",
-        claim="Proposers that run on the same MoE model share a prompt, so they wake fewer experts than strangers do.",
+        claim="Proposers that run on the same MoE model share a prompt, so they activate fewer experts than unrelated "
+        "requests.",
         who="this project, of the article's experts and the tutorial's proposers",
         verdict="holds when" if known.prompt < 0.1 < known.step else "holds",
         sentence=(
-            "It holds when drafts say the same at the same step: in the toy model the prompt alone makes choices "
-            f"{known.prompt:.1%} alike, the same words {known.step:.0%}. {_USUAL} proposers of {known.model} read "
-            f"{digits(gigabytes[alone.name])} GB a step, {_USUAL} different models of its size {digits(apart)} GB "
-            f"({digits(saved)} GB more), in {digits(times[alone.name])} against {digits(_USUAL * one)} ms of machine "
-            f"time. Drafts that are alike would save {digits(more)} GB and "
-            f"{digits(times[alone.name] - times[same.name])} ms on top, and be worth nothing as drafts."
+            "It holds when drafts have the same text at the same step: in the toy model a shared prompt alone gives "
+            f"choices a correlation of {known.prompt:.1%}, equal words one of {known.step:.0%}. {_USUAL} proposers of "
+            f"{known.model} read {digits(gigabytes[alone.name])} GB per step and take {digits(times[alone.name])} ms "
+            f"of machine time; {_USUAL} different models of its size read {digits(apart)} GB ({digits(saved)} GB more) "
+            f"and take {digits(_USUAL * one)} ms. Equal drafts would save another {digits(more)} GB and "
+            f"{digits(times[alone.name] - times[same.name])} ms, but would be worthless as drafts."
         ),
         assumption=(
-            "How soon drafts part. A toy of eight experts that mostly writes the same solution twice bounds it from "
-            "both sides and says nothing of where a real model lies between."
+            "How soon drafts diverge. A toy model of eight experts that mostly writes the same solution twice gives "
+            "bounds on both sides; where a real model lies between them is not known."
         ),
-        table=StudyTable(("proposers", "experts a layer", "GB read a step", "ms of machine time"), tuple(rows)),
+        table=StudyTable(("proposers", "experts per layer", "GB read per step", "ms of machine time"), tuple(rows)),
         charts=_charts(machine, (alone, same)),
         sources=(*known.sources, "GPU step model (hardware/gpu.py), factors in hardware/data/gpu.json"),
         method=(
-            f"{machine.name}: distinct experts of n tokens, of which a share chooses as another does, into the "
-            f"fitted step model; ranges hold 80 %. {_USUAL} different models are counted as {_USUAL} steps of one "
-            f"proposer each: on machines of their own they take the time of one ({digits(one)} ms) and {_USUAL} "
-            f"times the memory. A prompt read once in place of {_USUAL} times saves {digits((_USUAL - 1) * reading)} "
-            "ms more."
+            f"{machine.name}: the fitted step model with the distinct experts of n tokens, of which a share repeats "
+            f"another's choices; ranges hold 80 %. {_USUAL} different models count as {_USUAL} steps of one proposer "
+            f"each; on machines of their own they would take the time of one step ({digits(one)} ms) and {_USUAL} "
+            f"times the memory. Reading the prompt once instead of {_USUAL} times saves another "
+            f"{digits((_USUAL - 1) * reading)} ms."
         ),
     )
 
@@ -138,7 +139,7 @@ def _charts(machine: ModelHost, ways: tuple[ProposerCurve, ...]) -> tuple[Chart,
     alone = ways[0]
     different = "different models"
     read = Chart(
-        title=f"Gigabytes read a step, proposers of {machine.shape.name}",
+        title=f"Gigabytes read per step, proposers of {machine.shape.name}",
         x="proposers",
         y="GB",
         series=(
@@ -147,7 +148,7 @@ def _charts(machine: ModelHost, ways: tuple[ProposerCurve, ...]) -> tuple[Chart,
         ),
     )
     spent = Chart(
-        title=f"Milliseconds of machine time a step, {machine.name}",
+        title=f"Milliseconds of machine time per step, {machine.name}",
         x="proposers",
         y="ms",
         series=(

@@ -1,4 +1,4 @@
-"""420 ms for three proposers, 760 ms for the aggregator: how long may the answers be?"""
+"""420 ms for three proposers, 760 ms for the aggregator: how long can the answers be?"""
 
 import math
 from typing import NamedTuple
@@ -13,12 +13,12 @@ from mixtura.room.studies.tutorial import tutorial
 
 _LENGTHS = (50, 100, 150, 200, 300, 400, 600, 800, 1024)  # tokens of each draft and of the answer
 _GPUS = (("h100_sxm", 1, 4), ("b200_sxm", 1, 2))  # chip, chips of each proposer's model, of the aggregator's
-_BUSY = 8  # calls that a GPU machine serves at once: ours and some of other people
-_EIGHT = GpuSetup(precision="fp8")  # what dense models are mostly served in on these GPUs
+_BUSY = 8  # calls that a GPU machine serves at once: ours and other users'
+_EIGHT = GpuSetup(precision="fp8")  # the usual format of dense models on these GPUs
 
 
 class MixtureTimes(NamedTuple):
-    """Seconds of proposers (the slowest) and aggregator: before a first token, a prompt token, an output token."""
+    """Seconds of the slowest proposer and of the aggregator: queueing, per prompt token, per output token."""
 
     name: str
     wait: tuple[float, float]
@@ -28,23 +28,23 @@ class MixtureTimes(NamedTuple):
     spread: float = 0.0
 
     def proposers(self, draft: float) -> float:
-        """Return the seconds until the last draft of `draft` tokens is there."""
+        """Return the seconds until the last draft of `draft` tokens ends."""
         return self.wait[0] + self.reading[0] * tutorial().question_tokens + self.token[0] * draft
 
     def aggregator(self, draft: float, answer: float) -> float:
-        """Return the seconds that an answer of `answer` tokens to such drafts takes."""
+        """Return the seconds of an answer of `answer` tokens to such drafts."""
         return self.wait[1] + self.reading[1] * tutorial().aggregator_prompt(draft) + self.token[1] * answer
 
     def total(self, length: float) -> float:
-        """Return the seconds of the mixture when drafts and answer have `length` tokens each."""
+        """Return the seconds of the mixture if drafts and answer have `length` tokens each."""
         return self.proposers(length) + self.aggregator(length, length)
 
     def draft(self, seconds: float) -> float:
-        """Return the tokens that every draft may have so that the last ends after `seconds`."""
+        """Return the tokens per draft with which the last draft ends after `seconds`."""
         return max(0.0, (seconds - self.proposers(0)) / self.token[0])
 
     def answer(self, seconds: float, draft: float) -> float:
-        """Return the tokens that the answer may have so that it ends after `seconds`."""
+        """Return the tokens of an answer that ends after `seconds`."""
         return max(0.0, (seconds - self.aggregator(draft, 0)) / self.token[1])
 
 
@@ -52,9 +52,9 @@ def recorded_times(name: str, end: str, share: float) -> MixtureTimes:
     """Return the tutorial's cloud at recorded speeds.
 
     Args:
-        name: how it is called.
+        name: the name shown.
         end: "low", "usual" or "high" of the recorded speeds.
-        share: of all calls that wait less than is taken here.
+        share: quantile of the recorded queueing times, from 0 to 1.
     """
     claims = tutorial()
     speeds = [getattr(claims.speeds[each], end) for each in (*claims.proposers, claims.aggregator)]
@@ -64,7 +64,7 @@ def recorded_times(name: str, end: str, share: float) -> MixtureTimes:
 
 
 def _predict_times() -> tuple[MixtureTimes, ...]:
-    """Return the same models as the step models see them: on LPUs with median waits, and on GPUs."""
+    """Return the times of the same models by the step models: on LPUs with median waits, and on GPUs."""
     claims = tutorial()
     usual = recorded_times("", "usual", 0.5)
     hosts = [host(each, "lpu_v1") for each in (*claims.proposers, claims.aggregator)]
@@ -89,14 +89,14 @@ def _token(machine: ModelHost) -> float:
 
 
 def _first(machine: ModelHost) -> tuple[float, float]:
-    """Return the time to a first token as a straight line: seconds at no prompt, seconds a prompt token."""
+    """Return the time to first token as a line: seconds without prompt, and seconds per prompt token."""
     output = tutorial().draft_tokens
     short, long = (float(machine.first(SteadyLoad(_BUSY, tokens, output)).seconds) for tokens in (1, 1001))
     return short - (long - short) / 1000, (long - short) / 1000
 
 
 def study() -> Study:
-    """Invert the times into lengths of answers, and give the times of the tutorial's own lengths."""
+    """Convert the times into lengths of answers, and compute the times of the tutorial's own lengths."""
     claims = tutorial()
     second = claims.total_seconds - claims.proposer_seconds
     usual = recorded_times("LPUs, usual speed and median wait", "usual", 0.5)
@@ -120,17 +120,17 @@ def study() -> Study:
         sentence=(
             f"It holds when answers are short: drafts of {lengths[0]} tokens and an answer of {answers[0]} at usual "
             f"recorded speeds and median waits, {lengths[1]} and {answers[1]} at the best of both. With the "
-            f"{claims.draft_tokens} tokens that the tutorial itself names a mixture takes {digits(own)} s, "
-            f"{digits(top)} s at best, and on GPUs {to(gpus[0], gpus[-1])} s."
+            f"{claims.draft_tokens} tokens that the tutorial itself gives, a mixture takes {digits(own)} s, "
+            f"{digits(top)} s at best, and {to(gpus[0], gpus[-1])} s on GPUs."
         ),
         assumption=(
-            "How long the answers were, which the tutorial does not say; and the wait, whose longest of three decides. "
-            "The way over the network is left out, so real lengths are shorter still."
+            "The length of the answers, which the tutorial does not give, and the queueing time, of which the longest "
+            "of three counts. Network time is left out, so real lengths are shorter still."
         ),
         table=StudyTable(
             (
                 "machines",
-                f"tokens a draft in {claims.proposer_seconds * 1e3:.0f} ms",
+                f"tokens per draft in {claims.proposer_seconds * 1e3:.0f} ms",
                 f"tokens of the answer in {second * 1e3:.0f} ms",
                 f"proposers, {claims.draft_tokens} tokens",
                 f"whole, {claims.draft_tokens} tokens each",
@@ -141,9 +141,10 @@ def study() -> Study:
         charts=(_chart(machines),),
         sources=(*claims.sources, "step models of LPUs and GPUs, factors in hardware/data"),
         method=(
-            "Recorded: wait, prompt tokens over recorded prompt speed, answer over recorded speed; the slowest "
-            "proposer and the longest of three independent waits count, and each model is served apart. Fitted: "
-            f"step models with {_BUSY} calls in flight; the range holds 80 %, for the aggregator's time a token."
+            "Recorded: queueing, prompt tokens over recorded prompt speed, and answer over recorded speed; the slowest "
+            "proposer and the longest of three independent waits count, and each model has machines of its own. "
+            f"Fitted: step models with {_BUSY} calls in flight; the range holds 80 %, for the aggregator's time per "
+            "token."
         ),
     )
 
@@ -171,5 +172,5 @@ def _chart(machines: tuple[MixtureTimes, ...]) -> Chart:
         x="tokens of each draft and of the answer",
         y="seconds",
         series=(*lines, claimed),
-        note=f"The tutorial names {claims.draft_tokens} tokens an answer, and at most {claims.limit_tokens:,}.",
+        note=f"The tutorial gives {claims.draft_tokens} tokens per answer, and a limit of {claims.limit_tokens:,}.",
     )
