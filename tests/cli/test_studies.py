@@ -47,8 +47,8 @@ def test_a_folder_that_cannot_be_written_to_is_said_in_one_sentence(
     (tmp_path / "file").write_text("")
     code, said = complained(capsys, "studies", "kimi-chips", "--to", str(tmp_path / "file" / "below"))
     assert code == 3
-    assert "cannot be written to" in said
-    assert said.endswith("give another one with --to")
+    assert "cannot write the report to" in said
+    assert said.endswith("give another folder with --to")
 
 
 def test_without_numpy_the_command_says_what_to_install() -> None:

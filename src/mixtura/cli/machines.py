@@ -1,4 +1,4 @@
-"""`mixtura machines`: the chips and model shapes that plans are made of, with their sources."""
+"""`mixtura machines`: the chips and model shapes behind plans, with their sources."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _BATCHES = (1, 8, 64)
 _CONTEXT = 2048
-# How the files of chips and shapes call sources that many rows share.
+# Abbreviations of sources that many rows of the chip and shape files share.
 _SOURCES = {
     "[aic]": "aiconfigurator-core 0.12.0",
     "[stored]": "config.json as in aiconfigurator-core 0.12.0,",
@@ -26,8 +26,8 @@ _SOURCES = {
 _HELP = """\
 List chips and model shapes, or show the one called NAME (a model also by its config.json).
 
-Of a model: its parameters, and what a decode step takes at a batch of 1, 8 and 64 with 2,048 tokens of context, by
-cause. Predicted times come from step models fitted to measured points; the range holds for 8 of 10 machines.
+For a model: its parameters, and the time of a decode step by cause at a batch of 1, 8 and 64 with 2,048 tokens of
+context. Step models fitted to measured points predict the times; the range holds for 8 of 10 machines.
 
 \b
 mixtura machines
@@ -36,13 +36,13 @@ mixtura machines gpt-oss-120b --on h200 --on lpu
 """
 
 
-@click.command("machines", help=_HELP, short_help="Show the chips and model shapes that plans are made of.")
+@click.command("machines", help=_HELP, short_help="Show the chips and model shapes behind plans.")
 @click.argument("name", required=False)
 @click.option(
     "--on",
     multiple=True,
     metavar="CHIP",
-    help="Chips that a model's steps are shown on.  [default: h100, b200, lpu, wse3]",
+    help="Chips on which to show a model's steps.  [default: h100, b200, lpu, wse3]",
 )
 @json_option
 def command(name: str | None, on: tuple[str, ...], as_json: bool) -> None:
@@ -68,7 +68,11 @@ def _check_numpy() -> None:
 
 
 def _find(name: str) -> "Chip | ModelShape":
-    """Return a chip or a shape by name; ConfigError with the nearest names of both."""
+    """Return a chip or a shape by name.
+
+    Raises:
+        ConfigError: no chip or shape has that name; the message lists the closest names.
+    """
     from mixtura.hardware.chip import chip, chips
     from mixtura.hardware.precision import unknown
     from mixtura.hardware.shapes import shape, shipped_shapes
@@ -208,13 +212,14 @@ def _describe(found: "ModelShape") -> str:
         active = f", {published.active / 1e9:,.4g} active" if published.active else ""
         doubt = f"; {published.doubt}" if published.doubt else ""
         lines.append(
-            f"published: {published.total / 1e9:,.4g} billion{active}; source: {_source(published.source)} ({published.date}){doubt}"
+            f"published: {published.total / 1e9:,.4g} billion{active}; "
+            f"source: {_source(published.source)} ({published.date}){doubt}"
         )
     return "\n".join(lines)
 
 
 def _facts(found: "ModelShape") -> dict[str, Any]:
-    """Return a shape and what follows from it; JSON-ready."""
+    """Return a shape and its derived figures, ready for JSON."""
     counted = {"weights": found.weights, "active": found.active, "bytes": found.memory(), "kv_bytes": found.kv_bytes()}
     return {**msgspec.to_builtins(found), **counted}
 
@@ -225,7 +230,7 @@ def _precision(found: "ModelShape") -> str:
 
 
 def _source(text: str) -> str:
-    """Return a source with its short name written out."""
+    """Return a source with its abbreviation expanded."""
     for short, long in _SOURCES.items():
         text = text.replace(short, long)
     return text
@@ -239,7 +244,7 @@ def _price(found: "Chip") -> str:
 
 
 def _parts(parts: dict[str, float], whole: float) -> str:
-    """Return the causes that take a twentieth or more, the largest first."""
+    """Return the causes of at least 5 % of the time, the largest first."""
     ranked = sorted(parts.items(), key=lambda pair: -pair[1])
     return ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in ranked if seconds >= 0.05 * whole)
 

@@ -1,4 +1,4 @@
-"""What `mixtura plan` says of machines: the advice in a sentence, the options, where the time goes, the frontier."""
+"""The output of `mixtura plan` on machines: the recommendation, the options, time per stage, the frontier."""
 
 import math
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ from mixtura.room.plan.option import DeploymentOption, DeploymentRequest, Planni
 from mixtura.room.plan.sweep import frontier
 from mixtura.room.plan.work import Name, work_of
 
-_WIDTHS = (1, 2, 4, 8)  # chips of a copy, times the least, on the frontier
+_WIDTHS = (1, 2, 4, 8)  # chips of a copy on the frontier, in multiples of the option's
 
 
 def text(advice: DeploymentAdvice, limits: str) -> str:
-    """Return everything: the sentence, the options, the advised one's machines, other ways, limits, assumptions."""
+    """Return the whole output: recommendation, limits, options, machines, stages, alternatives, assumptions."""
     shown = advice.options[advice.best] if advice.best is not None else _first(advice)
     blocks = [
         "\n".join([recommend(advice), limits]),
@@ -32,33 +32,33 @@ def text(advice: DeploymentAdvice, limits: str) -> str:
 
 
 def recommend(advice: DeploymentAdvice) -> str:
-    """Return the recommendation."""
+    """Return the recommendation as a sentence."""
     rate = _rate(advice.rate)
     within = f" within {text_of(advice.within)} (95 %)" if advice.within is not None else ""
     refused = [option for option in advice.options if not option.problem and not option.allows(advice.rate)]
     if advice.best is None or advice.fastest is None:
         option = refused[0]
         return (
-            f"{advice.recipe} at {rate}: nothing here allows it; {option.on} would take {_range(option)}, and its "
-            f"limits let {_flow(option)} through ({option.binds})."
+            f"{advice.recipe} at {rate}: no option allows this rate; {option.on} would take {_range(option)}, but its "
+            f"limits allow only {_flow(option)} ({option.binds})."
         )
     best, fastest = advice.options[advice.best], advice.options[advice.fastest]
     how = "is the cheapest way" if len(advice.options) > 1 else "takes"
     sentence = f"{advice.recipe} at {rate}{within}: {_whole(best)} {how}"
     sentence += f", p95 {_range(best)}" if len(advice.options) > 1 else f" {_range(best)} (p95)"
-    sentence += f", {_dollars(best)} for 1,000 mixtures" if best.dollars else ", at a cost nobody knows"
+    sentence += f", {_dollars(best)} for 1,000 mixtures" if best.dollars else ", at an unknown cost"
     if fastest is not best:
         sentence += f"; the fastest is {fastest.on}, p95 {text_of(fastest.seconds[1])} for {_dollars(fastest)}"
     for option in refused:
         cost = f" for {_dollars(option)}" if option.dollars else ""
         sentence += (
-            f"; {option.on} would take {text_of(option.seconds[1])}{cost}, and its limits let {_flow(option)} through"
+            f"; {option.on} would take {text_of(option.seconds[1])}{cost}, but its limits allow only {_flow(option)}"
         )
     return sentence + "."
 
 
 def draw(path: Path, request: DeploymentRequest, advice: DeploymentAdvice, context: PlanningContext) -> None:
-    """Write the frontier as SVG: a line a chip kept busy, a dot an option at the rate asked for.
+    """Write the frontier as SVG: a line for each chip kept busy, a dot for each option at the requested rate.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -85,8 +85,8 @@ def draw(path: Path, request: DeploymentRequest, advice: DeploymentAdvice, conte
         series=tuple(series),
         log_x=True,
         log_y=True,
-        note="Lines: machines kept at a batch of 1 to 1,024 all the time, mean lengths, no queue. Dots: under "
-        f"{_rate(advice.rate)} at random, idle time paid for. Predicted; whiskers are the range of prices.",
+        note="Lines: machines always kept at a batch of 1 to 1,024, mean lengths, no queue. Dots: Poisson arrivals of "
+        f"{_rate(advice.rate)}, idle time included in the cost. Predicted; whiskers are the range of prices.",
     )
     try:
         path.write_text(svg(chart), "utf-8")
@@ -96,7 +96,7 @@ def draw(path: Path, request: DeploymentRequest, advice: DeploymentAdvice, conte
 
 def _line(option: DeploymentOption, request: DeploymentRequest, context: PlanningContext) -> Series | None:
     if any(post.chips is None for post in option.posts):
-        return None  # a provider has no batch that anybody knows
+        return None  # a provider's batch is not known
     work = work_of(request.recipe, context.models, request.assumed)
     left = {model for model in work.models if model[1] in option.left_out}
     work = work.without(left) if left else work
@@ -122,7 +122,7 @@ def _fleet(
     chips: dict[Name, int],
     known: tuple[DeploymentRequest, PlanningContext],
 ) -> dict[Name, ModelServer]:
-    """Return the machines of an option with other numbers of chips; none where these are not linked, or do not fit."""
+    """Return an option's machines with other chip counts; empty if these exceed a node or a model does not fit."""
     request, context = known
     work = work_of(request.recipe, context.models, request.assumed)
     on = read_spec(option.on)._replace(chips=None)
@@ -240,7 +240,7 @@ def _first(advice: DeploymentAdvice) -> DeploymentOption:
 
 
 def _whole(option: DeploymentOption) -> str:
-    """Return an option's machines in words."""
+    """Return an option's machines as text."""
     sentence = [f"{option.chips:,} in all"] if option.chips is not None and option.chips > 1 else []
     if option.left_out:
         sentence.append(f"without {_names(option)}")
@@ -270,7 +270,7 @@ def _names(option: DeploymentOption) -> str:
 
 
 def _flow(option: DeploymentOption) -> str:
-    """Return what the limits of an option allow in the long run, rounded down."""
+    """Return the sustained rate that an option's limits allow, rounded down."""
     limit = option.limit or 0.0
     if limit >= 1:
         return f"{math.floor(limit * 10) / 10:,g} a minute"

@@ -1,4 +1,4 @@
-"""`mixtura plan`: which machines a mixture needs, its seconds and dollars, and how many a key's limits allow."""
+"""`mixtura plan`: the machines a mixture needs, its latency and cost, and how many mixtures a key's limits allow."""
 
 import importlib.util
 import re
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from mixtura.room.plan.option import DeploymentRequest, PlanningContext
 
 _HELP = """\
-Say on which machines, or at which provider, mixtures of RECIPE are best served, how long they take under load and
-what they cost; and how many of them the rate limits of a plan allow. Nothing is asked and no key is needed.
+Find the machines or the provider that serve mixtures of RECIPE best, and predict their latency under load and their
+cost; also compute how many mixtures the rate limits of a plan allow. No model is called and no key is needed.
 
-Times are predicted by step models fitted to measured points, and by a simulation of the queues; a provider's are as
-published. A range holds for 8 of 10 machines.
+Step models fitted to measured points and a simulation of the queues predict the times; a provider's speeds are those
+it publishes. A range holds for 8 of 10 machines.
 
 \b
 mixtura plan
@@ -38,11 +38,11 @@ mixtura plan deep --limits --plan developer --question-tokens 3000
 """
 _RATE = re.compile(r"(?P<number>[^/\s]+)\s*(?:/\s*(?P<unit>s|sec|second|min|minute|h|hour|d|day))?")
 _SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
-_WITHOUT = "without numpy the limits alone are planned: pip install 'mixtura[room]' to plan machines too"
+_WITHOUT = "without numpy only limits are planned: pip install 'mixtura[room]' to plan machines too"
 
 
 def _rate(ctx: click.Context, param: click.Parameter, value: str) -> float:
-    """Read mixtures a second from "30", "30/min", "2/s", "1000/h" or "5000/day"."""
+    """Parse "30", "30/min", "2/s", "1000/h" or "5000/day" as mixtures per second."""
     found = _RATE.fullmatch(value.strip())
     try:
         number = float(found["number"]) if found else 0.0
@@ -59,7 +59,7 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float | None)
     return value
 
 
-@click.command("plan", help=_HELP, short_help="Say which machines, seconds, dollars and limits a mixture takes.")
+@click.command("plan", help=_HELP, short_help="Plan machines, latency, cost and limits of a mixture.")
 @click.argument("recipe", default="balanced", shell_complete=complete_recipes)
 @click.option(
     "--on",
@@ -72,7 +72,7 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float | None)
     "--rate", default="10", show_default=True, callback=_rate, metavar="N", help="Mixtures a minute; or 2/s, 1000/h."
 )
 @click.option(
-    "--within", type=float, callback=_above_zero, metavar="SECONDS", help="What 95 % of the mixtures must keep."
+    "--within", type=float, callback=_above_zero, metavar="SECONDS", help="Latency that 95 % of the mixtures must meet."
 )
 @click.option(
     "--output", type=click.IntRange(1), default=400, show_default=True, metavar="N", help="Tokens of a reply."
@@ -86,15 +86,15 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float | None)
     help="Share of mixtures whose drafts differ.",
 )
 @click.option(
-    "--shape", "shapes", multiple=True, metavar="[MODEL=]FILE", help="A config.json, or the name of a like model."
+    "--shape", "shapes", multiple=True, metavar="[MODEL=]FILE", help="A config.json, or the name of a similar model."
 )
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the frontier into an SVG file.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the frontier to an SVG file.")
 @click.option(
     "--predictions",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write what calls take on the advised machines, for MIXTURA_PREDICTIONS.",
+    help="Write predicted call times on the advised machines, for MIXTURA_PREDICTIONS.",
 )
-@click.option("--limits", "limits_alone", is_flag=True, help="Show what the rate limits of a plan allow, alone.")
+@click.option("--limits", "limits_alone", is_flag=True, help="Show only what the rate limits of a plan allow.")
 @click.option("--plan", type=click.Choice(PLANS), help="The plan of the key.  [default: MIXTURA_PLAN, else free]")
 @click.option(
     "--question-tokens",
@@ -137,7 +137,7 @@ def command(
     if machines:
         request, standing = _request(registry, wanted, on, (rate, within, output, differ, question_tokens), shapes)
         advice, more = _advise(request, _context(registry, plans), named=bool(on or within or plot or predictions))
-        # A substitute that is counted concerns the provider's rows; so does a model that is gone.
+        # Notes on substitutes and retired models, already present, concern the provider's rows.
         notes += more + standing
         if plot is not None and advice is not None:
             from mixtura.cli.machines_view import draw
@@ -165,7 +165,7 @@ def _request(
     sizes: tuple[float, float | None, int, float, int],
     shapes: Sequence[str],
 ) -> tuple["DeploymentRequest", list[str]]:
-    """Return what is to be planned, and what is to be said of shapes that stand in for others."""
+    """Return the planning request, and notes on shapes that stand in for unknown ones."""
     from mixtura.room.plan.machines import read_spec
     from mixtura.room.plan.option import DeploymentRequest
     from mixtura.room.plan.work import AssumedSizes
@@ -186,22 +186,22 @@ def _request(
         shapes=own | standing,
     )
     return request, [
-        f"{model} is taken for {found.name} on machines, an assumption: its own shape is not known "
+        f"{model} is planned with the shape of {found.name}, an assumption: its own shape is not known "
         f"(--shape {model}=FILE, a config.json)"
         for (_, model), found in standing.items()
     ]
 
 
 def _of(recipe: Recipe, names: Sequence[tuple[str, str]], wanted: str) -> tuple[str, str]:
-    """Return the model of the recipe that is called so, with or without its vendor."""
+    """Return the model of the recipe with that name, with or without its vendor."""
     for name in names:
         if wanted in (name[1], name[1].rpartition("/")[2]):
             return name
-    raise ConfigError(f"{recipe.name} does not ask {wanted!r}: its models are {', '.join(name for _, name in names)}")
+    raise ConfigError(f"{recipe.name} has no model {wanted!r}: its models are {', '.join(name for _, name in names)}")
 
 
 def _shape(recipe: Recipe, names: Sequence[tuple[str, str]], text: str) -> tuple[tuple[str, str], "ModelShape"]:
-    """Read `MODEL=FILE`, or `FILE` for the one model whose shape nobody knows."""
+    """Parse `MODEL=FILE`, or `FILE` for the only model whose shape is not known."""
     from mixtura.hardware.shapes import shape
 
     model, equals, file = text.partition("=")
@@ -209,12 +209,12 @@ def _shape(recipe: Recipe, names: Sequence[tuple[str, str]], text: str) -> tuple
         return _of(recipe, names, model), shape(file)
     unknown = [name for name in names if not _has_shape(name[1])]
     if len(unknown) != 1:
-        raise ConfigError(f"--shape {text}: say whose it is, as in MODEL={text}")
+        raise ConfigError(f"--shape {text}: name the model, as in MODEL={text}")
     return unknown[0], shape(text)
 
 
 def _stand_in(registry: ModelRegistry, name: tuple[str, str]) -> "ModelShape | None":
-    """Return the shape that is assumed for a model, None where its own is known or its family is not."""
+    """Return the shape assumed for a model; None if its own shape is known or its family is not."""
     from mixtura.hardware.shapes import stand_in
 
     kept = registry.catalog.get(*name)
@@ -245,7 +245,7 @@ def _context(registry: ModelRegistry, plans: CapacityCounter) -> "PlanningContex
 def _advise(
     request: "DeploymentRequest", context: "PlanningContext", *, named: bool
 ) -> tuple["DeploymentAdvice | None", list[str]]:
-    """Return the advice and what is to be said beside; without one where nobody asked for machines and none will do."""
+    """Return the advice and its notes; no advice if no machine is feasible and the user named none."""
     from mixtura.room.plan.advice import advise
 
     try:
@@ -253,10 +253,10 @@ def _advise(
     except ConfigError as error:
         if named:
             raise
-        return None, [f"no machines are planned: {error.message}"]
+        return None, [f"no machines planned: {error.message}"]
     left = {model: why for option in advice.options for model, why in option.left_out.items()}
     return advice, [
-        f"{model} is left out on machines, so they are planned for less than the whole mixture: {why} "
+        f"the plan for machines leaves out {model}, so it covers less than the whole mixture: {why} "
         f"(--shape {model}=FILE)"
         for model, why in left.items()
     ]
@@ -265,7 +265,7 @@ def _advise(
 def _write_predictions(
     path: Path, request: "DeploymentRequest", advice: "DeploymentAdvice", registry: ModelRegistry
 ) -> None:
-    """Write the predictions of the advised option, or of the first that can be."""
+    """Write the predictions of the advised option, or of the first feasible one on machines."""
     from mixtura.models.predictions import predictions_toml
     from mixtura.room.predictions import predictions_of_option
 
@@ -273,7 +273,7 @@ def _write_predictions(
     best = advice.options[advice.best] if advice.best is not None else None
     chosen = best if best in hosted else next(iter(hosted), None)
     if chosen is None:
-        raise ConfigError("nothing is predicted for a provider: give machines of your own, as in --on h100")
+        raise ConfigError("there are no predictions for a provider: give machines of your own, as in --on h100")
     text = f"# mixtura plan {request.recipe.name}, on {chosen.on}\n" + predictions_toml(
         predictions_of_option(chosen, request, registry)
     )
