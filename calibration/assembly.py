@@ -2,17 +2,17 @@
 
     python -m calibration.assembly [../shared/data/hardware]
 
-Which speeds are fitted is decided by rule, one for each model:
+Rules select the speeds to fit, one per model:
 
-- LPU: seconds of decoding as the server itself reports them with a reply (`completion_time`), the median over replies
-  of 40 tokens or more. Where two sources have such a median, that of more replies is taken. Speeds that a client
-  measures over a network, or that a page of documentation promises, are other quantities: they are predicted, not
-  fitted. So are replies decoded speculatively.
-- Wafer: no server's own figures are public. Speeds measured by a third party, the geometric mean where a model has
-  several; what the vendor alone claims is predicted, not fitted.
+- LPU: seconds of decoding that the server itself reports with a reply (`completion_time`), the median over replies of
+  40 tokens or more. If two sources have such a median, the one with more replies counts. Speeds that a client measures
+  over a network, or that documentation states, are different quantities, so they are predicted but not fitted. The
+  same applies to speculatively decoded replies.
+- Wafer: no server's own figures are public. The fit uses speeds measured by a third party, the geometric mean if a
+  model has several; a vendor's own claims are predicted but not fitted.
 
-The model has few points, so it has two coefficients: the time of a layer, and what experts add to it. Errors are those
-of models left out of the fit, and of models left out together with all that have the same shape.
+With few points the model has two coefficients: the time of a layer, and the time that experts add to it. Errors are
+those of models left out of the fit, and of models left out together with all models of the same shape.
 """
 
 import math
@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 from scipy.optimize import least_squares
 
-from calibration.speeds import PublishedSpeed, read_published, read_recorded
+from calibration.speeds import SpeedRecord, read_published, read_recorded
 from mixtura.errors import ConfigError
 from mixtura.hardware import lpu, wafer
 from mixtura.hardware.chip import Chip, chip
@@ -36,15 +36,16 @@ from mixtura.hardware.step import Array
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "../shared/data/hardware"
 TARGET = ROOT / "src/mixtura/hardware/data"
-CONTEXT = 1024  # tokens: that of the recorded replies is of this order, and its part in the time is small
+CONTEXT = 1024  # tokens: the recorded replies are of this order, and the context's part in the time is small
 _MICRO = 1e-6
-_HUBER = 1.345  # standard deviations: 95 % as efficient as least squares were errors normal (Huber, 1981)
+_HUBER = 1.345  # standard deviations: 95 % as efficient as least squares for normal errors (Huber, 1981)
 _MAD = 1.4826  # standard deviations in a median absolute deviation of normal errors
 _TINY = 1e-4
 
 Term = Callable[[ModelShape, float], float]
 
-# What a coefficient is multiplied with, by name: of a shape and the chips it needs. The first two are the model.
+# The factor of each coefficient, by name, as a function of a shape and its number of chips. The model uses the first
+# two.
 TERMS: dict[str, Term] = {
     "layers": lambda model, _: model.layers,
     "layers with experts": lambda model, _: model.moe_layers,
@@ -71,22 +72,23 @@ TRIED: tuple[tuple[str, ...], ...] = (
 
 
 class SpeedPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A speed beside its predictions, tokens a second; the latter two are None for what was not fitted.
+    """A speed and its predictions, in tokens per second; the last two are None for speeds that were not fitted.
 
     Attributes:
-        predicted: by the fit of all models.
-        left_out: by the fit without this model.
-        twins_out: by the fit without all models of this shape.
+        speed: the published or recorded speed.
+        predicted: prediction of the fit to all models.
+        left_out: prediction of the fit without this model.
+        twins_out: prediction of the fit without all models of this shape.
     """
 
-    speed: PublishedSpeed
+    speed: SpeedRecord
     predicted: float
     left_out: float | None = None
     twins_out: float | None = None
 
 
 class CandidateTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a set of terms makes of the fitted speeds: mean relative errors of tokens a second, and microseconds."""
+    """The fit of one set of terms: coefficients in microseconds, and mean relative errors of tokens per second."""
 
     terms: tuple[str, ...]
     microseconds: tuple[float, ...]
@@ -96,7 +98,7 @@ class CandidateTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LatencyFit(msgspec.Struct, frozen=True, kw_only=True):
-    """The fit of one machine: the coefficients kept, every speed beside its predictions, and what else was tried."""
+    """The fit of one machine: the coefficients, every speed with its predictions, and the candidate sets of terms."""
 
     coefficients: lpu.LpuCoefficients | wafer.WaferCoefficients
     points: tuple[SpeedPoint, ...]
@@ -111,7 +113,7 @@ class LatencyFits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _FitTable(msgspec.Struct, frozen=True):
-    """What is fitted: seconds a token, seconds that are counted and not fitted, the terms, and each row's shape."""
+    """The data of a fit: seconds per token, seconds counted rather than fitted, the terms, and each row's shape."""
 
     seconds: Array
     counted: Array
@@ -120,11 +122,11 @@ class _FitTable(msgspec.Struct, frozen=True):
 
 
 def fit(folder: Path = SOURCE, keep: Path | None = TARGET) -> LatencyFits:
-    """Fit both machines and keep the coefficients where the step models read them.
+    """Fit both machines and write the coefficients to the files that the step models read.
 
     Args:
-        folder: holds `published_speeds.csv`; `timings/groq_usage_dev.csv` stands beside it.
-        keep: where to write `lpu.json` and `wafer.json`; None: nowhere.
+        folder: the folder of `published_speeds.csv`; `timings/groq_usage_dev.csv` is in its parent folder.
+        keep: the folder for `lpu.json` and `wafer.json`; None: do not write them.
 
     Raises:
         ConfigError: one of the two files is missing.
@@ -133,7 +135,7 @@ def fit(folder: Path = SOURCE, keep: Path | None = TARGET) -> LatencyFits:
     for path in (pages, replies):
         if not path.is_file():
             raise ConfigError(
-                f"no file {path}: name the folder hardware/ of the measured data, with timings/ beside it"
+                f"no file {path}: give the folder hardware/ of the measured data, with timings/ beside it"
             )
     speeds = read_published(pages)
     groq = [speed for name, speed in speeds if name.startswith("Groq LPU")]
@@ -145,13 +147,13 @@ def fit(folder: Path = SOURCE, keep: Path | None = TARGET) -> LatencyFits:
 
 
 def write(fits: LatencyFits, folder: Path = TARGET) -> None:
-    """Write the coefficients where the step models read them."""
+    """Write the coefficients to the files that the step models read."""
     for name, found in (("lpu", fits.lpu), ("wafer", fits.wafer)):
         text = msgspec.json.format(msgspec.json.encode(found.coefficients), indent=2).decode("utf-8")
         (folder / f"{name}.json").write_text(f"{text}\n", "utf-8")
 
 
-def _fit_lpu(speeds: list[PublishedSpeed]) -> LatencyFit:
+def _fit_lpu(speeds: list[SpeedRecord]) -> LatencyFit:
     device = chip("lpu_v1")
     taken = _most_replies([one for one in speeds if one.kind == "API usage" and not one.speculative])
     nothing = lpu.LpuCoefficients(
@@ -184,7 +186,7 @@ def _fit_lpu(speeds: list[PublishedSpeed]) -> LatencyFit:
     return LatencyFit(coefficients=found, points=points, candidates=candidates)
 
 
-def _fit_wafer(speeds: list[PublishedSpeed]) -> LatencyFit:
+def _fit_wafer(speeds: list[SpeedRecord]) -> LatencyFit:
     device = chip("wse3")
     measured = [one for one in speeds if one.kind == "AA"]
     taken = _means([one for one in measured if not one.speculative])
@@ -211,7 +213,7 @@ def _fit_wafer(speeds: list[PublishedSpeed]) -> LatencyFit:
         sources=tuple(sorted({one.source for one in (*taken, *fast)})),
     )
     rest = [
-        msgspec.structs.replace(one, left="speculative" if one.speculative else "the vendor alone says so")
+        msgspec.structs.replace(one, left="speculative" if one.speculative else "claimed by the vendor only")
         for one in speeds
         if one.speculative or one.kind != "AA"
     ]
@@ -222,13 +224,13 @@ def _fit_wafer(speeds: list[PublishedSpeed]) -> LatencyFit:
     return LatencyFit(coefficients=found, points=points, candidates=candidates)
 
 
-def _wafer_seconds(speed: PublishedSpeed, device: Chip, found: wafer.WaferCoefficients) -> float:
+def _wafer_seconds(speed: SpeedRecord, device: Chip, found: wafer.WaferCoefficients) -> float:
     step = wafer.step(speed.shape, device, 1, CONTEXT, speculative=speed.speculative, fitted=found)
     return float(step.seconds)
 
 
 def _table(
-    speeds: Sequence[PublishedSpeed], names: Sequence[str], counted: Callable[[ModelShape], tuple[float, float]]
+    speeds: Sequence[SpeedRecord], names: Sequence[str], counted: Callable[[ModelShape], tuple[float, float]]
 ) -> _FitTable:
     known = [counted(one.shape) for one in speeds]
     terms = [[TERMS[name](one.shape, chips) for name in names] for one, (_, chips) in zip(speeds, known, strict=True)]
@@ -241,9 +243,10 @@ def _table(
 
 
 def _solve(table: _FitTable, rows: Sequence[int] | None = None) -> Array:
-    """Return the coefficients, seconds, none negative: Huber's estimate of the logarithms of the time.
+    """Return the coefficients in seconds, none negative: Huber's estimate for the logarithms of the times.
 
-    Its bend is at 1.345 standard deviations, which the median absolute residual tells, in turn with the coefficients.
+    The threshold is 1.345 standard deviations, estimated from the median absolute residual; threshold and coefficients
+    are updated in turn.
     """
     chosen = list(range(len(table.seconds)) if rows is None else rows)
     seconds, counted, terms = table.seconds[chosen], table.counted[chosen], table.terms[chosen]
@@ -264,12 +267,12 @@ def _solve(table: _FitTable, rows: Sequence[int] | None = None) -> Array:
 
 
 def _predict(fitted: _FitTable, asked: _FitTable, rows: Sequence[int] | None = None) -> Array:
-    """Return seconds a token of the rows of `asked` by the fit of some rows of `fitted`."""
+    """Return the seconds per token of the rows of `asked`, predicted by a fit to some rows of `fitted`."""
     return np.asarray(asked.counted + asked.terms @ _solve(fitted, rows))
 
 
 def _predict_without(table: _FitTable, *, alike: bool) -> Array:
-    """Return seconds a token of each row by the fit of the others, or of those of other shapes."""
+    """Return the seconds per token of each row, predicted by a fit to the other rows, or to rows of other shapes."""
     found = []
     for row, twin in enumerate(table.twins):
         others = [i for i, other in enumerate(table.twins) if (other != twin if alike else i != row)]
@@ -278,7 +281,7 @@ def _predict_without(table: _FitTable, *, alike: bool) -> Array:
 
 
 def _error(table: _FitTable, predicted: Array) -> float:
-    """Return the mean relative error of tokens a second."""
+    """Return the mean relative error of tokens per second."""
     return float(np.mean(np.abs(table.seconds / predicted - 1)))
 
 
@@ -296,7 +299,7 @@ def _candidate(table: _FitTable, names: tuple[str, ...]) -> CandidateTerms:
     )
 
 
-def _points(speeds: Sequence[PublishedSpeed], every: Array, left: Array, twins: Array) -> tuple[SpeedPoint, ...]:
+def _points(speeds: Sequence[SpeedRecord], every: Array, left: Array, twins: Array) -> tuple[SpeedPoint, ...]:
     return tuple(
         SpeedPoint(
             speed=one,
@@ -308,7 +311,7 @@ def _points(speeds: Sequence[PublishedSpeed], every: Array, left: Array, twins: 
     )
 
 
-def _why_left(speed: PublishedSpeed) -> str:
+def _why_left(speed: SpeedRecord) -> str:
     if speed.speculative:
         return "speculative"
     if speed.kind == "API usage":
@@ -316,18 +319,18 @@ def _why_left(speed: PublishedSpeed) -> str:
     return "the vendor's page, no measurement" if speed.kind == "docs" else "measured by a client, over a network"
 
 
-def _most_replies(speeds: Sequence[PublishedSpeed]) -> list[PublishedSpeed]:
-    """Return of each model the speed of the most replies."""
-    best: dict[str, PublishedSpeed] = {}
+def _most_replies(speeds: Sequence[SpeedRecord]) -> list[SpeedRecord]:
+    """Return for each model the speed with the most replies."""
+    best: dict[str, SpeedRecord] = {}
     for one in speeds:
         if one.shape.name not in best or one.replies > best[one.shape.name].replies:
             best[one.shape.name] = one
     return [best[name] for name in sorted(best)]
 
 
-def _means(speeds: Sequence[PublishedSpeed]) -> list[PublishedSpeed]:
-    """Return of each model one speed, the geometric mean of its speeds."""
-    groups: dict[str, list[PublishedSpeed]] = defaultdict(list)
+def _means(speeds: Sequence[SpeedRecord]) -> list[SpeedRecord]:
+    """Return for each model one speed, the geometric mean of its speeds."""
+    groups: dict[str, list[SpeedRecord]] = defaultdict(list)
     for one in speeds:
         groups[one.shape.name].append(one)
     return [
@@ -341,18 +344,18 @@ def _means(speeds: Sequence[PublishedSpeed]) -> list[PublishedSpeed]:
 
 
 def _sizes(model: ModelShape) -> str:
-    """Return all that a step model sees of a shape: two models with the same are twins."""
+    """Return the sizes that a step model uses of a shape; two models with equal sizes are twins."""
     speeds = msgspec.structs.asdict(model)
     return repr([value for name, value in speeds.items() if name not in ("name", "published", "vocabulary")])
 
 
 def _four_digits(value: float) -> float:
-    """Return four digits: the data does not support more."""
+    """Round to four significant digits, as the data does not support more."""
     return float(f"{value:.4g}")
 
 
 def main() -> None:
-    """Fit, write, and say in a line each how well."""
+    """Fit and write both machines, and print a line on the errors of each."""
     fits = fit(Path(sys.argv[1]) if len(sys.argv) > 1 else SOURCE)
     for name, kept in (("LPU", fits.lpu.coefficients), ("wafer", fits.wafer.coefficients)):
         print(f"{name}: {kept.models} models, mean error of tokens/s of models left out {kept.left_out:.1%}")

@@ -1,11 +1,11 @@
-"""Fits the MoE kernel model to measured latencies and says how well it predicts what it has not seen.
+"""Fits the MoE kernel model to measured latencies and reports its errors on data left out of the fit.
 
     python -m calibration.kernels [../shared/data/hardware/moe_kernel_latency.csv.gz] [--write]
 
 A configuration is one GPU, engine, build, kernel, precision, model and degree of parallelism. Its power-law rows are
-predicted from its own balanced rows (`mixtura.hardware.kernel.skewed`); the few global coefficients of the correction
-for uneven tiles are fitted on power-law rows of other models, so every error in the report is of a model that the
-coefficients never saw. `--write` keeps the coefficients of all rows together in the package.
+predicted from its own balanced rows (`mixtura.hardware.kernel.predict_skewed`). The few global coefficients of the
+correction for uneven tiles are fitted on power-law rows of other models, so every error in the report is that of a
+model left out of the fit. `--write` fits the coefficients to all rows and writes them into the package.
 """
 
 import argparse
@@ -36,10 +36,10 @@ TARGET = ROOT / "src/mixtura/hardware/data/kernels.json"
 Array = NDArray[np.float64]
 
 _PRECISIONS = {"w4a16_mxfp4": "mxfp4", "w4a8_mxfp4_mxfp8": "mxfp4"}
-_KNOTS = (1 / 64, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)  # tokens an expert
+_KNOTS = (1 / 64, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)  # tokens per expert
 _RIDGE, _CLOSE = 3.0, 0.01
 _BANDS = ((1, 4), (5, 16), (17, 64), (65, 128), (129, 256), (257, 1024), (1025, 4096))
-_FEW = 128  # tokens: up to there layers are bound by reading, and lines in D(B) are of use
+_FEW = 128  # tokens up to which reading bounds a layer and a line in D(B) is a useful model
 
 
 class KernelConfiguration(NamedTuple):
@@ -56,7 +56,7 @@ class KernelConfiguration(NamedTuple):
 
 
 class KernelPoint(NamedTuple):
-    """One power-law row: what was measured and what each way of predicting says, seconds."""
+    """One power-law row: the measured seconds and those of each method of prediction."""
 
     gpu: str
     engine: str
@@ -77,9 +77,10 @@ class KernelPoint(NamedTuple):
 class KernelErrors(msgspec.Struct, frozen=True):
     """Median absolute relative errors over some rows.
 
-    `predicted` with coefficients of other models, `first` without the correction, `uniform` the balanced time scaled
-    with the uniform D(B), `line` the line a + D b of balanced runs with it (of use up to 128 tokens), `balanced` the
-    balanced time taken as it is; `bias` the median signed error of `predicted`, `worst` what one of ten exceeds.
+    `predicted`: with coefficients fitted on other models; `first`: without the correction; `uniform`: the balanced
+    time scaled by the uniform D(B); `line`: the line a + D b of balanced runs with that D(B) (useful up to 128
+    tokens); `balanced`: the balanced time unchanged. `bias` is the median signed error of `predicted`, `worst` the
+    error that one in ten exceeds.
     """
 
     by: str
@@ -95,7 +96,7 @@ class KernelErrors(msgspec.Struct, frozen=True):
 
 
 class FormulaFit(msgspec.Struct, frozen=True):
-    """How near `layer_time` comes to balanced rows with no run of the kernel at all: in sample, and model left out."""
+    """Errors of `layer_time` on balanced rows, without any run of the kernel: in sample, and with a model left out."""
 
     gpu: str
     precision: str
@@ -105,7 +106,7 @@ class FormulaFit(msgspec.Struct, frozen=True):
 
 
 class KernelReport(msgspec.Struct, frozen=True):
-    """The fit: how many power-law rows were predicted and left out and why, errors, coefficients."""
+    """The result of the fit: numbers of predicted and of omitted power-law rows, errors, coefficients."""
 
     rows: int
     left: int
@@ -153,7 +154,7 @@ def _configuration(row: Mapping[str, str]) -> KernelConfiguration:
 
 
 def _groups(model: str) -> tuple[int, int]:
-    """Return the groups of a model's experts and how many a token uses; the table does not say it."""
+    """Return the groups of a model's experts and how many a token uses, which the table does not contain."""
     try:
         found = shape(model)
     except ConfigError:
@@ -162,7 +163,7 @@ def _groups(model: str) -> tuple[int, int]:
 
 
 def points(configurations: Sequence[KernelConfiguration]) -> list[KernelPoint]:
-    """Return the power-law rows of configurations that have balanced rows too."""
+    """Return the power-law rows of configurations that also have balanced rows."""
     return [point for each in configurations if each.even for point in _points(each)]
 
 
@@ -193,7 +194,7 @@ def _points(each: KernelConfiguration) -> list[KernelPoint]:
 
 
 def uniform_line(curve: BalancedCurve, layer: MoeLayer) -> LayerLine:
-    """Return t = a + D b fitted to balanced runs of up to 128 tokens: the baseline, used with the uniform D(B)."""
+    """Fit t = a + D b to balanced runs of up to 128 tokens: the baseline, used with the uniform D(B)."""
     few = curve.tokens <= max(_FEW, curve.tokens[0])
     activated = routing.distinct_balanced(curve.tokens[few], layer.experts, layer.used)
     table = np.column_stack([np.ones(len(activated)), activated]) / curve.seconds[few, None]
@@ -202,7 +203,7 @@ def uniform_line(curve: BalancedCurve, layer: MoeLayer) -> LayerLine:
 
 
 def fit_correction(rows: Sequence[KernelPoint]) -> SkewCorrection:
-    """Return the correction whose absolute errors of the logarithm are least, by reweighted ridge regression."""
+    """Return the correction with the least absolute errors of the logarithm, by reweighted ridge regression."""
     table, wanted = _table(rows), np.log(np.array([row.measured / row.first for row in rows]))
     weights, ridge = np.ones(len(rows)), _RIDGE * np.eye(2 * len(_KNOTS))
     found: Array = np.zeros(2 * len(_KNOTS))
@@ -223,7 +224,7 @@ def _table(rows: Sequence[KernelPoint]) -> Array:
 
 
 def predict_left_out(rows: Sequence[KernelPoint]) -> Array:
-    """Return the predicted seconds of each row, its correction fitted on the rows of all other models."""
+    """Return the predicted seconds of each row, with a correction fitted on the rows of all other models."""
     found = np.array([row.first for row in rows])
     for model in {row.model for row in rows}:
         mine = np.array([row.model == model for row in rows])
@@ -234,7 +235,7 @@ def predict_left_out(rows: Sequence[KernelPoint]) -> Array:
 
 
 def errors(rows: Sequence[KernelPoint], predicted: Array) -> tuple[KernelErrors, ...]:
-    """Return the errors over all rows, and by what the rows have in common."""
+    """Return the errors over all rows, and by groups of rows."""
     ways: dict[str, Callable[[KernelPoint], str]] = {
         "all": lambda row: "all power-law rows",
         "rows": lambda row: f"up to {_FEW} tokens" if row.tokens <= _FEW else f"above {_FEW} tokens",
@@ -278,7 +279,7 @@ def _errors(by: str, group: str, rows: Sequence[KernelPoint], predicted: Array) 
 
 
 def fit_rates(configurations: Sequence[KernelConfiguration]) -> KernelRates:
-    """Return fixed time and shares of bandwidth and peak for one GPU and precision, robust, from balanced rows."""
+    """Return a robust fit of fixed time and shares of bandwidth and peak to one GPU and precision's balanced rows."""
     table = _works(configurations)
 
     def off(logs: Array) -> Array:
@@ -296,7 +297,7 @@ def _log_time(table: Array, logs: Array) -> Array:
 
 
 def _works(configurations: Sequence[KernelConfiguration]) -> Array:
-    """Return seconds to read the experts, seconds to compute and seconds measured, one row a balanced run."""
+    """Return the seconds to read the experts, to compute, and measured; one row per balanced run."""
     rows = []
     for each in configurations:
         there, layer = chip(each.gpu), each.layer
@@ -311,7 +312,7 @@ def _works(configurations: Sequence[KernelConfiguration]) -> Array:
 def fit_formula(
     configurations: Sequence[KernelConfiguration],
 ) -> tuple[dict[str, dict[str, KernelRates]], tuple[FormulaFit, ...]]:
-    """Return the rates of every GPU and precision, and how near they come."""
+    """Return the rates of every GPU and precision, and their errors."""
     groups: dict[tuple[str, str], list[KernelConfiguration]] = defaultdict(list)
     for each in configurations:
         if each.even:
@@ -360,7 +361,7 @@ def run(path: Path = SOURCE) -> KernelReport:
 
 
 def _lines(configurations: Sequence[KernelConfiguration]) -> tuple[float, float]:
-    """Return the medians of the bandwidth's share and of the error of lines t = a + D b fitted to balanced runs."""
+    """Return the median share of the bandwidth and the median error of lines t = a + D b fitted to balanced runs."""
     shares, off = [], []
     for each in configurations:
         if len(each.even) < 4:
@@ -377,21 +378,21 @@ def _lines(configurations: Sequence[KernelConfiguration]) -> tuple[float, float]
 
 
 def write(report: KernelReport, path: Path = TARGET) -> None:
-    """Keep the coefficients in the package."""
+    """Write the coefficients into the package."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report.coefficients), indent=1) + b"\n")
 
 
 def main() -> None:
-    """Fit, print, and write if asked to."""
+    """Fit and print; with `--write`, also write the coefficients."""
     parser = argparse.ArgumentParser(prog="python -m calibration.kernels", description=__doc__)
     parser.add_argument("path", nargs="?", type=Path, default=SOURCE)
-    parser.add_argument("--write", action="store_true", help="keep the coefficients in the package")
+    parser.add_argument("--write", action="store_true", help="write the coefficients into the package")
     given = parser.parse_args()
     report = run(given.path)
     if given.write:
         write(report)
     print(f"{report.rows:,} rows predicted, {report.left:,} left out: {report.why_left}")
-    print("median absolute errors: predicted, first, uniform, line, balanced; bias; what one of ten exceeds")
+    print("median absolute errors: predicted, first, uniform, line, balanced; bias; 90th percentile")
     print(f"lines of balanced runs: error {report.line_fit:.1%}, share of the bandwidth {report.memory:.2f}")
     for row in report.errors:
         values = (row.predicted, row.first, row.uniform, row.line, row.balanced, row.bias, row.worst)

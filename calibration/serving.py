@@ -1,11 +1,11 @@
-"""The factors of the GPU model, fitted on measured serving points and tried on points left out.
+"""Fits the factors of the GPU model to measured serving points and evaluates them on points left out.
 
-Factors are fitted in a chain, each link drawn towards the one before: all points, an engine on a GPU, a build of it, a
-setup under that build (precision, GPUs, attention ranks). What is left out in each trial:
+Factors are fitted in a chain, each link shrunk towards the one before: all points, an engine on a GPU, a build of it, a
+setup under that build (precision, GPUs, attention ranks). The trials leave out:
 
-- *calibrated*: a tenth of the configurations, whole with their repetitions; ten times.
-- *curve*: a tenth of the curves, so that no other batch of the same setup is known.
-- *model*: all points of a model; the others must say how it runs, so engines are pooled strongly.
+- *calibrated*: a tenth of the configurations, with all their repetitions; ten times.
+- *curve*: a tenth of the curves, so that no other batch of the same setup is in the fit.
+- *model*: all points of a model; only other models remain, so engines are pooled strongly.
 - *GPU*: all points of a GPU.
 """
 
@@ -30,10 +30,10 @@ from mixtura.hardware.gpu import (
 )
 
 FOLDS = 10
-FEWEST = 4  # points that a link of its own takes
+FEWEST = 4  # least points for a link of its own
 
-# What a factor is before anything is measured, and how far from its neighbour's it may well be: four fifths of the
-# bandwidth, half the peak, tens of microseconds a layer and for the exchange between GPUs.
+# The prior value and expected deviation of each factor: four fifths of the bandwidth, half the peak, tens of
+# microseconds per layer and per exchange between GPUs.
 TOKEN: dict[str, tuple[float, float]] = {
     "weights": (1.2, 0.3),
     "experts": (1.3, 0.3),
@@ -68,28 +68,28 @@ FIRST: dict[str, tuple[float, float]] = {
     "tokens": (0.3, 1.0),
     "batch tokens": (0.3, 1.0),
 }
-# With how many points' weight a link is drawn to the one before: all points to the above, then engine, build, setup.
-# Where a model is new, an engine is drawn to all points with `FAR`.
-BEFOREHAND, STRENGTHS, FAR = 100.0, (0.01, 0.01, 0.03), 10.0
+# The weight, in points, with which a link is shrunk: all points towards the prior, then engine, build and setup towards
+# the link before. For a new model an engine is shrunk towards all points with the weight `FAR`.
+PRIOR_STRENGTH, STRENGTHS, FAR = 100.0, (0.01, 0.01, 0.03), 10.0
 
 
 class ServingPoints(NamedTuple):
-    """Measured points as arrays: `works` seconds [points, works], `measured` seconds, `rows` what they are."""
+    """Measured points as arrays: `works` in seconds [points, works], `measured` in seconds, and their `rows`."""
 
     rows: Sequence[ServingRow]
     names: tuple[str, ...]
     works: Array
     measured: Array
-    beforehand: FactorPrior
+    prior: FactorPrior
 
     def where(self, chosen: Array) -> "ServingPoints":
-        """Return those points for which `chosen` holds."""
+        """Return the points for which `chosen` is true."""
         rows = [row for row, kept in zip(self.rows, chosen, strict=True) if kept]
         return self._replace(rows=rows, works=self.works[chosen], measured=self.measured[chosen])
 
 
 class FactorChain(NamedTuple):
-    """Fitted factors: of all points, and by key for engines, builds and setups; of engines alone where `far`."""
+    """Fitted factors: `pooled` for all points, and by key for engines, builds and setups; if `far`, engines only."""
 
     pooled: Array
     links: tuple[dict[str, Array], ...]
@@ -102,7 +102,7 @@ class FactorChain(NamedTuple):
 
 
 class LeaveOutTrial(NamedTuple):
-    """Points and what was predicted of each when it was left out, seconds."""
+    """Points, and the prediction of each in seconds when it was left out of the fit."""
 
     name: str
     points: ServingPoints
@@ -110,7 +110,7 @@ class LeaveOutTrial(NamedTuple):
 
     @property
     def errors(self) -> Array:
-        """Relative errors, positive where the prediction is too long."""
+        """Relative errors, positive if the prediction is too long."""
         return self.predicted / self.points.measured - 1
 
     @property
@@ -125,21 +125,21 @@ class LeaveOutTrial(NamedTuple):
 
     @property
     def spread(self) -> float:
-        """The spread of a `Step` predicted so."""
+        """The spread of a `TimeEstimate` predicted this way."""
         return spread(self.predicted, self.points.measured)
 
     def among(self, chosen: Callable[[ServingRow], bool]) -> float:
-        """Return the median absolute relative error of some points, nan of none."""
+        """Return the median absolute relative error of some points; nan if there are none."""
         errors = np.abs(self.errors)[[chosen(row) for row in self.points.rows]]
         return float(np.median(errors)) if len(errors) else float("nan")
 
 
 class ServingFit(NamedTuple):
-    """Everything that a fit found.
+    """The result of a fit.
 
-    `token` and `first` are the trials by what was left out, `ablations` the calibrated trial with other experts
-    loaded, `all_rows` the same with the rows whose batch is not known; `chains` are of all points, for known and for
-    new models, of token and of first.
+    `token` and `first` hold the trials by what they leave out, `ablations` the calibrated trial with other ways to
+    count loaded experts, `all_rows` the same including rows of unknown batch. `chains` are fitted to all points: for
+    known and for new models, of times per token and of times to first token.
     """
 
     token: Mapping[str, LeaveOutTrial]
@@ -151,9 +151,9 @@ class ServingFit(NamedTuple):
 
 
 def keys(row: ServingRow, *, far: bool = False) -> tuple[str, ...]:
-    """Return the keys of a row's engine, build and setup, each with those before it.
+    """Return the keys of a row's engine, build and setup, each including those before it.
 
-    For a model that is new to an engine (`far`), engines with and without prefill of their own are one.
+    For a model that is new to an engine (`far`), engines with and without disaggregated prefill share a key.
     """
     return measured_keys(row.engine, row.chip, row.load.apart and not far, row.build, row.setup)
 
@@ -171,8 +171,8 @@ def first_points(rows: Sequence[ServingRow], steps: Array) -> ServingPoints:
 
 
 def chain(points: ServingPoints, *, far: bool = False) -> FactorChain:
-    """Fit the links, each drawn to the one before; `far`: engines alone, and kept near the rest."""
-    pooled = fit(points.works, points.measured, points.beforehand)
+    """Fit the links, each shrunk towards the one before; `far`: only engines, shrunk strongly towards all points."""
+    pooled = fit(points.works, points.measured, points.prior)
     before = [pooled] * len(points.rows)
     links = []
     for depth, strength in enumerate([FAR] if far else STRENGTHS):
@@ -184,7 +184,7 @@ def chain(points: ServingPoints, *, far: bool = False) -> FactorChain:
 
 
 def fit_serving(rows: Sequence[ServingRow]) -> ServingFit:
-    """Fit both times and try them on what is left out."""
+    """Fit times per token and to first token, and evaluate both on left-out points."""
     sure = [row for row in rows if row.sure]
     token = token_points(sure)
     near = leave_out("calibrated", token, _configuration, folds=FOLDS)
@@ -220,7 +220,7 @@ def fit_serving(rows: Sequence[ServingRow]) -> ServingFit:
 def table(
     near: FactorChain, far: FactorChain, points: ServingPoints, trials: Mapping[str, LeaveOutTrial]
 ) -> FactorTable:
-    """Return what is kept of a fit."""
+    """Return the factors of a fit in the form that the package stores."""
     engines, builds, setups = near.links
     spreads: dict[Level, float] = {
         "setup": trials["calibrated"].spread,
@@ -239,7 +239,7 @@ def table(
 
 
 def write(found: ServingFit, path: Path) -> None:
-    """Write the factors where the package reads them."""
+    """Write the factors to the file that the package reads."""
     near, far, first_near, first_far = found.chains
     token, first = found.points
     seen: dict[str, set[str]] = {}
@@ -268,7 +268,7 @@ def _short(values: Array) -> list[float]:
 def leave_out(
     name: str, points: ServingPoints, group: Callable[[ServingRow], str], *, folds: int = 0, far: bool = False
 ) -> LeaveOutTrial:
-    """Predict each point by a fit without its group; with `folds` groups are left out in that many lots."""
+    """Predict each point by a fit without its group; with `folds`, leave out groups in that many lots."""
     groups = [group(row) for row in points.rows]
     names = sorted(set(groups))
     order = np.random.default_rng(0).permutation(len(names))
@@ -299,7 +299,7 @@ def _points(
     names = tuple(scales)
     table = np.array([[float(each[name]) for name in names] for each in works])
     usual, scale = np.array(list(scales.values())).T
-    return ServingPoints(rows, names, table, np.array(times), FactorPrior(usual, BEFOREHAND, scale))
+    return ServingPoints(rows, names, table, np.array(times), FactorPrior(usual, PRIOR_STRENGTH, scale))
 
 
 def _link(points: ServingPoints, mine: Sequence[str], before: Sequence[Array], strength: float) -> dict[str, Array]:
@@ -307,6 +307,6 @@ def _link(points: ServingPoints, mine: Sequence[str], before: Sequence[Array], s
     for key in sorted(set(mine)):
         chosen = np.array([each == key for each in mine])
         if chosen.sum() >= FEWEST:
-            pull = points.beforehand._replace(towards=before[int(np.argmax(chosen))], strength=strength)
-            found[key] = fit(points.works[chosen], points.measured[chosen], pull)
+            prior = points.prior._replace(towards=before[int(np.argmax(chosen))], strength=strength)
+            found[key] = fit(points.works[chosen], points.measured[chosen], prior)
     return found

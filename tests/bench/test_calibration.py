@@ -176,7 +176,7 @@ def test_the_check_of_a_file_says_every_band_and_level() -> None:
     rows = read(MEASURED)[::20]
     said = report.serving_check(MEASURED, rows, rows)
     assert "| all | 145 |" in said
-    assert said.count("\n| those that a batch wakes, D(B) |") == 1
+    assert said.count("\n| those that a batch activates, D(B) |") == 1
 
 
 def test_without_measured_points_one_sentence_says_what_to_do(tmp_path: Path) -> None:
