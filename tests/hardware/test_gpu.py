@@ -1,4 +1,4 @@
-"""The works of the GPU model: what has to be moved and calculated, at the data sheet's figures."""
+"""The works of the GPU model: bytes and operations at the data sheet's figures."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_a_dense_step_reads_all_weights_once_whatever_the_batch() -> None:
     assert works["layers"][0] == pytest.approx(80e-6 * 2**0.25)
 
 
-def test_a_moe_step_reads_the_experts_that_its_batch_wakes() -> None:
+def test_a_moe_step_reads_the_experts_that_its_batch_activates() -> None:
     setup = GpuSetup(chips=2)
     works = decode_works(MOE, H100, setup, [1, 16, 4096], 1000)["experts"]
     whole = MOE.routed_weights * 4.25 / 8 / 2 / 3.35e12
@@ -43,7 +43,7 @@ def test_a_moe_step_reads_the_experts_that_its_batch_wakes() -> None:
     assert decode_works(MOE, H100, setup, 16, 1000, one_tokens_experts)["experts"] == pytest.approx(whole * 4 / 128)
 
 
-def test_latent_attention_keeps_its_cache_whole_on_every_gpu_and_heads_are_split() -> None:
+def test_every_gpu_holds_the_whole_latent_cache_while_kv_heads_are_split() -> None:
     def kv(of: str, chips: int) -> float:
         return float(decode_works(shape(of), H100, GpuSetup(chips=chips), 1, 1000)["kv"])
 
@@ -60,12 +60,12 @@ def test_attention_ranks_hold_all_attention_weights_and_their_part_of_the_cache(
     assert apart["experts"] == pytest.approx(split["experts"])
 
 
-def test_a_windowed_layer_looks_back_no_further_than_its_window() -> None:
+def test_a_windowed_layer_reads_at_most_its_window() -> None:
     near, far = (float(decode_works(MOE, H100, GpuSetup(), 1, context)["kv"]) for context in (128, 12800))
     assert far / near == pytest.approx((1 + 100) / 2)
 
 
-def test_hops_between_gpus_are_none_on_one() -> None:
+def test_one_gpu_has_no_hops() -> None:
     one, two = (decode_works(DENSE, H100, GpuSetup(chips=chips), 1, 100) for chips in (1, 2))
     assert float(one["hops"]) == float(one["ring"]) == 0
     assert float(two["hops"]) == float(two["ring"]) == pytest.approx(80e-6)
@@ -108,7 +108,7 @@ def test_more_sequences_and_more_context_never_take_less(of: ModelShape, small: 
 
 
 @given(SHAPES, st.integers(1, 4096))
-def test_the_experts_awake_lie_between_one_tokens_and_all(of: ModelShape, batch: int) -> None:
+def test_the_activated_experts_lie_between_one_tokens_and_all(of: ModelShape, batch: int) -> None:
     some = activated_experts(of, np.array([float(batch)]))[0]
     if of.experts:
         assert of.used * (1 - 1e-9) <= some <= of.experts
@@ -116,7 +116,7 @@ def test_the_experts_awake_lie_between_one_tokens_and_all(of: ModelShape, batch:
         assert some == 0
 
 
-def test_a_model_that_does_not_fit_says_how_many_gpus_would_hold_it() -> None:
+def test_the_error_for_a_model_that_does_not_fit_gives_the_number_of_gpus() -> None:
     with pytest.raises(ConfigError, match=r"llama-3.1-70b does not fit 1 x h100_sxm: .* give at least 2"):
         memory(DENSE, H100, GpuSetup(precision="bf16"), 1000)
     held = memory(DENSE, H100, GpuSetup(chips=4, precision="bf16"), 8192)
@@ -125,6 +125,6 @@ def test_a_model_that_does_not_fit_says_how_many_gpus_would_hold_it() -> None:
 
 
 @pytest.mark.parametrize("given", [{"chips": 0}, {"chips": -1}, {"chips": 2, "attention_ranks": 3}])
-def test_impossible_setups_are_refused(given: dict[str, int]) -> None:
+def test_impossible_setups_raise_an_error(given: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         GpuSetup(**given)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A model on machines: predictions with the kept factors, and the pace that the simulator gets."""
+"""A model on machines: predictions with the shipped factors, and step times for the simulator."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from mixtura.hardware.shapes import shape
 LOAD = SteadyLoad(np.array([1.0, 8.0, 64.0]), 1024, 1024)
 
 
-def test_every_work_belongs_to_one_part_that_a_reader_sees() -> None:
+def test_every_work_belongs_to_one_reported_part() -> None:
     assert sorted(name for names in PARTS.values() for name in names) == sorted(load_factors().token.works)
     assert sorted(name for names in FIRST_PARTS.values() for name in names) == sorted(load_factors().first.works)
 
@@ -40,7 +40,7 @@ def test_measured_points_lie_within_a_third_of_the_prediction(
     assert (step.seconds < step.high).all()
 
 
-def test_factors_say_what_they_were_fitted_on_and_are_the_less_sure_the_further_that_is() -> None:
+def test_factors_carry_the_level_of_their_fit_and_the_spread_grows_with_its_distance() -> None:
     h100, a100 = chip("h100"), chip("a100")
     oss, fresh = shape("gpt-oss-120b"), shape("qwen3-32b")
     known = factors(h100, oss, GpuSetup(chips=2), engine="vllm")
@@ -53,13 +53,13 @@ def test_factors_say_what_they_were_fitted_on_and_are_the_less_sure_the_further_
     assert exact.level in ("build", "setup")
 
 
-def test_an_engine_nobody_measured_is_refused_with_those_that_were() -> None:
+def test_the_error_for_an_engine_without_measurements_lists_the_measured_ones() -> None:
     assert engines() == ("sglang", "trtllm", "vllm")
     with pytest.raises(ConfigError, match=r"unknown engine 'vlm': nearest are vllm"):
         host("gpt-oss-120b", "h100", engine="vlm")
 
 
-def test_the_least_number_of_chips_is_taken_that_holds_the_model() -> None:
+def test_by_default_a_host_has_the_fewest_chips_that_hold_the_model() -> None:
     assert host("llama-3.1-8b", "h100").chips == 1
     assert host("llama-3.3-70b", "h100").chips == 4
     assert host("deepseek-r1", "h200").chips == 8
@@ -93,7 +93,7 @@ def test_on_an_lpu_the_time_per_token_hardly_depends_on_the_load_and_on_a_gpu_it
     assert lpu.token(load).bound == "layers"
 
 
-def test_the_simulator_takes_a_host_and_agrees_with_it_when_it_is_nearly_idle() -> None:
+def test_the_simulation_of_a_nearly_idle_host_agrees_with_its_step_model() -> None:
     for on in ("h100", "lpu", "wse3"):
         found = host("llama-3.1-8b", on)
         traffic = draw_open_load(PoissonArrivals(0.01), FixedLength(512), FixedLength(128), count=50, seed=1)
@@ -102,12 +102,12 @@ def test_the_simulator_takes_a_host_and_agrees_with_it_when_it_is_nearly_idle() 
         assert np.median(served.tpot) == pytest.approx(alone, rel=0.05), on
 
 
-def test_a_host_without_room_for_a_sequence_has_no_pace() -> None:
+def test_a_host_without_room_for_a_sequence_has_no_step_times() -> None:
     with pytest.raises(ConfigError, match="no sequence of"):
         host("llama-3.3-70b", "h100", 2, setup=GpuSetup(precision="fp8")).step_times(10_000_000)
 
 
-def test_dollars_are_a_range_and_unknown_prices_are_said() -> None:
+def test_dollars_are_a_range_and_an_unknown_price_raises_an_error() -> None:
     hour = host("gpt-oss-120b", "h100", 2).hour()
     assert 0 < float(hour.low) < float(hour.high)
     with pytest.raises(ConfigError, match="no price is known for"):

@@ -1,4 +1,4 @@
-"""The time of a MoE layer: from a chip's figures, and from balanced runs to skewed ones."""
+"""The time of an MoE layer: from a chip's figures, and under skewed routing from balanced runs."""
 
 import csv
 import gzip
@@ -55,7 +55,7 @@ def test_drawn_loads_give_every_token_its_experts_and_none_twice(tokens: int, al
     assert np.all((loads >= 0) & (loads <= tokens))
 
 
-def test_skewed_loads_wake_fewer_and_fill_tiles_worse() -> None:
+def test_skewed_loads_activate_fewer_experts_and_fill_tiles_worse() -> None:
     activated, tiles = kernel.ratios(32, LAYER, 1.2, limited=False)
     assert 0.4 < activated < 0.7
     assert activated < kernel.ratios(32, LAYER, 1.01, limited=False)[0]
@@ -72,13 +72,13 @@ def test_balanced_loads_are_balanced() -> None:
 
 
 @given(st.floats(1e-6, 1e-4), st.floats(1e-6, 1e-4))
-def test_a_line_is_found_back(fixed: float, expert: float) -> None:
+def test_the_fit_recovers_a_line(fixed: float, expert: float) -> None:
     found = kernel.fit_line(curve(LAYER, fixed, expert), LAYER, 1e20)
     assert found.fixed == pytest.approx(fixed, rel=1e-3, abs=1e-8)
     assert found.expert == pytest.approx(expert, rel=1e-3)
 
 
-def test_a_kernel_that_keeps_to_groups_gives_itself_away_by_reading_too_fast() -> None:
+def test_a_kernel_limited_to_groups_is_detected_by_its_reading_speed() -> None:
     possible = DEEPSEEK.expert_bytes / (0.8 * BANDWIDTH)
     assert not kernel.fit_line(curve(DEEPSEEK, 3e-5, possible), DEEPSEEK, BANDWIDTH).limited
     seen = kernel.fit_line(curve(DEEPSEEK, 3e-5, possible, limited=True), DEEPSEEK, BANDWIDTH)
@@ -93,7 +93,7 @@ def test_limited_choices_stay_in_their_groups() -> None:
         assert len(np.unique(np.flatnonzero(row) // 32)) <= 4
 
 
-def test_at_few_tokens_an_expert_time_follows_the_experts_awake() -> None:
+def test_at_few_tokens_per_expert_time_follows_the_activated_experts() -> None:
     runs = curve(LAYER, 3e-5, 5e-6)
     activated, _ = kernel.ratios(32, LAYER, 1.01, limited=False)
     expected = 3e-5 + activated * 128 * 5e-6
@@ -101,7 +101,7 @@ def test_at_few_tokens_an_expert_time_follows_the_experts_awake() -> None:
     assert kernel.predict_skewed(runs, LAYER, 32, 1.01, BANDWIDTH) < 0.75 * float(runs.at(32))
 
 
-def test_one_balanced_run_is_enough_to_say_something() -> None:
+def test_one_balanced_run_is_enough_for_a_prediction() -> None:
     runs = kernel.balanced_curve({64: 1e-3})
     assert 0 < kernel.predict_skewed(runs, LAYER, 64, 1.2, BANDWIDTH) < 1.2e-3
 
@@ -126,13 +126,13 @@ def test_with_ranks_the_busiest_counts() -> None:
         (lambda: kernel.MoeLayer(experts=8, used=2, hidden=1, inner=1, weight=1.0, ranks=3), "divide"),
     ],
 )
-def test_impossible_layers_are_refused_in_a_sentence(call: object, said: str) -> None:
+def test_impossible_layers_raise_a_one_sentence_error(call: object, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         call()  # type: ignore[operator]
 
 
 def table(path: Path) -> Path:
-    """Write a table as the measurements have it, of a kernel that costs what the experts awake cost."""
+    """Write a table in the format of the measurements, for a kernel whose time follows the activated experts."""
     head = "hw fw ver kernel_source model moe_dtype hidden_size inter_size topk num_experts moe_tp_size moe_ep_size"
     rows = []
     for model, experts, used in (("one", 64, 4), ("two", 32, 2)):

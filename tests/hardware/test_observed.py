@@ -1,4 +1,4 @@
-"""A real MoE layer measured on this machine, and its model of itself."""
+"""A real MoE layer measured on this machine, and the prediction of its time."""
 
 import os
 import time
@@ -33,7 +33,7 @@ def test_grouping_by_expert_changes_nothing() -> None:
     assert shares.sum(axis=1) == pytest.approx(np.ones(5))
 
 
-def test_what_is_observed_agrees_with_what_the_router_makes_likely() -> None:
+def test_observed_experts_agree_with_the_routers_expectation() -> None:
     clock = ticking()
     found = observed.observe(SMALL, (1, 4, 64), lambda: next(clock), repeats=20)
     for batch in found.batches:
@@ -43,7 +43,7 @@ def test_what_is_observed_agrees_with_what_the_router_makes_likely() -> None:
         assert 2 <= batch.activated <= 8
 
 
-def test_a_skewed_router_is_seen_to_be_skewed() -> None:
+def test_the_observation_measures_a_skewed_router() -> None:
     clock = ticking()
     sizes = observed.LayerSizes(experts=32, used=2, hidden=32, inner=16, alpha=1.0)
     found = observed.observe(sizes, (16,), lambda: next(clock), repeats=2)
@@ -69,12 +69,12 @@ def test_a_real_clock_gives_real_times() -> None:
     assert all(0 < batch.seconds < 1 and batch.roofline > 0 for batch in found.batches)
 
 
-def test_it_can_be_measured_in_a_process_of_its_own() -> None:
+def test_the_measurement_runs_in_a_child_process() -> None:
     found = observed.observe_apart(SMALL, (1, 8), os.environ, repeats=1)
     assert [batch.tokens for batch in found.batches] == [1, 8]
 
 
-def test_what_cannot_be_measured_is_refused_in_a_sentence() -> None:
+def test_an_impossible_measurement_raises_a_one_sentence_error() -> None:
     with pytest.raises(ConfigError, match="1 token or more"):
         observed.observe(SMALL, (), time.perf_counter)
     with pytest.raises(ConfigError, match="cannot use 9"):

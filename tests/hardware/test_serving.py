@@ -1,4 +1,4 @@
-"""Arrivals, traces, paces, and what holds for every run of the serving simulator."""
+"""Arrivals, traces, step times, and invariants of the serving simulator."""
 
 import math
 from pathlib import Path
@@ -77,26 +77,26 @@ def test_the_same_seed_gives_the_same_run_and_another_another() -> None:
     assert run(1) == run(1) != run(2)
 
 
-def test_a_prompt_delays_those_who_decode_unless_it_is_read_elsewhere() -> None:
+def test_a_prompt_delays_decoding_requests_unless_a_worker_reads_it() -> None:
     load = open_load([0, 1], [100, 4000], [200, 1])
     step_times = step_times_from_table([0.01] * 4, prefill=1e-3)
     tpot = {
         kind: simulate(load, step_times, FleetScheduling(prefill=kind)).tpot[0] for kind in ("mixed", "first", "apart")
     }
     assert tpot["apart"] == pytest.approx(0.01)
-    # Four seconds of reading fall into 199 steps, in chunks or at once.
+    # Four seconds of prefill fall into 199 steps, in chunks or at once.
     assert tpot["mixed"] == tpot["first"] == pytest.approx(0.01 + 4 / 199)
 
 
 def test_requests_wait_for_room_in_the_kv_cache_in_order() -> None:
     step_times = step_times_from_table([0.1] * 8, prefill=1e-4, capacity=1000)
-    # The second does not fit beside the first; the third would, and does not pass.
+    # The second request does not fit beside the first; the third would fit but does not overtake.
     served = simulate(open_load([0, 0.01, 0.02], [500, 600, 10], [100, 100, 10]), step_times)
     assert served.started[1] == served.finished[0]
     assert served.started[2] >= served.started[1]
 
 
-def test_the_shortest_queue_is_joined() -> None:
+def test_requests_join_the_shortest_queue() -> None:
     served = simulate(
         open_load([0, 1, 2, 3], 1, [1000, 10, 10, 10]), step_times_from_table([0.1] * 4), FleetScheduling(replicas=2)
     )
@@ -109,7 +109,7 @@ def test_the_shortest_queue_is_joined() -> None:
     assert served.replica.tolist() == [0, 1, 0, 1]
 
 
-def test_a_straight_pace_is_followed_exactly_and_its_steps_are_summed() -> None:
+def test_linear_step_times_are_sampled_and_summed_exactly() -> None:
     def decode(batch: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         return np.asarray(0.01 + 1e-4 * batch + 1e-7 * np.minimum(tokens, 300 * batch))
 
@@ -122,7 +122,7 @@ def test_a_straight_pace_is_followed_exactly_and_its_steps_are_summed() -> None:
     assert step_times.steps(1, 5, 0) == 0
 
 
-def test_processes_and_lengths_have_the_means_they_say() -> None:
+def test_processes_and_lengths_have_their_stated_means() -> None:
     for process, variation in (
         (PoissonArrivals(5), 1),
         (EvenArrivals(5), 0),
@@ -184,7 +184,7 @@ def test_a_trace_is_read(tmp_path: Path, text: str) -> None:
         ("time,prompt_tokens,output_tokens\n1,1,nan\n", "request 1 has nan output tokens"),
     ],
 )
-def test_a_bad_trace_says_where(tmp_path: Path, text: str, says: str) -> None:
+def test_the_error_for_a_bad_trace_names_the_place(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "trace.csv"
     file.write_text(text, "utf-8")
     with pytest.raises(ConfigError, match=says):
@@ -269,6 +269,6 @@ def test_a_bad_trace_says_where(tmp_path: Path, text: str, says: str) -> None:
         (lambda: simulate(open_load([0], 1, 1), chat()).percentiles("ttft", [5], skip=1), "share of requests to skip"),
     ],
 )
-def test_what_cannot_be_says_so_in_a_sentence(call: object, says: str) -> None:
+def test_invalid_values_raise_a_one_sentence_error(call: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         call()  # type: ignore[operator]

@@ -44,13 +44,13 @@ def test_more_traffic_and_a_stricter_slo_never_need_fewer() -> None:
     assert strict[0] < strict[-1]
 
 
-def test_a_patient_slo_still_gets_a_fleet_that_keeps_up() -> None:
+def test_a_loose_slo_still_gets_a_fleet_that_keeps_up() -> None:
     busy = load(60)
     fleet = smallest_fleet(busy, chat(), LatencySlo(end_to_end=1e6))
     assert fleet.replicas == least_replicas(busy, chat()) > 1
 
 
-def test_workers_for_prompts_are_counted() -> None:
+def test_prefill_workers_are_counted() -> None:
     how = FleetScheduling(prefill="apart", workers=0.5)
     fleet = smallest_fleet(load(40), chat(), LatencySlo(ttft=0.5), how)
     assert fleet.prefill_workers == -(-fleet.replicas // 2)
@@ -67,19 +67,19 @@ def test_workers_for_prompts_are_counted() -> None:
         (LatencySlo(end_to_end=0.1), r"the floor is 1\.04 s because .* then 99 steps of 10\.3 ms or more"),
     ],
 )
-def test_an_slo_that_nothing_can_meet_names_its_floor(slo: LatencySlo, says: str) -> None:
+def test_the_error_for_an_unreachable_slo_gives_the_floor(slo: LatencySlo, says: str) -> None:
     quiet = draw_open_load(PoissonArrivals(5), FixedLength(1000), FixedLength(100), count=500, seed=1)
     with pytest.raises(ConfigError, match=says):
         smallest_fleet(quiet, chat(), slo)
 
 
-def test_the_floor_itself_can_be_promised() -> None:
+def test_an_slo_at_the_floor_is_met() -> None:
     spaced = open_load(np.arange(1, 50) * 100.0, 1000, 100)
     floor = float(alone(spaced, chat())["end_to_end"][0])
     assert smallest_fleet(spaced, chat(), LatencySlo(end_to_end=floor * (1 + 1e-9))).replicas == 1
 
 
-def test_alone_is_what_a_run_without_company_takes() -> None:
+def test_alone_equals_the_simulation_of_single_requests() -> None:
     chance = np.random.default_rng(1)
     for prefill in ("mixed", "first", "apart"):
         how = FleetScheduling(prefill=prefill, handover=1e-6)
@@ -90,7 +90,7 @@ def test_alone_is_what_a_run_without_company_takes() -> None:
         np.testing.assert_allclose(served.tpot, single["tpot"], atol=1e-9)
 
 
-def test_too_few_to_try_says_what_is_missing() -> None:
+def test_the_error_for_too_few_replicas_names_the_missed_bounds() -> None:
     with pytest.raises(ConfigError, match=r"2 replicas do not meet the SLO: the time to first token is .* instead of"):
         smallest_fleet(load(60), chat(), LatencySlo(ttft=0.25), most=2)
 
@@ -111,6 +111,6 @@ def test_too_few_to_try_says_what_is_missing() -> None:
         ),
     ],
 )
-def test_a_promise_that_cannot_be_meant_says_so(call: object, says: str) -> None:
+def test_an_invalid_slo_raises_a_one_sentence_error(call: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         call()  # type: ignore[operator]

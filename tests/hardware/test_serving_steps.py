@@ -1,4 +1,4 @@
-"""The simulator jumps; here a plain one walks step by step, and both must say the same."""
+"""The simulator jumps between events; a plain step-by-step simulation must give equal results."""
 
 import math
 from collections import deque
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
 
 
 class Machine:
-    """A replica or a reader of prompts: what it has, and when its present step ends."""
+    """A replica or a prefill worker: its requests, and the end of its current step."""
 
     def __init__(self) -> None:
         self.queue: deque[int] = deque()
@@ -42,7 +42,7 @@ class Machine:
 
 
 class Naive:
-    """The same rules as `simulate`, one step and one token at a time, with no cleverness."""
+    """The same rules as `simulate`, one step and one token at a time, without closed forms."""
 
     def __init__(self, load: OpenLoad | ClosedLoad, step_times: StepTimes, how: FleetScheduling) -> None:
         self.load, self.step_times, self.how = load, step_times, how
@@ -225,15 +225,13 @@ def cases(draw: st.DrawFn) -> tuple[OpenLoad | ClosedLoad, StepTimes, FleetSched
 
 @settings(max_examples=150, deadline=None)
 @given(cases())
-def test_jumping_is_walking(case: tuple[OpenLoad | ClosedLoad, StepTimes, FleetScheduling]) -> None:
+def test_jumping_equals_stepping(case: tuple[OpenLoad | ClosedLoad, StepTimes, FleetScheduling]) -> None:
     agree(*case)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["mixed", "first"]), st.integers(1, 2), st.booleans())
-def test_jumping_is_walking_where_everything_happens_at_the_same_time(
-    seed: int, prefill: str, replicas: int, closed: bool
-) -> None:
+def test_jumping_equals_stepping_if_all_events_coincide(seed: int, prefill: str, replicas: int, closed: bool) -> None:
     # Quarters of a second are exact in binary, so that ties are ties.
     chance = np.random.default_rng(seed)
     step_times = step_times_from_table(
@@ -259,7 +257,7 @@ def test_a_request_alone_takes_its_prompt_and_its_steps(prefill: str) -> None:
     assert served.end_to_end[0] == pytest.approx(0.2 + 3 * 0.5 + 0.01 * (101 + 102 + 103))
 
 
-def test_users_who_ask_at_once_share_the_batch() -> None:
+def test_users_with_simultaneous_requests_share_the_batch() -> None:
     load = draw_closed_load(4, 0.0, (FixedLength(1), FixedLength(11)), count=40, seed=0)
     served = simulate(load, step_times_from_table([0.1] * 4))
     assert served.mean_batch == 4

@@ -1,4 +1,4 @@
-"""Speculative decoding: tokens a step, and what a verifying step costs."""
+"""Speculative decoding: tokens per step, and the cost of a verifying step."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def error(lengths: list[float], acceptance: AcceptanceRate) -> float:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_a_decaying_acceptance_meets_the_golden_curves(name: str) -> None:
+def test_a_decaying_acceptance_fits_the_golden_curves(name: str) -> None:
     lengths, first, decay = GOLDEN[name]
     found = fit(lengths)
     assert (found.first, found.decay) == pytest.approx((first, decay), abs=0.008)
@@ -64,7 +64,7 @@ def test_a_step_yields_between_one_token_and_all_drafts_plus_one(first: float, d
 
 
 @given(first=st.floats(0.2, 0.98), decay=st.floats(0.6, 1))
-def test_the_fit_finds_what_a_curve_was_made_with(first: float, decay: float) -> None:
+def test_the_fit_recovers_the_acceptance_behind_a_curve(first: float, decay: float) -> None:
     curve = expected_tokens(np.arange(1, 9), AcceptanceRate(first, decay))
     assert error(list(curve), fit(curve)) < 1e-3  # curves are measured to three digits
 
@@ -103,12 +103,12 @@ def test_drafts_cost_time_too() -> None:
 
 
 @pytest.mark.parametrize(("first", "decay"), [(-0.1, 1), (1.1, 1), (0.5, 0), (0.5, 1.1), (float("nan"), 1)])
-def test_acceptances_that_are_no_probability_are_refused(first: float, decay: float) -> None:
+def test_acceptances_out_of_range_raise_an_error(first: float, decay: float) -> None:
     with pytest.raises(ConfigError, match="expected a first acceptance from 0 to 1"):
         AcceptanceRate(first, decay)
 
 
-def test_numbers_that_cannot_be_are_refused() -> None:
+def test_numbers_out_of_range_raise_an_error() -> None:
     with pytest.raises(ConfigError, match="whole numbers from 0"):
         expected_tokens(-1, AcceptanceRate(0.5))
     with pytest.raises(ConfigError, match="whole numbers from 0"):

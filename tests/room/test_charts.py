@@ -1,4 +1,4 @@
-"""Charts: axes that hold their values, marks within the picture, one text for the same numbers."""
+"""Charts: axes that hold their values, marks within the picture, equal text for equal numbers."""
 
 import math
 import re
@@ -194,12 +194,12 @@ def test_the_same_numbers_give_the_same_text() -> None:
         (chart(Series("a", [1], [-1]), log_y=True), "above 0 on a log axis"),
     ],
 )
-def test_what_cannot_be_drawn_is_said_in_one_sentence(made: Chart, said: str) -> None:
+def test_an_undrawable_chart_raises_a_one_sentence_error(made: Chart, said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         svg(made)
 
 
-def test_a_picture_too_small_to_read_is_refused() -> None:
+def test_a_picture_too_small_to_read_raises_an_error() -> None:
     with pytest.raises(ConfigError, match="100 x 100 pixels is too small to read"):
         svg(chart(Series("a", [1], [1])), 100, 100)
     with pytest.raises(ConfigError, match="give more height"):

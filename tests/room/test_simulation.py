@@ -1,4 +1,4 @@
-"""Mixtures on machines: times against closed forms, stages, stragglers, quorum, circles, fleets and bills."""
+"""Mixtures on machines: times compared with closed forms, stages, stragglers, quorum, convergence, fleets and cost."""
 
 import msgspec
 import numpy as np
@@ -34,7 +34,7 @@ def ran(request: MixtureWork, where: str, rate: float, copies: int = 1, **how: f
     return run(request, stations, rate, **how)  # type: ignore[arg-type]
 
 
-def test_at_a_provider_a_mixture_takes_its_slowest_draft_and_its_answer() -> None:
+def test_at_a_provider_a_mixture_takes_the_time_of_its_slowest_draft_and_its_answer() -> None:
     request = work("fast", variation=1e-6)
     told = ran(request, "groq", 0.5)
     expected = 2 * 0.3 + 400 / 1000 + 400 / 500
@@ -43,7 +43,7 @@ def test_at_a_provider_a_mixture_takes_its_slowest_draft_and_its_answer() -> Non
     assert sum(stage.seconds for stage in told.stages) == pytest.approx(float(told.seconds.mean()))
 
 
-def test_on_idle_machines_a_single_model_takes_what_its_host_says() -> None:
+def test_on_idle_machines_a_single_model_takes_the_time_of_its_host() -> None:
     request = work("single", variation=1e-6)
     made = host("gpt-oss-120b", "h100", context=600)
     told = ran(request, "h100", 0.001)
@@ -52,7 +52,7 @@ def test_on_idle_machines_a_single_model_takes_what_its_host_says() -> None:
     assert told.at(50) == pytest.approx(alone, rel=0.01)
 
 
-def test_the_mean_in_flight_is_what_little_says() -> None:
+def test_the_mean_in_flight_follows_littles_law() -> None:
     request = work("single")
     told = ran(request, "h100", 2.0)
     (served,) = told.served.values()
@@ -119,14 +119,14 @@ def test_an_escalation_is_paid_for_only_as_often_as_drafts_differ() -> None:
     assert spent[1] == pytest.approx((spent[0] + spent[2]) / 2, rel=0.05)
 
 
-def test_a_model_that_reads_its_own_drafts_settles() -> None:
+def test_a_model_that_reads_its_own_drafts_converges() -> None:
     told = ran(work("self"), "b200", 0.3, count=300)
     assert told.drift < 0.05 * told.at(95)
     assert told.at(50) >= floor(work("self"), on(work("self"), "b200")).at(50) * 0.95
     assert ran(work("fast"), "b200", 0.3).drift == 0
 
 
-def test_the_same_asked_twice_is_the_same_to_the_last_bit() -> None:
+def test_equal_requests_give_equal_results_to_the_last_bit() -> None:
     request = work("council")
     first, second = (ran(work("lite").without([("groq", "qwen/qwen3.8-27b")]), "b200", 0.5) for _ in range(2))
     assert np.array_equal(first.seconds, second.seconds)
@@ -152,7 +152,7 @@ def test_copies_grow_with_the_rate_and_carry_it() -> None:
         fleet.size_for_rate(request, machines, 1e6)
 
 
-def test_a_fleet_meets_its_promise_and_one_machine_less_would_not() -> None:
+def test_a_fleet_meets_its_slo_and_one_machine_less_would_not() -> None:
     request = work("single")
     machines = on(request, "h100")
     (model,) = machines
@@ -164,7 +164,7 @@ def test_a_fleet_meets_its_promise_and_one_machine_less_would_not() -> None:
     assert run(request, fewer, 8.0).at(95) > 4.0 * 0.95
 
 
-def test_what_nothing_meets_is_said_with_the_floor_and_its_reason() -> None:
+def test_the_error_for_an_unreachable_slo_gives_the_floor_and_its_reason() -> None:
     request = work("single")
     with pytest.raises(ConfigError, match=r"the floor is .* because a call of gpt-oss-120b alone on 1 x h100_sxm"):
         fleet.size_for_slo(request, on(request, "h100"), 1.0, 0.2)
@@ -214,5 +214,5 @@ def test_a_provider_of_unknown_speed_is_a_guess() -> None:
         ("openai/gpt-oss-120b=8xh200", PlacementSpec("h200", 8, None, "openai/gpt-oss-120b")),
     ],
 )
-def test_where_is_read_as_it_is_written(text: str, spec: PlacementSpec) -> None:
+def test_a_placement_is_parsed(text: str, spec: PlacementSpec) -> None:
     assert read_spec(text) == spec

@@ -52,7 +52,7 @@ def cells(study: Study) -> dict[str, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
-def test_a_study_is_told_whole_and_alike_each_time(module: object) -> None:
+def test_a_study_is_complete_and_equal_each_time(module: object) -> None:
     run = module.study  # type: ignore[attr-defined]
     found: Study = run()
     assert STUDIES[found.name] is run
@@ -65,7 +65,7 @@ def test_a_study_is_told_whole_and_alike_each_time(module: object) -> None:
     assert all(svg(chart).startswith("<svg") for chart in found.charts)
 
 
-def test_what_is_measured_here_is_not_run_with_the_others() -> None:
+def test_studies_that_measure_this_machine_run_only_by_name() -> None:
     assert set(MEASURED) == {"real-moe"}
     assert not set(MEASURED) & set(STUDIES)
 
@@ -111,7 +111,7 @@ def test_the_vendors_speed_of_the_wafer_is_within_the_models_range_and_above_wha
     assert bar.low[0] < min(rates) < max(rates) < bar.high[0]
 
 
-def test_calls_that_are_taken_together_hardly_wait_and_calls_taken_in_turn_do() -> None:
+def test_batched_calls_hardly_wait_and_serial_calls_do() -> None:
     local = host("llama-3.1-8b", "h100_sxm", 1)
     one, three = proposers.fan_out(local, (1, 3))
     assert 1 < three / one < 1.2
@@ -188,7 +188,7 @@ def test_recorded_times_a_layer_do_not_grow_with_the_model() -> None:
 
 
 @given(st.floats(0.8, 10))
-def test_the_cheaper_the_tokens_the_more_users_must_share_a_turn(price: float) -> None:
+def test_the_cheaper_the_tokens_the_larger_the_break_even_micro_batch(price: float) -> None:
     low, high = small_batches.break_even(price)
     cheaper = small_batches.break_even(price * 0.9)
     assert low <= high
@@ -200,7 +200,7 @@ def test_tokens_that_cost_nothing_never_pay() -> None:
     assert small_batches.break_even(0.0) == (np.inf, np.inf)
 
 
-def test_at_the_even_point_both_vendors_begin_alike() -> None:
+def test_at_the_even_point_both_vendors_begin_equally_early() -> None:
     thinking, first = first_token.even()
     told = tomllib.loads((files("mixtura.room") / "data" / "first_token.toml").read_text("utf-8"))
     for vendor in told["vendors"]:
@@ -208,7 +208,7 @@ def test_at_the_even_point_both_vendors_begin_alike() -> None:
     assert first_token.study().verdict == "cannot be checked"
 
 
-def test_proposers_that_choose_alike_wake_fewer_experts_and_read_less() -> None:
+def test_proposers_with_correlated_choices_activate_fewer_experts_and_read_less() -> None:
     machine = host("gpt-oss-120b", "h100_sxm", 2, engine="vllm")
     ways = [one_model.proposer_curve(machine, "", correlation) for correlation in (0.0, 0.5, 1.0)]
     model = shape("gpt-oss-120b")
@@ -225,7 +225,7 @@ def test_a_read_of_one_proposer_is_its_active_weights() -> None:
     assert read == pytest.approx(machine.shape.active * 2)
 
 
-def test_drafts_that_are_the_same_are_found_wholly_alike_and_strangers_are_not() -> None:
+def test_equal_drafts_have_a_correlation_of_one_and_unrelated_drafts_none() -> None:
     chance = np.random.default_rng(3)
 
     def draft() -> toy_routing.Choices:
@@ -241,12 +241,12 @@ def test_drafts_that_are_the_same_are_found_wholly_alike_and_strangers_are_not()
     assert strangers.by_prompt == pytest.approx(0, abs=0.08)
 
 
-def test_one_problem_cannot_be_held_against_others() -> None:
+def test_one_problem_cannot_be_compared_with_others() -> None:
     with pytest.raises(ConfigError, match="give 2 to 12"):
         alike.observe(1)
 
 
-def test_the_recorded_correlations_are_those_that_the_toys_drafts_show() -> None:
+def test_the_recorded_correlations_match_the_toy_models_drafts() -> None:
     told = tomllib.loads((files("mixtura.room") / "data" / "one_model.toml").read_text("utf-8"))
     three = alike.observe()[-1]
     assert three.proposers == 3
@@ -254,7 +254,7 @@ def test_the_recorded_correlations_are_those_that_the_toys_drafts_show() -> None
     assert three.by_step == pytest.approx(told["step"], abs=0.01)
 
 
-def test_what_was_measured_of_a_real_layer_is_told_with_its_prediction() -> None:
+def test_the_study_of_a_real_layer_compares_measurement_and_prediction() -> None:
     def seen(factor: float) -> LayerObservation:
         batches = tuple(
             BatchObservation(
@@ -275,13 +275,13 @@ def test_what_was_measured_of_a_real_layer_is_told_with_its_prediction() -> None
     assert look.study_of({"even router": seen(1.6)}, (toy,), drafts).verdict == "holds when"
 
 
-def test_a_ratio_is_told_with_its_range() -> None:
+def test_a_ratio_shows_its_range() -> None:
     assert str(PredictedRatio.of(3.0, 2.0)) == "1.5 (1.5 to 1.5)"
     found = PredictedRatio.of(3.0, 2.0, 0.3, 0.4)
     assert found.high / found.middle == pytest.approx(found.middle / found.low)
     assert found.high == pytest.approx(1.5 * np.exp(1.2815515655446004 * 0.5))
 
 
-def test_a_span_of_figures_that_look_alike_is_one_figure() -> None:
+def test_a_span_of_figures_that_round_alike_is_one_figure() -> None:
     assert to(1.031, 1.26) == "1.03 to 1.26"
     assert to(2.0, 2.0001) == "2"

@@ -1,4 +1,4 @@
-"""Sweeps and frontiers: the same figures as one host at a time, what does not fit is not a number."""
+"""Sweeps and frontiers: the same figures as single hosts, NaN for configurations that do not fit."""
 
 import itertools
 
@@ -17,7 +17,7 @@ from mixtura.room.plan.work import work_of
 GRID = SweepGrid(models=("gpt-oss-120b", "kimi-k2"), on=("h100", "lpu", "wse3"), chips=(1, 8), batches=(1, 32, 4096))
 
 
-def test_a_sweep_says_what_a_host_says() -> None:
+def test_a_sweep_agrees_with_single_hosts() -> None:
     found = sweep(GRID)
     assert found.token.shape == (2, 3, 2, 3, 4)
     assert GRID.size == found.token.size
@@ -29,7 +29,7 @@ def test_a_sweep_says_what_a_host_says() -> None:
     assert found.dollars[0, 0, 1, 1, 1] == pytest.approx(price)
 
 
-def test_what_does_not_fit_is_not_a_number() -> None:
+def test_a_configuration_that_does_not_fit_is_nan() -> None:
     found = sweep(GRID)
     assert not found.fits[1, 0].any()  # Kimi K2 on up to eight H100
     assert not found.fits[..., 2, :].any()  # batches beyond what engines allow
@@ -54,7 +54,7 @@ def test_larger_batches_take_longer_and_cost_less() -> None:
         ({"batches": ()}, "batches of a sweep"),
     ],
 )
-def test_a_wrong_grid_is_one_sentence(wrong: dict[str, tuple[str, ...]], said: str) -> None:
+def test_an_invalid_grid_raises_a_one_sentence_error(wrong: dict[str, tuple[str, ...]], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         sweep(GRID._replace(**wrong))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""What a recipe asks of machines: its calls, their tokens, and what is left when a model is not asked."""
+"""The calls of a recipe, their tokens, and the work without some of the models."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_an_aggregator_reads_its_question_its_instruction_and_all_drafts() -> No
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.01, 100))
-def test_the_same_seed_draws_the_same_replies_at_any_rate(seed: int, rate: float) -> None:
+def test_the_same_seed_gives_the_same_replies_at_any_rate(seed: int, rate: float) -> None:
     work = work_of(Recipe.named("balanced"), REGISTRY)
     one, other = sample_mixtures(work, rate, 50, seed), sample_mixtures(work, 2 * rate, 50, seed)
     assert all(np.array_equal(a, b) for a, b in zip(one.outputs, other.outputs, strict=True))
@@ -49,7 +49,7 @@ def test_the_same_seed_draws_the_same_replies_at_any_rate(seed: int, rate: float
         assert tokens.max() <= (call.most or np.inf)
 
 
-def test_drawn_means_are_those_of_the_work() -> None:
+def test_sampled_means_are_those_of_the_work() -> None:
     work = work_of(Recipe.named("cascade"), REGISTRY, AssumedSizes(differ=0.3))
     many = sample_mixtures(work, 1.0, 20_000)
     for at, call in enumerate(work.calls):
@@ -59,7 +59,7 @@ def test_drawn_means_are_those_of_the_work() -> None:
         assert many.prompts[at].mean() == pytest.approx(prompt, rel=0.03)
 
 
-def test_a_model_that_is_left_out_takes_its_drafts_with_it() -> None:
+def test_leaving_out_a_model_leaves_out_its_drafts() -> None:
     work = work_of(Recipe.named("balanced"), REGISTRY)
     gone = ("groq", "qwen/qwen3.8-27b")
     less = work.without([gone])
@@ -83,7 +83,7 @@ def test_a_cascade_votes_and_asks_the_aggregators_model_only_where_drafts_differ
     assert cascade_of(Recipe.named("single")) is None
 
 
-def test_the_single_model_is_the_one_with_the_last_word() -> None:
+def test_the_single_model_is_the_one_that_writes_the_answer() -> None:
     alone = {name: single_of(Recipe.named(name)) for name in ("balanced", "cascade", "vote", "single")}
     assert [made and made.layers[0].proposers[0].model for made in alone.values()] == [
         "openai/gpt-oss-120b",
@@ -94,12 +94,12 @@ def test_the_single_model_is_the_one_with_the_last_word() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"question": 0}, {"output": -1}, {"differ": 1.1}, {"variation": 0}])
-def test_a_size_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+def test_a_size_out_of_range_raises_an_error(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         AssumedSizes(**wrong)  # type: ignore[arg-type]
 
 
-def test_a_rate_that_cannot_be_is_refused() -> None:
+def test_a_rate_out_of_range_raises_an_error() -> None:
     work = work_of(Recipe.named("single"), REGISTRY)
     for rate in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="expected more than 0"):

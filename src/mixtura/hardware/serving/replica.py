@@ -150,7 +150,7 @@ class Replica:
         if self._state == _IDLE:
             # Not begun at once: other requests may arrive at the same time and share the first step.
             self._state = _EDGE
-            self._wake(time)
+            self._schedule(time)
         elif self._state == _DECODING and len(waiting) == 1 and self._fits(request):
             self._cut(time)
 
@@ -195,7 +195,7 @@ class Replica:
         if self._batch:
             self._state = _DECODING
             self._steps = self._running[0][0] - self._clock
-            self._wake(time + self._sum_up_to_bend())
+            self._schedule(time + self._sum_up_to_bend())
         else:
             self._state = _IDLE
             self.due = NEVER
@@ -221,7 +221,7 @@ class Replica:
         self._work.started[request] = time
         self._ready = [request]
         self._state = _READING
-        self._wake(time + self._work.seconds[request])
+        self._schedule(time + self._work.seconds[request])
 
     def _mix(self, time: float) -> None:
         """Decode, and read up to a chunk of prompts in each step."""
@@ -237,7 +237,7 @@ class Replica:
             seconds = self._sum_up_to_bend() if self._batch else 0.0
             before = self._done
             self._done += self._steps * chunk
-            self._wake(time + seconds + (read[self._done] - read[before]))
+            self._schedule(time + seconds + (read[self._done] - read[before]))
             return
         seconds, left = 0.0, chunk
         while left and (self._head >= 0 or self._next()):
@@ -255,7 +255,7 @@ class Replica:
                 seconds += read[self._done] - read[before]
                 left = 0
         self._steps = 1
-        self._wake(time + seconds + (self._sum_up_to_bend() if self._batch else 0.0))
+        self._schedule(time + seconds + (self._sum_up_to_bend() if self._batch else 0.0))
 
     def _sum_up_to_bend(self) -> float:
         """Return the seconds of the planned steps, cutting them at the next knot of the step times."""
@@ -283,7 +283,7 @@ class Replica:
                 steps -= 1
         if steps < self._steps:
             self._steps = steps
-            self._wake(max(time, begun + steps * (first + rise * (steps - 1) * 0.5)))
+            self._schedule(max(time, begun + steps * (first + rise * (steps - 1) * 0.5)))
 
     def _join(self, request: int, time: float) -> None:
         """Add a request with its first token to the batch, or end it if that was its only token."""
@@ -306,6 +306,6 @@ class Replica:
         self.loads[self.number] -= 1
         work.finish(request, time)
 
-    def _wake(self, time: float) -> None:
+    def _schedule(self, time: float) -> None:
         self.due = time
         heappush(self.agenda, (time, self.number))

@@ -21,7 +21,7 @@ _EDGE = 14.0  # margin at each side
 _TICK = 6.0  # from an axis to its numbers
 _COLOURS = 8
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
-_TOLD = 24  # charts with at most this many bars show the bars' values
+_LABELLED = 24  # charts with at most this many bars show the bars' values
 _GROUP = 0.78  # share of the space between two positions that their bars fill
 _SLANT = 32  # degrees by which long labels are rotated
 
@@ -340,7 +340,7 @@ def _bars(chart: Chart, points: list[list[_PlotPoint]], plot: _PlotArea, colours
     places = sorted({plot.x(point.x) for place in barred for point in points[place] if point is not _GAP})
     room = (plot.right - plot.left) / max(1, len(chart.labels)) if chart.labels else _gap(places, 120.0)
     wide = max(3.0, min(room * _GROUP / len(barred), 64.0))
-    each = sum(len(points[place]) for place in barred) <= _TOLD
+    each = sum(len(points[place]) for place in barred) <= _LABELLED
     base = plot.y(0.0) if not chart.log_y else plot.bottom
     for row, place in enumerate(barred):
         for point in points[place]:

@@ -23,7 +23,7 @@ _CHIPS = 4000
 _BITS = bits("int4")  # per weight on the LPUs, which the released 8 bits would not fit
 _SLOWEST = 0.05  # greatest seconds per token on GPUs: 20 tokens per second, as in DeepSeek's own service
 _GROUPS = (1, 2, 4, 8, 16, 32)  # users in each micro-batch of the LPUs
-_SAID = 500  # copies, in the claim
+_CLAIMED = 500  # copies, in the claim
 _MOST = 1024  # sequences in flight on one copy; the fit has no points beyond
 
 
@@ -74,13 +74,17 @@ def study() -> Study:
     first = lines[0]
     equal = _CHIPS / small.host.chips
     verdict: Verdict = (
-        "holds" if small.copies_for(first.rate) >= _SAID else "does not hold" if equal < _SAID * 0.9 else "holds when"
+        "holds"
+        if small.copies_for(first.rate) >= _CLAIMED
+        else "does not hold"
+        if equal < _CLAIMED * 0.9
+        else "holds when"
     )
     held = chip("lpu_v1").memory / small.host.chip.memory
     return Study(
         name="copies",
         title="500 copies against one",
-        claim=f"GPU clusters would need {_SAID} copies of the model and {_SAID} TB of memory for it, LPUs one copy and "
+        claim=f"GPU clusters would need {_CLAIMED} copies of the model and {_CLAIMED} TB of memory for it, LPUs one copy and "
         "1 TB.",
         who=ARTICLE,
         verdict=verdict,
