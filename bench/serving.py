@@ -102,7 +102,7 @@ def speed(count: int) -> tuple[list[Sequence[str]], bool]:
 
 
 def chat() -> StepTimes:
-    """Return the pace of an invented machine: 10 ms and 0.2 ms a request, KV cache of 200,000 tokens."""
+    """Return the step times of an invented machine: 10 ms and 0.2 ms per request, KV cache of 200,000 tokens."""
     batch = np.arange(1, 65)
     return step_times_from_table(0.01 + 0.0002 * batch, 1e-7 * batch, prefill=2e-5, capacity=200_000)
 

@@ -124,7 +124,7 @@ def test_an_unknown_model_is_counted_or_raises_an_error(tmp_path: Path) -> None:
 
 
 def test_a_point_left_out_is_not_known_to_its_prediction(tmp_path: Path) -> None:
-    """All rows follow one law except those of a model three times as slow: left out, it is predicted like the others."""
+    """All rows follow one law except those of a model three times as slow, which is predicted like the others."""
     rows = []
     models = ("meta-llama/Llama-3.1-70B", "meta-llama/Llama-3.1-8B-Instruct", "openai/gpt-oss-120b")
     for model in models:

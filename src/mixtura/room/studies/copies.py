@@ -84,8 +84,8 @@ def study() -> Study:
     return Study(
         name="copies",
         title="500 copies against one",
-        claim=f"GPU clusters would need {_CLAIMED} copies of the model and {_CLAIMED} TB of memory for it, LPUs one copy and "
-        "1 TB.",
+        claim=f"GPU clusters would need {_CLAIMED} copies of the model and {_CLAIMED} TB of memory for it, LPUs one "
+        "copy and 1 TB.",
         who=ARTICLE,
         verdict=verdict,
         sentence=_sentence(copies, small, lines),
