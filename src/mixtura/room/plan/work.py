@@ -53,7 +53,7 @@ class AssumedSizes(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"a variation of {self.variation:g}: expected more than 0 and less than 10")
 
 
-class PlannedCall(msgspec.Struct, frozen=True, kw_only=True):
+class SizedCall(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a mixture.
 
     Attributes:
@@ -89,7 +89,7 @@ class MixtureWork(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     stages: tuple[str, ...]
-    calls: tuple[PlannedCall, ...]
+    calls: tuple[SizedCall, ...]
     quorum: int | None = None
     grace: float = 0.0
     assumed: AssumedSizes = AssumedSizes()
@@ -105,13 +105,13 @@ class MixtureWork(msgspec.Struct, frozen=True, kw_only=True):
         drafts = any(call.stage == stage and call.role == "proposer" for call in self.calls)
         return min(size, self.quorum) if drafts and self.quorum is not None else size
 
-    def tokens(self, call: PlannedCall) -> tuple[float, float]:
+    def tokens(self, call: SizedCall) -> tuple[float, float]:
         """Return the mean prompt and output tokens of a call, given that it is made."""
         read = sum((1 - self.skip_share(self.calls[at])) * (self._reply(self.calls[at]) + prompts.FENCE_TOKENS)
                    for at in call.reads)  # fmt: skip
         return call.prompt + read, self._reply(call)
 
-    def skip_share(self, call: PlannedCall) -> float:
+    def skip_share(self, call: SizedCall) -> float:
         """Return the share of the mixtures that do not make a call."""
         return 1 - self.assumed.differ if call.disputed else 0.0
 
@@ -137,7 +137,7 @@ class MixtureWork(msgspec.Struct, frozen=True, kw_only=True):
         )
         return msgspec.structs.replace(self, calls=left, stages=tuple(self.stages[at] for at in used))
 
-    def _reply(self, call: PlannedCall) -> float:
+    def _reply(self, call: SizedCall) -> float:
         return float(min(self.assumed.output, call.most or self.assumed.output))
 
 
@@ -148,7 +148,7 @@ def work_of(recipe: Recipe, models: Models, assumed: AssumedSizes | None = None)
     # Prompt tokens without the drafts, whose lengths are sampled for each mixture.
     sizes = prompt_tokens(planned, assumed.question, lambda _: -prompts.FENCE_TOKENS)
     made = [
-        PlannedCall(
+        SizedCall(
             stage=call.stage,
             role=call.role,
             model=(call.slot.provider, call.slot.model),
