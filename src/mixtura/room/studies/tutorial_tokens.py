@@ -15,6 +15,7 @@ from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.ratios import to
 from mixtura.room.studies.study import TUTORIAL, Study, StudyTable, digits
 from mixtura.room.studies.tutorial import tutorial
+from mixtura.tokens import PROMPT_MARGIN
 
 _WORD = 3.6  # letters per token of plain English, as tokens.py estimates
 
@@ -42,6 +43,12 @@ def count_tokens(recipe: Recipe, length: int | None = None) -> Forecast:
     return forecast(
         recipe if length is None else _cut(recipe, length), [Message(role="user", content=question)], _CatalogCards()
     )
+
+
+def typical_tokens(recipe: Recipe, length: int) -> int:
+    """Return the tokens of a mixture with answers of `length` tokens: the forecast without its margin on prompts."""
+    found = count_tokens(recipe, length)
+    return round(found.prompt_tokens / PROMPT_MARGIN) + found.completion_tokens
 
 
 def _cut(recipe: Recipe, length: int) -> Recipe:
@@ -82,16 +89,7 @@ def study() -> Study:
     rows = [
         ("the tutorial's program", f"{calls}", f"{usual:,.0f}", digits(usual / single), f"{longest:,.0f}"),
         ("the same, as its text says", f"{calls}", f"{low:,} to {high:,}", to(*claims.times_single), "-"),
-        *(
-            (
-                f"recipe {name}",
-                f"{count_calls(Recipe.named(name))}",
-                f"{typical:,}",
-                digits(typical / single),
-                f"{most:,}",
-            )
-            for name, (typical, most) in totals.items()
-        ),
+        *(_row(name, counts, single) for name, counts in totals.items()),
     ]
     within = low <= usual <= high
     return Study(
@@ -115,13 +113,7 @@ def study() -> Study:
             f"tutorial's limit of {claims.limit_tokens:,} tokens the total is {longest:,.0f}."
         ),
         table=StudyTable(
-            (
-                "mixture",
-                "calls",
-                f"tokens, answers of {claims.draft_tokens}",
-                "times one call",
-                "at most, by its limits",
-            ),
+            ("mixture", "calls", f"tokens, answers of {claims.draft_tokens}", "times one call", "at most, by limits"),
             tuple(rows),
         ),
         charts=(_chart(totals, (low, high)),),
@@ -130,11 +122,18 @@ def study() -> Study:
             "built-in recipes, counted as `mixtura ask --dry-run` does (planning/forecast.py)",
         ),
         method=(
-            "Arithmetic: the prompts and outputs of all calls, without reasoning or early stops. Tokens of "
+            "Arithmetic: the prompts and outputs of all calls, without reasoning or early stops; the maximum includes "
+            f"the forecast's margin of {PROMPT_MARGIN - 1:.0%} on prompts. Tokens of "
             f"instructions are estimated from their letters ({claims.instruction_tokens} in the tutorial's program). "
             "The tutorial gives the length of drafts but not of the final answer, which is assumed to be equal."
         ),
     )
+
+
+def _row(name: str, counts: tuple[int, int], single: float) -> tuple[str, ...]:
+    typical, most = counts
+    calls = count_calls(Recipe.named(name))
+    return f"recipe {name}", f"{calls}", f"{typical:,}", digits(typical / single), f"{most:,}"
 
 
 def _span(totals: Mapping[str, tuple[int, int]]) -> str:
@@ -146,8 +145,8 @@ def _span(totals: Mapping[str, tuple[int, int]]) -> str:
 def _both(name: str) -> tuple[int, int]:
     """Return the tokens of a recipe's mixture: with answers of the tutorial's length, and the maximum."""
     recipe = Recipe.named(name)
-    usual, most = count_tokens(recipe, tutorial().draft_tokens), count_tokens(recipe)
-    return usual.prompt_tokens + usual.completion_tokens, most.prompt_tokens + most.completion_tokens
+    most = count_tokens(recipe)
+    return typical_tokens(recipe, tutorial().draft_tokens), most.prompt_tokens + most.completion_tokens
 
 
 def _chart(totals: Mapping[str, tuple[int, int]], claimed: tuple[int, int]) -> Chart:
