@@ -12,11 +12,11 @@ import time
 import numpy as np
 
 from mixtura.recipe import recipe_names
-from mixtura.room.plan.sweep import Grid, sweep
+from mixtura.room.plan.sweep import SweepGrid, sweep
 
 PLAN = 2.0  # seconds
 SWEEP = 10.0
-GRID = Grid(
+GRID = SweepGrid(
     models=("llama-3.1-8b", "llama-3.3-70b", "gpt-oss-20b", "gpt-oss-120b", "qwen3-32b", "qwen3-30b-a3b",
             "qwen3-235b-a22b", "mixtral-8x7b", "deepseek-v3", "kimi-k2"),
     on=("a100", "h100", "h200", "b200", "gb200", "mi355x", "lpu", "wse3"),

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.hardware.serving import closed
-from mixtura.hardware.serving.arrivals import Crowd, Lognormal, Poisson, draw, traffic
-from mixtura.hardware.serving.fleet import Slo, smallest
-from mixtura.hardware.serving.pace import Pace, tabulated
+from mixtura.hardware.serving.arrivals import ClosedLoad, LognormalLength, PoissonArrivals, draw_open_load, open_load
+from mixtura.hardware.serving.fleet import LatencySlo, smallest_fleet
 from mixtura.hardware.serving.replica import Prefilling
-from mixtura.hardware.serving.served import Served
-from mixtura.hardware.serving.simulator import Scheduling, simulate
+from mixtura.hardware.serving.results import ServingResult
+from mixtura.hardware.serving.simulator import FleetScheduling, simulate
+from mixtura.hardware.serving.step_times import StepTimes, step_times_from_table
 
 Array = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ def main() -> int:
 
 def speed(count: int) -> tuple[list[Sequence[str]], bool]:
     """Time `count` requests of chat on one replica and on eight; also say whether any took a minute."""
-    pace = chat()
+    step_times = chat()
     rows: list[Sequence[str]] = [
         (f"{count:,} requests", "replicas", "seconds here", "mean batch", "TTFT p50, p99", "TPOT p50, p99", "")
     ]
@@ -78,9 +78,11 @@ def speed(count: int) -> tuple[list[Sequence[str]], bool]:
     kinds: tuple[Prefilling, ...] = ("mixed", "first", "apart")
     for kind in kinds:
         for replicas in (1, 8):
-            load = draw(Poisson(6 * replicas), Lognormal(1000, 1), Lognormal(250, 0.8), count=count, seed=1)
+            load = draw_open_load(
+                PoissonArrivals(6 * replicas), LognormalLength(1000, 1), LognormalLength(250, 0.8), count=count, seed=1
+            )
             begun = time.perf_counter()
-            served = simulate(load, pace, Scheduling(prefill=kind, replicas=replicas))
+            served = simulate(load, step_times, FleetScheduling(prefill=kind, replicas=replicas))
             took = time.perf_counter() - begun
             slow |= took > MINUTE
             figures = [
@@ -89,18 +91,20 @@ def speed(count: int) -> tuple[list[Sequence[str]], bool]:
             ]
             verdict = "MISSED" if took > MINUTE else "holds"
             rows.append((kind, str(replicas), f"{took:.1f}", f"{served.mean_batch:.1f}", *figures, verdict))
-    load = draw(Poisson(60), Lognormal(1000, 1), Lognormal(250, 0.8), count=20_000, seed=1)
+    load = draw_open_load(
+        PoissonArrivals(60), LognormalLength(1000, 1), LognormalLength(250, 0.8), count=20_000, seed=1
+    )
     begun = time.perf_counter()
-    fleet = smallest(load, pace, Slo(percentile=99, ttft=0.5, tpot=0.05))
+    fleet = smallest_fleet(load, step_times, LatencySlo(percentile=99, ttft=0.5, tpot=0.05))
     took = time.perf_counter() - begun
     rows.append((f"smallest fleet, 20,000 requests, {len(fleet.tried)} tried", str(fleet.replicas), f"{took:.1f}"))
     return rows, slow
 
 
-def chat() -> Pace:
-    """Return the pace of an invented machine: 10 ms and 0.2 ms a request, KV cache of 200,000 tokens."""
+def chat() -> StepTimes:
+    """Return the step times of an invented machine: 10 ms and 0.2 ms per request, KV cache of 200,000 tokens."""
     batch = np.arange(1, 65)
-    return tabulated(0.01 + 0.0002 * batch, 1e-7 * batch, prefill=2e-5, capacity=200_000)
+    return step_times_from_table(0.01 + 0.0002 * batch, 1e-7 * batch, prefill=2e-5, capacity=200_000)
 
 
 def single_servers(count: int = _MANY) -> list[Check]:
@@ -165,9 +169,9 @@ def several(count: int = _MANY // 2) -> list[Check]:
     """Hold workers that read prompts out of one queue against M/M/c."""
     checks = []
     for servers in (2, 4):
-        load = traffic(np.cumsum(exponential(count, 1) / (0.7 * servers)), _tokens(exponential(count, 2)), 1)
-        how = Scheduling(prefill="apart", workers=servers)
-        served = simulate(load, tabulated([1.0], prefill=_TICK), how)
+        load = open_load(np.cumsum(exponential(count, 1) / (0.7 * servers)), _tokens(exponential(count, 2)), 1)
+        how = FleetScheduling(prefill="apart", workers=servers)
+        served = simulate(load, step_times_from_table([1.0], prefill=_TICK), how)
         known = closed.mmc(0.7 * servers, 1.0, servers).time
         checks.append(_check(f"M/M/{servers}, load 0.7: time", served.end_to_end, known, served))
     return checks
@@ -179,23 +183,23 @@ def users(count: int = _MANY // 4) -> list[Check]:
     one = np.ones(count, np.int64)
     for number in (2, 8):
         answers = 1 + np.rint(1 / _TICK * exponential(count, 2)).astype(np.int64)
-        load = Crowd(number, 5 * exponential(count, 1), one, answers)
-        served = simulate(load, tabulated([_TICK]), Scheduling(prefill="first"))
+        load = ClosedLoad(number, 5 * exponential(count, 1), one, answers)
+        served = simulate(load, step_times_from_table([_TICK]), FleetScheduling(prefill="first"))
         known = closed.users(number, 5.0, 1.0).time
         checks.append(_check(f"{number} users, thinking 5 services: time", served.end_to_end, known, served))
     return checks
 
 
-def one_server(gaps: Array, seconds: Array) -> Served:
+def one_server(gaps: Array, seconds: Array) -> ServingResult:
     """Serve one prompt after the other, in order of arrival; each takes `seconds` and wants one token."""
-    load = traffic(np.cumsum(gaps), _tokens(seconds), 1)
-    return simulate(load, tabulated([1.0], prefill=_TICK), Scheduling(prefill="first"))
+    load = open_load(np.cumsum(gaps), _tokens(seconds), 1)
+    return simulate(load, step_times_from_table([1.0], prefill=_TICK), FleetScheduling(prefill="first"))
 
 
-def sharing(gaps: Array, seconds: Array, *, fine: int = 2000) -> Served:
+def sharing(gaps: Array, seconds: Array, *, fine: int = 2000) -> ServingResult:
     """Decode all together, a step takes time proportional to its batch; a request alone takes `seconds`."""
-    load = traffic(np.cumsum(gaps), 1, np.maximum(1, np.rint(seconds * fine)).astype(np.int64) + 1)
-    return simulate(load, tabulated(np.arange(1, 513) / fine), Scheduling(prefill="first"))
+    load = open_load(np.cumsum(gaps), 1, np.maximum(1, np.rint(seconds * fine)).astype(np.int64) + 1)
+    return simulate(load, step_times_from_table(np.arange(1, 513) / fine), FleetScheduling(prefill="first"))
 
 
 def exponential(count: int, seed: int) -> Array:
@@ -217,7 +221,7 @@ def _tokens(seconds: Array) -> NDArray[np.int64]:
     return np.maximum(1, np.rint(seconds / _TICK)).astype(np.int64)
 
 
-def _check(what: str, values: Array, known: float, served: Served) -> Check:
+def _check(what: str, values: Array, known: float, served: ServingResult) -> Check:
     off = served.mean_number / (served.throughput * float(served.end_to_end.mean())) - 1
     return Check(what, float(values.mean()), known, abs(off))
 

@@ -1,4 +1,5 @@
-"""Fits the coefficients of the step models to measured data, and says how well they do on what they have not seen.
+"""Fits the coefficients of the step models to measured data and reports their errors on data left out of the fit.
 
-Not installed. The data is read from `../shared/data`, the coefficients are written to `src/mixtura/hardware/data`.
+Not installed with the package. Reads the data from `../shared/data` and writes the coefficients to
+`src/mixtura/hardware/data`.
 """

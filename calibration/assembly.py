@@ -2,17 +2,17 @@
 
     python -m calibration.assembly [../shared/data/hardware]
 
-Which speeds are fitted is decided by rule, one for each model:
+Rules select the speeds to fit, one per model:
 
-- LPU: seconds of decoding as the server itself reports them with a reply (`completion_time`), the median over replies
-  of 40 tokens or more. Where two sources have such a median, that of more replies is taken. Speeds that a client
-  measures over a network, or that a page of documentation promises, are other quantities: they are predicted, not
-  fitted. So are replies decoded speculatively.
-- Wafer: no server's own figures are public. Speeds measured by a third party, the geometric mean where a model has
-  several; what the vendor alone claims is predicted, not fitted.
+- LPU: seconds of decoding that the server itself reports with a reply (`completion_time`), the median over replies of
+  40 tokens or more. If two sources have such a median, the one with more replies counts. Speeds that a client measures
+  over a network, or that documentation states, are different quantities, so they are predicted but not fitted. The
+  same applies to speculatively decoded replies.
+- Wafer: no server's own figures are public. The fit uses speeds measured by a third party, the geometric mean if a
+  model has several; a vendor's own claims are predicted but not fitted.
 
-The model has few points, so it has two coefficients: the time of a layer, and what experts add to it. Errors are those
-of models left out of the fit, and of models left out together with all that have the same shape.
+With few points the model has two coefficients: the time of a layer, and the time that experts add to it. Errors are
+those of models left out of the fit, and of models left out together with all models of the same shape.
 """
 
 import math
@@ -26,25 +26,26 @@ import msgspec
 import numpy as np
 from scipy.optimize import least_squares
 
-from calibration.speeds import Speed, published, recorded
+from calibration.speeds import SpeedRecord, read_published, read_recorded
 from mixtura.errors import ConfigError
 from mixtura.hardware import lpu, wafer
 from mixtura.hardware.chip import Chip, chip
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.step import Array
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "../shared/data/hardware"
 TARGET = ROOT / "src/mixtura/hardware/data"
-CONTEXT = 1024  # tokens: that of the recorded replies is of this order, and its part in the time is small
+CONTEXT = 1024  # tokens: the recorded replies are of this order, and the context's part in the time is small
 _MICRO = 1e-6
-_HUBER = 1.345  # standard deviations: 95 % as efficient as least squares were errors normal (Huber, 1981)
+_HUBER = 1.345  # standard deviations: 95 % as efficient as least squares for normal errors (Huber, 1981)
 _MAD = 1.4826  # standard deviations in a median absolute deviation of normal errors
 _TINY = 1e-4
 
-Term = Callable[[Shape, float], float]
+Term = Callable[[ModelShape, float], float]
 
-# What a coefficient is multiplied with, by name: of a shape and the chips it needs. The first two are the model.
+# The factor of each coefficient, by name, as a function of a shape and its number of chips. The model uses the first
+# two.
 TERMS: dict[str, Term] = {
     "layers": lambda model, _: model.layers,
     "layers with experts": lambda model, _: model.moe_layers,
@@ -70,23 +71,24 @@ TRIED: tuple[tuple[str, ...], ...] = (
 )
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """A speed beside its predictions, tokens a second; the latter two are None for what was not fitted.
+class SpeedPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A speed and its predictions, in tokens per second; the last two are None for speeds that were not fitted.
 
     Attributes:
-        predicted: by the fit of all models.
-        left_out: by the fit without this model.
-        twins_out: by the fit without all models of this shape.
+        speed: the published or recorded speed.
+        predicted: prediction of the fit to all models.
+        left_out: prediction of the fit without this model.
+        twins_out: prediction of the fit without all models of this shape.
     """
 
-    speed: Speed
+    speed: SpeedRecord
     predicted: float
     left_out: float | None = None
     twins_out: float | None = None
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """What a set of terms makes of the fitted speeds: mean relative errors of tokens a second, and microseconds."""
+class CandidateTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """The fit of one set of terms: coefficients in microseconds, and mean relative errors of tokens per second."""
 
     terms: tuple[str, ...]
     microseconds: tuple[float, ...]
@@ -95,23 +97,23 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     twins_out: float
 
 
-class Fit(msgspec.Struct, frozen=True, kw_only=True):
-    """The fit of one machine: the coefficients kept, every speed beside its predictions, and what else was tried."""
+class LatencyFit(msgspec.Struct, frozen=True, kw_only=True):
+    """The fit of one machine: the coefficients, every speed with its predictions, and the candidate sets of terms."""
 
-    coefficients: lpu.Coefficients | wafer.Coefficients
-    points: tuple[Point, ...]
-    candidates: tuple[Candidate, ...]
+    coefficients: lpu.LpuCoefficients | wafer.WaferCoefficients
+    points: tuple[SpeedPoint, ...]
+    candidates: tuple[CandidateTerms, ...]
 
 
-class Fits(msgspec.Struct, frozen=True, kw_only=True):
+class LatencyFits(msgspec.Struct, frozen=True, kw_only=True):
     """The fits of both machines."""
 
-    lpu: Fit
-    wafer: Fit
+    lpu: LatencyFit
+    wafer: LatencyFit
 
 
-class _Table(msgspec.Struct, frozen=True):
-    """What is fitted: seconds a token, seconds that are counted and not fitted, the terms, and each row's shape."""
+class _FitTable(msgspec.Struct, frozen=True):
+    """The data of a fit: seconds per token, seconds counted rather than fitted, the terms, and each row's shape."""
 
     seconds: Array
     counted: Array
@@ -119,12 +121,12 @@ class _Table(msgspec.Struct, frozen=True):
     twins: tuple[str, ...]
 
 
-def fit(folder: Path = SOURCE, keep: Path | None = TARGET) -> Fits:
-    """Fit both machines and keep the coefficients where the step models read them.
+def fit(folder: Path = SOURCE, keep: Path | None = TARGET) -> LatencyFits:
+    """Fit both machines and write the coefficients to the files that the step models read.
 
     Args:
-        folder: holds `published_speeds.csv`; `timings/groq_usage_dev.csv` stands beside it.
-        keep: where to write `lpu.json` and `wafer.json`; None: nowhere.
+        folder: the folder of `published_speeds.csv`; `timings/groq_usage_dev.csv` is in its parent folder.
+        keep: the folder for `lpu.json` and `wafer.json`; None: do not write them.
 
     Raises:
         ConfigError: one of the two files is missing.
@@ -133,115 +135,118 @@ def fit(folder: Path = SOURCE, keep: Path | None = TARGET) -> Fits:
     for path in (pages, replies):
         if not path.is_file():
             raise ConfigError(
-                f"no file {path}: name the folder hardware/ of the measured data, with timings/ beside it"
+                f"no file {path}: give the folder hardware/ of the measured data, with timings/ beside it"
             )
-    told = published(pages)
-    groq = [speed for name, speed in told if name.startswith("Groq LPU")]
-    cerebras = [speed for name, speed in told if name.startswith("Cerebras")]
-    fits = Fits(lpu=_fit_lpu([*groq, *recorded(replies)]), wafer=_fit_wafer(cerebras))
+    speeds = read_published(pages)
+    groq = [speed for name, speed in speeds if name.startswith("Groq LPU")]
+    cerebras = [speed for name, speed in speeds if name.startswith("Cerebras")]
+    fits = LatencyFits(lpu=_fit_lpu([*groq, *read_recorded(replies)]), wafer=_fit_wafer(cerebras))
     if keep is not None:
         write(fits, keep)
     return fits
 
 
-def write(fits: Fits, folder: Path = TARGET) -> None:
-    """Write the coefficients where the step models read them."""
+def write(fits: LatencyFits, folder: Path = TARGET) -> None:
+    """Write the coefficients to the files that the step models read."""
     for name, found in (("lpu", fits.lpu), ("wafer", fits.wafer)):
         text = msgspec.json.format(msgspec.json.encode(found.coefficients), indent=2).decode("utf-8")
         (folder / f"{name}.json").write_text(f"{text}\n", "utf-8")
 
 
-def _fit_lpu(speeds: list[Speed]) -> Fit:
+def _fit_lpu(speeds: list[SpeedRecord]) -> LatencyFit:
     device = chip("lpu_v1")
     taken = _most_replies([one for one in speeds if one.kind == "API usage" and not one.speculative])
-    nothing = lpu.Coefficients(
+    nothing = lpu.LpuCoefficients(
         chip=device.name, layer=0, experts=0, spread=0, left_out=0, models=0, date="", sources=()
     )
 
-    def counted(model: Shape) -> tuple[float, float]:
+    def count(model: ModelShape) -> tuple[float, float]:
         step = lpu.step(model, device, 1, CONTEXT, fitted=nothing)
         return float(step.seconds), float(lpu.chips_needed(model, device, 1, CONTEXT))
 
-    candidates = tuple(_candidate(_table(taken, names, counted), names) for names in TRIED)
-    table = _table(taken, MODEL, counted)
+    candidates = tuple(_candidate(_table(taken, names, count), names) for names in TRIED)
+    table = _table(taken, MODEL, count)
     layer, experts = _solve(table)
-    left, twins = _predicted_without(table, alike=False), _predicted_without(table, alike=True)
-    found = lpu.Coefficients(
+    left, twins = _predict_without(table, alike=False), _predict_without(table, alike=True)
+    found = lpu.LpuCoefficients(
         chip=device.name,
-        layer=_kept(layer),
-        experts=_kept(experts),
-        spread=_kept(_spread(table, left)),
-        left_out=_kept(_error(table, left)),
+        layer=_four_digits(layer),
+        experts=_four_digits(experts),
+        spread=_four_digits(_spread(table, left)),
+        left_out=_four_digits(_error(table, left)),
         models=len(taken),
         date=max(one.date for one in taken),
         sources=tuple(sorted({one.source for one in taken})),
     )
     rest = [msgspec.structs.replace(one, left=_why_left(one)) for one in speeds if one not in taken]
-    points = _points(taken, _predicted(table, table), left, twins) + tuple(
-        Point(speed=one, predicted=1 / float(lpu.step(one.shape, device, 1, CONTEXT, fitted=found).seconds))
+    points = _points(taken, _predict(table, table), left, twins) + tuple(
+        SpeedPoint(speed=one, predicted=1 / float(lpu.step(one.shape, device, 1, CONTEXT, fitted=found).seconds))
         for one in rest
     )
-    return Fit(coefficients=found, points=points, candidates=candidates)
+    return LatencyFit(coefficients=found, points=points, candidates=candidates)
 
 
-def _fit_wafer(speeds: list[Speed]) -> Fit:
+def _fit_wafer(speeds: list[SpeedRecord]) -> LatencyFit:
     device = chip("wse3")
     measured = [one for one in speeds if one.kind == "AA"]
     taken = _means([one for one in measured if not one.speculative])
     fast = _means([one for one in measured if one.speculative])
-    nothing = wafer.Coefficients(
+    nothing = wafer.WaferCoefficients(
         chip=device.name, layer=0, speculative=0, spread=0, left_out=0, models=0, date="", sources=()
     )
 
-    def counted(model: Shape) -> tuple[float, float]:
+    def count(model: ModelShape) -> tuple[float, float]:
         step = wafer.step(model, device, 1, CONTEXT, fitted=nothing)
         return float(step.seconds), float(wafer.wafers_needed(model, device, 1, CONTEXT))
 
     tried = (("layers",), MODEL)
-    table = _table(taken, tried[0], counted)
-    left, twins = _predicted_without(table, alike=False), _predicted_without(table, alike=True)
-    found = wafer.Coefficients(
+    table = _table(taken, tried[0], count)
+    left, twins = _predict_without(table, alike=False), _predict_without(table, alike=True)
+    found = wafer.WaferCoefficients(
         chip=device.name,
-        layer=_kept(_solve(table)[0]),
-        speculative=_kept(_solve(_table(fast, tried[0], counted))[0]),
-        spread=_kept(_spread(table, left)),
-        left_out=_kept(_error(table, left)),
+        layer=_four_digits(_solve(table)[0]),
+        speculative=_four_digits(_solve(_table(fast, tried[0], count))[0]),
+        spread=_four_digits(_spread(table, left)),
+        left_out=_four_digits(_error(table, left)),
         models=len(taken),
         date=max(one.date for one in taken),
         sources=tuple(sorted({one.source for one in (*taken, *fast)})),
     )
     rest = [
-        msgspec.structs.replace(one, left="speculative" if one.speculative else "the vendor alone says so")
+        msgspec.structs.replace(one, left="speculative" if one.speculative else "claimed by the vendor only")
         for one in speeds
         if one.speculative or one.kind != "AA"
     ]
-    points = _points(taken, _predicted(table, table), left, twins) + tuple(
-        Point(speed=one, predicted=1 / _wafer_seconds(one, device, found)) for one in rest
+    points = _points(taken, _predict(table, table), left, twins) + tuple(
+        SpeedPoint(speed=one, predicted=1 / _wafer_seconds(one, device, found)) for one in rest
     )
-    candidates = tuple(_candidate(_table(taken, names, counted), names) for names in tried)
-    return Fit(coefficients=found, points=points, candidates=candidates)
+    candidates = tuple(_candidate(_table(taken, names, count), names) for names in tried)
+    return LatencyFit(coefficients=found, points=points, candidates=candidates)
 
 
-def _wafer_seconds(speed: Speed, device: Chip, found: wafer.Coefficients) -> float:
+def _wafer_seconds(speed: SpeedRecord, device: Chip, found: wafer.WaferCoefficients) -> float:
     step = wafer.step(speed.shape, device, 1, CONTEXT, speculative=speed.speculative, fitted=found)
     return float(step.seconds)
 
 
-def _table(speeds: Sequence[Speed], names: Sequence[str], counted: Callable[[Shape], tuple[float, float]]) -> _Table:
-    told = [counted(one.shape) for one in speeds]
-    terms = [[TERMS[name](one.shape, chips) for name in names] for one, (_, chips) in zip(speeds, told, strict=True)]
-    return _Table(
+def _table(
+    speeds: Sequence[SpeedRecord], names: Sequence[str], counted: Callable[[ModelShape], tuple[float, float]]
+) -> _FitTable:
+    known = [counted(one.shape) for one in speeds]
+    terms = [[TERMS[name](one.shape, chips) for name in names] for one, (_, chips) in zip(speeds, known, strict=True)]
+    return _FitTable(
         np.array([1 / one.rate for one in speeds]),
-        np.array([seconds for seconds, _ in told]),
+        np.array([seconds for seconds, _ in known]),
         np.array(terms),
         tuple(_sizes(one.shape) for one in speeds),
     )
 
 
-def _solve(table: _Table, rows: Sequence[int] | None = None) -> Array:
-    """Return the coefficients, seconds, none negative: Huber's estimate of the logarithms of the time.
+def _solve(table: _FitTable, rows: Sequence[int] | None = None) -> Array:
+    """Return the coefficients in seconds, none negative: Huber's estimate for the logarithms of the times.
 
-    Its bend is at 1.345 standard deviations, which the median absolute residual tells, in turn with the coefficients.
+    The threshold is 1.345 standard deviations, estimated from the median absolute residual; threshold and coefficients
+    are updated in turn.
     """
     chosen = list(range(len(table.seconds)) if rows is None else rows)
     seconds, counted, terms = table.seconds[chosen], table.counted[chosen], table.terms[chosen]
@@ -261,42 +266,42 @@ def _solve(table: _Table, rows: Sequence[int] | None = None) -> Array:
     return np.asarray(found) * _MICRO
 
 
-def _predicted(fitted: _Table, asked: _Table, rows: Sequence[int] | None = None) -> Array:
-    """Return seconds a token of the rows of `asked` by the fit of some rows of `fitted`."""
+def _predict(fitted: _FitTable, asked: _FitTable, rows: Sequence[int] | None = None) -> Array:
+    """Return the seconds per token of the rows of `asked`, predicted by a fit to some rows of `fitted`."""
     return np.asarray(asked.counted + asked.terms @ _solve(fitted, rows))
 
 
-def _predicted_without(table: _Table, *, alike: bool) -> Array:
-    """Return seconds a token of each row by the fit of the others, or of those of other shapes."""
+def _predict_without(table: _FitTable, *, alike: bool) -> Array:
+    """Return the seconds per token of each row, predicted by a fit to the other rows, or to rows of other shapes."""
     found = []
     for row, twin in enumerate(table.twins):
         others = [i for i, other in enumerate(table.twins) if (other != twin if alike else i != row)]
-        found.append(_predicted(table, table, others)[row])
+        found.append(_predict(table, table, others)[row])
     return np.array(found)
 
 
-def _error(table: _Table, predicted: Array) -> float:
-    """Return the mean relative error of tokens a second."""
+def _error(table: _FitTable, predicted: Array) -> float:
+    """Return the mean relative error of tokens per second."""
     return float(np.mean(np.abs(table.seconds / predicted - 1)))
 
 
-def _spread(table: _Table, predicted: Array) -> float:
+def _spread(table: _FitTable, predicted: Array) -> float:
     return float(np.sqrt(np.mean(np.log(table.seconds / predicted) ** 2)))
 
 
-def _candidate(table: _Table, names: tuple[str, ...]) -> Candidate:
-    return Candidate(
+def _candidate(table: _FitTable, names: tuple[str, ...]) -> CandidateTerms:
+    return CandidateTerms(
         terms=names,
         microseconds=tuple(float(value / _MICRO) for value in _solve(table)),
-        in_sample=_error(table, _predicted(table, table)),
-        left_out=_error(table, _predicted_without(table, alike=False)),
-        twins_out=_error(table, _predicted_without(table, alike=True)),
+        in_sample=_error(table, _predict(table, table)),
+        left_out=_error(table, _predict_without(table, alike=False)),
+        twins_out=_error(table, _predict_without(table, alike=True)),
     )
 
 
-def _points(speeds: Sequence[Speed], every: Array, left: Array, twins: Array) -> tuple[Point, ...]:
+def _points(speeds: Sequence[SpeedRecord], every: Array, left: Array, twins: Array) -> tuple[SpeedPoint, ...]:
     return tuple(
-        Point(
+        SpeedPoint(
             speed=one,
             predicted=float(1 / a),
             left_out=float(1 / b),
@@ -306,7 +311,7 @@ def _points(speeds: Sequence[Speed], every: Array, left: Array, twins: Array) ->
     )
 
 
-def _why_left(speed: Speed) -> str:
+def _why_left(speed: SpeedRecord) -> str:
     if speed.speculative:
         return "speculative"
     if speed.kind == "API usage":
@@ -314,18 +319,18 @@ def _why_left(speed: Speed) -> str:
     return "the vendor's page, no measurement" if speed.kind == "docs" else "measured by a client, over a network"
 
 
-def _most_replies(speeds: Sequence[Speed]) -> list[Speed]:
-    """Return of each model the speed of the most replies."""
-    best: dict[str, Speed] = {}
+def _most_replies(speeds: Sequence[SpeedRecord]) -> list[SpeedRecord]:
+    """Return for each model the speed with the most replies."""
+    best: dict[str, SpeedRecord] = {}
     for one in speeds:
         if one.shape.name not in best or one.replies > best[one.shape.name].replies:
             best[one.shape.name] = one
     return [best[name] for name in sorted(best)]
 
 
-def _means(speeds: Sequence[Speed]) -> list[Speed]:
-    """Return of each model one speed, the geometric mean of its speeds."""
-    groups: dict[str, list[Speed]] = defaultdict(list)
+def _means(speeds: Sequence[SpeedRecord]) -> list[SpeedRecord]:
+    """Return for each model one speed, the geometric mean of its speeds."""
+    groups: dict[str, list[SpeedRecord]] = defaultdict(list)
     for one in speeds:
         groups[one.shape.name].append(one)
     return [
@@ -338,19 +343,19 @@ def _means(speeds: Sequence[Speed]) -> list[Speed]:
     ]
 
 
-def _sizes(model: Shape) -> str:
-    """Return all that a step model sees of a shape: two models with the same are twins."""
-    told = msgspec.structs.asdict(model)
-    return repr([value for name, value in told.items() if name not in ("name", "published", "vocabulary")])
+def _sizes(model: ModelShape) -> str:
+    """Return the sizes that a step model uses of a shape; two models with equal sizes are twins."""
+    speeds = msgspec.structs.asdict(model)
+    return repr([value for name, value in speeds.items() if name not in ("name", "published", "vocabulary")])
 
 
-def _kept(value: float) -> float:
-    """Return four digits: the data does not support more."""
+def _four_digits(value: float) -> float:
+    """Round to four significant digits, as the data does not support more."""
     return float(f"{value:.4g}")
 
 
 def main() -> None:
-    """Fit, write, and say in a line each how well."""
+    """Fit and write both machines, and print a line on the errors of each."""
     fits = fit(Path(sys.argv[1]) if len(sys.argv) > 1 else SOURCE)
     for name, kept in (("LPU", fits.lpu.coefficients), ("wafer", fits.wafer.coefficients)):
         print(f"{name}: {kept.models} models, mean error of tokens/s of models left out {kept.left_out:.1%}")

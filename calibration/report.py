@@ -1,4 +1,4 @@
-"""The report of all fits, as Markdown."""
+"""Renders the report of all fits as Markdown."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,50 +8,50 @@ import numpy as np
 from calibration import assembly as assembling
 from calibration import kernels as kernel_fit
 from calibration.robust import Array
-from calibration.rows import Row
-from calibration.serving import Fit, Trial, chain, predict, token_points
+from calibration.rows import ServingRow
+from calibration.serving import LeaveOutTrial, ServingFit, chain, predict, token_points
 from calibration.tables import paragraphs, percent, table
-from mixtura.hardware.fitted import Factors, factors, first_token, token_step
-from mixtura.hardware.gpu import active_awake, all_awake
+from mixtura.hardware.fitted import FittedFactors, factors, first_token, token_step
+from mixtura.hardware.gpu import all_experts, one_tokens_experts
 from mixtura.hardware.step import NINETIETH
 
 BANDS: tuple[tuple[float, float], ...] = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, float("inf")))
 HEAD = """\
 # How well the step models fit
 
-Written by `make fit` (`python -m calibration fit`); nothing here is written by hand.
-Errors are |predicted / measured - 1| of points that were left out of the fit: the median unless a mean is named.
-Measured were serving points and kernel times (NVIDIA AIConfigurator 0.12, Apache-2.0), and speeds of providers as
-published and as recorded in replies.
+`make fit` (`python -m calibration fit`) generates this whole page.
+Errors are |predicted / measured - 1| of points left out of the fit: the median unless a mean is stated.
+The data are measured serving points and kernel times (NVIDIA AIConfigurator 0.12, Apache-2.0), and speeds of
+providers, published or recorded in replies.
 """
 CHAIN = """\
-A factor for each work is fitted in a chain: all points, an engine on a GPU, a build of it, a setup under that build.
-Each link is drawn to the one before it.
-What the first is drawn to was set once, after a look at fits of all points: four fifths of the bandwidth, half the
-peak, tens of microseconds a layer.
+The factor of each work is fitted in a chain: all points, an engine on a GPU, a build of it, a setup under that build.
+Each link is shrunk towards the link before it.
+The prior of the first link was set once, after inspecting fits of all points: four fifths of the bandwidth, half the
+peak, tens of microseconds per layer.
 """
 INTERVAL = """\
-Four of five left-out points lie within the *80 % interval*; predictions carry it as their range.
-Where one configuration was measured more than once, its times differ by more than {apart} in one case of four: builds
-differ, and nothing in the data says whether multi-token prediction was on.
+Four of five left-out points lie within the *80 % interval*, which predictions report as their range.
+If one configuration was measured more than once, its times differ by more than {apart} in one case of four: builds
+differ, and the data do not record whether multi-token prediction was on.
 """
 AWAKE = """\
-The same fit with other assumptions on the bytes of experts that a step reads, points of MoE models only, by sequences
-in flight:
+The same fit with other assumptions on the experts that a step reads, for points of MoE models only, by sequences in
+flight:
 """
 UNKNOWN = """\
-For a model that an engine was never measured with, four of five times to the first token lie within a factor of
-{reach:.1f}: some campaigns took seconds whatever the load, which no work explains.
+For a model that was never measured with an engine, four of five times to first token lie within a factor of
+{reach:.1f}: in some campaigns the first token took seconds at any load, which no work explains.
 """
 FACTORS = """\
-Pooled over all engines and GPUs; 1 is the data sheet, or a microsecond for works that are counted in those.
+Pooled over all engines and GPUs; 1 is the data sheet's figure, or one microsecond for works counted in microseconds.
 """
 NOT_FITTED = """\
-A speed without a prediction of its own was not fitted: measured by a client, promised, or speculative.
+A speed without a left-out prediction was not fitted: it was measured by a client, claimed, or speculative.
 """
 _LEFT_OUT = {
-    "calibrated": "a tenth of the configurations (engine, build and GPU are known)",
-    "curve": "a tenth of the curves (no other batch of the setup is known)",
+    "calibrated": "a tenth of the configurations (engine, build and GPU remain in the fit)",
+    "curve": "a tenth of the curves (no other batch of the setup remains in the fit)",
     "model": "a model, all of its points",
     "GPU": "a GPU, all of its points",
 }
@@ -59,33 +59,33 @@ _ERRORS = ("left out", "median", "mean", "80 % interval")
 
 
 def whole(parts: Sequence[str]) -> str:
-    """Return the page."""
+    """Return the whole page."""
     return paragraphs(HEAD, *parts)
 
 
-def serving(found: Fit) -> str:
+def serving(found: ServingFit) -> str:
     """Return the section on GPUs: times per token and to the first token."""
     points, every = found.points[0], found.all_rows["distinct experts"]
     apart = sum(row.load.apart for row in points.rows)
-    known = f"{len(points.rows):,} points have a known batch, {apart} of them prefill on machines of its own."
+    known = f"{len(points.rows):,} points have a known batch, {apart} of them disaggregated prefill."
     unsure = len(every.points.rows) - len(points.rows)
     bands = ("experts read", *(_band(*band) for band in BANDS), "all")
-    awakened = {"those that a batch wakes, D(B)": found.token["calibrated"], **found.ablations}
+    assumptions = {"those that a batch activates, D(B)": found.token["calibrated"], **found.ablations}
     names = ("left out", "points", "time per token", "time to first token")
     pooled = zip(points.names, found.chains[1].pooled.tolist(), strict=True)
     return paragraphs(
         "## GPUs: time per output token",
-        f"{known}\n{unsure:,} more do not say how many decode workers shared the load.\n{CHAIN}",
+        f"{known}\nAnother {unsure:,} points do not record how many decode workers shared the load.\n{CHAIN}",
         table(
             _ERRORS,
-            [(said, *_row(found.token[name])) for name, said in _LEFT_OUT.items()]
-            + [("configurations, with the points whose batch is not known", *_row(every))],
+            [(label, *_row(found.token[name])) for name, label in _LEFT_OUT.items()]
+            + [("configurations, including points of unknown batch", *_row(every))],
         ),
-        INTERVAL.format(apart=percent(_repeated(points.rows))),
-        "### Which experts are loaded",
+        INTERVAL.format(apart=percent(_repeat_spread(points.rows))),
+        "### Loaded experts",
         AWAKE,
-        table(bands, [(name, *_bands(trial)) for name, trial in awakened.items()]),
-        "With the points whose batch is not known:",
+        table(bands, [(name, *_bands(trial)) for name, trial in assumptions.items()]),
+        "Including points of unknown batch:",
         table(bands, [(name, *_bands(trial)) for name, trial in found.all_rows.items()]),
         "### Models and GPUs left out",
         table(names, _each(found, "model", lambda row: row.model) + _each(found, "GPU", lambda row: row.chip.name)),
@@ -93,19 +93,19 @@ def serving(found: Fit) -> str:
         FACTORS,
         table(("work", "factor"), [(name, f"{value:.2f}") for name, value in pooled]),
         "## GPUs: time to first token",
-        table(_ERRORS, [(said, *_row(found.first[name])) for name, said in _LEFT_OUT.items()]),
+        table(_ERRORS, [(label, *_row(found.first[name])) for name, label in _LEFT_OUT.items()]),
         UNKNOWN.format(reach=_reach(found.first["model"])),
     )
 
 
-def kernels(found: kernel_fit.Report) -> str:
+def kernels(found: kernel_fit.KernelReport) -> str:
     """Return the section on single MoE layers."""
-    head = ("points", "number", "predicted", "uniform D(B)", "balanced time as it is", "bias", "one of ten exceeds")
+    head = ("points", "number", "predicted", "uniform D(B)", "balanced time unchanged", "bias", "90th percentile")
 
-    def row(each: kernel_fit.Errors) -> tuple[str, ...]:
+    def row(each: kernel_fit.KernelErrors) -> tuple[str, ...]:
         shares = (each.predicted, each.uniform, each.balanced)
-        said = each.group if each.by == "all" else f"{each.by}: {each.group}"
-        return (said, f"{each.rows:,}", *map(percent, shares), f"{100 * each.bias:+.1f}%", percent(each.worst))
+        label = each.group if each.by == "all" else f"{each.by}: {each.group}"
+        return (label, f"{each.rows:,}", *map(percent, shares), f"{100 * each.bias:+.1f}%", percent(each.worst))
 
     formula = [
         (f"{each.gpu}, {each.precision}", f"{each.rows:,}", percent(each.fitted), percent(each.left_out))
@@ -113,29 +113,29 @@ def kernels(found: kernel_fit.Report) -> str:
     ]
     return paragraphs(
         "## One MoE layer on a GPU, routing by a power law",
-        f"{found.rows:,} measured points, predicted from balanced runs of the same configuration; what is fitted on "
-        f"power-law points is fitted on those of other models.\n{found.left:,} were left aside: {found.why_left}.",
+        f"{found.rows:,} measured points, predicted from balanced runs of the same configuration; the correction is "
+        f"fitted on power-law points of other models.\n{found.left:,} points are omitted: {found.why_left}.",
         table(head, [row(each) for each in found.errors]),
-        "Balanced runs by the formula alone, with no run of the kernel at all:",
+        "Balanced runs predicted by the formula alone, without any run of the kernel:",
         table(("GPU and precision", "points", "fitted", "model left out"), formula),
     )
 
 
-def assembly(found: assembling.Fits) -> str:
+def assembly(found: assembling.LatencyFits) -> str:
     """Return the sections on LPUs and wafers."""
     return paragraphs(*(_line(title, fit) for title, fit in (("LPUs", found.lpu), ("Wafers", found.wafer))))
 
 
-def serving_check(path: Path, rows: Sequence[Row], fitted_on: Sequence[Row]) -> str:
-    """Return how the kept factors predict rows, and how the other ways of counting experts, fitted alike, do."""
+def serving_check(path: Path, rows: Sequence[ServingRow], fitted_on: Sequence[ServingRow]) -> str:
+    """Return the errors of the shipped factors on `rows`, and of fits with other ways to count experts."""
     by = [
         factors(row.chip, row.shape, row.setup, engine=row.engine, build=row.build, apart=row.load.apart)
         for row in rows
     ]
     measured = np.array([row.token for row in rows])
-    near = np.abs(_kept(rows, by) / measured - 1)
-    errors = {"those that a batch wakes, D(B)": near}
-    for name, way in {"all experts": all_awake, "active only": active_awake}.items():
+    near = np.abs(_predict_token(rows, by) / measured - 1)
+    errors = {"those that a batch activates, D(B)": near}
+    for name, way in {"all experts": all_experts, "active only": one_tokens_experts}.items():
         found = chain(token_points(fitted_on, way))
         errors[name] = np.abs(predict(found, token_points(rows, way)) / measured - 1)
     moe, batch = np.array([row.shape.experts > 0 for row in rows]), np.array([row.batch for row in rows])
@@ -154,25 +154,25 @@ def serving_check(path: Path, rows: Sequence[Row], fitted_on: Sequence[Row]) -> 
         for name, chosen in groups.items()
     ]
     return paragraphs(
-        f"{path.name}: {len(rows):,} points, held against the factors in the package.",
+        f"{path.name}: {len(rows):,} points, predicted with the factors in the package.",
         table(("points", "number", "time per token", "time to first token"), table_of),
         table(("experts read", *(_band(*band) for band in BANDS), "all"), bands),
     )
 
 
-def _kept(rows: Sequence[Row], by: Sequence[Factors]) -> Array:
+def _predict_token(rows: Sequence[ServingRow], by: Sequence[FittedFactors]) -> Array:
     steps = [token_step(row.shape, row.chip, row.setup, row.load, one) for row, one in zip(rows, by, strict=True)]
     return np.array([float(step.seconds) for step in steps])
 
 
-def _first(rows: Sequence[Row], by: Sequence[Factors]) -> Array:
+def _first(rows: Sequence[ServingRow], by: Sequence[FittedFactors]) -> Array:
     steps = [first_token(row.shape, row.chip, row.setup, row.load, one) for row, one in zip(rows, by, strict=True)]
     return np.array(
         [abs(float(step.seconds) / max(row.first, 1e-9) - 1) for step, row in zip(steps, rows, strict=True)]
     )
 
 
-def _line(title: str, fit: assembling.Fit) -> str:
+def _line(title: str, fit: assembling.LatencyFit) -> str:
     rows = [
         (
             f"{point.speed.model}, {point.speed.source}",
@@ -189,26 +189,26 @@ def _line(title: str, fit: assembling.Fit) -> str:
     tried = [(" + ".join(each.terms), percent(each.in_sample), percent(each.left_out)) for each in fit.candidates]
     found = fit.coefficients
     return paragraphs(
-        f"## {title}: tokens a second of one user",
+        f"## {title}: tokens per second of one user",
         f"Mean error with one of {found.models} models left out: {percent(found.left_out)}.\n{NOT_FITTED}",
         table(("model and source", "measured", "fitted", "left out", "error"), rows),
-        "What was tried, mean errors:",
+        "Candidate sets of terms, mean errors:",
         table(("terms", "in sample", "one model left out"), tried),
     )
 
 
-def _each(found: Fit, by: str, name: Callable[[Row], str]) -> list[tuple[str, ...]]:
+def _each(found: ServingFit, by: str, name: Callable[[ServingRow], str]) -> list[tuple[str, ...]]:
     token, first = found.token[by], found.first[by]
 
-    def errors(trial: Trial, group: str) -> str:
+    def errors(trial: LeaveOutTrial, group: str) -> str:
         return percent(trial.among(lambda row: name(row) == group))
 
     names = [name(row) for row in token.points.rows]
     return [(each, f"{names.count(each):,}", errors(token, each), errors(first, each)) for each in sorted(set(names))]
 
 
-def _repeated(rows: Sequence[Row]) -> float:
-    """Return what the times of a configuration that was measured again differ by in one case of four."""
+def _repeat_spread(rows: Sequence[ServingRow]) -> float:
+    """Return the relative difference that repeated times of a configuration exceed in one case of four."""
     times: dict[str, list[float]] = {}
     for row in rows:
         times.setdefault(row.configuration, []).append(row.token)
@@ -216,17 +216,17 @@ def _repeated(rows: Sequence[Row]) -> float:
     return float(np.quantile(apart, 0.75))
 
 
-def _reach(trial: Trial) -> float:
+def _reach(trial: LeaveOutTrial) -> float:
     """Return the factor within which four of five points lie."""
     return float(np.exp(NINETIETH * trial.spread))
 
 
-def _row(trial: Trial) -> tuple[str, str, str]:
+def _row(trial: LeaveOutTrial) -> tuple[str, str, str]:
     reach = _reach(trial)
     return percent(trial.median), percent(trial.mean), f"/ {reach:.2f} to x {reach:.2f}"
 
 
-def _bands(trial: Trial) -> list[str]:
+def _bands(trial: LeaveOutTrial) -> list[str]:
     def within(low: float, high: float) -> str:
         return percent(trial.among(lambda row: row.shape.experts > 0 and low < row.batch <= high))
 

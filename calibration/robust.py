@@ -1,4 +1,4 @@
-"""Factors from works and measured times: never negative, robust against rows that are off, drawn to what is known."""
+"""Fits factors from works and measured times: non-negative, robust against outliers, shrunk towards a prior."""
 
 from typing import NamedTuple
 
@@ -11,26 +11,30 @@ from mixtura.hardware.step import NINETIETH
 Array = NDArray[np.float64]
 
 _ROUNDS = 12
-_CLOSE = 0.03  # relative errors below this all weigh the same: measured points repeat no better
+_CLOSE = 0.03  # relative errors below this have equal weight, because repeated measurements differ by as much
 
 
-class Pull(NamedTuple):
-    """Where factors are drawn to, how hard, and what counts as far for each: `strength` points at `scale` away."""
+class FactorPrior(NamedTuple):
+    """A prior of the factors.
+
+    The fit shrinks factors `towards` these values with the weight of `strength` points; `scale` is the expected
+    deviation of each factor.
+    """
 
     towards: Array
     strength: float
     scale: Array
 
 
-def fit(works: Array, measured: Array, pull: Pull | None = None) -> Array:
+def fit(works: Array, measured: Array, prior: FactorPrior | None = None) -> Array:
     """Return the factors f >= 0 for which `works @ f` is nearest `measured` by the sum of absolute relative errors.
 
-    Iteratively reweighted non-negative least squares; a pull adds a quadratic penalty, as a normal prior would.
+    Iteratively reweighted non-negative least squares; a prior adds a quadratic penalty, like a normal prior.
 
     Args:
-        works: seconds, one row a point and one column a work.
-        measured: seconds, positive.
-        pull: None: the points alone decide.
+        works: seconds [points, works].
+        measured: seconds [points], positive.
+        prior: None: no prior.
     """
     relative = works / measured[:, None]
     weights = np.ones(len(measured))
@@ -38,9 +42,9 @@ def fit(works: Array, measured: Array, pull: Pull | None = None) -> Array:
     for _ in range(_ROUNDS):
         root = np.sqrt(weights)
         left, right = relative * root[:, None], root
-        if pull is not None:
-            held = np.diag(np.sqrt(pull.strength) / (0.25 * pull.towards + pull.scale))
-            left, right = np.vstack([left, held]), np.concatenate([right, held @ pull.towards])
+        if prior is not None:
+            penalty = np.diag(np.sqrt(prior.strength) / (0.25 * prior.towards + prior.scale))
+            left, right = np.vstack([left, penalty]), np.concatenate([right, penalty @ prior.towards])
         factors, _ = nnls(left, right, maxiter=10_000)
         weights = 1 / np.maximum(np.abs(relative @ factors - 1), _CLOSE)
         weights /= weights.mean()
@@ -48,6 +52,6 @@ def fit(works: Array, measured: Array, pull: Pull | None = None) -> Array:
 
 
 def spread(predicted: Array, measured: Array) -> float:
-    """Return the standard deviation of a normal whose middle 80 % are as wide as those of the log errors."""
+    """Return the standard deviation of a normal distribution with the same central 80 % range as the log errors."""
     errors = np.abs(np.log(predicted / measured))
     return float(np.quantile(errors, 0.8) / NINETIETH)

@@ -1,4 +1,4 @@
-"""Speeds of LPUs and wafers: as published, and as recorded with replies of a server."""
+"""Reads speeds of LPUs and wafers: published ones, and those recorded with a server's replies."""
 
 import csv
 import re
@@ -9,17 +9,17 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
 
-_LONG = 40  # tokens of a reply from which a rate can be told
+_LONG = 40  # least tokens of a reply for a reliable rate
 
 
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """A published or recorded speed: tokens a second of one user; `left` says why the rule does not fit it, or ""."""
+class SpeedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A published or recorded speed: tokens per second of one user; `left` is the reason not to fit it, or ""."""
 
     model: str
-    shape: Shape
+    shape: ModelShape
     rate: float
     replies: int
     kind: str
@@ -29,8 +29,8 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     left: str = ""
 
 
-def published(path: Path) -> list[tuple[str, Speed]]:
-    """Return the published speeds on machines of one kind each, with the machine's name."""
+def read_published(path: Path) -> list[tuple[str, SpeedRecord]]:
+    """Return the published speeds on LPUs and wafers, each with the machine's name."""
     found = []
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -40,7 +40,7 @@ def published(path: Path) -> list[tuple[str, Speed]]:
             speculative = "spec" in about and "no spec" not in about
             model = shape(re.sub(r" .*", "", row["model"]))
             replies = re.search(r"n=(\d+)", row["other"])
-            speed = Speed(
+            speed = SpeedRecord(
                 model=row["model"],
                 shape=model,
                 rate=statistics.geometric_mean([float(end) for end in row["tok_s_user"].split("-")]),
@@ -54,7 +54,7 @@ def published(path: Path) -> list[tuple[str, Speed]]:
     return found
 
 
-def recorded(path: Path) -> list[Speed]:
+def read_recorded(path: Path) -> list[SpeedRecord]:
     """Return the median speed of each model's recorded replies."""
     rates: dict[str, list[tuple[float, int]]] = defaultdict(list)
     with path.open(newline="") as file:
@@ -63,7 +63,7 @@ def recorded(path: Path) -> list[Speed]:
             if tokens >= _LONG and seconds > 0 and not row["model"].startswith("groq/"):
                 rates[row["model"]].append((tokens / seconds, int(row["created"])))
     return [
-        Speed(
+        SpeedRecord(
             model=name,
             shape=shape(name),
             rate=statistics.median([rate for rate, _ in replies]),
@@ -78,7 +78,7 @@ def recorded(path: Path) -> list[Speed]:
 
 
 def _newest(dates: str) -> str:
-    """Return the last month named, or the year where only years are: "2026-01..02" ends in 2026-02."""
+    """Return the last month in a range of dates, or the year if there are only years: "2026-01..02" gives 2026-02."""
     year, _, month = dates.partition("..")[2].rpartition("-")
     first = dates.partition("..")[0]
     if ".." not in dates:

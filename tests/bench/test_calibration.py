@@ -1,4 +1,4 @@
-"""The fit: what it finds in points made by a known law, how rows are read, and that kept factors reach the bars."""
+"""The fit: recovery of a known law, parsing of rows, and errors of the shipped factors within the bars."""
 
 import csv
 import gzip
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from calibration import report, serving
-from calibration.robust import Pull, fit, spread
-from calibration.rows import Row, read
+from calibration.robust import FactorPrior, fit, spread
+from calibration.rows import ServingRow, read
 
 from mixtura.errors import ConfigError
 from mixtura.hardware import gpu
-from mixtura.hardware.fitted import factors, fitted, token_step
+from mixtura.hardware.fitted import factors, load_factors, token_step
 from mixtura.hardware.gpu import mixed_works
 
 MEASURED = Path(__file__).parents[3] / "shared" / "data" / "hardware" / "gpu_serving_dev.csv.gz"
@@ -55,11 +55,11 @@ def written(folder: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-def row_of(folder: Path, **fields: object) -> Row:
+def row_of(folder: Path, **fields: object) -> ServingRow:
     return read(written(folder, [fields]))[0]
 
 
-def test_factors_of_a_known_law_are_found_though_a_fifth_of_the_points_is_off() -> None:
+def test_the_fit_recovers_factors_of_a_known_law_with_a_fifth_of_outliers() -> None:
     chance = np.random.default_rng(1)
     works = chance.uniform(0.1, 1.0, (200, 4))
     true = np.array([1.2, 0.0, 3.0, 0.4])
@@ -73,11 +73,11 @@ def test_factors_are_never_negative() -> None:
     assert (fit(works, np.array([3.0, 2.0, 1.0])) >= 0).all()
 
 
-def test_a_strong_pull_keeps_factors_where_they_were_and_points_win_against_a_weak_one() -> None:
+def test_a_strong_prior_keeps_factors_and_points_outweigh_a_weak_one() -> None:
     works, measured = np.array([[1.0], [2.0], [4.0]]), np.array([2.0, 4.0, 8.0])
     towards, scale = np.array([1.0]), np.array([0.1])
-    assert fit(works, measured, Pull(towards, 1e6, scale))[0] == pytest.approx(1.0, abs=0.01)
-    assert fit(works, measured, Pull(towards, 1e-6, scale))[0] == pytest.approx(2.0, abs=0.01)
+    assert fit(works, measured, FactorPrior(towards, 1e6, scale))[0] == pytest.approx(1.0, abs=0.01)
+    assert fit(works, measured, FactorPrior(towards, 1e-6, scale))[0] == pytest.approx(2.0, abs=0.01)
 
 
 def test_the_spread_holds_four_of_five_points() -> None:
@@ -92,12 +92,12 @@ def test_equal_degrees_of_tensor_and_expert_parallelism_are_the_same_gpus(tmp_pa
     assert row_of(tmp_path, tp_size=8, moe_tp_size=1, moe_ep_size=8).setup.chips == 8
 
 
-def test_copies_of_the_attention_that_are_not_written_down_are_counted(tmp_path: Path) -> None:
+def test_attention_ranks_missing_from_the_file_are_counted(tmp_path: Path) -> None:
     row = row_of(tmp_path, tp_size=1, attention_dp_size="", moe_tp_size=4, moe_ep_size=1, batch_size=8)
     assert (row.setup.chips, row.setup.attention_ranks, row.batch) == (4, 4, 32)
 
 
-def test_a_disaggregated_row_is_sure_of_its_batch_only_if_it_says_how_many_workers(tmp_path: Path) -> None:
+def test_a_disaggregated_row_is_sure_of_its_batch_only_with_a_number_of_workers(tmp_path: Path) -> None:
     decode = {"mode": "disagg", "decode_tp_size": 8, "decode_moe_ep_size": 8, "id": "x_c160_1"}
     known = row_of(tmp_path, **decode, decode_num_workers=5, decode_batch_size=32)
     assert (known.batch, known.sure, known.load.apart, known.setup.chips) == (32, True, True, 8)
@@ -114,7 +114,7 @@ def test_four_bits_are_the_experts_alone_and_released_formats_stay(tmp_path: Pat
     assert row_of(tmp_path, model_path="meta-llama/Llama-3.1-8B-Instruct", precision="").setup.kv_precision == "bf16"
 
 
-def test_a_model_nobody_knows_is_counted_or_an_error(tmp_path: Path) -> None:
+def test_an_unknown_model_is_counted_or_raises_an_error(tmp_path: Path) -> None:
     path = written(tmp_path, [{}, {"model_path": "acme/unheard-of-7b"}, {"silicon_tpot_ms": ""}])
     unknown: Counter[str] = Counter()
     assert len(read(path, unknown)) == 1
@@ -124,7 +124,7 @@ def test_a_model_nobody_knows_is_counted_or_an_error(tmp_path: Path) -> None:
 
 
 def test_a_point_left_out_is_not_known_to_its_prediction(tmp_path: Path) -> None:
-    """Rows of one law, but for one model that is three times as slow: left out, it is predicted as the others."""
+    """All rows follow one law except those of a model three times as slow, which is predicted like the others."""
     rows = []
     models = ("meta-llama/Llama-3.1-70B", "meta-llama/Llama-3.1-8B-Instruct", "openai/gpt-oss-120b")
     for model in models:
@@ -142,9 +142,9 @@ def test_a_point_left_out_is_not_known_to_its_prediction(tmp_path: Path) -> None
 
 
 @needs_points
-def test_the_kept_factors_are_of_these_points() -> None:
+def test_the_shipped_factors_were_fitted_on_these_points() -> None:
     sure = [row for row in read(MEASURED) if row.sure]
-    assert len(sure) == fitted().points
+    assert len(sure) == load_factors().points
     errors = []
     for row in sure:
         by = factors(row.chip, row.shape, row.setup, engine=row.engine, build=row.build, apart=row.load.apart)
@@ -153,33 +153,33 @@ def test_the_kept_factors_are_of_these_points() -> None:
 
 
 @needs_points
-def test_what_was_left_out_is_predicted_within_the_bars_and_better_than_by_other_counts_of_experts() -> None:
-    """At most 9 % calibrated, 18 % for a model left out, and better than both ablations in every band above eight."""
+def test_left_out_points_are_predicted_within_the_bars_and_better_than_by_other_counts_of_experts() -> None:
+    """At most 9 % calibrated, 18 % for a model left out, and less than both ablations in every band above eight."""
     rows = [row for row in read(MEASURED) if row.sure]
     points = serving.token_points(rows)
     assert serving.leave_out("model", points, lambda row: row.kind, far=True).median < 0.18
-    awake, everything, active = (
+    activated, everything, active = (
         serving.leave_out("ways", serving.token_points(rows, way), lambda row: row.configuration, folds=5)
-        for way in (gpu.awake, gpu.all_awake, gpu.active_awake)
+        for way in (gpu.activated_experts, gpu.all_experts, gpu.one_tokens_experts)
     )
-    assert awake.median < 0.09
+    assert activated.median < 0.09
     for low, high in report.BANDS[2:]:
 
-        def within(row: Row, low: float = low, high: float = high) -> bool:
+        def within(row: ServingRow, low: float = low, high: float = high) -> bool:
             return row.shape.experts > 0 and low < row.batch <= high
 
-        assert awake.among(within) < min(everything.among(within), active.among(within)), (low, high)
+        assert activated.among(within) < min(everything.among(within), active.among(within)), (low, high)
 
 
 @needs_points
-def test_the_check_of_a_file_says_every_band_and_level() -> None:
+def test_the_check_of_a_file_reports_every_band_and_level() -> None:
     rows = read(MEASURED)[::20]
     said = report.serving_check(MEASURED, rows, rows)
     assert "| all | 145 |" in said
-    assert said.count("\n| those that a batch wakes, D(B) |") == 1
+    assert said.count("\n| those that a batch activates, D(B) |") == 1
 
 
-def test_without_measured_points_one_sentence_says_what_to_do(tmp_path: Path) -> None:
+def test_without_measured_points_a_one_sentence_error_names_the_option(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "calibration", "fit", "--data", str(tmp_path)],
         cwd=Path(__file__).parents[2],

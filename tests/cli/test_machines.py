@@ -44,7 +44,7 @@ def test_a_models_step_is_split_into_causes_that_add_up() -> None:
     assert "experts 85%" in text
 
 
-def test_a_model_that_does_not_fit_somewhere_is_said_and_the_others_shown() -> None:
+def test_the_output_notes_where_a_model_does_not_fit_and_shows_the_others() -> None:
     shown = invoke("kimi-k2", "--on", "h200", "--on", "tpu_v5e")
     assert shown.exit_code == 0
     assert "16 x h200_sxm" in shown.stdout
@@ -54,7 +54,9 @@ def test_a_model_that_does_not_fit_somewhere_is_said_and_the_others_shown() -> N
     ("args", "said"),
     [(["h10"], "nearest are h100_sxm"), (["gpt-oss-12b"], "nearest are"), (["kimi-k2", "--on", "h10"], "unknown chip")],
 )
-def test_an_unknown_name_is_one_sentence(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_name_raises_a_one_sentence_error(
+    args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["machines", *args]) == 3
     told = capsys.readouterr()
     assert said in told.err

@@ -1,4 +1,4 @@
-"""`mixtura plan --limits`: the sentence, the table, what is said of models that are gone, unknown or too small."""
+"""`mixtura plan --limits`: the sentence, the table, notes on retired or unknown models and on calls that never fit."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def invoke(*args: str, **env: str | None) -> Result:
     )
 
 
-def test_the_first_sentence_says_how_many_and_what_binds() -> None:
+def test_the_first_sentence_gives_the_rate_and_the_binding_limit() -> None:
     first = invoke().stdout.splitlines()[0]
     assert first == (
         "balanced on a free key: 1.3 mixtures a minute, 33 a day; tokens per minute and tokens per day of "
@@ -67,20 +67,20 @@ def test_models_without_known_limits_are_named() -> None:
     assert nothing.startswith("balanced on an enterprise key: no limits of its models are known")
 
 
-def test_a_call_that_can_never_fit_is_said_with_by_how_much() -> None:
+def test_the_output_names_a_call_that_can_never_fit_and_its_excess() -> None:
     said = invoke("single", "--question-tokens", "6000").stdout
     assert "a call of openai/gpt-oss-120b asks for 10,396 tokens and its smallest window holds 8,000, 2,396" in said
     assert "can begin at once" not in said
     assert "halved: still not one." in said
 
 
-def test_one_that_is_larger_than_its_windows_is_said_to_wait_for_itself() -> None:
+def test_the_output_warns_that_a_mixture_larger_than_its_windows_waits() -> None:
     said = invoke("deep").stdout
     assert re.search(r"^One asks for more than fits at once: its calls wait for room, about \d+ s when it is alone\.$",
                      said, re.MULTILINE)  # fmt: skip
 
 
-def test_models_that_are_gone_are_said_and_substitutes_counted() -> None:
+def test_retired_models_are_named_and_their_substitutes_counted() -> None:
     classic = invoke("classic").stderr
     assert "gemma2-9b-it is gone since 2025-10-08 by the catalogue: a key of this plan gets no answer" in classic
     diverse = invoke("diverse")
@@ -89,7 +89,7 @@ def test_models_that_are_gone_are_said_and_substitutes_counted() -> None:
     assert "llama" not in diverse.stdout
 
 
-def test_json_holds_all_that_the_text_says() -> None:
+def test_json_has_all_figures_of_the_text() -> None:
     told = json.loads(invoke("diverse", "--json").stdout)
     assert (told["plan"], told["recipe"], told["question_tokens"]) == ("free", "diverse", 200)
     assert told["minute"]["mixtures"] < told["halved"]["minute"]["mixtures"]
@@ -108,7 +108,7 @@ def test_a_narrow_terminal_gets_shorter_names_and_fewer_columns(
     assert main(["plan", "--limits"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "gpt-oss-20b " in line]
     assert len(rows) == 1
-    # What is left below the narrowest is names and windows; a terminal wraps that.
+    # The narrowest table has names and windows, which a narrower terminal wraps.
     assert len(rows[0]) < max(columns, 40)
     assert rows[0].startswith("openai/" if columns == 100 else "gpt-oss-20b")
 
@@ -121,14 +121,16 @@ def test_a_narrow_terminal_gets_shorter_names_and_fewer_columns(
         (["plan", "--question-tokens", "0"], 2, "0 is not in the range"),
     ],
 )
-def test_wrong_use_is_one_sentence(args: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_raises_a_one_sentence_error(
+    args: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(args) == code
     sentence = capsys.readouterr().err
     assert said in sentence
     assert sentence.count("\n") == 1
 
 
-def test_a_wrong_plan_in_the_environment_is_named(
+def test_an_invalid_plan_in_the_environment_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIXTURA_PLAN", "gold")

@@ -1,4 +1,4 @@
-"""`mixtura plan` of machines: the advice, the table, what is left out, the plot, bad input, a process without numpy."""
+"""`mixtura plan` for machines: recommendation, table, omissions, plot, bad input, a process without numpy."""
 
 import importlib.util
 import json
@@ -33,18 +33,18 @@ def machines(*args: str) -> dict[str, Any]:
     return found
 
 
-def test_the_first_sentence_advises_and_the_second_tells_the_limits() -> None:
+def test_the_first_sentence_recommends_and_the_second_gives_the_limits() -> None:
     shown = invoke("fast")
     first, second = shown.stdout.splitlines()[:2]
     assert re.match(
         r"fast at 10 a minute: \w+ \(\d+ in all\) is the cheapest way, p95 [\d.]+ s \([\d.]+ s to [\d.]+ s\), \$", first
     )
     assert "groq would take" in first
-    assert "its limits let 29 a day through" in first
+    assert "its limits allow only 29 a day" in first
     assert second.startswith("fast on a free key: 1.1 mixtures a minute")
 
 
-def test_every_option_has_a_row_and_one_is_advised() -> None:
+def test_every_option_has_a_row_and_one_is_recommended() -> None:
     lines = invoke("fast").stdout.splitlines()
     start = next(at for at, line in enumerate(lines) if line.startswith("on "))
     rows = lines[start + 1 : start + 7]
@@ -52,21 +52,21 @@ def test_every_option_has_a_row_and_one_is_advised() -> None:
     assert sum("advised" in row for row in rows) == 1
 
 
-def test_a_key_with_room_is_advised_where_it_is_cheaper() -> None:
+def test_a_provider_with_enough_limits_is_recommended_if_it_is_cheaper() -> None:
     told = machines("single", "--plan", "developer", "--rate", "1")
     assert told["options"][told["best"]]["on"] == "groq"
     assert told["options"][told["best"]]["limit"] > 1
 
 
-def test_a_model_whose_shape_nobody_published_is_taken_for_one_of_its_family_and_that_is_said() -> None:
+def test_a_model_without_published_shape_gets_one_of_its_family_and_a_note() -> None:
     shown = invoke("--on", "h100")
-    assert "qwen/qwen3.8-27b is taken for qwen3-32b on machines, an assumption" in shown.stderr
+    assert "qwen/qwen3.8-27b is planned with the shape of qwen3-32b, an assumption" in shown.stderr
     given = invoke("--on", "h100", "--shape", "qwen/qwen3.8-27b=qwen3-32b")
     assert "taken for" not in given.stderr
     assert given.stdout == shown.stdout
 
 
-def test_a_model_that_nobody_knows_is_said_to_be_left_out_wherever_it_is(tmp_path: Path) -> None:
+def test_every_output_notes_that_an_unknown_model_is_left_out(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
         '[[proposers]]\nmodel = "acme/unheard-of-9b"\n[[proposers]]\nmodel = "openai/gpt-oss-20b"\n'
@@ -75,13 +75,13 @@ def test_a_model_that_nobody_knows_is_said_to_be_left_out_wherever_it_is(tmp_pat
     )
     shown = invoke(str(recipe), "--on", "h100")
     assert "h100 (2 in all, without unheard-of-9b)" in shown.stdout.splitlines()[0]
-    assert "acme/unheard-of-9b is left out on machines" in shown.stderr
+    assert "the plan for machines leaves out acme/unheard-of-9b" in shown.stderr
     given = invoke(str(recipe), "--on", "h100", "--shape", "qwen3-8b")
     assert "without" not in given.stdout
     assert given.stdout == invoke(str(recipe), "--on", "h100", "--shape", "unheard-of-9b=qwen3-8b").stdout
 
 
-def test_a_promise_is_kept_by_the_cheapest_that_can_and_the_others_say_why_not() -> None:
+def test_the_cheapest_option_that_meets_the_bound_is_recommended_and_the_others_give_reasons() -> None:
     told = machines("fast", "--rate", "120", "--within", "5", "--on", "a100", "--on", "h100", "--on", "b200")
     assert told["within"] == 5
     for option in told["options"]:
@@ -91,7 +91,7 @@ def test_a_promise_is_kept_by_the_cheapest_that_can_and_the_others_say_why_not()
     assert min(option["dollars"][1] for option in kept) == best["dollars"][1]
 
 
-def test_a_promise_nobody_keeps_is_one_sentence_with_the_floor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_an_unreachable_bound_gives_the_floor(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "fast", "--on", "h100", "--within", "0.1"]) == 3
     said = capsys.readouterr()
     assert said.out == ""
@@ -107,7 +107,7 @@ def test_one_model_can_be_placed_apart_and_the_others_stay_at_their_provider() -
     assert {post["basis"] for post in option["posts"]} >= {"published"}
 
 
-def test_single_and_cascade_stand_beside_the_mixture() -> None:
+def test_the_output_compares_the_mixture_with_a_single_model_and_a_cascade() -> None:
     told = machines("fast", "--on", "h100", "--differ", "0.1")
     single, cascade = told["against"]
     assert single["recipe"] == "gpt-oss-120b alone"
@@ -131,7 +131,9 @@ def test_the_frontier_is_drawn(tmp_path: Path) -> None:
     assert "groq, at 10 a minute" in drawn
 
 
-def test_a_plot_that_cannot_be_written_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_plot_that_cannot_be_written_raises_a_one_sentence_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert main(["plan", "single", "--on", "h100", "--plot", str(tmp_path / "no" / "x.svg")]) == 3
     assert "cannot be written: No such file or directory" in capsys.readouterr().err
 
@@ -143,7 +145,7 @@ def test_a_plot_that_cannot_be_written_is_one_sentence(capsys: pytest.CaptureFix
         (["--on", "grok"], 3, "nearest are groq"),
         (["--on", "=h100"], 3, "cannot read '=h100'"),
         (["--on", "0xh100"], 3, "expected 1 to 100,000 chips"),
-        (["--on", "gemma=h100"], 3, "balanced does not ask 'gemma': its models are openai/gpt-oss-20b"),
+        (["--on", "gemma=h100"], 3, "balanced has no model 'gemma': its models are openai/gpt-oss-20b"),
         (["--on", "1xh100/vlllm"], 3, "unknown engine 'vlllm': nearest are vllm"),
         (["classic", "--on", "1xh100"], 3, "does not fit 1 x h100_sxm"),
         (["--rate", "0"], 2, "expected mixtures a minute above 0"),
@@ -153,11 +155,13 @@ def test_a_plot_that_cannot_be_written_is_one_sentence(capsys: pytest.CaptureFix
         (["--within", "0"], 2, "expected seconds above 0"),
         (["--output", "0"], 2, "0 is not in the range"),
         (["--differ", "1.5"], 2, "1.5 is not in the range"),
-        (["--on", "h100", "--shape", "fast=qwen3-32b"], 3, "does not ask 'fast'"),
-        (["fast", "--on", "h100", "--shape", "qwen3-32b"], 3, "say whose it is"),
+        (["--on", "h100", "--shape", "fast=qwen3-32b"], 3, "has no model 'fast'"),
+        (["fast", "--on", "h100", "--shape", "qwen3-32b"], 3, "name the model"),
     ],
 )
-def test_wrong_use_is_one_sentence(args: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_raises_a_one_sentence_error(
+    args: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["plan", *args]) == code
     told = capsys.readouterr()
     assert said in told.err
@@ -168,11 +172,11 @@ def test_wrong_use_is_one_sentence(args: list[str], code: int, said: str, capsys
 def test_models_of_this_process_get_their_limits_and_a_reason() -> None:
     shown = invoke("toy")
     assert shown.exit_code == 0
-    assert "no machines are planned: toy cannot be planned without" in shown.stderr
+    assert "no machines planned: cannot plan toy without" in shown.stderr
     assert "toy-aggregator" in shown.stdout
 
 
-def test_without_numpy_the_limits_are_planned_and_one_line_says_what_to_install(
+def test_without_numpy_only_limits_are_planned_and_a_note_names_the_package(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = importlib.util.find_spec
@@ -209,6 +213,6 @@ def test_predictions_of_the_advised_machines_are_written_for_the_engine(tmp_path
     assert registry.card("groq", "openai/gpt-oss-120b").predicted == found["groq", "openai/gpt-oss-120b"]
 
 
-def test_nothing_is_predicted_for_a_provider(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_there_are_no_predictions_for_a_provider(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "fast", "--on", "groq", "--predictions", str(tmp_path / "it.toml")]) == 3
-    assert "nothing is predicted for a provider" in capsys.readouterr().err
+    assert "there are no predictions for a provider" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`mixtura studies`: verdicts on stdout, a report in a folder, one sentence for what is wrong."""
+"""`mixtura studies`: verdicts on stdout, a report in a folder, one-sentence errors."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from cli.test_help import complained, complete, invoke
 from mixtura.room.studies.all import STUDIES
 
 
-def test_all_studies_are_told_in_a_line_each_and_reported(tmp_path: Path) -> None:
+def test_every_study_prints_a_line_and_enters_the_report(tmp_path: Path) -> None:
     done = invoke("studies", "--to", str(tmp_path / "new" / "folder"))
     assert done.exit_code == 0
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(STUDIES)
@@ -20,7 +20,7 @@ def test_all_studies_are_told_in_a_line_each_and_reported(tmp_path: Path) -> Non
     assert done.stderr == f"mixtura: the report is in {page}\n"
 
 
-def test_one_study_is_run_alone_and_told_whole_as_json(tmp_path: Path) -> None:
+def test_one_study_runs_alone_and_prints_json(tmp_path: Path) -> None:
     done = invoke("studies", "kimi-chips", "--to", str(tmp_path), "--json")
     (told,) = json.loads(done.stdout)
     assert (told["name"], told["verdict"]) == ("kimi-chips", "holds when")
@@ -36,22 +36,22 @@ def test_markdown_has_its_charts_beside_it(tmp_path: Path) -> None:
     assert all(f"](studies/{name})" in page for name in charts)
 
 
-def test_an_unknown_study_is_met_with_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_an_unknown_study_lists_the_closest_names(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = complained(capsys, "studies", "kimi-chip")
     assert (code, "did you mean 'kimi-chips'" in said) == (3, True)
 
 
-def test_a_folder_that_cannot_be_written_to_is_said_in_one_sentence(
+def test_a_folder_that_cannot_be_written_to_raises_a_one_sentence_error(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     code, said = complained(capsys, "studies", "kimi-chips", "--to", str(tmp_path / "file" / "below"))
     assert code == 3
-    assert "cannot be written to" in said
-    assert said.endswith("give another one with --to")
+    assert "cannot write the report to" in said
+    assert said.endswith("give another folder with --to")
 
 
-def test_without_numpy_the_command_says_what_to_install() -> None:
+def test_without_numpy_the_error_names_the_package_to_install() -> None:
     script = (
         "import sys; sys.modules['numpy'] = None; from mixtura.cli import main;"
         "sys.exit(main(['studies', 'kimi-chips']))"

@@ -1,4 +1,4 @@
-"""Chips: figures in SI units, names, and a user's own file."""
+"""Chips: figures in SI units, names, and the user's own file."""
 
 import pickle
 from pathlib import Path
@@ -56,19 +56,19 @@ def test_a_chip_has_the_stored_figures_in_si_units(name: str) -> None:
 
 
 @pytest.mark.parametrize("found", chips(), ids=lambda found: found.name)
-def test_every_chip_says_where_its_figures_are_from_and_which_are_not_sure(found: Chip) -> None:
+def test_every_chip_has_a_source_and_lists_its_unverified_figures(found: Chip) -> None:
     assert found.source
     assert found.date >= "2026"
     for field in found.unverified:
         name, _, form = field.partition(".")
         assert getattr(found, name) is not None
         assert not form or form in found.peak
-    # A price is what somebody heard of, but for the one list price.
+    # Prices are hearsay, except for the one list price.
     assert found.price is None or "price" in found.unverified or found.name == "lpu_v1"
     assert pickle.loads(pickle.dumps(found)) == found
 
 
-def test_all_devices_of_the_stored_table_are_there() -> None:
+def test_the_catalogue_has_all_devices_of_the_stored_table() -> None:
     assert {found.name for found in chips()} == {*STORED, "h20_sxm"}
 
 
@@ -90,18 +90,18 @@ def test_all_devices_of_the_stored_table_are_there() -> None:
         ("ironwood", "tpu_v7"),
     ],
 )
-def test_a_chip_is_found_by_the_names_it_goes_by(asked: str, name: str) -> None:
+def test_a_chip_is_found_by_each_of_its_names(asked: str, name: str) -> None:
     assert chip(asked).name == name
 
 
-def test_an_unknown_chip_is_answered_with_the_nearest() -> None:
+def test_the_error_for_an_unknown_chip_lists_the_closest_names() -> None:
     with pytest.raises(ConfigError, match=r"^unknown chip 'h1000_sxm': nearest are h100_sxm"):
         chip("h1000_sxm")
     with pytest.raises(ConfigError, match="unknown chip '': known are a100_sxm, b200_sxm"):
         chip("")
 
 
-def test_a_format_without_units_is_computed_in_the_next_wider() -> None:
+def test_a_format_without_units_runs_in_the_next_wider_format() -> None:
     assert chip("b200").flops("nvfp4") == 9000e12
     assert chip("h100").flops("mxfp4") == 1978e12
     assert chip("a100").flops("fp8") == 312e12
@@ -112,13 +112,13 @@ def test_a_format_without_units_is_computed_in_the_next_wider() -> None:
         chip("b200").flops("fp5")
 
 
-def test_a_chip_of_a_fabric_knows_how_late_its_reach_is() -> None:
+def test_a_chip_in_a_fabric_has_ascending_latencies() -> None:
     reach = chip("lp30").reach
     assert reach[0] == pytest.approx((8e9, 0.35e-6))
     assert reach[-1] == pytest.approx((1152e9, 2.95e-6))
 
 
-def test_a_user_file_of_chips_adds_some_and_comes_first(tmp_path: Path) -> None:
+def test_a_users_chips_are_searched_before_the_shipped_ones(tmp_path: Path) -> None:
     file = tmp_path / "chips.toml"
     file.write_text(MINE)
     own = read_chips(file)
@@ -148,12 +148,12 @@ def test_a_user_file_of_chips_adds_some_and_comes_first(tmp_path: Path) -> None:
         (MINE + "reach = [[2, 1], [1, 1]]", "mine: reach is not ascending"),
         (MINE + "bandwith = 1", "unknown field `bandwith`"),
         (MINE.replace("memory", "# "), "missing required field `memory`"),
-        (MINE + MINE, "mine: the name 'mine' is taken by mine"),
+        (MINE + MINE, "mine: mine already has the name 'mine'"),
         ("chips = 3", "Expected `array`"),
         ("[[chips]", "Expected"),
     ],
 )
-def test_a_wrong_file_of_chips_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_file_of_chips_raises_a_one_sentence_error(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "chips.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=said) as caught:
@@ -162,6 +162,6 @@ def test_a_wrong_file_of_chips_is_one_sentence(tmp_path: Path, text: str, said: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_of_chips_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+def test_a_file_of_chips_that_is_not_there_raises_a_one_sentence_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml: no such file$"):
         read_chips(tmp_path / "none.toml")

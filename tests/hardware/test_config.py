@@ -1,4 +1,4 @@
-"""Shapes from `config.json` files, by family, held against the catalogue's own rows; and files that cannot be used."""
+"""Shapes from `config.json` files, by family, compared with the rows of the catalogue; and invalid files."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.config import FAMILIES, read_config
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
 
 LLAMA: dict[str, object] = {
@@ -233,7 +233,7 @@ def test_windows_and_dense_layers_are_read_where_a_family_has_them() -> None:
     assert shared.extras == frozenset({"qkv_bias"})
 
 
-def test_a_file_its_folder_or_its_path_as_a_name_will_do(tmp_path: Path) -> None:
+def test_a_config_is_given_by_its_file_its_folder_or_its_path_as_a_name(tmp_path: Path) -> None:
     folder = tmp_path / "My-Model"
     folder.mkdir()
     file = folder / "config.json"
@@ -247,7 +247,7 @@ def test_a_file_its_folder_or_its_path_as_a_name_will_do(tmp_path: Path) -> None
     assert read_config(LLAMA).name == "llama"
 
 
-def test_a_relative_folder_is_looked_at_after_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_catalogue_is_searched_before_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("gpt-oss-20b", "ours"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(LLAMA))
@@ -281,7 +281,9 @@ def test_a_relative_folder_is_looked_at_after_the_catalogue(tmp_path: Path, monk
         ({"model_type": "gemma2", "sliding_window": 9, "layer_types": 3}, "layer_types is 3, expected a list"),
     ],
 )
-def test_a_config_that_cannot_be_used_is_one_sentence(tmp_path: Path, changed: dict[str, object], said: str) -> None:
+def test_a_config_that_cannot_be_used_raises_a_one_sentence_error(
+    tmp_path: Path, changed: dict[str, object], said: str
+) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps({**LLAMA, **changed}))
     with pytest.raises(ConfigError, match=said) as caught:
@@ -301,14 +303,14 @@ def test_a_config_that_cannot_be_used_is_one_sentence(tmp_path: Path, changed: d
         (b" " * 2_000_001, "larger than 2,000 kB"),
     ],
 )
-def test_a_file_that_is_no_config_is_one_sentence(tmp_path: Path, written: bytes, said: str) -> None:
+def test_a_file_that_is_no_config_raises_a_one_sentence_error(tmp_path: Path, written: bytes, said: str) -> None:
     file = tmp_path / "config.json"
     file.write_bytes(written)
     with pytest.raises(ConfigError, match=said):
         shape(str(file))
 
 
-def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_raises_a_one_sentence_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         shape(str(tmp_path / "nothing.json"))
     with pytest.raises(ConfigError, match="not a file"):
@@ -329,7 +331,7 @@ JUNK = st.one_of(st.none(), st.booleans(), st.integers(-5, 10**9), st.floats(), 
 @given(family=st.sampled_from(sorted(FAMILIES)), key=st.sampled_from(sorted({**DEEPSEEK, **GPT_OSS})), value=JUNK)
 def test_any_value_of_any_key_gives_a_shape_or_one_sentence(family: str, key: str, value: object) -> None:
     whole = {**DEEPSEEK, **QWEN_MOE, **LLAMA, **GPT_OSS, "intermediate_size_mlp": 7, "model_type": family}
-    found: Shape | None = None
+    found: ModelShape | None = None
     with contextlib.suppress(ConfigError):
         found = read_config({**whole, key: value}, "any")
     assert found is None or found.weights > found.active > 0

@@ -1,4 +1,4 @@
-"""Dollars, joules, and how many requests are in flight."""
+"""Dollars, joules, and requests in flight."""
 
 import msgspec
 import numpy as np
@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.chip import chip
-from mixtura.hardware.cost import Site, concurrency, dollars, dollars_an_hour, joules
+from mixtura.hardware.cost import SiteAssumptions, concurrency, dollars, dollars_an_hour, joules
 
 LPU = chip("lpu_v1")
-# Three years straight, always at work, nothing for cooling, 8 cents a kWh: what the claim's check reckons with.
-PLAIN = Site(life=(3, 3), utilisation=(1, 1), pue=(1, 1), electricity=(0.08, 0.08))
+# The assumptions behind the checked claim: three years, full utilisation, no cooling, 8 cents per kWh.
+PLAIN = SiteAssumptions(life=(3, 3), utilisation=(1, 1), pue=(1, 1), electricity=(0.08, 0.08))
 
 
 def test_four_thousand_lpus_cost_about_three_thousand_dollars_an_hour() -> None:
@@ -26,7 +26,7 @@ def test_a_micro_batch_of_thirteen_breaks_even_at_three_dollars_a_million() -> N
 
 
 def test_joules_are_watts_times_seconds() -> None:
-    found = joules(LPU, 100, 1000, Site(pue=(1, 1.5)))
+    found = joules(LPU, 100, 1000, SiteAssumptions(pue=(1, 1.5)))
     assert float(found.low) == pytest.approx(100 * 215 * 1000)
     assert float(found.high) == pytest.approx(1.5 * float(found.low))
 
@@ -48,15 +48,15 @@ def test_arrays_of_chips_and_rates_are_priced_at_once() -> None:
     "wrong",
     [{"life": (0, 3)}, {"life": (5, 3)}, {"utilisation": (0.5, 1.2)}, {"pue": (0.9, 1.1)}, {"electricity": (-1, 1)}],
 )
-def test_assumptions_that_cannot_be_are_refused(wrong: dict[str, tuple[float, float]]) -> None:
+def test_assumptions_out_of_range_raise_an_error(wrong: dict[str, tuple[float, float]]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        Site(**wrong)  # type: ignore[arg-type]  # one assumption at a time
+        SiteAssumptions(**wrong)  # type: ignore[arg-type]  # one assumption at a time
 
 
-def test_what_is_not_known_of_a_chip_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match="no price is known for lpu_v1: give its row one"):
+def test_the_error_for_a_missing_price_or_power_names_the_field() -> None:
+    with pytest.raises(ConfigError, match="no price is known for lpu_v1: add price"):
         dollars(msgspec.structs.replace(LPU, price=None), 1, 1)
-    with pytest.raises(ConfigError, match="what power lpu_v1 draws"):
+    with pytest.raises(ConfigError, match="the power of lpu_v1 is not known: add power"):
         joules(msgspec.structs.replace(LPU, power=None), 1, 1)
 
 
@@ -67,27 +67,27 @@ def test_no_chips_and_no_tokens_are_refused(chips: float, rate: float) -> None:
             price(LPU, chips, rate)
 
 
-def test_where_time_does_not_depend_on_load_it_is_littles_law() -> None:
+def test_with_time_independent_of_load_concurrency_is_littles_law() -> None:
     found = concurrency([0, 0.5, 3], lambda n: np.full_like(n, 4.0), most=100)
     assert list(found) == pytest.approx([0, 2, 12])
 
 
 @given(rate=st.floats(0.01, 0.9), service=st.floats(0.01, 10))
-def test_time_that_grows_with_load_is_at_its_fixed_point(rate: float, service: float) -> None:
+def test_with_time_growing_with_load_concurrency_is_the_fixed_point(rate: float, service: float) -> None:
     """W = s (1 + N) is the processor-sharing queue seen by an arrival: N = rho / (1 - rho)."""
     found = float(concurrency(rate / service, lambda n: service * (1 + n), most=1e4))
     assert found == pytest.approx(rate / (1 - rate), rel=1e-6)
 
 
-def test_of_several_fixed_points_it_is_the_least() -> None:
+def test_concurrency_is_the_least_of_several_fixed_points() -> None:
     def residence(n: np.ndarray) -> np.ndarray:
         return np.where(n < 10, 1.0, 5.0)
 
     assert float(concurrency(5, residence, most=100)) == pytest.approx(5)
 
 
-def test_more_arrivals_than_are_served_name_what_is() -> None:
-    with pytest.raises(ConfigError, match=r"at most 9\.901 can be served with 100 in flight"):
+def test_the_error_for_too_many_arrivals_gives_the_greatest_rate_served() -> None:
+    with pytest.raises(ConfigError, match=r"serve at most 9\.901 with 100 in flight"):
         concurrency(20, lambda n: 0.1 * (1 + n), most=100)
     with pytest.raises(ConfigError, match="expected 0 or more"):
         concurrency(-1, lambda n: n + 1, most=1)

@@ -1,4 +1,4 @@
-"""Every public formula of the machine room says its units and where it is from."""
+"""Every public formula of the machine room documents its units and its source."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ def formulas() -> list[tuple[str, ast.FunctionDef]]:
 
 
 @pytest.mark.parametrize(("module", "node"), formulas(), ids=lambda one: getattr(one, "name", one))
-def test_a_formula_says_its_units_and_its_source(module: str, node: ast.FunctionDef) -> None:
+def test_a_formula_documents_its_units_and_its_source(module: str, node: ast.FunctionDef) -> None:
     said = ast.get_docstring(node) or ""
     assert UNITS.search(said), f"{module}.{node.name}: no unit"
     assert "Source" in said, f"{module}.{node.name}: no source"

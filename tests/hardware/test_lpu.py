@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mixtura.errors import ConfigError
 from mixtura.hardware import lpu, onchip
 from mixtura.hardware.chip import chip
-from mixtura.hardware.onchip import Line
+from mixtura.hardware.onchip import OnChipLayout
 from mixtura.hardware.shapes import shape
 
 V1, LP30 = chip("lpu_v1"), chip("lp30")
@@ -23,7 +23,7 @@ def tokens_a_second(name: str) -> float:
     return 1 / float(lpu.step(shape(name), V1).seconds)
 
 
-def test_the_kept_coefficients_meet_the_figure_that_was_asked_for() -> None:
+def test_the_shipped_coefficients_meet_the_required_error() -> None:
     assert FITTED.left_out <= 0.15
     assert FITTED.layer > 0
     assert FITTED.experts > 0
@@ -32,7 +32,7 @@ def test_the_kept_coefficients_meet_the_figure_that_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("name", "recorded"), [("kimi-k2", 350), ("llama-4-scout", 442), ("llama-4-maverick", 449), ("qwen3-32b", 415)]
 )
-def test_recorded_speeds_are_met_within_the_spread(name: str, recorded: float) -> None:
+def test_predictions_meet_recorded_speeds_within_the_spread(name: str, recorded: float) -> None:
     assert tokens_a_second(name) == pytest.approx(recorded, rel=2 * FITTED.spread)
 
 
@@ -44,27 +44,29 @@ def test_a_token_is_mostly_the_latency_of_its_layers_and_hardly_the_size_of_the_
     assert per_layer[1] / per_layer[0] < 1.4
 
 
-def test_reading_sram_is_the_floor_that_full_chips_have() -> None:
-    """230 MB at 80 TB/s are 2.9 us a layer of any dense model, the output matrix included as one more."""
+def test_reading_sram_is_the_floor_of_full_chips() -> None:
+    """230 MB at 80 TB/s are 2.9 us per layer of any dense model, with the output matrix as one more layer."""
     dense = shape("llama-3.3-70b")
     assert float(lpu.step(dense, V1, context=1).parts["sram"]) / (dense.layers + 1) == pytest.approx(2.9e-6, rel=0.02)
     sparse = float(lpu.step(shape("gpt-oss-120b"), V1, context=1).parts["sram"])
     assert sparse / 36 < 0.4e-6
 
 
-def test_kimi_k2_takes_the_chips_that_its_bits_say() -> None:
-    assert int(lpu.chips_needed(K2, V1, 1, 1, Line(bits=8))) == 4463
-    assert int(lpu.chips_needed(K2, V1, 1, 1, Line(bits=4.5))) == 2511
+def test_kimi_k2_needs_the_chips_that_follow_from_its_bits() -> None:
+    assert int(lpu.chips_needed(K2, V1, 1, 1, OnChipLayout(bits=8))) == 4463
+    assert int(lpu.chips_needed(K2, V1, 1, 1, OnChipLayout(bits=4.5))) == 2511
     assert onchip.bits_that_fit(K2, V1, 4000) == pytest.approx(7.17, abs=0.01)
 
 
-def test_a_model_that_does_not_fit_says_how_many_chips_it_needs() -> None:
-    with pytest.raises(ConfigError, match=r"kimi-k2 with 1 x 1,024 tokens .* needs 4,463 lpu_v1 and 4,000 are given"):
-        lpu.step(K2, V1, line=Line(chips=4000))
-    assert lpu.step(K2, V1, line=Line(chips=4000, bits=6.0)).seconds > 0
+def test_the_error_for_a_model_that_does_not_fit_gives_the_chips_it_needs() -> None:
+    with pytest.raises(
+        ConfigError, match=r"kimi-k2 with 1 x 1,024 tokens .* needs 4,463 lpu_v1, more than the 4,000 given"
+    ):
+        lpu.step(K2, V1, layout=OnChipLayout(chips=4000))
+    assert lpu.step(K2, V1, layout=OnChipLayout(chips=4000, bits=6.0)).seconds > 0
 
 
-def test_a_full_line_makes_a_micro_batch_each_time_the_slowest_layer_takes() -> None:
+def test_a_full_pipeline_ends_a_micro_batch_per_time_of_the_slowest_layer() -> None:
     layer = FITTED.layer + FITTED.experts
     rate = float(lpu.throughput(K2, V1, 61))
     assert rate == pytest.approx(1 / layer, rel=0.03)
@@ -80,7 +82,7 @@ def test_more_users_than_layers_share_micro_batches_and_cost_arithmetic() -> Non
 
 def test_there_are_never_more_micro_batches_than_layers() -> None:
     most, all_users, few = (
-        float(lpu.step(K2, V1, 122, line=Line(groups=groups)).seconds) for groups in (None, 122, 10)
+        float(lpu.step(K2, V1, 122, layout=OnChipLayout(groups=groups)).seconds) for groups in (None, 122, 10)
     )
     assert all_users == most
     assert few > most  # larger micro-batches: more arithmetic in each
@@ -89,7 +91,9 @@ def test_there_are_never_more_micro_batches_than_layers() -> None:
 def test_sixteen_bits_are_stored_in_eight() -> None:
     model = shape("llama-3.3-70b")
     assert int(lpu.chips_needed(model, V1, 1, 1)) == pytest.approx(model.weights / V1.memory, abs=1)
-    assert int(lpu.chips_needed(model, V1, 1, 1, Line(fill=0.5))) == pytest.approx(2 * model.weights / V1.memory, abs=1)
+    assert int(lpu.chips_needed(model, V1, 1, 1, OnChipLayout(fill=0.5))) == pytest.approx(
+        2 * model.weights / V1.memory, abs=1
+    )
 
 
 def test_an_unmeasured_lpu_lies_between_its_hops_and_the_measured_chip() -> None:
@@ -101,7 +105,7 @@ def test_an_unmeasured_lpu_lies_between_its_hops_and_the_measured_chip() -> None
     assert float(new.high) > float(old.seconds)
 
 
-def test_latency_between_chips_is_read_off_the_published_points() -> None:
+def test_latency_between_chips_is_interpolated_between_published_points() -> None:
     assert lpu.hop(LP30, 8e9) == pytest.approx(0.35e-6)
     assert lpu.hop(LP30, 96e9) == pytest.approx(0.95e-6)
     assert lpu.hop(LP30, 1e15) == pytest.approx(2.95e-6)
@@ -109,7 +113,7 @@ def test_latency_between_chips_is_read_off_the_published_points() -> None:
         lpu.hop(V1, 1e9)
 
 
-def test_a_chip_of_which_nothing_is_known_takes_the_measured_latency_with_a_wide_spread() -> None:
+def test_a_chip_without_published_latency_has_the_measured_one_with_a_wide_spread() -> None:
     step = lpu.step(K2, msgspec.structs.replace(V1, name="own"))
     assert float(step.seconds) == float(lpu.step(K2, V1).seconds)
     assert step.spread > FITTED.spread
@@ -128,9 +132,9 @@ def test_parts_add_up_and_none_is_negative(batch: float, context: float, name: s
 
 @given(batch=st.floats(1, 5e3), factor=st.floats(1, 4))
 def test_with_given_chips_more_users_never_take_less_time_nor_give_less(batch: float, factor: float) -> None:
-    line = Line(chips=20_000)
+    layout = OnChipLayout(chips=20_000)
     users = np.array([batch, batch * factor])
-    seconds, rates = lpu.step(K2, V1, users, line=line).seconds, lpu.throughput(K2, V1, users, line=line)
+    seconds, rates = lpu.step(K2, V1, users, layout=layout).seconds, lpu.throughput(K2, V1, users, layout=layout)
     assert seconds[1] >= seconds[0] * (1 - 1e-4)  # KV cache shifts a little memory from the head to the layers
     assert rates[1] >= rates[0] * (1 - 1e-4)
 
@@ -145,7 +149,7 @@ def test_arrays_of_users_and_contexts_give_what_each_pair_gives() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(0, 1024), (-1, 1024), (1, 0), (float("nan"), 1), (1, float("inf"))])
-def test_sizes_that_cannot_be_are_refused(sizes: tuple[float, float]) -> None:
+def test_sizes_out_of_range_raise_an_error(sizes: tuple[float, float]) -> None:
     with pytest.raises(ConfigError, match="expected more than 0"):
         lpu.step(K2, V1, *sizes)
 
@@ -155,12 +159,12 @@ def test_sizes_that_cannot_be_are_refused(sizes: tuple[float, float]) -> None:
     [({"chips": 0}, "chips"), ({"bits": -1}, "bits"), ({"fill": 1.5}, "at most the whole"), ({"kv": "fp7"}, "fp7"),
      ({"groups": 0}, "groups")],
 )  # fmt: skip
-def test_a_line_that_cannot_be_laid_out_is_refused(wrong: dict[str, object], said: str) -> None:
+def test_an_impossible_layout_raises_an_error(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        Line(**wrong)  # type: ignore[arg-type]  # what a user may write
+        OnChipLayout(**wrong)  # type: ignore[arg-type]  # what a user may write
 
 
-def test_another_kind_of_chip_is_refused() -> None:
+def test_another_kind_of_chip_raises_an_error() -> None:
     with pytest.raises(ConfigError, match="h100_sxm is of the kind gpu, not lpu"):
         lpu.step(K2, chip("h100"))
 
@@ -171,7 +175,7 @@ def test_a_kv_cache_larger_than_the_memory_leaves_no_bits() -> None:
 
 
 def made_of(folder: Path, layer: float, experts: float) -> Path:
-    """Write speeds that follow the model with these microseconds, as published and as recorded."""
+    """Write published and recorded speeds that follow the model with these microseconds."""
     known = msgspec.structs.replace(FITTED, layer=layer * 1e-6, experts=experts * 1e-6)
     rates = {
         name: 1 / float(lpu.step(shape(name), V1, fitted=known).seconds)
@@ -193,17 +197,17 @@ def made_of(folder: Path, layer: float, experts: float) -> Path:
     return folder / "hardware"
 
 
-def test_the_fit_finds_the_latencies_that_speeds_were_made_with(tmp_path: Path) -> None:
+def test_the_fit_recovers_the_latencies_behind_synthetic_speeds(tmp_path: Path) -> None:
     assembly = pytest.importorskip("calibration.assembly")
     fits = assembly.fit(made_of(tmp_path, 30, 15), tmp_path)
     found = fits.lpu.coefficients
     assert (found.layer, found.experts) == pytest.approx((30e-6, 15e-6), rel=1e-2)
     assert found.left_out < 0.01
     assert (found.models, found.date) == (6, "2026-02")
-    assert msgspec.json.decode((tmp_path / "lpu.json").read_bytes(), type=lpu.Coefficients) == found
+    assert msgspec.json.decode((tmp_path / "lpu.json").read_bytes(), type=lpu.LpuCoefficients) == found
 
 
-def test_the_fit_says_of_each_speed_it_leaves_out_why(tmp_path: Path) -> None:
+def test_the_fit_gives_a_reason_for_each_speed_it_leaves_out(tmp_path: Path) -> None:
     assembly = pytest.importorskip("calibration.assembly")
     points = assembly.fit(made_of(tmp_path, 30, 15), None).lpu.points
     reasons = {(point.speed.kind, point.speed.speculative): point.speed.left for point in points if point.speed.left}

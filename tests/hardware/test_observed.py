@@ -1,4 +1,4 @@
-"""A real MoE layer measured on this machine, and its model of itself."""
+"""A real MoE layer measured on this machine, and the prediction of its time."""
 
 import os
 import time
@@ -10,7 +10,7 @@ import pytest
 from mixtura.errors import ConfigError
 from mixtura.hardware import observed, routing
 
-SMALL = observed.Sizes(experts=8, used=2, hidden=32, inner=16)
+SMALL = observed.LayerSizes(experts=8, used=2, hidden=32, inner=16)
 
 
 def ticking() -> Iterator[float]:
@@ -23,7 +23,7 @@ def ticking() -> Iterator[float]:
 def test_grouping_by_expert_changes_nothing() -> None:
     layer = observed.weights(SMALL)
     x = np.random.default_rng(0).standard_normal((5, 32), dtype=np.float32)
-    best, shares = observed.chosen(layer, x, 2)
+    best, shares = observed.route(layer, x, 2)
     for token in range(5):
         slow = np.zeros(32)
         for expert, share in zip(best[token], shares[token], strict=True):
@@ -33,22 +33,22 @@ def test_grouping_by_expert_changes_nothing() -> None:
     assert shares.sum(axis=1) == pytest.approx(np.ones(5))
 
 
-def test_what_is_observed_agrees_with_what_the_router_makes_likely() -> None:
+def test_observed_experts_agree_with_the_routers_expectation() -> None:
     clock = ticking()
     found = observed.observe(SMALL, (1, 4, 64), lambda: next(clock), repeats=20)
     for batch in found.batches:
-        assert batch.awake == pytest.approx(batch.expected, rel=0.15)
+        assert batch.activated == pytest.approx(batch.expected, rel=0.15)
         assert batch.seconds == pytest.approx(0.001)
         assert batch.expected <= batch.even + 1e-6
-        assert 2 <= batch.awake <= 8
+        assert 2 <= batch.activated <= 8
 
 
-def test_a_skewed_router_is_seen_to_be_skewed() -> None:
+def test_the_observation_measures_a_skewed_router() -> None:
     clock = ticking()
-    sizes = observed.Sizes(experts=32, used=2, hidden=32, inner=16, alpha=1.0)
+    sizes = observed.LayerSizes(experts=32, used=2, hidden=32, inner=16, alpha=1.0)
     found = observed.observe(sizes, (16,), lambda: next(clock), repeats=2)
     even = observed.observe(
-        observed.Sizes(experts=32, used=2, hidden=32, inner=16), (16,), lambda: next(clock), repeats=2
+        observed.LayerSizes(experts=32, used=2, hidden=32, inner=16), (16,), lambda: next(clock), repeats=2
     )
     assert found.alpha > even.alpha + 0.3
     assert found.gini > even.gini
@@ -57,10 +57,10 @@ def test_a_skewed_router_is_seen_to_be_skewed() -> None:
 
 
 def test_times_of_experts_alone_add_up_to_the_prediction() -> None:
-    machine = observed.Machine(1e9, (1, 2, 4), (1.0, 1.0, 1.0), 0.0)
+    machine = observed.MachineRates(1e9, (1, 2, 4), (1.0, 1.0, 1.0), 0.0)
     law = routing.power_law(8, 2, 0.5)
     assert machine.all(3, law) == pytest.approx(float(routing.distinct_given(3, law)))
-    assert observed.Machine(1e9, (1, 8), (1.0, 8.0), 0.0).all(8, law) == pytest.approx(16.0)
+    assert observed.MachineRates(1e9, (1, 8), (1.0, 8.0), 0.0).all(8, law) == pytest.approx(16.0)
 
 
 def test_a_real_clock_gives_real_times() -> None:
@@ -69,18 +69,18 @@ def test_a_real_clock_gives_real_times() -> None:
     assert all(0 < batch.seconds < 1 and batch.roofline > 0 for batch in found.batches)
 
 
-def test_it_can_be_measured_in_a_process_of_its_own() -> None:
+def test_the_measurement_runs_in_a_child_process() -> None:
     found = observed.observe_apart(SMALL, (1, 8), os.environ, repeats=1)
     assert [batch.tokens for batch in found.batches] == [1, 8]
 
 
-def test_what_cannot_be_measured_is_refused_in_a_sentence() -> None:
+def test_an_impossible_measurement_raises_a_one_sentence_error() -> None:
     with pytest.raises(ConfigError, match="1 token or more"):
         observed.observe(SMALL, (), time.perf_counter)
-    with pytest.raises(ConfigError, match="cannot take 9"):
-        observed.Sizes(experts=8, used=9)
+    with pytest.raises(ConfigError, match="cannot use 9"):
+        observed.LayerSizes(experts=8, used=9)
     with pytest.raises(ConfigError, match="above 0"):
-        observed.Sizes(hidden=0)
-    with pytest.raises(ConfigError, match="could not be measured"):
+        observed.LayerSizes(hidden=0)
+    with pytest.raises(ConfigError, match="measuring the layer failed"):
         observed.observe_apart(SMALL, (), os.environ)
-    assert observed.observed_on_gpu(SMALL, ()) == ()
+    assert observed.observe_on_gpu(SMALL, ()) == ()

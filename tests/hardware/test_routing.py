@@ -1,4 +1,4 @@
-"""Which experts a batch wakes."""
+"""The experts that a batch activates."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ BATCHES = np.arange(1, 300, dtype=np.float64)
 
 
 def simulated(tokens: int, popularity: np.ndarray, rounds: int = 4000) -> float:
-    """Distinct experts counted, each expert chosen by its own coin: the formula needs tokens independent, no more."""
+    """Count distinct experts, each chosen independently: the formula only needs independent tokens."""
     rng = np.random.default_rng(7)
     missed = rng.random((rounds, len(popularity))) < (1 - popularity) ** tokens
     return float((~missed).sum(1).mean())
 
 
 @given(routers(), st.floats(0, 4))
-def test_awake_experts_lie_between_one_token_and_all_and_grow_ever_slower(
+def test_activated_experts_lie_between_one_token_and_all_and_grow_ever_slower(
     router: tuple[int, int], alpha: float
 ) -> None:
     experts, used = router
@@ -38,7 +38,7 @@ def test_awake_experts_lie_between_one_token_and_all_and_grow_ever_slower(
 
 
 @given(routers(), st.floats(0, 4))
-def test_skew_never_wakes_more_experts(router: tuple[int, int], alpha: float) -> None:
+def test_skew_never_activates_more_experts(router: tuple[int, int], alpha: float) -> None:
     experts, used = router
     even = routing.distinct(BATCHES, experts, used)
     assert np.all(routing.distinct_skewed(BATCHES, experts, used, alpha) <= even + 1e-6)
@@ -46,7 +46,7 @@ def test_skew_never_wakes_more_experts(router: tuple[int, int], alpha: float) ->
 
 
 @given(routers(), st.floats(0, 30))
-def test_a_power_law_adds_up_to_the_experts_used_and_holds_chances(router: tuple[int, int], alpha: float) -> None:
+def test_a_power_law_has_probabilities_that_add_up_to_the_experts_used(router: tuple[int, int], alpha: float) -> None:
     law = routing.power_law(*router, alpha)
     assert law.sum() == pytest.approx(router[1])
     assert np.all((law >= 0) & (law <= 1 + 1e-9))
@@ -54,7 +54,7 @@ def test_a_power_law_adds_up_to_the_experts_used_and_holds_chances(router: tuple
 
 
 @pytest.mark.parametrize(("tokens", "experts", "used"), [(1, 128, 4), (8, 32, 4), (64, 384, 8), (16, 8, 2)])
-def test_tokens_that_draw_without_repetition_wake_as_many_as_expected(tokens: int, experts: int, used: int) -> None:
+def test_tokens_that_draw_without_repetition_activate_as_many_as_expected(tokens: int, experts: int, used: int) -> None:
     rng = np.random.default_rng(3)
     chosen = np.argsort(rng.random((600, tokens, experts)), axis=2)[:, :, :used].reshape(600, -1)
     counted = np.mean([len(np.unique(row)) for row in chosen])
@@ -62,36 +62,36 @@ def test_tokens_that_draw_without_repetition_wake_as_many_as_expected(tokens: in
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.2])
-def test_skewed_tokens_wake_as_many_as_expected(alpha: float) -> None:
+def test_skewed_tokens_activate_as_many_as_expected(alpha: float) -> None:
     law = routing.power_law(64, 4, alpha)
     assert simulated(24, law) == pytest.approx(float(routing.distinct_given(24, law)), rel=0.02)
 
 
-def test_published_shares_of_experts_are_found() -> None:
+def test_distinct_experts_match_published_shares() -> None:
     shares = routing.distinct([1, 8, 32, 64, 128], 128, 4) / 128
     assert np.round(100 * shares).tolist() == [3, 22, 64, 87, 98]
     assert routing.reuse(256, 4, routing.distinct(256, 128, 4)) == pytest.approx(8.0, abs=0.05)
 
 
-def test_group_limited_tokens_wake_as_many_unless_all_choose_the_same_groups() -> None:
-    even = routing.distinct_given(BATCHES, routing.grouped(256, 8, 8, 4))
+def test_group_limited_tokens_activate_as_many_unless_all_choose_the_same_groups() -> None:
+    even = routing.distinct_given(BATCHES, routing.grouped_popularity(256, 8, 8, 4))
     assert even == pytest.approx(routing.distinct(BATCHES, 256, 8))
-    same = routing.distinct_given(BATCHES, routing.grouped(256, 8, 8, 4, alpha=40.0))
+    same = routing.distinct_given(BATCHES, routing.grouped_popularity(256, 8, 8, 4, alpha=40.0))
     assert same == pytest.approx(routing.distinct(BATCHES, 128, 8), rel=1e-3)
 
 
 @given(st.floats(0, 1), routers())
-def test_correlated_tokens_wake_fewer(correlation: float, router: tuple[int, int]) -> None:
-    fewer = routing.distinct(routing.effective(BATCHES, correlation), *router)
+def test_correlated_tokens_activate_fewer(correlation: float, router: tuple[int, int]) -> None:
+    fewer = routing.distinct(routing.effective_batch(BATCHES, correlation), *router)
     assert np.all(fewer <= routing.distinct(BATCHES, *router) + 1e-9)
     assert np.all(fewer >= router[1] - 1e-6)
 
 
 @given(st.integers(1, 100), st.integers(10, 300))
-def test_the_batch_behind_a_count_is_found_back(tokens: int, experts: int) -> None:
-    awake = routing.distinct(tokens, experts, 2)
-    if experts - awake > 1e-3:
-        assert routing.independent(awake, experts, 2) == pytest.approx(tokens, rel=1e-6)
+def test_independent_tokens_inverts_distinct(tokens: int, experts: int) -> None:
+    activated = routing.distinct(tokens, experts, 2)
+    if experts - activated > 1e-3:
+        assert routing.independent_tokens(activated, experts, 2) == pytest.approx(tokens, rel=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.8])
@@ -102,7 +102,7 @@ def test_the_busiest_rank_is_as_busy_as_simulated(tokens: int, ranks: int, alpha
     rng = np.random.default_rng(11)
     loads = []
     for _ in range(200):
-        # Systematic sampling in a random order: k without repetition, with exactly these chances.
+        # Systematic sampling in a random order: k without repetition, with exactly these probabilities.
         order = np.argsort(rng.random((tokens, 64)), axis=1)
         ends = np.cumsum(law[order], axis=1)
         marks = np.floor(ends + rng.random((tokens, 1)))
@@ -122,25 +122,25 @@ def test_skew_is_measured() -> None:
 
 
 @given(st.floats(0.05, 3), st.integers(4, 200))
-def test_the_alpha_of_a_power_law_is_found_back(alpha: float, experts: int) -> None:
+def test_the_fit_recovers_the_alpha_of_a_power_law(alpha: float, experts: int) -> None:
     assert routing.fitted_alpha(routing.power_law(experts, 1, alpha)) == pytest.approx(alpha, rel=1e-6)
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: routing.distinct(1, 8, 9), "cannot take 9 of 8"),
+        (lambda: routing.distinct(1, 8, 9), "cannot use 9 of 8"),
         (lambda: routing.distinct(-1, 8, 2), "negative"),
         (lambda: routing.power_law(8, 2, -1.0), "alpha"),
-        (lambda: routing.distinct_given(1, [0.5, 2.0]), "chances"),
-        (lambda: routing.grouped(10, 2, 3, 1), "divide"),
-        (lambda: routing.grouped(16, 8, 8, 2), "cannot hold"),
+        (lambda: routing.distinct_given(1, [0.5, 2.0]), "one probability"),
+        (lambda: routing.grouped_popularity(10, 2, 3, 1), "divide"),
+        (lambda: routing.grouped_popularity(16, 8, 8, 2), "cannot hold"),
         (lambda: routing.busiest_rank(1, [0.5, 0.5, 1.0], 2), "divide"),
-        (lambda: routing.effective(4, 2.0), "share from 0 to 1"),
-        (lambda: routing.independent(9.0, 8, 2), "awake"),
+        (lambda: routing.effective_batch(4, 2.0), "share from 0 to 1"),
+        (lambda: routing.independent_tokens(9.0, 8, 2), "cannot be activated"),
         (lambda: routing.entropy([0, 0]), "no choices"),
     ],
 )
-def test_impossible_routing_is_refused_in_a_sentence(call: object, said: str) -> None:
+def test_impossible_routing_raises_a_one_sentence_error(call: object, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         call()  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Arrivals, traces, paces, and what holds for every run of the serving simulator."""
+"""Arrivals, traces, step times, and invariants of the serving simulator."""
 
 import math
 from pathlib import Path
@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.serving.arrivals import (
-    Bursty,
-    Drawn,
-    Even,
-    Fixed,
-    Geometric,
-    Lognormal,
-    Poisson,
-    Uniform,
-    crowd,
-    draw,
-    traffic,
+    EmpiricalLength,
+    EvenArrivals,
+    FixedLength,
+    GammaArrivals,
+    GeometricLength,
+    LognormalLength,
+    PoissonArrivals,
+    UniformLength,
+    draw_closed_load,
+    draw_open_load,
+    open_load,
 )
-from mixtura.hardware.serving.pace import sampled, tabulated
-from mixtura.hardware.serving.simulator import Scheduling, simulate
+from mixtura.hardware.serving.simulator import FleetScheduling, simulate
+from mixtura.hardware.serving.step_times import sample_step_times, step_times_from_table
 from mixtura.hardware.serving.trace import read_trace
 
 HOWS = [
-    Scheduling(replicas=replicas, routing=routing, prefill=prefill, chunk=512)
+    FleetScheduling(replicas=replicas, routing=routing, prefill=prefill, chunk=512)
     for replicas in (1, 3)
     for routing in ("shortest", "turns")
     for prefill in ("mixed", "first", "apart")
@@ -37,8 +37,8 @@ HOWS = [
 
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(HOWS), st.integers(0, 1000), st.sampled_from([1.0, 10.0, 100.0]))
-def test_every_request_ends_once_and_every_token_is_made(how: Scheduling, seed: int, rate: float) -> None:
-    load = draw(Poisson(rate), Lognormal(500, 1), Lognormal(60, 1), count=300, seed=seed)
+def test_every_request_ends_once_and_every_token_is_made(how: FleetScheduling, seed: int, rate: float) -> None:
+    load = draw_open_load(PoissonArrivals(rate), LognormalLength(500, 1), LognormalLength(60, 1), count=300, seed=seed)
     served = simulate(load, chat(), how)
     assert np.all(served.arrived <= served.started)
     assert np.all(served.started < served.first)
@@ -56,10 +56,12 @@ def test_every_request_ends_once_and_every_token_is_made(how: Scheduling, seed: 
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_more_load_is_never_faster(how: Scheduling) -> None:
+def test_more_load_is_never_faster(how: FleetScheduling) -> None:
     means = []
     for rate in (1, 4, 8, 12, 20):
-        load = draw(Poisson(rate), Lognormal(500, 1), Lognormal(100, 1), count=3000, seed=3)
+        load = draw_open_load(
+            PoissonArrivals(rate), LognormalLength(500, 1), LognormalLength(100, 1), count=3000, seed=3
+        )
         served = simulate(load, chat(), how)
         means.append([served.queueing.mean(), np.nanmean(served.tpot), served.end_to_end.mean()])
     assert np.all(np.diff(np.array(means), axis=0) >= -1e-12)
@@ -67,64 +69,86 @@ def test_more_load_is_never_faster(how: Scheduling) -> None:
 
 def test_the_same_seed_gives_the_same_run_and_another_another() -> None:
     def run(seed: int) -> bytes:
-        load = draw(Bursty(8, 2), Uniform(10, 900), Drawn([5, 50, 200]), count=2000, seed=seed)
-        return simulate(load, chat(), Scheduling(replicas=2)).finished.tobytes()
+        load = draw_open_load(
+            GammaArrivals(8, 2), UniformLength(10, 900), EmpiricalLength([5, 50, 200]), count=2000, seed=seed
+        )
+        return simulate(load, chat(), FleetScheduling(replicas=2)).finished.tobytes()
 
     assert run(1) == run(1) != run(2)
 
 
-def test_a_prompt_delays_those_who_decode_unless_it_is_read_elsewhere() -> None:
-    load = traffic([0, 1], [100, 4000], [200, 1])
-    pace = tabulated([0.01] * 4, prefill=1e-3)
-    tpot = {kind: simulate(load, pace, Scheduling(prefill=kind)).tpot[0] for kind in ("mixed", "first", "apart")}
+def test_a_prompt_delays_decoding_requests_unless_a_worker_reads_it() -> None:
+    load = open_load([0, 1], [100, 4000], [200, 1])
+    step_times = step_times_from_table([0.01] * 4, prefill=1e-3)
+    tpot = {
+        kind: simulate(load, step_times, FleetScheduling(prefill=kind)).tpot[0] for kind in ("mixed", "first", "apart")
+    }
     assert tpot["apart"] == pytest.approx(0.01)
-    # Four seconds of reading fall into 199 steps, in chunks or at once.
+    # Four seconds of prefill fall into 199 steps, in chunks or at once.
     assert tpot["mixed"] == tpot["first"] == pytest.approx(0.01 + 4 / 199)
 
 
 def test_requests_wait_for_room_in_the_kv_cache_in_order() -> None:
-    pace = tabulated([0.1] * 8, prefill=1e-4, capacity=1000)
-    # The second does not fit beside the first; the third would, and does not pass.
-    served = simulate(traffic([0, 0.01, 0.02], [500, 600, 10], [100, 100, 10]), pace)
+    step_times = step_times_from_table([0.1] * 8, prefill=1e-4, capacity=1000)
+    # The second request does not fit beside the first; the third would fit but does not overtake.
+    served = simulate(open_load([0, 0.01, 0.02], [500, 600, 10], [100, 100, 10]), step_times)
     assert served.started[1] == served.finished[0]
     assert served.started[2] >= served.started[1]
 
 
-def test_the_shortest_queue_is_joined() -> None:
-    served = simulate(traffic([0, 1, 2, 3], 1, [1000, 10, 10, 10]), tabulated([0.1] * 4), Scheduling(replicas=2))
+def test_requests_join_the_shortest_queue() -> None:
+    served = simulate(
+        open_load([0, 1, 2, 3], 1, [1000, 10, 10, 10]), step_times_from_table([0.1] * 4), FleetScheduling(replicas=2)
+    )
     assert served.replica.tolist() == [0, 1, 1, 1]
     served = simulate(
-        traffic([0, 1, 2, 3], 1, [1000, 10, 10, 10]), tabulated([0.1] * 4), Scheduling(replicas=2, routing="turns")
+        open_load([0, 1, 2, 3], 1, [1000, 10, 10, 10]),
+        step_times_from_table([0.1] * 4),
+        FleetScheduling(replicas=2, routing="turns"),
     )
     assert served.replica.tolist() == [0, 1, 0, 1]
 
 
-def test_a_straight_pace_is_followed_exactly_and_its_steps_are_summed() -> None:
+def test_linear_step_times_are_sampled_and_summed_exactly() -> None:
     def decode(batch: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         return np.asarray(0.01 + 1e-4 * batch + 1e-7 * np.minimum(tokens, 300 * batch))
 
-    pace = sampled(decode, prefill=1e-5, max_batch=8, contexts=(1, 300, 10_000))
+    step_times = sample_step_times(decode, prefill=1e-5, max_batch=8, contexts=(1, 300, 10_000))
     batch, tokens = np.array([1, 3, 8, 8]), np.array([2, 700, 2400, 900_000])
-    np.testing.assert_allclose(pace.decode(batch, tokens), decode(batch, tokens), rtol=1e-12)
+    np.testing.assert_allclose(step_times.decode(batch, tokens), decode(batch, tokens), rtol=1e-12)
     for width, held in zip(batch, tokens, strict=True):
         each = decode(np.full(500, width), held + width * np.arange(500))
-        assert pace.steps(width, held, 500) == pytest.approx(each.sum(), rel=1e-12)
-    assert pace.steps(1, 5, 0) == 0
+        assert step_times.steps(width, held, 500) == pytest.approx(each.sum(), rel=1e-12)
+    assert step_times.steps(1, 5, 0) == 0
 
 
-def test_processes_and_lengths_have_the_means_they_say() -> None:
-    for process, variation in ((Poisson(5), 1), (Even(5), 0), (Bursty(5, 2), 2), (Bursty(5, 0.5), 0.5)):
+def test_processes_and_lengths_have_their_stated_means() -> None:
+    for process, variation in (
+        (PoissonArrivals(5), 1),
+        (EvenArrivals(5), 0),
+        (GammaArrivals(5, 2), 2),
+        (GammaArrivals(5, 0.5), 0.5),
+    ):
         gaps = process.gaps(200_000, np.random.default_rng(1))
         assert gaps.mean() == pytest.approx(0.2, rel=0.02)
         assert gaps.std() / gaps.mean() == pytest.approx(variation, abs=0.03)
-    for lengths in (Fixed(50), Geometric(50), Lognormal(50, 1), Uniform(1, 99), Drawn([25, 75])):
+    for lengths in (
+        FixedLength(50),
+        GeometricLength(50),
+        LognormalLength(50, 1),
+        UniformLength(1, 99),
+        EmpiricalLength([25, 75]),
+    ):
         found = lengths.draw(200_000, np.random.default_rng(1))
         assert found.min() >= 1
         assert found.mean() == pytest.approx(50, rel=0.02)
 
 
 def test_a_rate_does_not_change_the_lengths() -> None:
-    slow, fast = (draw(Poisson(rate), Geometric(9), Geometric(9), count=50, seed=1) for rate in (1, 10))
+    slow, fast = (
+        draw_open_load(PoissonArrivals(rate), GeometricLength(9), GeometricLength(9), count=50, seed=1)
+        for rate in (1, 10)
+    )
     np.testing.assert_array_equal(slow.outputs, fast.outputs)
     np.testing.assert_allclose(slow.times, fast.times * 10)
 
@@ -148,8 +172,8 @@ def test_a_trace_is_read(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "has no column 'time': its heading says nothing"),
-        ("time,prompt_tokens\n1,2\n", "has no column 'output_tokens': its heading says time, prompt_tokens"),
+        ("", "has no column 'time': its header row has nothing"),
+        ("time,prompt_tokens\n1,2\n", "has no column 'output_tokens': its header row has time, prompt_tokens"),
         ("time,prompt_tokens,output_tokens\n", "has no requests"),
         ("time,prompt_tokens,output_tokens\n1,2\n", "line 2 of .* has 2 values"),
         ("time,prompt_tokens,output_tokens\n1,2,3\nsoon,2,3\n", "line 3 of .* is not a time .* 'soon', '2', '3'"),
@@ -160,7 +184,7 @@ def test_a_trace_is_read(tmp_path: Path, text: str) -> None:
         ("time,prompt_tokens,output_tokens\n1,1,nan\n", "request 1 has nan output tokens"),
     ],
 )
-def test_a_bad_trace_says_where(tmp_path: Path, text: str, says: str) -> None:
+def test_the_error_for_a_bad_trace_names_the_place(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "trace.csv"
     file.write_text(text, "utf-8")
     with pytest.raises(ConfigError, match=says):
@@ -172,40 +196,79 @@ def test_a_bad_trace_says_where(tmp_path: Path, text: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: draw(Poisson(0), Fixed(1), Fixed(1), count=1, seed=1), "rate of requests must be more than 0"),
-        (lambda: draw(Even(-1), Fixed(1), Fixed(1), count=1, seed=1), "rate of requests must be more than 0"),
-        (lambda: draw(Bursty(1, 0), Fixed(1), Fixed(1), count=1, seed=1), "variation of the gaps must be more than 0"),
-        (lambda: draw(Poisson(1), Fixed(0), Fixed(1), count=1, seed=1), "number of tokens must be at least 1"),
-        (lambda: draw(Poisson(1), Uniform(5, 2), Fixed(1), count=1, seed=1), "lengths from 5 to 2"),
-        (lambda: draw(Poisson(1), Drawn([]), Fixed(1), count=1, seed=1), "no lengths to draw from"),
-        (lambda: draw(Poisson(1), Fixed(1), Fixed(1), count=0, seed=1), "number of requests must be at least 1"),
-        (lambda: crowd(0, 1, (Fixed(1), Fixed(1)), count=1, seed=1), "number of users must be at least 1"),
-        (lambda: crowd(1, -1, (Fixed(1), Fixed(1)), count=1, seed=1), "thinking time must be 0 seconds or more"),
-        (lambda: traffic([], [], []), "the trace has no requests"),
-        (lambda: traffic([1, math.nan], 1, 1), "request 2 of the trace has no finite time"),
-        (lambda: traffic([1, 2], [1], 1), "2 requests need 2 prompt lengths, not 1"),
-        (lambda: Scheduling(replicas=0), "number of replicas must be at least 1"),
-        (lambda: Scheduling(chunk=0), "prompt tokens in a chunk must be at least 1"),
-        (lambda: Scheduling(routing="random"), "no routing 'random': there are shortest, turns"),  # type: ignore[arg-type]
-        (lambda: Scheduling(workers=0), "workers for prompts to each replica must be more than 0"),
-        (lambda: Scheduling(handover=-1), "handover must take 0 seconds per token or more"),
-        (lambda: tabulated([]), "base and slope of one shape"),
-        (lambda: tabulated([0.0]), "every decode step of a pace must take more than 0 seconds"),
-        (lambda: tabulated([1.0], -1), "slope of a pace must be finite and not negative"),
-        (lambda: tabulated([1.0], capacity=0), "KV capacity must be more than 0 tokens"),
-        (lambda: sampled(lambda b, c: b, prefill=0, max_batch=0, contexts=(1, 2)), "largest batch must be at least 1"),
-        (lambda: sampled(lambda b, c: b, prefill=0, max_batch=1, contexts=(2, 1)), "contexts must be two or more"),
-        (lambda: simulate(traffic([0], 1, 1), tabulated([1.0], prefill=-1)), "must give finite seconds, 0 or more"),
-        (lambda: simulate(traffic([0], 9, 1), tabulated([1], prefill=lambda t: 9 - t)), "must not fall"),
         (
-            lambda: simulate(traffic([0, 1], [10, 90], 20), tabulated([1.0], capacity=100)),
+            lambda: draw_open_load(PoissonArrivals(0), FixedLength(1), FixedLength(1), count=1, seed=1),
+            "rate of requests must be more than 0",
+        ),
+        (
+            lambda: draw_open_load(EvenArrivals(-1), FixedLength(1), FixedLength(1), count=1, seed=1),
+            "rate of requests must be more than 0",
+        ),
+        (
+            lambda: draw_open_load(GammaArrivals(1, 0), FixedLength(1), FixedLength(1), count=1, seed=1),
+            "variation of the gaps must be more than 0",
+        ),
+        (
+            lambda: draw_open_load(PoissonArrivals(1), FixedLength(0), FixedLength(1), count=1, seed=1),
+            "number of tokens must be at least 1",
+        ),
+        (
+            lambda: draw_open_load(PoissonArrivals(1), UniformLength(5, 2), FixedLength(1), count=1, seed=1),
+            "lengths from 5 to 2",
+        ),
+        (
+            lambda: draw_open_load(PoissonArrivals(1), EmpiricalLength([]), FixedLength(1), count=1, seed=1),
+            "no lengths to draw from",
+        ),
+        (
+            lambda: draw_open_load(PoissonArrivals(1), FixedLength(1), FixedLength(1), count=0, seed=1),
+            "number of requests must be at least 1",
+        ),
+        (
+            lambda: draw_closed_load(0, 1, (FixedLength(1), FixedLength(1)), count=1, seed=1),
+            "number of users must be at least 1",
+        ),
+        (
+            lambda: draw_closed_load(1, -1, (FixedLength(1), FixedLength(1)), count=1, seed=1),
+            "thinking time must be 0 seconds or more",
+        ),
+        (lambda: open_load([], [], []), "the trace has no requests"),
+        (lambda: open_load([1, math.nan], 1, 1), "request 2 of the trace has no finite time"),
+        (lambda: open_load([1, 2], [1], 1), "2 requests need 2 prompt lengths, not 1"),
+        (lambda: FleetScheduling(replicas=0), "number of replicas must be at least 1"),
+        (lambda: FleetScheduling(chunk=0), "prompt tokens in a chunk must be at least 1"),
+        (lambda: FleetScheduling(routing="random"), "unknown routing 'random': expected one of shortest, turns"),  # type: ignore[arg-type]
+        (lambda: FleetScheduling(workers=0), "prefill workers per replica must be more than 0"),
+        (lambda: FleetScheduling(handover=-1), "handover must take 0 seconds per token or more"),
+        (lambda: step_times_from_table([]), "base and slope of one shape"),
+        (lambda: step_times_from_table([0.0]), "every decode step must take more than 0 seconds"),
+        (lambda: step_times_from_table([1.0], -1), "slope of step times must be finite and not negative"),
+        (lambda: step_times_from_table([1.0], capacity=0), "KV capacity must be more than 0 tokens"),
+        (
+            lambda: sample_step_times(lambda b, c: b, prefill=0, max_batch=0, contexts=(1, 2)),
+            "largest batch must be at least 1",
+        ),
+        (
+            lambda: sample_step_times(lambda b, c: b, prefill=0, max_batch=1, contexts=(2, 1)),
+            "contexts must be two or more",
+        ),
+        (
+            lambda: simulate(open_load([0], 1, 1), step_times_from_table([1.0], prefill=-1)),
+            "must return finite seconds, 0 or more",
+        ),
+        (
+            lambda: simulate(open_load([0], 9, 1), step_times_from_table([1], prefill=lambda t: 9 - t)),
+            "must not decrease",
+        ),
+        (
+            lambda: simulate(open_load([0, 1], [10, 90], 20), step_times_from_table([1.0], capacity=100)),
             r"request 2 needs 110 tokens of KV cache \(90 of prompt, 20 of output\) and a replica holds 100",
         ),
-        (lambda: simulate(traffic([0], 1, 1), chat()).percentiles("tpot", [50]), "no request has a second token"),
-        (lambda: simulate(traffic([0], 1, 1), chat()).percentiles("ttft", [101]), "percentiles go from 0 to 100"),
-        (lambda: simulate(traffic([0], 1, 1), chat()).percentiles("ttft", [5], skip=1), "share of requests to skip"),
+        (lambda: simulate(open_load([0], 1, 1), chat()).percentiles("tpot", [50]), "no request has a second token"),
+        (lambda: simulate(open_load([0], 1, 1), chat()).percentiles("ttft", [101]), "percentiles go from 0 to 100"),
+        (lambda: simulate(open_load([0], 1, 1), chat()).percentiles("ttft", [5], skip=1), "share of requests to skip"),
     ],
 )
-def test_what_cannot_be_says_so_in_a_sentence(call: object, says: str) -> None:
+def test_invalid_values_raise_a_one_sentence_error(call: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         call()  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""The simulator against queues whose answer is known. The large runs stand in bench/serving.py."""
+"""The simulator compared with queues of known solution. bench/serving.py has the large runs."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,16 @@ import pytest
 from bench import serving as bench
 from mixtura.errors import ConfigError
 from mixtura.hardware.serving import closed
-from mixtura.hardware.serving.arrivals import Bursty, Fixed, Geometric, Lognormal, Poisson, draw
-from mixtura.hardware.serving.pace import tabulated
-from mixtura.hardware.serving.simulator import Scheduling, simulate
+from mixtura.hardware.serving.arrivals import (
+    FixedLength,
+    GammaArrivals,
+    GeometricLength,
+    LognormalLength,
+    PoissonArrivals,
+    draw_open_load,
+)
+from mixtura.hardware.serving.simulator import FleetScheduling, simulate
+from mixtura.hardware.serving.step_times import step_times_from_table
 
 MANY = 300_000
 
@@ -58,17 +65,17 @@ def test_waiting_users_are_the_machine_repairman() -> None:
 
 
 @pytest.mark.parametrize(("variation", "noise"), [(0.5, 0.02), (2.0, 0.04)])
-def test_calm_and_bursts_wait_as_known(variation: float, noise: float) -> None:
-    load = draw(Bursty(0.5, variation), Fixed(1), Geometric(1000), count=MANY, seed=4)
-    # A geometric answer of mean 1000 decodes 999 steps after its first token, as good as exponential.
-    served = simulate(load, tabulated([1 / 999]), Scheduling(prefill="first"))
+def test_regular_and_bursty_arrivals_wait_as_known(variation: float, noise: float) -> None:
+    load = draw_open_load(GammaArrivals(0.5, variation), FixedLength(1), GeometricLength(1000), count=MANY, seed=4)
+    # A geometric answer of mean 1000 decodes 999 steps after its first token, which is nearly exponential.
+    served = simulate(load, step_times_from_table([1 / 999]), FleetScheduling(prefill="first"))
     assert served.queueing.mean() == pytest.approx(closed.gm1(0.5, variation, 1.0).waiting, rel=noise)
 
 
 @pytest.mark.parametrize("prefill", ["mixed", "first", "apart"])
 def test_littles_law_holds_to_rounding(prefill: str) -> None:
-    load = draw(Poisson(12), Lognormal(800, 1), Lognormal(200, 1), count=20_000, seed=1)
-    served = simulate(load, bench.chat(), Scheduling(replicas=3, prefill=prefill))  # type: ignore[arg-type]
+    load = draw_open_load(PoissonArrivals(12), LognormalLength(800, 1), LognormalLength(200, 1), count=20_000, seed=1)
+    served = simulate(load, bench.chat(), FleetScheduling(replicas=3, prefill=prefill))  # type: ignore[arg-type]
     number = closed.little(served.throughput, float(served.end_to_end.mean()))
     assert served.mean_number == pytest.approx(number, rel=1e-12)
 
@@ -100,6 +107,6 @@ def test_closed_forms_agree_with_each_other() -> None:
         (lambda: closed.mm1_percentile(0.5, 1, 100), "percentile must be from 0 to below 100"),
     ],
 )
-def test_a_queue_that_cannot_be_says_so(call: object, says: str) -> None:
+def test_an_impossible_queue_raises_a_one_sentence_error(call: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         call()  # type: ignore[operator]

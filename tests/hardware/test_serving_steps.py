@@ -1,4 +1,4 @@
-"""The simulator jumps; here a plain one walks step by step, and both must say the same."""
+"""The simulator jumps between events; a plain step-by-step simulation must give equal results."""
 
 import math
 from collections import deque
@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixtura.hardware.serving.arrivals import Crowd, Fixed, Traffic, Uniform, crowd, traffic
-from mixtura.hardware.serving.pace import Pace, tabulated
-from mixtura.hardware.serving.simulator import Scheduling, simulate
+from mixtura.hardware.serving.arrivals import (
+    ClosedLoad,
+    FixedLength,
+    OpenLoad,
+    UniformLength,
+    draw_closed_load,
+    open_load,
+)
+from mixtura.hardware.serving.simulator import FleetScheduling, simulate
+from mixtura.hardware.serving.step_times import StepTimes, step_times_from_table
 
 
 class Seen(NamedTuple):
@@ -23,7 +30,7 @@ class Seen(NamedTuple):
 
 
 class Machine:
-    """A replica or a reader of prompts: what it has, and when its present step ends."""
+    """A replica or a prefill worker: its requests, and the end of its current step."""
 
     def __init__(self) -> None:
         self.queue: deque[int] = deque()
@@ -35,10 +42,10 @@ class Machine:
 
 
 class Naive:
-    """The same rules as `simulate`, one step and one token at a time, with no cleverness."""
+    """The same rules as `simulate`, one step and one token at a time, without closed forms."""
 
-    def __init__(self, load: Traffic | Crowd, pace: Pace, how: Scheduling) -> None:
-        self.load, self.pace, self.how = load, pace, how
+    def __init__(self, load: OpenLoad | ClosedLoad, step_times: StepTimes, how: FleetScheduling) -> None:
+        self.load, self.step_times, self.how = load, step_times, how
         count = len(load.prompts)
         self.arrived, self.started, self.first, self.finished = ([math.nan] * count for _ in range(4))
         self.read, self.made = [0] * count, [0] * count
@@ -47,7 +54,7 @@ class Naive:
         self.shared: deque[int] = deque()
         self.moving: list[tuple[float, int]] = []
         self.steps = self.turn = 0
-        if isinstance(load, Traffic):
+        if isinstance(load, OpenLoad):
             self.coming, self.thinks = sorted(load.times.tolist()), deque[float]()
         else:
             self.coming, self.thinks = (
@@ -119,7 +126,7 @@ class Naive:
             request = self.shared.popleft()
             self.started[request] = time
             reader.step = {request: int(self.load.prompts[request])}
-            reader.end = time + float(self.pace.prompt(self.load.prompts[request]))
+            reader.end = time + float(self.step_times.prompt(self.load.prompts[request]))
 
     def settle(self, machine: Machine, time: float) -> None:
         for request in machine.decoding:
@@ -146,7 +153,7 @@ class Naive:
         while machine.queue:
             held = [*machine.admitted, *machine.running]
             tokens = sum(int(load.prompts[one] + load.outputs[one]) for one in [*held, machine.queue[0]])
-            if len(held) == self.pace.max_batch or tokens > self.pace.capacity:
+            if len(held) == self.step_times.max_batch or tokens > self.step_times.capacity:
                 break
             request = machine.queue.popleft()
             (machine.running if self.how.prefill == "apart" else machine.admitted).append(request)
@@ -165,24 +172,26 @@ class Naive:
             if not self.read[request]:
                 self.started[request] = time
             before, self.read[request] = self.read[request], self.read[request] + tokens
-            seconds += float(self.pace.prompt(before + tokens)) - (float(self.pace.prompt(before)) if before else 0.0)
+            seconds += float(self.step_times.prompt(before + tokens)) - (
+                float(self.step_times.prompt(before)) if before else 0.0
+            )
         if machine.decoding:
             context = sum(int(load.prompts[one]) + self.made[one] for one in machine.decoding)
-            seconds += float(self.pace.decode(len(machine.decoding), context))
+            seconds += float(self.step_times.decode(len(machine.decoding), context))
             self.steps += 1
         machine.end = time + seconds if machine.step or machine.decoding else math.inf
 
 
-def agree(load: Traffic | Crowd, pace: Pace, how: Scheduling) -> None:
-    plain, served = Naive(load, pace, how).run(), simulate(load, pace, how)
+def agree(load: OpenLoad | ClosedLoad, step_times: StepTimes, how: FleetScheduling) -> None:
+    plain, served = Naive(load, step_times, how).run(), simulate(load, step_times, how)
     for values, expected in zip(served[:4], plain[:4], strict=True):
         np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-9)
     assert served.steps == plain.steps
     assert served.decoded == int((load.outputs - 1).sum())
 
 
-def fleets(draw: st.DrawFn) -> Scheduling:
-    return Scheduling(
+def fleets(draw: st.DrawFn) -> FleetScheduling:
+    return FleetScheduling(
         replicas=draw(st.integers(1, 3)),
         routing=draw(st.sampled_from(["shortest", "turns"])),
         prefill=draw(st.sampled_from(["mixed", "first", "apart"])),
@@ -193,64 +202,64 @@ def fleets(draw: st.DrawFn) -> Scheduling:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Traffic | Crowd, Pace, Scheduling]:
+def cases(draw: st.DrawFn) -> tuple[OpenLoad | ClosedLoad, StepTimes, FleetScheduling]:
     chance = np.random.default_rng(draw(st.integers(0, 2**32)))
     count, width = draw(st.integers(1, 25)), draw(st.integers(1, 5))
     pieces = draw(st.integers(1, 3))
-    pace = Pace(
+    step_times = StepTimes(
         base=chance.uniform(0.1, 1, (pieces, width)),
         slope=chance.uniform(0, draw(st.sampled_from([0.0, 0.02])), (pieces, width)),
         knots=np.concatenate([[0.0], np.sort(chance.uniform(5, 60, pieces - 1))]),
         prefill=lambda tokens: 0.05 + 0.01 * tokens + 1e-4 * tokens**2,
         capacity=draw(st.sampled_from([90, 150, math.inf])),
     )
-    lengths = (Uniform(1, draw(st.sampled_from([1, 60]))), Uniform(1, draw(st.sampled_from([1, 30]))))
-    load: Traffic | Crowd
+    lengths = (UniformLength(1, draw(st.sampled_from([1, 60]))), UniformLength(1, draw(st.sampled_from([1, 30]))))
+    load: OpenLoad | ClosedLoad
     if draw(st.booleans()):
         times = np.cumsum(chance.exponential(draw(st.sampled_from([0.2, 2.0, 20.0])), count))
-        load = traffic(times, lengths[0].draw(count, chance), lengths[1].draw(count, chance))
+        load = open_load(times, lengths[0].draw(count, chance), lengths[1].draw(count, chance))
     else:
-        load = crowd(draw(st.integers(1, 6)), 1.3, lengths, count=count, seed=draw(st.integers(0, 1000)))
-    return load, pace, fleets(draw)
+        load = draw_closed_load(draw(st.integers(1, 6)), 1.3, lengths, count=count, seed=draw(st.integers(0, 1000)))
+    return load, step_times, fleets(draw)
 
 
 @settings(max_examples=150, deadline=None)
 @given(cases())
-def test_jumping_is_walking(case: tuple[Traffic | Crowd, Pace, Scheduling]) -> None:
+def test_jumping_equals_stepping(case: tuple[OpenLoad | ClosedLoad, StepTimes, FleetScheduling]) -> None:
     agree(*case)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["mixed", "first"]), st.integers(1, 2), st.booleans())
-def test_jumping_is_walking_where_everything_happens_at_the_same_time(
-    seed: int, prefill: str, replicas: int, closed: bool
-) -> None:
+def test_jumping_equals_stepping_if_all_events_coincide(seed: int, prefill: str, replicas: int, closed: bool) -> None:
     # Quarters of a second are exact in binary, so that ties are ties.
     chance = np.random.default_rng(seed)
-    pace = tabulated([0.25, 0.25, 0.5, 0.5], prefill=lambda tokens: 0.25 * np.ceil(tokens / 4), capacity=60)
-    how = Scheduling(replicas=replicas, prefill=prefill, chunk=8)  # type: ignore[arg-type]
-    load: Traffic | Crowd
+    step_times = step_times_from_table(
+        [0.25, 0.25, 0.5, 0.5], prefill=lambda tokens: 0.25 * np.ceil(tokens / 4), capacity=60
+    )
+    how = FleetScheduling(replicas=replicas, prefill=prefill, chunk=8)  # type: ignore[arg-type]
+    load: OpenLoad | ClosedLoad
     if closed:
-        load = crowd(5, 0.0, (Uniform(1, 20), Uniform(1, 10)), count=20, seed=seed)
+        load = draw_closed_load(5, 0.0, (UniformLength(1, 20), UniformLength(1, 10)), count=20, seed=seed)
     else:
         times = np.sort(chance.integers(0, 60, 20)) / 4
-        load = traffic(times, chance.integers(1, 20, 20), chance.integers(1, 10, 20))
-    agree(load, pace, how)
+        load = open_load(times, chance.integers(1, 20, 20), chance.integers(1, 10, 20))
+    agree(load, step_times, how)
 
 
 @pytest.mark.parametrize("prefill", ["mixed", "first", "apart"])
 def test_a_request_alone_takes_its_prompt_and_its_steps(prefill: str) -> None:
-    pace = tabulated([0.5], [0.01], prefill=0.002)
-    served = simulate(traffic([3.0], 100, 4), pace, Scheduling(prefill=prefill, chunk=30))  # type: ignore[arg-type]
+    step_times = step_times_from_table([0.5], [0.01], prefill=0.002)
+    served = simulate(open_load([3.0], 100, 4), step_times, FleetScheduling(prefill=prefill, chunk=30))  # type: ignore[arg-type]
     assert served.started[0] == 3.0
     assert served.ttft[0] == pytest.approx(0.2)
     assert served.tpot[0] == pytest.approx(0.5 + 0.01 * 102)
     assert served.end_to_end[0] == pytest.approx(0.2 + 3 * 0.5 + 0.01 * (101 + 102 + 103))
 
 
-def test_users_who_ask_at_once_share_the_batch() -> None:
-    load = crowd(4, 0.0, (Fixed(1), Fixed(11)), count=40, seed=0)
-    served = simulate(load, tabulated([0.1] * 4))
+def test_users_with_simultaneous_requests_share_the_batch() -> None:
+    load = draw_closed_load(4, 0.0, (FixedLength(1), FixedLength(11)), count=40, seed=0)
+    served = simulate(load, step_times_from_table([0.1] * 4))
     assert served.mean_batch == 4
     assert served.utilisation == 1
     assert served.mean_number == pytest.approx(4)

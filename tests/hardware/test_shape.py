@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.precision import BITS, bits, bytes_of, precision_named
-from mixtura.hardware.shape import Mla, Shape
-from mixtura.hardware.shapes import read_shapes, shape, shipped
+from mixtura.hardware.shape import LatentAttention, ModelShape
+from mixtura.hardware.shapes import read_shapes, shape, shipped_shapes
 from mixtura.models.catalog import Catalog
 
-EVERY = sorted({each.name for each in shipped().values()})
+EVERY = sorted({each.name for each in shipped_shapes().values()})
 
 # Counted by another program from the config.json files of aiconfigurator-core 0.12.0: total, active without and with
-# the input embedding, routed (billions), parameters of an expert (millions), bytes of KV cache a token in bf16.
+# the input embedding, routed (billions), parameters of an expert (millions), bytes of KV cache per token in bf16.
 COUNTED = {
     "llama-3.1-8b": (8.03, 7.50, None, 0, None, 131_072),
     "llama-3.3-70b": (70.55, 69.50, None, 0, None, 327_680),
@@ -33,11 +33,11 @@ COUNTED = {
     "qwen3-235b-a22b": (235.1, 21.57, 22.19, 227.1, 18.87, 192_512),
     "mixtral-8x7b": (46.70, 12.75, 12.88, 45.1, 176.2, 131_072),
 }
-# Chat models of Groq's catalogue of which no config.json is known here.
+# Chat models of Groq's catalogue without a known config.json.
 SHAPELESS = {"qwen/qwen3.8-27b", "qwen/qwen3.6-27b", "groq/compound", "groq/compound-mini", "allam-2-7b"}
 
 
-def small(**changed: object) -> Shape:
+def small(**changed: object) -> ModelShape:
     sizes: dict[str, object] = {
         "name": "small",
         "layers": 4,
@@ -48,7 +48,7 @@ def small(**changed: object) -> Shape:
         "head_size": 2,
         "inner": 16,
     }
-    return msgspec.convert({**sizes, **changed}, Shape)
+    return msgspec.convert({**sizes, **changed}, ModelShape)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -112,7 +112,7 @@ def test_latent_attention_is_counted_with_and_without_compressed_queries() -> No
     assert small(mla=mla).attention_weights == 8 * 3 + 3 + 3 * 4 * 3 + down + up + out
     assert small(mla={**mla, "q_rank": 0}).attention_weights == 8 * 4 * 3 + down + up + out
     assert small(mla=mla).kv_bytes() == 4 * 5 * 2
-    assert small(mla=mla).mla == Mla(**mla)
+    assert small(mla=mla).mla == LatentAttention(**mla)
 
 
 @given(context=st.lists(st.integers(1, 300_000), min_size=1, max_size=5))
@@ -150,7 +150,7 @@ def test_half_of_gpt_oss_looks_back_128_tokens() -> None:
         ("google/gemma-2-9b-it", "gemma-2-9b"),
     ],
 )
-def test_a_model_is_found_by_the_names_it_goes_by(asked: str, name: str) -> None:
+def test_a_model_is_found_by_each_of_its_names(asked: str, name: str) -> None:
     assert shape(asked).name == name
 
 
@@ -164,7 +164,7 @@ def test_the_name_of_a_stored_form_sets_the_precision() -> None:
 
 
 @pytest.mark.parametrize("model", sorted(row.id for row in Catalog.load().models("groq") if row.chat))
-def test_every_chat_model_of_groq_has_a_shape_or_says_why_not(model: str) -> None:
+def test_every_chat_model_of_groq_has_a_shape_or_a_stated_exception(model: str) -> None:
     if model in SHAPELESS:
         with pytest.raises(ConfigError, match=r"unknown model shape .*config\.json works too"):
             shape(model)
@@ -172,7 +172,7 @@ def test_every_chat_model_of_groq_has_a_shape_or_says_why_not(model: str) -> Non
         assert shape(f"groq/{model}") is shape(model)
 
 
-def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+def test_the_error_for_an_unknown_name_lists_the_closest() -> None:
     with pytest.raises(ConfigError, match=r"^unknown model shape 'gpt-os-120b': nearest are gpt-oss-120b"):
         shape("openai/gpt-os-120b")
     for strange in ("", " ", "-fp8", "x" * 5000, "a\0b"):
@@ -201,7 +201,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         ({"expert_precision": "bf61"}, "unknown precision 'bf61'"),
     ],
 )
-def test_sizes_that_cannot_be_are_one_sentence(changed: dict[str, object], said: str) -> None:
+def test_impossible_sizes_raise_a_one_sentence_error(changed: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         small(**changed)
     assert "\n" not in str(caught.value)
@@ -218,7 +218,7 @@ def test_formats_have_their_bits_scales_included() -> None:
         bits("?")
 
 
-def test_a_user_file_of_shapes_adds_models_and_comes_first(tmp_path: Path) -> None:
+def test_a_users_shapes_are_searched_before_the_shipped_ones(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(
         '[[models]]\nname = "ours"\naliases = ["me/Ours"]\nlike = "gpt-oss-20b"\nlayers = 48\n'
@@ -244,10 +244,10 @@ def test_a_user_file_of_shapes_adds_models_and_comes_first(tmp_path: Path) -> No
         ('[[models]]\nname = "a"\nlike = "gpt-oss-20b"\nlayers = "x"', r"a: Expected `int`, got `str`"),
         ('[[models]]\nname = "a"\nlike = "gpt-oss-20b"\nlayers = 0', "a: layers is 0"),
         ('[[models]]\nname = "a"\nlike = "gpt-os-20b"', "unknown model shape 'gpt-os-20b': nearest are gpt-oss-20b"),
-        (2 * '[[models]]\nname = "a"\naliases = ["A"]\nlike = "phi-4"\n', "a: the name 'a' is taken by a"),
+        (2 * '[[models]]\nname = "a"\naliases = ["A"]\nlike = "phi-4"\n', "a: a already has the name 'a'"),
     ],
 )
-def test_a_wrong_file_of_shapes_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_file_of_shapes_raises_a_one_sentence_error(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=said) as caught:
@@ -267,5 +267,5 @@ def test_a_wrong_file_of_shapes_is_one_sentence(tmp_path: Path, text: str, said:
         ("deepseek-ai/DeepSeek-V3", "deepseek-v3"),
     ],
 )
-def test_what_repositories_add_to_a_models_name_does_not_hide_it(name: str, found: str) -> None:
+def test_suffixes_of_repositories_do_not_hide_a_model(name: str, found: str) -> None:
     assert shape(name).name == found

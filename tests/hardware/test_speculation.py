@@ -1,4 +1,4 @@
-"""Speculative decoding: tokens a step, and what a verifying step costs."""
+"""Speculative decoding: tokens per step, and the cost of a verifying step."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.routing import distinct
-from mixtura.hardware.speculation import Acceptance, cost_ratio, curves, expected_tokens, fit, gain
+from mixtura.hardware.speculation import AcceptanceRate, cost_ratio, curves, expected_tokens, fit, gain
 
 # InferenceX golden acceptance lengths, SPEED-Bench coding, by drafted tokens from 1; fitted first and decay.
 GOLDEN = {
@@ -17,18 +17,18 @@ GOLDEN = {
 }
 
 
-def error(lengths: list[float], acceptance: Acceptance) -> float:
+def error(lengths: list[float], acceptance: AcceptanceRate) -> float:
     drafts = np.arange(1, len(lengths) + 1)
     return float(np.mean(np.abs(expected_tokens(drafts, acceptance) / np.array(lengths) - 1)))
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_a_decaying_acceptance_meets_the_golden_curves(name: str) -> None:
+def test_a_decaying_acceptance_fits_the_golden_curves(name: str) -> None:
     lengths, first, decay = GOLDEN[name]
     found = fit(lengths)
     assert (found.first, found.decay) == pytest.approx((first, decay), abs=0.008)
     assert error(lengths, found) < 0.006
-    assert error(lengths, Acceptance(first, decay)) < 0.006
+    assert error(lengths, AcceptanceRate(first, decay)) < 0.006
 
 
 @pytest.mark.parametrize(("name", "constant"), [("kimi-k2-eagle3", 0.77), ("qwen3.5-397b-mtp", 0.87)])
@@ -53,28 +53,28 @@ def test_the_kept_curves_are_the_golden_ones_and_their_own_fit(name: str) -> Non
 @given(rate=st.floats(0, 0.999), drafts=st.integers(0, 30))
 def test_a_constant_acceptance_is_the_closed_formula(rate: float, drafts: int) -> None:
     closed = (1 - rate ** (drafts + 1)) / (1 - rate)
-    assert float(expected_tokens(drafts, Acceptance(rate))) == pytest.approx(closed)
+    assert float(expected_tokens(drafts, AcceptanceRate(rate))) == pytest.approx(closed)
 
 
 @given(first=st.floats(0, 1), decay=st.floats(0.01, 1), drafts=st.integers(0, 30))
 def test_a_step_yields_between_one_token_and_all_drafts_plus_one(first: float, decay: float, drafts: int) -> None:
-    few, more = expected_tokens([drafts, drafts + 1], Acceptance(first, decay))
+    few, more = expected_tokens([drafts, drafts + 1], AcceptanceRate(first, decay))
     assert 1 <= few <= more <= drafts + 2
     assert few <= drafts + 1
 
 
 @given(first=st.floats(0.2, 0.98), decay=st.floats(0.6, 1))
-def test_the_fit_finds_what_a_curve_was_made_with(first: float, decay: float) -> None:
-    curve = expected_tokens(np.arange(1, 9), Acceptance(first, decay))
+def test_the_fit_recovers_the_acceptance_behind_a_curve(first: float, decay: float) -> None:
+    curve = expected_tokens(np.arange(1, 9), AcceptanceRate(first, decay))
     assert error(list(curve), fit(curve)) < 1e-3  # curves are measured to three digits
 
 
 def test_all_accepted_is_every_draft_and_one() -> None:
-    assert list(expected_tokens([0, 1, 7], Acceptance(1.0))) == [1, 2, 8]
+    assert list(expected_tokens([0, 1, 7], AcceptanceRate(1.0))) == [1, 2, 8]
 
 
 def test_one_length_alone_says_nothing_about_decay() -> None:
-    assert fit([1.8]) == Acceptance(fit([1.8], decaying=False).first, 1.0)
+    assert fit([1.8]) == AcceptanceRate(fit([1.8], decaying=False).first, 1.0)
     assert fit([1.8]).first == pytest.approx(0.8, abs=1e-4)
 
 
@@ -98,26 +98,26 @@ def test_drafts_cost_time_too() -> None:
     def same(tokens: np.ndarray) -> np.ndarray:
         return np.ones_like(tokens)
 
-    half = float(gain(same, 1, 3, Acceptance(0.0), draft_cost=0.5))
+    half = float(gain(same, 1, 3, AcceptanceRate(0.0), draft_cost=0.5))
     assert half == pytest.approx(1 / 2.5)
 
 
 @pytest.mark.parametrize(("first", "decay"), [(-0.1, 1), (1.1, 1), (0.5, 0), (0.5, 1.1), (float("nan"), 1)])
-def test_acceptances_that_are_no_probability_are_refused(first: float, decay: float) -> None:
-    with pytest.raises(ConfigError, match="no probability"):
-        Acceptance(first, decay)
+def test_acceptances_out_of_range_raise_an_error(first: float, decay: float) -> None:
+    with pytest.raises(ConfigError, match="expected a first acceptance from 0 to 1"):
+        AcceptanceRate(first, decay)
 
 
-def test_numbers_that_cannot_be_are_refused() -> None:
+def test_numbers_out_of_range_raise_an_error() -> None:
     with pytest.raises(ConfigError, match="whole numbers from 0"):
-        expected_tokens(-1, Acceptance(0.5))
+        expected_tokens(-1, AcceptanceRate(0.5))
     with pytest.raises(ConfigError, match="whole numbers from 0"):
-        expected_tokens(1.5, Acceptance(0.5))
-    with pytest.raises(ConfigError, match="lengths have to be given"):
+        expected_tokens(1.5, AcceptanceRate(0.5))
+    with pytest.raises(ConfigError, match="expected at least one"):
         fit([])
     with pytest.raises(ConfigError, match="each from 1"):
         fit([2.5])
-    with pytest.raises(ConfigError, match="a batch of 0 decodes nothing"):
+    with pytest.raises(ConfigError, match="a batch of 0: expected more than 0"):
         cost_ratio(lambda tokens: tokens, 0, 1)
-    with pytest.raises(ConfigError, match="draft cost of -1 is negative"):
-        gain(lambda tokens: tokens, 1, 1, Acceptance(0.5), draft_cost=-1)
+    with pytest.raises(ConfigError, match="draft cost of -1: expected 0"):
+        gain(lambda tokens: tokens, 1, 1, AcceptanceRate(0.5), draft_cost=-1)

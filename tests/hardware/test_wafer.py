@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mixtura.errors import ConfigError
 from mixtura.hardware import wafer
 from mixtura.hardware.chip import chip
-from mixtura.hardware.onchip import Line
+from mixtura.hardware.onchip import OnChipLayout
 from mixtura.hardware.shapes import shape
 
 WSE = chip("wse3")
@@ -20,7 +20,7 @@ FITTED = wafer.coefficients()
     ("name", "wafers"),
     [("gpt-oss-20b", 1), ("llama-3.1-70b", 4), ("gpt-oss-120b", 2), ("kimi-k2", 24), ("llama-3.1-405b", 19)],
 )
-def test_models_take_the_wafers_they_are_said_to_take(name: str, wafers: int) -> None:
+def test_models_need_the_published_number_of_wafers(name: str, wafers: int) -> None:
     assert int(wafer.wafers_needed(shape(name), WSE)) == wafers
 
 
@@ -29,19 +29,19 @@ def test_published_speeds_lie_near_the_prediction(name: str, low: float, high: f
     assert low < 1 / float(wafer.step(shape(name), WSE).seconds) < high
 
 
-def test_layers_take_what_the_published_speeds_have_in_common() -> None:
+def test_the_time_of_a_layer_is_common_to_published_speeds() -> None:
     assert 8e-6 < FITTED.layer < 17e-6
     assert 3e-6 < FITTED.speculative < 7e-6
 
 
-def test_speculation_is_told_apart() -> None:
+def test_speculative_decoding_has_a_time_of_its_own() -> None:
     model = shape("llama-3.1-70b")
     plain, fast = (float(wafer.step(model, WSE, speculative=on).seconds) for on in (False, True))
     assert 1 / fast == pytest.approx(2100, rel=0.02)
     assert fast < plain / 2
 
 
-def test_only_what_leaves_a_wafer_crosses_links() -> None:
+def test_only_traffic_between_wafers_crosses_links() -> None:
     assert float(wafer.step(shape("gpt-oss-20b"), WSE).parts["links"]) == 0
     one = shape("kimi-k2")
     assert float(wafer.step(one, WSE).parts["links"]) == pytest.approx(24 * one.hidden * 2 / WSE.link)
@@ -62,17 +62,17 @@ def test_parts_add_up_and_none_is_negative(batch: float, context: float) -> None
 
 
 def test_throughput_grows_with_users_until_the_wafer_is_busy() -> None:
-    rates = wafer.throughput(shape("gpt-oss-120b"), WSE, np.array([1, 8, 36, 360]), line=Line(chips=4))
+    rates = wafer.throughput(shape("gpt-oss-120b"), WSE, np.array([1, 8, 36, 360]), layout=OnChipLayout(chips=4))
     assert np.all(np.diff(rates) > 0)
     assert rates[1] == pytest.approx(8 * rates[0], rel=0.01)
 
 
-def test_a_model_that_does_not_fit_says_how_many_wafers_it_needs() -> None:
-    with pytest.raises(ConfigError, match="needs 24 wse3 and 4 are given"):
-        wafer.step(shape("kimi-k2"), WSE, line=Line(chips=4))
+def test_the_error_for_a_model_that_does_not_fit_gives_the_wafers_it_needs() -> None:
+    with pytest.raises(ConfigError, match="needs 24 wse3, more than the 4 given"):
+        wafer.step(shape("kimi-k2"), WSE, layout=OnChipLayout(chips=4))
 
 
-def test_another_kind_of_chip_and_sizes_that_cannot_be_are_refused() -> None:
+def test_another_kind_of_chip_and_impossible_sizes_raise_an_error() -> None:
     with pytest.raises(ConfigError, match="lpu_v1 is of the kind lpu, not wafer"):
         wafer.step(shape("kimi-k2"), chip("lpu_v1"))
     with pytest.raises(ConfigError, match="batch of 0: expected more than 0"):

@@ -17,7 +17,7 @@ from mixtura import Aggregator, Answer, Layer, LimitError, Mixture, Policy, Pred
 from mixtura.cli.session import environment
 from mixtura.errors import ConfigError
 from mixtura.events import CallFailed
-from mixtura.hardware.gpu import Load
+from mixtura.hardware.gpu import SteadyLoad
 from mixtura.hardware.host import host
 from mixtura.limits.window import Limits
 from mixtura.models.predictions import predictions_toml, read_predictions
@@ -140,7 +140,7 @@ def test_a_run_does_not_wait_for_room_when_its_prediction_leaves_no_time_to_answ
 
 def test_predictions_are_the_machines_times_and_their_uncertainty() -> None:
     machine = host("openai/gpt-oss-120b", "h100", 8, engine="vllm")
-    first, token = machine.first(Load(3, 2000, 500)), machine.token(Load(3, 2000, 500))
+    first, token = machine.first(SteadyLoad(3, 2000, 500)), machine.token(SteadyLoad(3, 2000, 500))
     found = predictions({"openai/gpt-oss-120b": "8xh100/vllm"}, prompt=2000, output=500, batch=3)
     ((key, each),) = found.items()
     assert key == ("vllm", "openai/gpt-oss-120b")

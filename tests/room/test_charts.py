@@ -1,4 +1,4 @@
-"""Charts: axes that hold their values, marks within the picture, one text for the same numbers."""
+"""Charts: axes that hold their values, marks within the picture, equal text for equal numbers."""
 
 import math
 import re
@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
-from mixtura.room.draw.axes import linear, logarithmic, named, number
+from mixtura.room.draw.axes import category_axis, linear_axis, log_axis, number
 from mixtura.room.draw.charts import Chart, Series, svg
-from mixtura.room.draw.ink import escaped, text_width, wrapped
+from mixtura.room.draw.ink import escape, text_width, wrap
 
 SVG = "{http://www.w3.org/2000/svg}"
 VALUES = st.floats(-1e12, 1e12, allow_nan=False, allow_subnormal=False)
@@ -39,7 +39,7 @@ def marks(picture: ET.Element) -> list[ET.Element]:
 def test_a_linear_axis_holds_its_values_between_ticks_that_rise_evenly(
     values: list[float], most: int, zero: bool
 ) -> None:
-    axis = linear(values, most, zero=zero)
+    axis = linear_axis(values, most, zero=zero)
     span = axis.high - axis.low
     assert axis.low <= min(values) + 1e-6 * span
     assert axis.high >= max(values) - 1e-6 * span
@@ -50,7 +50,7 @@ def test_a_linear_axis_holds_its_values_between_ticks_that_rise_evenly(
 
 @given(st.lists(POSITIVE, min_size=1, max_size=20), st.integers(3, 10))
 def test_a_logarithmic_axis_holds_its_values_and_has_ticks_to_read_them_by(values: list[float], most: int) -> None:
-    axis = logarithmic(values, most=most)
+    axis = log_axis(values, most=most)
     assert axis.low <= min(values) * (1 + 1e-9)
     assert axis.high >= max(values) * (1 - 1e-9)
     assert len(axis.ticks) >= 1
@@ -59,11 +59,11 @@ def test_a_logarithmic_axis_holds_its_values_and_has_ticks_to_read_them_by(value
 
 
 def test_batches_get_powers_of_two_and_other_values_one_two_five() -> None:
-    assert logarithmic([1, 64], marks=[1, 2, 4, 64]).ticks == (1, 2, 4, 8, 16, 32, 64)
-    assert logarithmic([3, 90]).ticks == (5, 10, 20, 50)
-    assert logarithmic([1, 1e9], most=6).ticks == (1, 100, 1e4, 1e6, 1e8)
-    assert linear([0, 9.7]).ticks == (0, 2, 4, 6, 8, 10)
-    assert linear([7.1, 7.3]).ticks[0] > 0
+    assert log_axis([1, 64], marks=[1, 2, 4, 64]).ticks == (1, 2, 4, 8, 16, 32, 64)
+    assert log_axis([3, 90]).ticks == (5, 10, 20, 50)
+    assert log_axis([1, 1e9], most=6).ticks == (1, 100, 1e4, 1e6, 1e8)
+    assert linear_axis([0, 9.7]).ticks == (0, 2, 4, 6, 8, 10)
+    assert linear_axis([7.1, 7.3]).ticks[0] > 0
 
 
 def test_numbers_are_short() -> None:
@@ -149,7 +149,7 @@ def test_a_band_is_drawn_round_a_line_and_whiskers_on_dots_and_bars() -> None:
 def test_bars_stand_under_their_names_with_their_values_on_them() -> None:
     picture = drawn(chart(Series("a", [0, 1], [3, 4.25], kind="bars"), labels=("H100", "a wafer")))
     assert {"H100", "a wafer", "3", "4.25"} <= set(texts(picture))
-    assert named(["one", "two"]).share(0) == 0.25
+    assert category_axis(["one", "two"]).share(0) == 0.25
 
 
 def test_long_names_are_wrapped_and_many_are_turned() -> None:
@@ -167,7 +167,7 @@ def test_text_cannot_break_out_of_the_picture() -> None:
     )
     assert "<script" not in text
     assert sum(nasty[:8] in said for said in texts(ET.fromstring(text))) == 5
-    assert escaped("a\x00") == "a�"
+    assert escape("a\x00") == "a�"
 
 
 def test_the_picture_is_one_element_without_scripts_or_links_and_follows_dark_mode() -> None:
@@ -194,13 +194,13 @@ def test_the_same_numbers_give_the_same_text() -> None:
         (chart(Series("a", [1], [-1]), log_y=True), "above 0 on a log axis"),
     ],
 )
-def test_what_cannot_be_drawn_is_said_in_one_sentence(made: Chart, said: str) -> None:
+def test_an_undrawable_chart_raises_a_one_sentence_error(made: Chart, said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         svg(made)
 
 
-def test_a_picture_too_small_to_read_is_refused() -> None:
-    with pytest.raises(ConfigError, match="100 x 100 pixels cannot be read"):
+def test_a_picture_too_small_to_read_raises_an_error() -> None:
+    with pytest.raises(ConfigError, match="100 x 100 pixels is too small to read"):
         svg(chart(Series("a", [1], [1])), 100, 100)
     with pytest.raises(ConfigError, match="give more height"):
         svg(chart(*(Series("a long name of a series " * 3, [1], [1]) for _ in range(12))), 300, 200)
@@ -208,6 +208,6 @@ def test_a_picture_too_small_to_read_is_refused() -> None:
 
 @given(st.text(max_size=200), st.floats(50, 400))
 def test_wrapping_keeps_every_word(text: str, width: float) -> None:
-    lines = wrapped(text, width, 12)
+    lines = wrap(text, width, 12)
     assert " ".join(lines).split() == text.split()
     assert all(text_width(line, 12) <= width or " " not in line for line in lines)

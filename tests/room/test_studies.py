@@ -1,4 +1,4 @@
-"""The studies: what they find, that documents say it, and their report."""
+"""The studies: their findings, the generated documentation, and the report."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from mixtura.room import report
 from mixtura.room.draw.charts import svg
 from mixtura.room.studies import sweeps
 from mixtura.room.studies.all import STUDIES, study
-from mixtura.room.studies.study import Study, Table, Verdict, digits, ranged
+from mixtura.room.studies.study import Study, StudyTable, Verdict, digits, with_range
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -31,7 +31,7 @@ def numbers(text: str) -> list[float]:
 
 
 @pytest.mark.parametrize(("name", "run"), STUDIES.items())
-def test_every_study_says_all_that_a_reader_needs(name: str, run: Callable[[], Study]) -> None:
+def test_every_study_has_all_that_a_reader_needs(name: str, run: Callable[[], Study]) -> None:
     told = run()
     assert told.name == name
     assert told.verdict in get_args(Verdict.__value__ if hasattr(Verdict, "__value__") else Verdict)
@@ -46,7 +46,7 @@ def test_every_study_says_all_that_a_reader_needs(name: str, run: Callable[[], S
 
 
 @pytest.mark.parametrize("run", STUDIES.values(), ids=STUDIES)
-def test_every_study_says_the_same_when_it_is_run_again(run: Callable[[], Study]) -> None:
+def test_a_repeated_study_gives_the_same_report(run: Callable[[], Study]) -> None:
     assert report.html([run()]) == report.html([run()])
 
 
@@ -54,12 +54,12 @@ def test_reading_is_a_part_of_the_measured_time_that_never_exceeds_it(studies: d
     shares = {(row[0], row[1]): float(row[4].rstrip("%")) / 100 for row in studies["hbm-time"].table.rows}
     assert all(0 < share < 1 for share in shares.values())
     assert shares["gpt-oss-120b, 8 x H100", "4"] < 0.2 < 0.5 < shares["gpt-oss-120b, 1 x B200", "64"]
-    # By hand: bytes of 8 experts' worth of gpt-oss-120b cannot be read faster than the data sheet allows.
+    # By hand: reading the bytes of 8 experts of gpt-oss-120b takes at least the time at the data sheet's bandwidth.
     each = sweeps.sweep("gpt-oss-120b", "h100_sxm", 8)
     shape, chip = each.host.shape, each.host.chip
-    awake = float(distinct(4, shape.experts, shape.used)) * shape.moe_layers * shape.expert_weights * 4.25 / 8
+    activated = float(distinct(4, shape.experts, shape.used)) * shape.moe_layers * shape.expert_weights * 4.25 / 8
     unrouted = shape.unrouted * 2
-    assert float(each.reading(4)) == pytest.approx((awake + unrouted) / 8 / chip.bandwidth, rel=0.03)
+    assert float(each.reading(4)) == pytest.approx((activated + unrouted) / 8 / chip.bandwidth, rel=0.03)
     assert studies["hbm-time"].verdict == "holds when"
 
 
@@ -83,7 +83,7 @@ def test_models_with_experts_gain_about_half_of_what_dense_ones_do(studies: dict
     assert studies["batching-gain"].verdict == "holds when"
 
 
-def test_the_time_for_a_token_grows_most_where_experts_wake(studies: dict[str, Study]) -> None:
+def test_the_time_per_token_grows_most_for_models_with_experts(studies: dict[str, Study]) -> None:
     grown = {row[0]: float(row[3]) for row in studies["batching-latency"].table.rows}
     assert grown.pop("Llama-3.1-70B, 1 x B200") < min(grown.values())
     assert studies["batching-latency"].verdict == "holds"
@@ -93,7 +93,7 @@ def test_predictions_stay_near_what_was_measured() -> None:
     errors = [
         abs(math.log(float(predicted / measured)))
         for each in sweeps.data().sweeps
-        for predicted, measured in zip(each.predicted(each.batches).seconds, each.measured, strict=True)
+        for predicted, measured in zip(each.predict(each.batches).seconds, each.measured, strict=True)
     ]
     assert float(np.median(errors)) < 0.15
 
@@ -115,20 +115,20 @@ def test_equal_throughput_takes_far_fewer_than_500_copies(studies: dict[str, Stu
     assert told.verdict == "holds when"
 
 
-def test_an_unknown_study_is_met_with_the_nearest_names() -> None:
+def test_the_error_for_an_unknown_study_lists_the_closest_names() -> None:
     with pytest.raises(ConfigError, match="there is no study 'expert-resue'; did you mean 'expert-reuse'"):
         study("expert-resue")
     with pytest.raises(ConfigError, match="there is no study 'zzz'; there are hbm-time, expert-reuse"):
         study("zzz")
 
 
-def test_a_table_with_a_short_row_is_refused() -> None:
+def test_a_table_with_a_short_row_raises_an_error() -> None:
     with pytest.raises(ConfigError, match="a row of 1 cells under 2 headers"):
-        Table(("a", "b"), (("1",),))
+        StudyTable(("a", "b"), (("1",),))
 
 
-def test_estimates_stand_with_their_range() -> None:
-    assert ranged(4.1234, 3.6, 4.8, "ms") == "4.12 ms (3.6 to 4.8)"
+def test_estimates_show_their_range() -> None:
+    assert with_range(4.1234, 3.6, 4.8, "ms") == "4.12 ms (3.6 to 4.8)"
     assert [digits(value) for value in (0.04561, 1.2345, 98.76, 1234.5, 590_123)] == [
         "0.0456",
         "1.23",
@@ -139,7 +139,7 @@ def test_estimates_stand_with_their_range() -> None:
 
 
 class _Page(HTMLParser):
-    """Collects what a page refers to, and holds its elements together."""
+    """Collects the references of a page, and checks that its elements are closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class _Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_report_is_one_page_that_needs_nothing_else(studies: dict[str, Study]) -> None:
+def test_the_report_is_one_self_contained_page(studies: dict[str, Study]) -> None:
     page = _Page()
     text = report.html(list(studies.values()))
     page.feed(text)
@@ -184,7 +184,7 @@ def test_the_report_escapes_what_others_wrote() -> None:
     assert "[\\<img src=x onerror=alert(1)\\> \\| `a`" in page
 
 
-def test_the_committed_page_and_its_charts_are_what_the_studies_say(studies: dict[str, Study]) -> None:
+def test_the_committed_page_and_its_charts_match_the_studies(studies: dict[str, Study]) -> None:
     files = report.markdown(list(studies.values()))
     for name, text in files.items():
         path = DOCS / name

@@ -1,4 +1,4 @@
-"""Sweeps and frontiers: the same figures as one host at a time, what does not fit is not a number."""
+"""Sweeps and frontiers: the same figures as single hosts, NaN for configurations that do not fit."""
 
 import itertools
 
@@ -6,30 +6,30 @@ import numpy as np
 import pytest
 
 from mixtura.errors import ConfigError
-from mixtura.hardware.gpu import Load
+from mixtura.hardware.gpu import SteadyLoad
 from mixtura.hardware.host import host
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Recipe
 from mixtura.room.plan.machines import place, read_spec
-from mixtura.room.plan.sweep import Grid, frontier, sweep
+from mixtura.room.plan.sweep import SweepGrid, frontier, sweep
 from mixtura.room.plan.work import work_of
 
-GRID = Grid(models=("gpt-oss-120b", "kimi-k2"), on=("h100", "lpu", "wse3"), chips=(1, 8), batches=(1, 32, 4096))
+GRID = SweepGrid(models=("gpt-oss-120b", "kimi-k2"), on=("h100", "lpu", "wse3"), chips=(1, 8), batches=(1, 32, 4096))
 
 
-def test_a_sweep_says_what_a_host_says() -> None:
+def test_a_sweep_agrees_with_single_hosts() -> None:
     found = sweep(GRID)
     assert found.token.shape == (2, 3, 2, 3, 4)
     assert GRID.size == found.token.size
     made = host("gpt-oss-120b", "h100", 8, context=912)
-    load = Load(32, 2048.0, 400.0)
+    load = SteadyLoad(32, 2048.0, 400.0)
     assert found.token[0, 0, 1, 1, 1] == pytest.approx(float(made.token(load).seconds))
     assert found.first[0, 0, 1, 1, 1] == pytest.approx(float(made.first(load).seconds))
     price = float(made.hour().middle) / 3600 * found.token[0, 0, 1, 1, 1] / 32 * 1e6
     assert found.dollars[0, 0, 1, 1, 1] == pytest.approx(price)
 
 
-def test_what_does_not_fit_is_not_a_number() -> None:
+def test_a_configuration_that_does_not_fit_is_nan() -> None:
     found = sweep(GRID)
     assert not found.fits[1, 0].any()  # Kimi K2 on up to eight H100
     assert not found.fits[..., 2, :].any()  # batches beyond what engines allow
@@ -54,7 +54,7 @@ def test_larger_batches_take_longer_and_cost_less() -> None:
         ({"batches": ()}, "batches of a sweep"),
     ],
 )
-def test_a_wrong_grid_is_one_sentence(wrong: dict[str, tuple[str, ...]], said: str) -> None:
+def test_an_invalid_grid_raises_a_one_sentence_error(wrong: dict[str, tuple[str, ...]], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         sweep(GRID._replace(**wrong))  # type: ignore[arg-type]
 

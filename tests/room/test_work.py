@@ -1,4 +1,4 @@
-"""What a recipe asks of machines: its calls, their tokens, and what is left when a model is not asked."""
+"""The calls of a recipe, their tokens, and the work without some of the models."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from mixtura.models.registry import ModelRegistry
 from mixtura.planning.forecast import forecast
 from mixtura.planning.schedule import count_calls
 from mixtura.recipe import Recipe, recipe_names
-from mixtura.room.plan.work import Assumed, cascade_of, drawn, single_of, work_of
+from mixtura.room.plan.work import AssumedSizes, cascade_of, sample_mixtures, single_of, work_of
 from mixtura.tokens import estimate_tokens
 
 REGISTRY = ModelRegistry()
@@ -29,7 +29,7 @@ def test_the_calls_are_those_of_a_forecast(name: str) -> None:
 
 
 def test_an_aggregator_reads_its_question_its_instruction_and_all_drafts() -> None:
-    work = work_of(Recipe.named("fast"), REGISTRY, Assumed(question=100, output=50))
+    work = work_of(Recipe.named("fast"), REGISTRY, AssumedSizes(question=100, output=50))
     prompt, output = work.tokens(work.calls[-1])
     assert (
         prompt == 100 + estimate_tokens(prompts.SYNTHESIZE) + 3 * (50 + prompts.FENCE_TOKENS) + prompts.READING_TOKENS
@@ -39,9 +39,9 @@ def test_an_aggregator_reads_its_question_its_instruction_and_all_drafts() -> No
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.01, 100))
-def test_the_same_seed_draws_the_same_replies_at_any_rate(seed: int, rate: float) -> None:
+def test_the_same_seed_gives_the_same_replies_at_any_rate(seed: int, rate: float) -> None:
     work = work_of(Recipe.named("balanced"), REGISTRY)
-    one, other = drawn(work, rate, 50, seed), drawn(work, 2 * rate, 50, seed)
+    one, other = sample_mixtures(work, rate, 50, seed), sample_mixtures(work, 2 * rate, 50, seed)
     assert all(np.array_equal(a, b) for a, b in zip(one.outputs, other.outputs, strict=True))
     assert np.allclose(one.times, 2 * other.times)
     for call, tokens in zip(work.calls, one.outputs, strict=True):
@@ -49,24 +49,24 @@ def test_the_same_seed_draws_the_same_replies_at_any_rate(seed: int, rate: float
         assert tokens.max() <= (call.most or np.inf)
 
 
-def test_drawn_means_are_those_of_the_work() -> None:
-    work = work_of(Recipe.named("cascade"), REGISTRY, Assumed(differ=0.3))
-    many = drawn(work, 1.0, 20_000)
+def test_sampled_means_are_those_of_the_work() -> None:
+    work = work_of(Recipe.named("cascade"), REGISTRY, AssumedSizes(differ=0.3))
+    many = sample_mixtures(work, 1.0, 20_000)
     for at, call in enumerate(work.calls):
         prompt, output = work.tokens(call)
-        assert many.made[at].mean() == pytest.approx(1 - work.skipped(call), abs=0.02)
+        assert many.made[at].mean() == pytest.approx(1 - work.skip_share(call), abs=0.02)
         assert many.outputs[at].mean() == pytest.approx(output, rel=0.03)
         assert many.prompts[at].mean() == pytest.approx(prompt, rel=0.03)
 
 
-def test_a_model_that_is_left_out_takes_its_drafts_with_it() -> None:
+def test_leaving_out_a_model_leaves_out_its_drafts() -> None:
     work = work_of(Recipe.named("balanced"), REGISTRY)
     gone = ("groq", "qwen/qwen3.8-27b")
     less = work.without([gone])
     assert gone not in less.models
     assert len(less.calls) == 3
     assert less.tokens(less.calls[-1])[0] < work.tokens(work.calls[-1])[0]
-    with pytest.raises(ConfigError, match="cannot be planned without openai/gpt-oss-120b"):
+    with pytest.raises(ConfigError, match="cannot plan balanced without openai/gpt-oss-120b"):
         work.without([("groq", "openai/gpt-oss-120b")])
     cascade = work_of(Recipe.named("cascade"), REGISTRY).without([("groq", "openai/gpt-oss-120b")])
     assert cascade.stages == ("drafts",)
@@ -83,7 +83,7 @@ def test_a_cascade_votes_and_asks_the_aggregators_model_only_where_drafts_differ
     assert cascade_of(Recipe.named("single")) is None
 
 
-def test_the_single_model_is_the_one_with_the_last_word() -> None:
+def test_the_single_model_is_the_one_that_writes_the_answer() -> None:
     alone = {name: single_of(Recipe.named(name)) for name in ("balanced", "cascade", "vote", "single")}
     assert [made and made.layers[0].proposers[0].model for made in alone.values()] == [
         "openai/gpt-oss-120b",
@@ -94,15 +94,15 @@ def test_the_single_model_is_the_one_with_the_last_word() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"question": 0}, {"output": -1}, {"differ": 1.1}, {"variation": 0}])
-def test_a_size_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+def test_a_size_out_of_range_raises_an_error(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="expected"):
-        Assumed(**wrong)  # type: ignore[arg-type]
+        AssumedSizes(**wrong)  # type: ignore[arg-type]
 
 
-def test_a_rate_that_cannot_be_is_refused() -> None:
+def test_a_rate_out_of_range_raises_an_error() -> None:
     work = work_of(Recipe.named("single"), REGISTRY)
     for rate in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="expected more than 0"):
-            drawn(work, rate, 10)
+            sample_mixtures(work, rate, 10)
     with pytest.raises(ConfigError, match="expected 1 or more"):
-        drawn(work, 1.0, 0)
+        sample_mixtures(work, 1.0, 0)

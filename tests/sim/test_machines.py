@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
-from mixtura.hardware.gpu import Load
+from mixtura.hardware.gpu import SteadyLoad
 from mixtura.hardware.host import host
 from mixtura.models.catalog import Catalog, CatalogModel
 from mixtura.sim import SimOptions, simulated_cloud
@@ -49,7 +49,7 @@ def median_writing(times: list[CallTimes]) -> float:
 )
 def test_a_call_takes_the_predicted_time(profile: str, chip: str, chips: int | None) -> None:
     predicted = host(LARGE, chip, chips)
-    load = Load(1, 1000, 300)
+    load = SteadyLoad(1, 1000, 300)
     token, first = predicted.token(load), predicted.first(load)
     times = draws(profile)
     near = 0.2 * max(token.spread, first.spread) + 0.01
@@ -60,14 +60,14 @@ def test_a_call_takes_the_predicted_time(profile: str, chip: str, chips: int | N
 
 
 def test_calls_vary_by_the_uncertainty_of_the_prediction() -> None:
-    spread = host(LARGE, "b200", 8).token(Load(1, 1000, 300)).spread
+    spread = host(LARGE, "b200", 8).token(SteadyLoad(1, 1000, 300)).spread
     logs = [math.log(one.completion) for one in draws("gpu:8xb200")]
     assert statistics.stdev(logs) == pytest.approx(spread, rel=0.15)
 
 
 def test_an_engine_can_be_named() -> None:
     predicted = host(LARGE, "b200", 8, engine="trtllm")
-    seconds = 299 * float(predicted.token(Load(1, 1000, 300)).seconds)
+    seconds = 299 * float(predicted.token(SteadyLoad(1, 1000, 300)).seconds)
     assert median_writing(draws("gpu:8xb200/trtllm")) == pytest.approx(seconds, rel=0.05)
 
 
@@ -179,6 +179,8 @@ def test_calls_in_flight_share_a_machine_and_calls_of_other_models_do_not() -> N
 
     mixed, crowd = run_virtual(main())
     predicted = host(LARGE, "h100", 1)
-    alone = float(predicted.first(Load(1, 80, 200)).seconds + 199 * predicted.token(Load(1, 80, 200)).seconds)
+    alone = float(
+        predicted.first(SteadyLoad(1, 80, 200)).seconds + 199 * predicted.token(SteadyLoad(1, 80, 200)).seconds
+    )
     assert mixed[-1] == pytest.approx(alone, rel=0.4)
     assert statistics.median(crowd) > 2 * mixed[-1]

@@ -16,8 +16,8 @@ from mixtura.errors import MixturaError
 VERBS: dict[str, str] = {
     "ask": "Ask several models and get one answer.",
     "chat": "Talk with a mixture; what was said is kept.",
-    "plan": "Say which machines, seconds, dollars and limits a mixture takes.",
-    "machines": "Show the chips and model shapes that plans are made of.",
+    "plan": "Plan machines, latency, cost and limits of a mixture.",
+    "machines": "Show the chips and model shapes behind plans.",
     "studies": "Check claims about GPUs, LPUs and wafers, with a report.",
     "recipes": "List the recipes, or show one.",
     "models": "List the models known, and those a key can use.",

@@ -1,4 +1,4 @@
-"""How many mixtures the rate limits of a plan allow, and which window binds them: the words of `mixtura plan`."""
+"""The output of `mixtura plan` on limits: how many mixtures the rate limits of a plan allow, and which window binds."""
 
 import math
 import shutil
@@ -18,8 +18,8 @@ from mixtura.recipe import Recipe
 _DISPENSABLE = ("calls", "tokens")
 
 
-def described(found: Capacity, half: Capacity | None, plan: Tier) -> str:
-    """Return the sentence, its reasons and the table."""
+def describe(found: Capacity, half: Capacity | None, plan: Tier) -> str:
+    """Return the sentence, its details and the table."""
     lines = [sentence(found, plan), *_more(found), "", _table(found.shares)]
     if half is not None and half.day is not None:
         rates = "still not one" if half.day.mixtures == 0 else _rates(half.minute, half.day)
@@ -27,8 +27,8 @@ def described(found: Capacity, half: Capacity | None, plan: Tier) -> str:
     return "\n".join(lines)
 
 
-def words(found: Capacity) -> tuple[float | None, str]:
-    """Return the mixtures a minute that a plan allows in the long run, None where not known, and what binds them."""
+def mixtures_a_minute(found: Capacity) -> tuple[float | None, str]:
+    """Return the sustained mixtures per minute that a plan allows (None: not known), and the binding limit."""
     bounds = [
         (per_minute, bound)
         for bound, per_minute in (
@@ -43,8 +43,8 @@ def words(found: Capacity) -> tuple[float | None, str]:
     return per_minute, f"{_words(bound)} of {bound.model}"
 
 
-class Plans:
-    """For whom is counted: whose models, on which plan, with questions of which size."""
+class CapacityCounter:
+    """Counts the mixtures that a plan's rate limits allow, for one registry of models and one size of questions."""
 
     def __init__(self, registry: ModelRegistry, plan: Tier, question_tokens: int) -> None:
         self.plan = plan
@@ -52,7 +52,7 @@ class Plans:
         self.question_tokens = question_tokens
 
     def count(self, recipe: Recipe, models: Collection[tuple[str, str]] | None = None) -> Capacity:
-        """Return what the plan allows of `recipe`; with `models` only theirs are counted."""
+        """Return the capacity of the plan for `recipe`; with `models`, count only the limits of these models."""
 
         def limits(provider: str, model: str) -> Limits | None:
             row = self.registry.catalog.get(provider, model)
@@ -64,12 +64,12 @@ class Plans:
 
         return capacity(recipe, self.question_tokens, self.registry, limits)
 
-    def halved(self, recipe: Recipe) -> Capacity | None:
-        """Return what it allows with output limits halved, None where they cannot be."""
+    def count_halved(self, recipe: Recipe) -> Capacity | None:
+        """Return the capacity with halved output limits; None if they cannot be halved."""
         return next((self.count(less) for less, _ in reductions.shrunk(recipe, self.registry)), None)
 
-    def living(self, recipe: Recipe) -> tuple[Recipe, list[str]]:
-        """Return `recipe` as a run would have it, models that are gone replaced, and what is to be said of those."""
+    def replace_gone(self, recipe: Recipe) -> tuple[Recipe, list[str]]:
+        """Return `recipe` with retired models replaced, as a run would do, and notes on those models."""
         policy, notes = recipe.policy, []
         instead: dict[tuple[str, str], str] = {}
         for provider, model in seats_of(recipe):
@@ -80,17 +80,17 @@ class Plans:
             found = policy.substitutes.get(model)
             if found is None and policy.substitute:
                 found = self.registry.replacement(provider, model)
-            said = f"{model} is {life(row, today())} by the catalogue"
+            status = f"{model} is {life(row, today())} by the catalogue"
             if found is None:
-                notes.append(f"{said}: a key of this plan gets no answer of it, and is counted as if it did")
+                notes.append(f"{status}: a key of this plan gets no answer of it, and is counted as if it did")
             else:
                 instead[provider, model] = found
-                notes.append(f"{said}; its substitute {found} is counted")
+                notes.append(f"{status}; its substitute {found} is counted")
         return with_substitutes(recipe, instead), notes
 
 
 def sentence(found: Capacity, plan: Tier) -> str:
-    """Return the answer in a sentence."""
+    """Return the capacity as a sentence."""
     head = f"{found.recipe} on {'an' if plan == 'enterprise' else 'a'} {plan} key: "
     if found.day is None:
         return head + "no limits of its models are known; they are learned from the first replies."
@@ -115,7 +115,7 @@ def sentence(found: Capacity, plan: Tier) -> str:
 
 
 def _more(found: Capacity) -> list[str]:
-    """Return the lines below the first: how many at once, what a day costs."""
+    """Return the details below the sentence: mixtures at once, and the cost of a day."""
     lines = []
     if found.at_once and found.minute is not None:
         lines.append(f"{found.at_once:,} can begin at once, then one every {_seconds(60 / found.minute.mixtures)}.")
@@ -139,7 +139,7 @@ def _words(bound: Bound) -> str:
 
 
 def _table(shares: Sequence[Share]) -> str:
-    """Return one row a model; a terminal too narrow for it gets shorter names, then fewer columns."""
+    """Return a table with a row per model; on a narrow terminal with shorter names, then fewer columns."""
     rows = [["model", "calls", "tokens", *DIMENSIONS]]
     for share in shares:
         allowed = [_figure(share.allows[name]) if name in share.allows else "" for name in DIMENSIONS]
@@ -157,7 +157,7 @@ def _table(shares: Sequence[Share]) -> str:
 
 
 def _figure(mixtures: float) -> str:
-    """Return how many, rounded down: what is promised must fit."""
+    """Return a number of mixtures as text, rounded down because the limits must allow it."""
     if mixtures >= 10:
         return f"{math.floor(mixtures):,}"
     digits = 10 if mixtures >= 1 else 100

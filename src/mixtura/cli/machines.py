@@ -1,4 +1,4 @@
-"""`mixtura machines`: the chips and model shapes that plans are made of, with their sources."""
+"""`mixtura machines`: the chips and model shapes behind plans, with their sources."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,11 @@ from mixtura.errors import ConfigError
 
 if TYPE_CHECKING:
     from mixtura.hardware.chip import Chip
-    from mixtura.hardware.shape import Shape
+    from mixtura.hardware.shape import ModelShape
 
 _BATCHES = (1, 8, 64)
 _CONTEXT = 2048
-# How the files of chips and shapes call sources that many rows share.
+# Abbreviations of sources that many rows of the chip and shape files share.
 _SOURCES = {
     "[aic]": "aiconfigurator-core 0.12.0",
     "[stored]": "config.json as in aiconfigurator-core 0.12.0,",
@@ -26,8 +26,8 @@ _SOURCES = {
 _HELP = """\
 List chips and model shapes, or show the one called NAME (a model also by its config.json).
 
-Of a model: its parameters, and what a decode step takes at a batch of 1, 8 and 64 with 2,048 tokens of context, by
-cause. Predicted times come from step models fitted to measured points; the range holds for 8 of 10 machines.
+For a model: its parameters, and the time of a decode step by cause at a batch of 1, 8 and 64 with 2,048 tokens of
+context. Step models fitted to measured points predict the times; the range holds for 8 of 10 machines.
 
 \b
 mixtura machines
@@ -36,13 +36,13 @@ mixtura machines gpt-oss-120b --on h200 --on lpu
 """
 
 
-@click.command("machines", help=_HELP, short_help="Show the chips and model shapes that plans are made of.")
+@click.command("machines", help=_HELP, short_help="Show the chips and model shapes behind plans.")
 @click.argument("name", required=False)
 @click.option(
     "--on",
     multiple=True,
     metavar="CHIP",
-    help="Chips that a model's steps are shown on.  [default: h100, b200, lpu, wse3]",
+    help="Chips on which to show a model's steps.  [default: h100, b200, lpu, wse3]",
 )
 @json_option
 def command(name: str | None, on: tuple[str, ...], as_json: bool) -> None:
@@ -52,9 +52,9 @@ def command(name: str | None, on: tuple[str, ...], as_json: bool) -> None:
         _list(as_json)
         return
     found = _find(name)
-    from mixtura.hardware.shape import Shape
+    from mixtura.hardware.shape import ModelShape
 
-    if isinstance(found, Shape):
+    if isinstance(found, ModelShape):
         _model(found, on or ("h100", "b200", "lpu", "wse3"), as_json)
     else:
         _chip(found, as_json)
@@ -67,11 +67,15 @@ def _check_numpy() -> None:
         raise ConfigError("machines need numpy: pip install 'mixtura[room]'")
 
 
-def _find(name: str) -> "Chip | Shape":
-    """Return a chip or a shape by name; ConfigError with the nearest names of both."""
+def _find(name: str) -> "Chip | ModelShape":
+    """Return a chip or a shape by name.
+
+    Raises:
+        ConfigError: no chip or shape has that name; the message lists the closest names.
+    """
     from mixtura.hardware.chip import chip, chips
     from mixtura.hardware.precision import unknown
-    from mixtura.hardware.shapes import shape, shipped
+    from mixtura.hardware.shapes import shape, shipped_shapes
 
     try:
         return chip(name)
@@ -81,15 +85,15 @@ def _find(name: str) -> "Chip | Shape":
         except ConfigError as error:
             if not error.message.startswith("unknown model shape"):
                 raise
-    names = {each.name for each in chips()} | {each.name for each in shipped().values()}
+    names = {each.name for each in chips()} | {each.name for each in shipped_shapes().values()}
     raise unknown("chip or model", name, names, hint="; the path of a model's config.json works too")
 
 
 def _list(as_json: bool) -> None:
     from mixtura.hardware.chip import chips
-    from mixtura.hardware.shapes import shipped
+    from mixtura.hardware.shapes import shipped_shapes
 
-    shapes = list({each.name: each for each in shipped().values()}.values())
+    shapes = list({each.name: each for each in shipped_shapes().values()}.values())
     if as_json:
         write_json(msgspec.json.encode({"chips": chips(), "models": [_facts(each) for each in shapes]}))
         return
@@ -149,7 +153,7 @@ def _chip(found: "Chip", as_json: bool) -> None:
     write_text(f"\nsource: {_source(found.source)} ({found.date}){f'; {found.note}' if found.note else ''}")
 
 
-def _model(found: "Shape", on: Sequence[str], as_json: bool) -> None:
+def _model(found: "ModelShape", on: Sequence[str], as_json: bool) -> None:
     from mixtura.hardware.host import host
 
     steps: list[dict[str, Any]] = []
@@ -173,7 +177,7 @@ def _model(found: "Shape", on: Sequence[str], as_json: bool) -> None:
         whole = {**_facts(found), "context": _CONTEXT, "steps": steps, "notes": notes}
         write_json(msgspec.json.encode(whole))
         return
-    write_text(_told(found))
+    write_text(_describe(found))
     rows = [["on", "batch", "a step", "range", "of which"]]
     for step_row in steps:
         low, high = step_row["range"]
@@ -194,7 +198,7 @@ def _model(found: "Shape", on: Sequence[str], as_json: bool) -> None:
         click.echo(f"mixtura: {note}", err=True)
 
 
-def _told(found: "Shape") -> str:
+def _describe(found: "ModelShape") -> str:
     experts = f", {found.used} of {found.experts} experts" if found.experts else ", dense"
     lines = [
         (
@@ -203,29 +207,30 @@ def _told(found: "Shape") -> str:
             f"{found.kv_bytes() / 1e3:,.0f} kB of KV cache a token in 16 bits"
         )
     ]
-    said = found.published
-    if said is not None:
-        active = f", {said.active / 1e9:,.4g} active" if said.active else ""
-        doubt = f"; {said.doubt}" if said.doubt else ""
+    published = found.published
+    if published is not None:
+        active = f", {published.active / 1e9:,.4g} active" if published.active else ""
+        doubt = f"; {published.doubt}" if published.doubt else ""
         lines.append(
-            f"published: {said.total / 1e9:,.4g} billion{active}; source: {_source(said.source)} ({said.date}){doubt}"
+            f"published: {published.total / 1e9:,.4g} billion{active}; "
+            f"source: {_source(published.source)} ({published.date}){doubt}"
         )
     return "\n".join(lines)
 
 
-def _facts(found: "Shape") -> dict[str, Any]:
-    """Return a shape and what follows from it; JSON-ready."""
+def _facts(found: "ModelShape") -> dict[str, Any]:
+    """Return a shape and its derived figures, ready for JSON."""
     counted = {"weights": found.weights, "active": found.active, "bytes": found.memory(), "kv_bytes": found.kv_bytes()}
     return {**msgspec.to_builtins(found), **counted}
 
 
-def _precision(found: "Shape") -> str:
+def _precision(found: "ModelShape") -> str:
     expert = found.expert_precision
     return found.precision if expert in (None, found.precision) else f"{found.precision}, experts {expert}"
 
 
 def _source(text: str) -> str:
-    """Return a source with its short name written out."""
+    """Return a source with its abbreviation expanded."""
     for short, long in _SOURCES.items():
         text = text.replace(short, long)
     return text
@@ -239,9 +244,9 @@ def _price(found: "Chip") -> str:
 
 
 def _parts(parts: dict[str, float], whole: float) -> str:
-    """Return the causes that take a twentieth or more, the largest first."""
-    told = sorted(parts.items(), key=lambda pair: -pair[1])
-    return ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in told if seconds >= 0.05 * whole)
+    """Return the causes of at least 5 % of the time, the largest first."""
+    ranked = sorted(parts.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in ranked if seconds >= 0.05 * whole)
 
 
 def _ms(seconds: float) -> str:

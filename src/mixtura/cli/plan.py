@@ -1,4 +1,4 @@
-"""`mixtura plan`: which machines a mixture needs, its seconds and dollars, and how many a key's limits allow."""
+"""`mixtura plan`: the machines a mixture needs, its latency and cost, and how many mixtures a key's limits allow."""
 
 import importlib.util
 import re
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from mixtura.cli.capacity_view import Plans, described, sentence, words
+from mixtura.cli.capacity_view import CapacityCounter, describe, mixtures_a_minute, sentence
 from mixtura.cli.common import complete_recipes, json_option, write_json, write_text
 from mixtura.cli.recipes import seats_of
 from mixtura.errors import ConfigError
@@ -19,16 +19,16 @@ from mixtura.planning.capacity import Capacity
 from mixtura.recipe import Recipe
 
 if TYPE_CHECKING:
-    from mixtura.hardware.shape import Shape
-    from mixtura.room.plan.advice import Advice
-    from mixtura.room.plan.option import Asked, World
+    from mixtura.hardware.shape import ModelShape
+    from mixtura.room.plan.advice import DeploymentAdvice
+    from mixtura.room.plan.option import DeploymentRequest, PlanningContext
 
 _HELP = """\
-Say on which machines, or at which provider, mixtures of RECIPE are best served, how long they take under load and
-what they cost; and how many of them the rate limits of a plan allow. Nothing is asked and no key is needed.
+Find the machines or the provider that serve mixtures of RECIPE best, and predict their latency under load and their
+cost; also compute how many mixtures the rate limits of a plan allow. No model is called and no key is needed.
 
-Times are predicted by step models fitted to measured points, and by a simulation of the queues; a provider's are as
-published. A range holds for 8 of 10 machines.
+Step models fitted to measured points and a simulation of the queues predict the times; a provider's speeds are those
+it publishes. A range holds for 8 of 10 machines.
 
 \b
 mixtura plan
@@ -38,11 +38,11 @@ mixtura plan deep --limits --plan developer --question-tokens 3000
 """
 _RATE = re.compile(r"(?P<number>[^/\s]+)\s*(?:/\s*(?P<unit>s|sec|second|min|minute|h|hour|d|day))?")
 _SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
-_WITHOUT = "without numpy the limits alone are planned: pip install 'mixtura[room]' to plan machines too"
+_WITHOUT = "without numpy only limits are planned: pip install 'mixtura[room]' to plan machines too"
 
 
 def _rate(ctx: click.Context, param: click.Parameter, value: str) -> float:
-    """Read mixtures a second from "30", "30/min", "2/s", "1000/h" or "5000/day"."""
+    """Parse "30", "30/min", "2/s", "1000/h" or "5000/day" as mixtures per second."""
     found = _RATE.fullmatch(value.strip())
     try:
         number = float(found["number"]) if found else 0.0
@@ -59,7 +59,7 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float | None)
     return value
 
 
-@click.command("plan", help=_HELP, short_help="Say which machines, seconds, dollars and limits a mixture takes.")
+@click.command("plan", help=_HELP, short_help="Plan machines, latency, cost and limits of a mixture.")
 @click.argument("recipe", default="balanced", shell_complete=complete_recipes)
 @click.option(
     "--on",
@@ -72,7 +72,7 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float | None)
     "--rate", default="10", show_default=True, callback=_rate, metavar="N", help="Mixtures a minute; or 2/s, 1000/h."
 )
 @click.option(
-    "--within", type=float, callback=_above_zero, metavar="SECONDS", help="What 95 % of the mixtures must keep."
+    "--within", type=float, callback=_above_zero, metavar="SECONDS", help="Latency that 95 % of the mixtures must meet."
 )
 @click.option(
     "--output", type=click.IntRange(1), default=400, show_default=True, metavar="N", help="Tokens of a reply."
@@ -86,15 +86,15 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float | None)
     help="Share of mixtures whose drafts differ.",
 )
 @click.option(
-    "--shape", "shapes", multiple=True, metavar="[MODEL=]FILE", help="A config.json, or the name of a like model."
+    "--shape", "shapes", multiple=True, metavar="[MODEL=]FILE", help="A config.json, or the name of a similar model."
 )
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the frontier into an SVG file.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the frontier to an SVG file.")
 @click.option(
     "--predictions",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write what calls take on the advised machines, for MIXTURA_PREDICTIONS.",
+    help="Write predicted call times on the advised machines, for MIXTURA_PREDICTIONS.",
 )
-@click.option("--limits", "limits_alone", is_flag=True, help="Show what the rate limits of a plan allow, alone.")
+@click.option("--limits", "limits_alone", is_flag=True, help="Show only what the rate limits of a plan allow.")
 @click.option("--plan", type=click.Choice(TIERS), help="The plan of the key.  [default: MIXTURA_PLAN, else free]")
 @click.option(
     "--question-tokens",
@@ -122,10 +122,10 @@ def command(
 ) -> None:
     """Plan a recipe."""
     registry = ModelRegistry(plan=plan)
-    plans = Plans(registry, registry.plan or "free", question_tokens)
+    plans = CapacityCounter(registry, registry.plan or "free", question_tokens)
     wanted = Recipe.named(recipe)
-    living, notes = plans.living(wanted)
-    found, half = plans.count(living), plans.halved(living)
+    living, notes = plans.replace_gone(wanted)
+    found, half = plans.count(living), plans.count_halved(living)
     if found.unknown:
         notes.append(f"no limits of {', '.join(found.unknown)} are known on this plan; they are left out")
     machines = not limits_alone and importlib.util.find_spec("numpy") is not None
@@ -135,21 +135,21 @@ def command(
         notes.append(_WITHOUT)
     advice = None
     if machines:
-        asked, standing = _asked(registry, wanted, on, (rate, within, output, differ, question_tokens), shapes)
-        advice, more = _advised(asked, _world(registry, plans), named=bool(on or within or plot or predictions))
-        # A substitute that is counted concerns the provider's rows; so does a model that is gone.
+        request, standing = _request(registry, wanted, on, (rate, within, output, differ, question_tokens), shapes)
+        advice, more = _advise(request, _context(registry, plans), named=bool(on or within or plot or predictions))
+        # Notes on substitutes and retired models, already present, concern the provider's rows.
         notes += more + standing
         if plot is not None and advice is not None:
             from mixtura.cli.machines_view import draw
 
-            draw(plot, asked, advice, _world(registry, plans))
+            draw(plot, request, advice, _context(registry, plans))
         if predictions is not None and advice is not None:
-            _write_predictions(predictions, asked, advice, registry)
+            _write_predictions(predictions, request, advice, registry)
     if as_json:
         write_json(_document(found, half, plans, advice, notes))
         return
     if advice is None:
-        write_text(described(found, half, plans.plan))
+        write_text(describe(found, half, plans.plan))
     else:
         from mixtura.cli.machines_view import text
 
@@ -158,17 +158,17 @@ def command(
         click.echo(f"mixtura: {note}", err=True)
 
 
-def _asked(
+def _request(
     registry: ModelRegistry,
     recipe: Recipe,
     on: Sequence[str],
     sizes: tuple[float, float | None, int, float, int],
     shapes: Sequence[str],
-) -> tuple["Asked", list[str]]:
-    """Return what is to be planned, and what is to be said of shapes that stand in for others."""
+) -> tuple["DeploymentRequest", list[str]]:
+    """Return the planning request, and notes on shapes that stand in for unknown ones."""
     from mixtura.room.plan.machines import read_spec
-    from mixtura.room.plan.option import Asked
-    from mixtura.room.plan.work import Assumed
+    from mixtura.room.plan.option import DeploymentRequest
+    from mixtura.room.plan.work import AssumedSizes
 
     rate, within, output, differ, question = sizes
     specs = [read_spec(text) for text in on]
@@ -176,32 +176,32 @@ def _asked(
     pinned = {_of(recipe, names, spec.model): spec._replace(model=None) for spec in specs if spec.model is not None}
     own = dict(_shape(recipe, names, text) for text in shapes)
     standing = {name: found for name in names if name not in own and (found := _stand_in(registry, name))}
-    asked = Asked(
+    request = DeploymentRequest(
         recipe=recipe,
         rate=rate,
         on=tuple(spec for spec in specs if spec.model is None),
         pinned=pinned,
         within=within,
-        assumed=Assumed(question=question, output=output, differ=differ),
+        assumed=AssumedSizes(question=question, output=output, differ=differ),
         shapes=own | standing,
     )
-    return asked, [
-        f"{model} is taken for {found.name} on machines, an assumption: its own shape is not known "
+    return request, [
+        f"{model} is planned with the shape of {found.name}, an assumption: its own shape is not known "
         f"(--shape {model}=FILE, a config.json)"
         for (_, model), found in standing.items()
     ]
 
 
 def _of(recipe: Recipe, names: Sequence[tuple[str, str]], wanted: str) -> tuple[str, str]:
-    """Return the model of the recipe that is called so, with or without its vendor."""
+    """Return the model of the recipe with that name, with or without its vendor."""
     for name in names:
         if wanted in (name[1], name[1].rpartition("/")[2]):
             return name
-    raise ConfigError(f"{recipe.name} does not ask {wanted!r}: its models are {', '.join(name for _, name in names)}")
+    raise ConfigError(f"{recipe.name} has no model {wanted!r}: its models are {', '.join(name for _, name in names)}")
 
 
-def _shape(recipe: Recipe, names: Sequence[tuple[str, str]], text: str) -> tuple[tuple[str, str], "Shape"]:
-    """Read `MODEL=FILE`, or `FILE` for the one model whose shape nobody knows."""
+def _shape(recipe: Recipe, names: Sequence[tuple[str, str]], text: str) -> tuple[tuple[str, str], "ModelShape"]:
+    """Parse `MODEL=FILE`, or `FILE` for the only model whose shape is not known."""
     from mixtura.hardware.shapes import shape
 
     model, equals, file = text.partition("=")
@@ -209,12 +209,12 @@ def _shape(recipe: Recipe, names: Sequence[tuple[str, str]], text: str) -> tuple
         return _of(recipe, names, model), shape(file)
     unknown = [name for name in names if not _has_shape(name[1])]
     if len(unknown) != 1:
-        raise ConfigError(f"--shape {text}: say whose it is, as in MODEL={text}")
+        raise ConfigError(f"--shape {text}: name the model, as in MODEL={text}")
     return unknown[0], shape(text)
 
 
-def _stand_in(registry: ModelRegistry, name: tuple[str, str]) -> "Shape | None":
-    """Return the shape that is assumed for a model, None where its own is known or its family is not."""
+def _stand_in(registry: ModelRegistry, name: tuple[str, str]) -> "ModelShape | None":
+    """Return the shape assumed for a model; None if its own shape is known or its family is not."""
     from mixtura.hardware.shapes import stand_in
 
     kept = registry.catalog.get(*name)
@@ -231,47 +231,51 @@ def _has_shape(model: str) -> bool:
     return True
 
 
-def _world(registry: ModelRegistry, plans: Plans) -> "World":
-    from mixtura.room.plan.option import Allowed, World
+def _context(registry: ModelRegistry, plans: CapacityCounter) -> "PlanningContext":
+    from mixtura.room.plan.option import PlanningContext, RateAllowance
 
-    return World(
+    return PlanningContext(
         models=registry,
         providers=registry.catalog.providers,
-        served=lambda recipe: plans.living(recipe)[0],
-        allowed=lambda recipe, models: Allowed(*words(plans.count(recipe, models))),
+        served=lambda recipe: plans.replace_gone(recipe)[0],
+        allowed=lambda recipe, models: RateAllowance(*mixtures_a_minute(plans.count(recipe, models))),
     )
 
 
-def _advised(asked: "Asked", world: "World", *, named: bool) -> tuple["Advice | None", list[str]]:
-    """Return the advice and what is to be said beside; without one where nobody asked for machines and none will do."""
+def _advise(
+    request: "DeploymentRequest", context: "PlanningContext", *, named: bool
+) -> tuple["DeploymentAdvice | None", list[str]]:
+    """Return the advice and its notes; no advice if no machine is feasible and the user named none."""
     from mixtura.room.plan.advice import advise
 
     try:
-        advice = advise(asked, world)
+        advice = advise(request, context)
     except ConfigError as error:
         if named:
             raise
-        return None, [f"no machines are planned: {error.message}"]
+        return None, [f"no machines planned: {error.message}"]
     left = {model: why for option in advice.options for model, why in option.left_out.items()}
     return advice, [
-        f"{model} is left out on machines, so they are planned for less than the whole mixture: {why} "
+        f"the plan for machines leaves out {model}, so it covers less than the whole mixture: {why} "
         f"(--shape {model}=FILE)"
         for model, why in left.items()
     ]
 
 
-def _write_predictions(path: Path, asked: "Asked", advice: "Advice", registry: ModelRegistry) -> None:
-    """Write the predictions of the advised option, or of the first that can be."""
+def _write_predictions(
+    path: Path, request: "DeploymentRequest", advice: "DeploymentAdvice", registry: ModelRegistry
+) -> None:
+    """Write the predictions of the advised option, or of the first feasible one on machines."""
     from mixtura.models.predictions import predictions_toml
-    from mixtura.room.predictions import of_option
+    from mixtura.room.predictions import predictions_of_option
 
     hosted = [option for option in advice.options if option.chips is not None]
     best = advice.options[advice.best] if advice.best is not None else None
     chosen = best if best in hosted else next(iter(hosted), None)
     if chosen is None:
-        raise ConfigError("nothing is predicted for a provider: give machines of your own, as in --on h100")
-    text = f"# mixtura plan {asked.recipe.name}, on {chosen.on}\n" + predictions_toml(
-        of_option(chosen, asked, registry)
+        raise ConfigError("there are no predictions for a provider: give machines of your own, as in --on h100")
+    text = f"# mixtura plan {request.recipe.name}, on {chosen.on}\n" + predictions_toml(
+        predictions_of_option(chosen, request, registry)
     )
     try:
         path.write_text(text, "utf-8")
@@ -281,7 +285,11 @@ def _write_predictions(path: Path, asked: "Asked", advice: "Advice", registry: M
 
 
 def _document(
-    found: Capacity, half: Capacity | None, plans: Plans, advice: "Advice | None", notes: Sequence[str]
+    found: Capacity,
+    half: Capacity | None,
+    plans: CapacityCounter,
+    advice: "DeploymentAdvice | None",
+    notes: Sequence[str],
 ) -> bytes:
     whole = {"plan": plans.plan, "question_tokens": plans.question_tokens, **msgspec.to_builtins(found)}
     return msgspec.json.encode({**whole, "halved": half, "notes": notes, "machines": advice})

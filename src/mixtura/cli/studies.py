@@ -1,4 +1,4 @@
-"""`mixtura studies`: the claims about machines, each run, and their report."""
+"""`mixtura studies`: checks the claims about machines and writes a report."""
 
 import os
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from mixtura.room.studies.study import Study
 
 _HELP = """\
-Run the studies of what GPUs, LPUs and wafers make of mixtures, or the one called NAME.
+Run the studies of claims about GPUs, LPUs and wafers, or the one called NAME.
 
-Each prints its verdict on a claim; an illustrated report, one HTML file that needs nothing else, is written to FOLDER.
-One more, real-moe, measures this machine for some twenty seconds and runs only when it is named.
+Each study prints its verdict on a claim. The command writes an illustrated report, one self-contained HTML file, to
+FOLDER. One more study, real-moe, measures this machine for about twenty seconds and runs only by name.
 
 \b
 mixtura studies
@@ -42,9 +42,9 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     default="mixtura-studies",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Where the report is written.",
+    help="Folder of the report.",
 )
-@click.option("--markdown", is_flag=True, help="Write Markdown with the charts beside it in place of the HTML file.")
+@click.option("--markdown", is_flag=True, help="Write Markdown and chart files instead of the HTML file.")
 @json_option
 def command(name: str | None, to: Path, markdown: bool, as_json: bool) -> None:
     """Run the studies and write their report."""
@@ -69,7 +69,7 @@ def command(name: str | None, to: Path, markdown: bool, as_json: bool) -> None:
 
 
 def _document(study: "Study") -> dict[str, object]:
-    """Return a study for JSON, its series by the names of their parts."""
+    """Return a study for JSON, with its series as objects."""
     charts = [
         {**msgspec.structs.asdict(chart), "series": [series._asdict() for series in chart.series]}
         for chart in study.charts
@@ -78,10 +78,10 @@ def _document(study: "Study") -> dict[str, object]:
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
-    """Write files beneath a folder, which is made where it is not there.
+    """Write files into a folder, which is created if it does not exist.
 
     Raises:
-        ConfigError: the folder cannot be written to.
+        ConfigError: a file cannot be written.
     """
     try:
         for name, text in files.items():
@@ -90,5 +90,5 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
             path.write_text(text, "utf-8")
     except OSError as error:
         raise ConfigError(
-            f"the report cannot be written to {str(folder)!r} ({error.strerror or error}): give another one with --to"
+            f"cannot write the report to {str(folder)!r} ({error.strerror or error}): give another folder with --to"
         ) from error

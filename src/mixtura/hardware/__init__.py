@@ -1,1 +1,1 @@
-"""How fast and how dear would it be: shapes of models, chips, step models, queues. It knows nothing of mixtures."""
+"""Speed and cost of models on machines: model shapes, chips, step models, queues. Nothing here knows about mixtures."""

@@ -1,6 +1,6 @@
-"""The catalogue of chips: what a device remembers, how fast it reads, computes and talks, what it draws and costs.
+"""The catalogue of chips: memory, bandwidth, peak compute, links, power and price of each device.
 
-The rows stand in `data/chips.toml`, in the units people know; `Chip` holds them in SI units.
+`data/chips.toml` holds the rows in the units of data sheets; `Chip` holds them in SI units.
 """
 
 import functools
@@ -21,7 +21,8 @@ from mixtura.hardware.precision import precision_named, unknown
 Kind = Literal["gpu", "tpu", "lpu", "wafer", "rdu"]
 Format = Literal["bf16", "fp8", "fp4", "int8"]
 
-# What a device may compute in with weights stored in a format, the best first; int4 weights are unpacked to 16 bits.
+# The formats in which a device can compute with weights of each format, the fastest first; kernels unpack int4 to 16
+# bits.
 _COMPUTED: Mapping[str, tuple[Format, ...]] = MappingProxyType(
     {
         "nvfp4": ("fp4", "fp8", "bf16"),
@@ -36,19 +37,19 @@ class Chip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A device.
 
     Attributes:
-        memory: bytes that weights and KV cache live in: HBM, or SRAM where there is nothing else.
-        bandwidth: bytes per second that are read from it.
-        peak: FLOP/s of dense matrices by format; 16-bit floats of either kind stand under "bf16".
+        memory: bytes that hold weights and KV cache: HBM, or SRAM on chips without HBM.
+        bandwidth: bytes per second read from `memory`.
+        peak: FLOP/s of dense matrix products by format; "bf16" stands for both 16-bit float formats.
         link: bytes per second to other chips, one way, all links together.
-        node: chips that are linked at that speed.
-        power: watts, None where nobody says.
-        price: dollars for one, lowest and highest heard of; None where it is not sold or nobody says.
-        sram: bytes of on-chip memory, 0 where it plays no part.
-        reach: for a chip in a fabric, (bytes of SRAM reached, seconds to reach them), ascending.
-        source: where the figures are from.
-        date: the day they were last held against it.
-        unverified: the fields that no stored source confirms, "peak.fp8" for one entry of `peak`.
-        note: what else to know.
+        node: number of chips connected at the speed of `link`.
+        power: watts; None if no source gives a figure.
+        price: dollars per chip, lowest and highest known; None if the chip is not sold or no price is known.
+        sram: bytes of on-chip memory; 0 if the step models do not use it.
+        reach: for a chip in a fabric, pairs of (bytes of SRAM within reach, seconds to reach them), ascending.
+        source: the source of the figures.
+        date: the day the figures were last checked against the source.
+        unverified: names of fields that no stored source confirms; "peak.fp8" names one entry of `peak`.
+        note: anything else a reader should know.
     """
 
     name: str
@@ -71,8 +72,8 @@ class Chip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def flops(self, precision: str) -> float:
         """Return the peak FLOP/s with weights stored in `precision`.
 
-        A device that cannot compute in that format computes in the next wider one that it has: H100 has no unit for
-        4 bits, A100 none for fp8. One that has no wider format either computes in what it has.
+        A device without units for that format computes in the next wider format it supports: H100 has no 4-bit
+        units, A100 none for fp8. If it supports no wider format either, its slowest format counts.
 
         Raises:
             ConfigError: no such precision.
@@ -81,8 +82,8 @@ class Chip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return next((self.peak[name] for name in wanted if name in self.peak), min(self.peak.values()))
 
 
-class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A row of the file: GB, TB/s, TFLOP/s, GB/s, W, dollars, MB of SRAM, GB and microseconds of reach."""
+class _ChipRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A row of the file. Units: GB, TB/s, TFLOP/s, GB/s, W, dollars; MB of SRAM; GB and microseconds of reach."""
 
     name: str
     title: str = ""
@@ -103,8 +104,8 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     note: str = ""
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    chips: list[_Row]
+class _ChipFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    chips: list[_ChipRow]
 
 
 def chip(name: str, own: Mapping[str, Chip] | None = None) -> Chip:
@@ -112,13 +113,13 @@ def chip(name: str, own: Mapping[str, Chip] | None = None) -> Chip:
 
     Args:
         name: as above.
-        own: a user's own chips (`read_chips`); they come first.
+        own: the user's own chips (`read_chips`), searched before the shipped ones.
 
     Raises:
-        ConfigError: no such chip; the text names those most like it.
+        ConfigError: no such chip; the message lists the closest names.
     """
-    known = shipped() if own is None else {**shipped(), **own}
-    found = known.get(_folded(name))
+    known = shipped_chips() if own is None else {**shipped_chips(), **own}
+    found = known.get(_fold(name))
     if found is None:
         raise unknown("chip", name, {each.name for each in known.values()})
     return found
@@ -126,21 +127,21 @@ def chip(name: str, own: Mapping[str, Chip] | None = None) -> Chip:
 
 def chips() -> tuple[Chip, ...]:
     """Return the chips that ship with Mixtura, in the file's order."""
-    return tuple({each.name: each for each in shipped().values()}.values())
+    return tuple({each.name: each for each in shipped_chips().values()}.values())
 
 
 @functools.cache
-def shipped() -> Mapping[str, Chip]:
-    """Return the chips that ship with Mixtura, by each of their names, folded."""
+def shipped_chips() -> Mapping[str, Chip]:
+    """Return the chips that ship with Mixtura, keyed by every name and alias, lower-case and without separators."""
     text = (files("mixtura.hardware") / "data" / "chips.toml").read_text("utf-8")
     return MappingProxyType(_parse(text))
 
 
 def read_chips(path: str | Path) -> dict[str, Chip]:
-    """Read a user's own TOML file of chips, in the form of the shipped one, by each of their names, folded.
+    """Read the user's own TOML file of chips, in the format of the shipped file; keys as in `shipped_chips`.
 
     Raises:
-        ConfigError: the file cannot be read or a row is wrong; the text names the file and the row.
+        ConfigError: the file cannot be read or a row is invalid; the message names the file and the row.
     """
     text = read_small(Path(path))
     try:
@@ -153,20 +154,20 @@ def read_chips(path: str | Path) -> dict[str, Chip]:
 
 def _parse(text: str) -> dict[str, Chip]:
     found: dict[str, Chip] = {}
-    for row in msgspec.convert(tomllib.loads(text), _File).chips:
-        made = _made(row)
-        for name in dict.fromkeys(map(_folded, (row.name, *row.aliases))):
+    for row in msgspec.convert(tomllib.loads(text), _ChipFile).chips:
+        made = _convert(row)
+        for name in dict.fromkeys(map(_fold, (row.name, *row.aliases))):
             if name in found:
-                raise ConfigError(f"{row.name}: the name {name!r} is taken by {found[name].name}")
+                raise ConfigError(f"{row.name}: {found[name].name} already has the name {name!r}")
             found[name] = made
     return found
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     return re.sub(r"[-_\s]", "", name.casefold())
 
 
-def _made(row: _Row) -> Chip:
+def _convert(row: _ChipRow) -> Chip:
     _check(row)
     return Chip(
         name=row.name,
@@ -188,8 +189,8 @@ def _made(row: _Row) -> Chip:
     )
 
 
-def _check(row: _Row) -> None:
-    """Raise ConfigError, one sentence, for the first figure that cannot be."""
+def _check(row: _ChipRow) -> None:
+    """Raise ConfigError for the first figure that is out of range."""
     sizes = {"memory": row.memory, "bandwidth": row.bandwidth, "link": row.link, "node": row.node}
     sizes |= {f"peak.{name}": peak for name, peak in row.peak.items()}
     sizes |= {f"price[{place}]": price for place, price in enumerate(row.price or ())}

@@ -1,7 +1,7 @@
-"""A model's shape from its Hugging Face `config.json`: a user's own models.
+"""Reads the shape of a user's own model from its Hugging Face `config.json`.
 
-Each family's rules stand in a function of its own; sources are the configuration and modelling classes of
-`transformers` of the same name, which say what a missing key stands for.
+Each model family has a function of its own. The source of its rules is the configuration and modelling classes of the
+same name in `transformers`, which define the default of a missing key.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,21 +11,21 @@ from types import MappingProxyType
 import msgspec
 
 from mixtura.errors import ConfigError
-from mixtura.hardware.shape import Mla, Shape
+from mixtura.hardware.shape import LatentAttention, ModelShape
 
-_MOST_BYTES = 2_000_000  # a config.json is a few kB; the largest known, which names every layer, some hundred
+_MOST_BYTES = 2_000_000  # a config.json has a few kB; the largest known, which lists every layer, a few hundred
 
 
-def read_config(source: Mapping[str, object] | str | Path, name: str = "") -> Shape:
+def read_config(source: Mapping[str, object] | str | Path, name: str = "") -> ModelShape:
     """Return the shape that a `config.json` describes.
 
     Args:
-        source: the file, its folder, or what it holds.
-        name: what to call the model; "" is the name of the folder, or what the file says.
+        source: the file, its folder, or its parsed content.
+        name: the model's name; "" takes the name of the folder, or the name in the file.
 
     Raises:
-        ConfigError: no such file, not JSON, too large, of an unknown family (the text lists the known ones), a key
-            is missing, or a size is zero, negative or does not go with another.
+        ConfigError: the file is missing, too large or not JSON, the family is unknown (the message lists the known
+            ones), a key is missing, or a size is zero, negative or inconsistent with another.
     """
     if isinstance(source, Mapping):
         said = source.get("_name_or_path") or source.get("model_type")
@@ -42,21 +42,21 @@ def read_config(source: Mapping[str, object] | str | Path, name: str = "") -> Sh
 
 
 def config_file(name: str | Path) -> Path | None:
-    """Return the `config.json` that `name` is the path or folder of, None when there is none."""
+    """Return the `config.json` at the path or in the folder `name`; None if there is none."""
     try:
         path = Path(name).expanduser()
         if path.is_dir():
             path /= "config.json"
         return path if path.is_file() else None
-    except (OSError, ValueError, RuntimeError):  # too long for a path, a NUL in it, or the home of nobody
+    except (OSError, ValueError, RuntimeError):  # too long for a path, a NUL in it, or `~` of an unknown user
         return None
 
 
 def read_small(path: Path, most: int = _MOST_BYTES) -> bytes:
-    """Read a file that a person wrote.
+    """Read a hand-written file, refusing one of unreasonable size.
 
     Raises:
-        ConfigError: it is not there, not a file, cannot be read, or has more than `most` bytes.
+        ConfigError: the path does not exist, is no file or cannot be read, or the file has more than `most` bytes.
     """
     try:
         if not path.is_file():
@@ -67,19 +67,19 @@ def read_small(path: Path, most: int = _MOST_BYTES) -> bytes:
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{str(path)[:200]!r} cannot be read: {why}") from error
     if len(read) > most:
-        raise ConfigError(f"{path}: larger than {most // 1000:,} kB, so not a file of sizes alone")
+        raise ConfigError(f"{path}: larger than {most // 1000:,} kB, which is too large for a configuration file")
     return read
 
 
-class _Keys:
-    """The keys of a config; asks for each in the words of the error that its absence or a wrong value gives."""
+class _ConfigKeys:
+    """Typed access to a config's keys; a missing key or a value of the wrong type raises ConfigError."""
 
     def __init__(self, keys: Mapping[str, object], where: str) -> None:
         self.keys = keys
         self.where = where
 
     def size(self, *names: str, default: int | None = None, least: int = 1) -> int:
-        """Return the whole number under the first of `names` that is there; null counts as not there."""
+        """Return the whole number under the first of `names` that is present; null counts as absent."""
         for name in names:
             value = self.keys.get(name)
             if value is None:
@@ -92,7 +92,7 @@ class _Keys:
         return default
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """Return a switch."""
+        """Return a boolean; `default` if the key is absent or null."""
         value = self.keys.get(name)
         if value is None:
             return default
@@ -101,32 +101,34 @@ class _Keys:
         return value
 
     def items(self, name: str) -> list[object]:
-        """Return a list, an empty one where there is none."""
+        """Return a list; an empty one if the key is absent or null."""
         value = self.keys.get(name)
         if value is not None and not isinstance(value, list):
             raise ConfigError(f"{self.where}: {name} is {str(value)[:40]}, expected a list")
         return value or []
 
 
-def _shape(config: Mapping[str, object], name: str, where: str) -> Shape:
+def _shape(config: Mapping[str, object], name: str, where: str) -> ModelShape:
     inner = config.get("text_config")
     nested = inner if isinstance(inner, Mapping) else {}
-    keys = _Keys({**config, **nested} if nested else config, where)
+    keys = _ConfigKeys({**config, **nested} if nested else config, where)
     family = keys.keys.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
-        # A wrapper with images around a text model may leave the family to itself.
+        # Multimodal models may name a known family only at the top level, not in their text_config.
         family = config.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         said = "model_type is missing" if family is None else f"unknown model_type {str(family)[:80]!r}"
         raise ConfigError(f"{where}: {said}; known are {', '.join(sorted(FAMILIES))}")
     fields = {**_common(keys), **FAMILIES[family](keys)}
     try:
-        return msgspec.convert({"name": name, **fields, **_stored(keys, routed="experts" in fields)}, Shape)
+        return msgspec.convert(
+            {"name": name, **fields, **_precision_fields(keys, routed="experts" in fields)}, ModelShape
+        )
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def _common(keys: _Keys) -> dict[str, object]:
+def _common(keys: _ConfigKeys) -> dict[str, object]:
     hidden, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
     latent = "kv_lora_rank" in keys.keys
     if not latent and keys.keys.get("head_dim") is None and hidden % heads:
@@ -142,77 +144,77 @@ def _common(keys: _Keys) -> dict[str, object]:
     }
 
 
-def _dense(keys: _Keys) -> dict[str, object]:
-    """Llama and what is built like it."""
+def _dense(keys: _ConfigKeys) -> dict[str, object]:
+    """Return the fields of Llama and models of the same architecture."""
     extras = ["qkv_bias", "out_bias"] * keys.flag("attention_bias") + ["dense_bias"] * keys.flag("mlp_bias")
     return {"inner": keys.size("intermediate_size"), "extras": extras}
 
 
-def _mistral(keys: _Keys) -> dict[str, object]:
+def _mistral(keys: _ConfigKeys) -> dict[str, object]:
     return {**_dense(keys), **_window(keys, keys.size("num_hidden_layers"))}
 
 
-def _qwen2(keys: _Keys) -> dict[str, object]:
+def _qwen2(keys: _ConfigKeys) -> dict[str, object]:
     return {**_dense(keys), **_qwen_window(keys), "extras": ["qkv_bias"]}
 
 
-def _qwen3(keys: _Keys) -> dict[str, object]:
+def _qwen3(keys: _ConfigKeys) -> dict[str, object]:
     extras = ["qk_norm"] + ["qkv_bias", "out_bias"] * keys.flag("attention_bias")
     return {**_dense(keys), **_qwen_window(keys), "extras": extras}
 
 
-def _gemma2(keys: _Keys) -> dict[str, object]:
-    # Every other layer is windowed, the first one too.
+def _gemma2(keys: _ConfigKeys) -> dict[str, object]:
+    # Every other layer is windowed, beginning with the first.
     windowed = (keys.size("num_hidden_layers") + 1) // 2
     extras = ["norms"] + ["qkv_bias", "out_bias"] * keys.flag("attention_bias")
     tied = keys.flag("tie_word_embeddings", default=True)
     return {"inner": keys.size("intermediate_size"), "extras": extras, "tied": tied, **_window(keys, windowed)}
 
 
-def _gpt_oss(keys: _Keys) -> dict[str, object]:
+def _gpt_oss(keys: _ConfigKeys) -> dict[str, object]:
     windowed = (keys.size("num_hidden_layers") + 1) // 2
     biases = ["qkv_bias", "out_bias"] * keys.flag("attention_bias", default=True)
     return {
-        **_routed(keys, "intermediate_size"),
+        **_expert_fields(keys, "intermediate_size"),
         **_window(keys, windowed),
         "extras": [*biases, "expert_bias", "router_bias", "sinks"],
     }
 
 
-def _mixtral(keys: _Keys) -> dict[str, object]:
-    return {**_routed(keys, "intermediate_size"), **_window(keys, keys.size("num_hidden_layers"))}
+def _mixtral(keys: _ConfigKeys) -> dict[str, object]:
+    return {**_expert_fields(keys, "intermediate_size"), **_window(keys, keys.size("num_hidden_layers"))}
 
 
-def _minimax(keys: _Keys) -> dict[str, object]:
+def _minimax(keys: _ConfigKeys) -> dict[str, object]:
     extras = ["router_bias"] + ["qk_norm"] * keys.flag("use_qk_norm")
-    return {**_routed(keys, "intermediate_size"), "extras": extras}
+    return {**_expert_fields(keys, "intermediate_size"), "extras": extras}
 
 
-def _qwen_moe(keys: _Keys) -> dict[str, object]:
+def _qwen_moe(keys: _ConfigKeys) -> dict[str, object]:
     step, layers = keys.size("decoder_sparse_step", default=1), keys.size("num_hidden_layers")
     spared = set(map(str, keys.items("mlp_only_layers")))
     dense = sum((layer + 1) % step != 0 or str(layer) in spared for layer in range(min(layers, 10_000)))
     shared = keys.size("shared_expert_intermediate_size", default=0, least=0)
     return {
         **_qwen_window(keys),
-        **_routed(keys, "moe_intermediate_size", shared=int(shared > 0), shared_inner=shared),
+        **_expert_fields(keys, "moe_intermediate_size", shared=int(shared > 0), shared_inner=shared),
         "dense_layers": dense,
         "inner": keys.size("intermediate_size") if dense else 0,
         "extras": ["qkv_bias"] if keys.keys.get("model_type") == "qwen2_moe" else _qwen3(keys)["extras"],
     }
 
 
-def _first_dense(keys: _Keys) -> dict[str, object]:
-    """GLM-4.5 and DeepSeek: the first layers are dense, later ones have shared experts."""
+def _first_dense(keys: _ConfigKeys) -> dict[str, object]:
+    """Return the fields of GLM-4.5 and DeepSeek, whose first layers are dense and later ones have shared experts."""
     dense = keys.size("first_k_dense_replace", default=0, least=0)
     shared = keys.size("n_shared_experts", default=0, least=0)
     step = keys.size("moe_layer_freq", default=1)
     if step != 1:
         raise ConfigError(
-            f"{keys.where}: moe_layer_freq is {step}; 1, experts in every layer after the first, is known"
+            f"{keys.where}: moe_layer_freq is {step}; only 1 (experts in every layer after the first) is supported"
         )
     return {
-        **_routed(keys, "moe_intermediate_size", shared=shared),
+        **_expert_fields(keys, "moe_intermediate_size", shared=shared),
         "dense_layers": dense,
         "inner": keys.size("intermediate_size") if dense else 0,
         "groups": keys.size("n_group", default=1),
@@ -221,13 +223,13 @@ def _first_dense(keys: _Keys) -> dict[str, object]:
     }
 
 
-def _glm4_moe(keys: _Keys) -> dict[str, object]:
+def _glm4_moe(keys: _ConfigKeys) -> dict[str, object]:
     extras = ["router_bias"] + ["qk_norm"] * keys.flag("use_qk_norm") + ["qkv_bias"] * keys.flag("attention_bias")
     return {**_first_dense(keys), "extras": extras}
 
 
-def _deepseek(keys: _Keys) -> dict[str, object]:
-    mla = Mla(
+def _deepseek(keys: _ConfigKeys) -> dict[str, object]:
+    mla = LatentAttention(
         q_rank=keys.size("q_lora_rank", default=0, least=0),
         kv_rank=keys.size("kv_lora_rank"),
         nope=keys.size("qk_nope_head_dim"),
@@ -239,17 +241,17 @@ def _deepseek(keys: _Keys) -> dict[str, object]:
     return {**_first_dense(keys), **moved, "extras": ["router_bias"] * corrected}
 
 
-def _llama4(keys: _Keys) -> dict[str, object]:
+def _llama4(keys: _ConfigKeys) -> dict[str, object]:
     layers, step = keys.size("num_hidden_layers"), keys.size("interleave_moe_layer_step", default=1)
     listed = keys.items("moe_layers")
     dense = layers - (len(listed) or layers // step)
     inner = keys.size("intermediate_size")
-    # One layer of four has no rotary position and sees all; the others see their chunk.
+    # One layer in four has no rotary embedding and attends to the whole context; the others attend to their chunk.
     ropes = keys.items("no_rope_layers")
     windowed = sum(bool(rope) for rope in ropes) if ropes else layers - layers // 4
     chunk = keys.size("attention_chunk_size", default=0, least=0)
     return {
-        **_routed(keys, "intermediate_size", shared=1, shared_inner=inner),
+        **_expert_fields(keys, "intermediate_size", shared=1, shared_inner=inner),
         "dense_layers": dense,
         "inner": keys.size("intermediate_size_mlp") if dense else 0,
         "window": chunk,
@@ -258,7 +260,9 @@ def _llama4(keys: _Keys) -> dict[str, object]:
     }
 
 
-def _routed(keys: _Keys, width: str, shared: int = 0, shared_inner: int | None = None) -> dict[str, object]:
+def _expert_fields(
+    keys: _ConfigKeys, width: str, shared: int = 0, shared_inner: int | None = None
+) -> dict[str, object]:
     inner = keys.size(width)
     return {
         "experts": keys.size("num_experts", "num_local_experts", "n_routed_experts"),
@@ -269,22 +273,22 @@ def _routed(keys: _Keys, width: str, shared: int = 0, shared_inner: int | None =
     }
 
 
-def _window(keys: _Keys, layers: int) -> dict[str, object]:
-    """Return the window and how many layers have it: as `layer_types` says, else `layers`."""
+def _window(keys: _ConfigKeys, layers: int) -> dict[str, object]:
+    """Return the window and the number of windowed layers: counted in `layer_types` if present, else `layers`."""
     window = keys.size("sliding_window", default=0, least=0)
     kinds = keys.items("layer_types")
     count = sum(kind == "sliding_attention" for kind in kinds) if kinds else layers
     return {"window": window, "windowed_layers": count if window else 0}
 
 
-def _qwen_window(keys: _Keys) -> dict[str, object]:
+def _qwen_window(keys: _ConfigKeys) -> dict[str, object]:
     if not keys.flag("use_sliding_window"):
         return {}
     layers = keys.size("num_hidden_layers")
     return _window(keys, max(0, layers - keys.size("max_window_layers", default=layers, least=0)))
 
 
-FAMILIES: Mapping[str, Callable[[_Keys], dict[str, object]]] = MappingProxyType(
+FAMILIES: Mapping[str, Callable[[_ConfigKeys], dict[str, object]]] = MappingProxyType(
     {
         "llama": _dense,
         "mistral": _mistral,
@@ -311,12 +315,12 @@ FAMILIES: Mapping[str, Callable[[_Keys], dict[str, object]]] = MappingProxyType(
 
 
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-# What each quantiser of `transformers` stores where it has no width of its own to say.
+# The format each quantiser of `transformers` stores when its config gives no width.
 _METHODS = {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "mxfp4"}
 
 
-def _stored(keys: _Keys, *, routed: bool) -> dict[str, object]:
-    """Return the precisions of the weights: as `quantization_config` says, else as the tensors' own type."""
+def _precision_fields(keys: _ConfigKeys, *, routed: bool) -> dict[str, object]:
+    """Return the precisions of the weights: from `quantization_config` if present, else the tensors' data type."""
     dtype = keys.keys.get("torch_dtype") or keys.keys.get("dtype") or "bfloat16"
     plain = _DTYPES.get(str(dtype).removeprefix("torch."))
     if plain is None:
@@ -326,16 +330,16 @@ def _stored(keys: _Keys, *, routed: bool) -> dict[str, object]:
         return {"precision": plain}
     if not isinstance(found, Mapping):
         raise ConfigError(f"{keys.where}: quantization_config is {str(found)[:40]!r}, expected an object")
-    packed = _packed(found, keys.where)
+    packed = _packed_precision(found, keys.where)
     kept = found.get("modules_to_not_convert") or found.get("ignore") or found.get("exclude_modules") or []
-    # Attention that is left as it was: the experts alone are packed.
+    # If the quantiser leaves attention unconverted, only the experts are quantised.
     if routed and any("self_attn" in str(each) for each in kept if isinstance(kept, list)):
         return {"precision": plain, "expert_precision": packed}
     return {"precision": packed}
 
 
-def _packed(found: Mapping[str, object], where: str) -> str:
-    """Return the precision that a `quantization_config` packs weights into."""
+def _packed_precision(found: Mapping[str, object], where: str) -> str:
+    """Return the precision in which a `quantization_config` stores weights."""
     method = str(found.get("quant_method") or found.get("quant_algo"))[:40]
     said = str(found.get("quant_algo") or found.get("format") or "").casefold()
     width, kind = found.get("bits"), "int"
@@ -355,6 +359,6 @@ def _packed(found: Mapping[str, object], where: str) -> str:
     if method in _METHODS and width is None:
         return _METHODS[method]
     raise ConfigError(
-        f"{where}: a quantization_config of {method} with {str(width)[:20]} bits is not known; leave it out and give "
+        f"{where}: a quantization_config of {method} with {str(width)[:20]} bits is not known; remove it and give "
         "the precision by name"
     )

@@ -1,7 +1,7 @@
-"""What tokens cost: dollars and joules for a million of them, and how many requests are in flight under a load.
+"""Costs of tokens: dollars and joules per million, and the mean number of requests in flight under a load.
 
-Prices of machines are known roughly and those of electricity differ by place, so every result is a `Range`: the low
-end takes what is cheap of each assumption, the high end what is dear.
+Machine prices are known only roughly and electricity prices differ by place, so every result is a `CostRange`: the low
+end combines the cheap end of every assumption, the high end the expensive ones.
 """
 
 from collections.abc import Callable
@@ -15,33 +15,33 @@ from mixtura.errors import ConfigError
 from mixtura.hardware.chip import Chip
 from mixtura.hardware.step import Array, array
 
-_HOURS = 8766.0  # of a year: 365.25 days
+_HOURS = 8766.0  # in a year of 365.25 days
 _MILLION = 1e6
-_STEPS = 400  # of the grid on which the first crossing is looked for
-_HALVINGS = 60  # of one of its cells: to the last digit of a float
+_STEPS = 400  # points of the grid on which the first crossing is searched
+_HALVINGS = 60  # bisections of one grid cell: down to the precision of a float
 
 
-class Range(NamedTuple):
-    """The least and the most that the assumptions allow; both have the shape of what was asked."""
+class CostRange(NamedTuple):
+    """The least and the greatest value that the assumptions allow; both have the shape of the inputs."""
 
     low: Array
     high: Array
 
     @property
     def middle(self) -> Array:
-        """The geometric mean: as many times above `low` as `high` is above it."""
+        """The geometric mean of both ends."""
         return np.sqrt(self.low * self.high)
 
 
-class Site(msgspec.Struct, frozen=True, kw_only=True):
-    """What owning and running machines is assumed to cost, each as low..high. The defaults are planning assumptions.
+class SiteAssumptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Assumptions on the cost of owning and running machines, each as (low, high). The defaults are not measured.
 
     Attributes:
-        life: years over which the price is written off, straight.
-        utilisation: share of that time in which the machines make tokens at the rate they are asked about.
-        pue: power of the whole building over that of the machines (power usage effectiveness).
-        electricity: dollars a kWh.
-        source: where these are from.
+        life: years of straight-line depreciation.
+        utilisation: share of that time in which the machines produce tokens at the given rate.
+        pue: power usage effectiveness, the power of the whole building over that of the machines.
+        electricity: dollars per kWh.
+        source: the source of these figures.
     """
 
     life: tuple[float, float] = (3.0, 5.0)
@@ -54,93 +54,94 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("life", "utilisation", "pue", "electricity"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise ConfigError(f"{name} of {low:g} to {high:g}: both have to be above 0, the lower one first")
+                raise ConfigError(f"{name} of {low:g} to {high:g}: expected two numbers above 0, the lower one first")
         if self.utilisation[1] > 1:
-            raise ConfigError(f"utilisation of {self.utilisation[1]:g}: machines work at most all the time (1)")
+            raise ConfigError(f"utilisation of {self.utilisation[1]:g}: expected at most 1 (all the time)")
         if self.pue[0] < 1:
-            raise ConfigError(f"pue of {self.pue[0]:g}: a building takes at least what its machines take (1)")
+            raise ConfigError(f"pue of {self.pue[0]:g}: expected at least 1, the power of the machines themselves")
 
 
-def dollars_an_hour(chip: Chip, chips: ArrayLike, site: Site | None = None) -> Range:
-    """Return dollars for an hour in which `chips` chips work: price over life and utilisation, and electricity.
+def dollars_an_hour(chip: Chip, chips: ArrayLike, site: SiteAssumptions | None = None) -> CostRange:
+    """Return the dollars of one hour of work on `chips` chips: depreciation over the hours in use, and electricity.
 
     Args:
-        chip: of which price (dollars, low..high) and power (watts) are taken, of the chip alone as its row says.
-        chips: how many; any shape.
-        site: the assumptions; None: the defaults.
+        chip: the chip whose price (dollars, low and high) and power (watts) are used, without its host.
+        chips: number of chips; any shape.
+        site: the assumptions; None takes the defaults.
 
     Raises:
-        ConfigError: price or power of the chip are not known, or there are no chips.
+        ConfigError: the chip's price or power is not known, or `chips` is not above 0.
 
     Source: straight-line depreciation, `price / (life * utilisation) + kW * PUE * $/kWh` for each chip.
     """
-    site = site or Site()
+    site = site or SiteAssumptions()
     if chip.price is None:
-        raise ConfigError(f"no price is known for {chip.name}: give its row one, as price = [low, high] in dollars")
+        raise ConfigError(f"no price is known for {chip.name}: add price = [low, high], in dollars, to its row")
     many = _positive(chips, "chips")
     dear, cheap = (site.life[0] * site.utilisation[0], site.life[1] * site.utilisation[1])
     kilowatts = _watts(chip) / 1e3
-    return Range(
+    return CostRange(
         many * (chip.price[0] / (cheap * _HOURS) + kilowatts * site.pue[0] * site.electricity[0]),
         many * (chip.price[1] / (dear * _HOURS) + kilowatts * site.pue[1] * site.electricity[1]),
     )
 
 
-def dollars(chip: Chip, chips: ArrayLike, rate: ArrayLike, site: Site | None = None) -> Range:
-    """Return dollars for a million tokens.
+def dollars(chip: Chip, chips: ArrayLike, rate: ArrayLike, site: SiteAssumptions | None = None) -> CostRange:
+    """Return the dollars of a million tokens.
 
     Args:
         chip: as for `dollars_an_hour`.
-        chips: how many work together; broadcasts with `rate`.
-        rate: tokens a second that all of them make together.
-        site: the assumptions; None: the defaults.
+        chips: number of chips that work together; broadcasts with `rate`.
+        rate: tokens per second of all chips together.
+        site: the assumptions; None takes the defaults.
 
     Raises:
-        ConfigError: no known price or power, no chips, or a rate that is not above 0.
+        ConfigError: the chip's price or power is not known, or `chips` or `rate` is not above 0.
 
-    Source: dollars an hour over tokens an hour.
+    Source: dollars per hour over tokens per hour.
     """
     hours = _MILLION / _positive(rate, "tokens a second") / 3600
     low, high = dollars_an_hour(chip, chips, site)
-    return Range(low * hours, high * hours)
+    return CostRange(low * hours, high * hours)
 
 
-def joules(chip: Chip, chips: ArrayLike, rate: ArrayLike, site: Site | None = None) -> Range:
-    """Return joules for a million tokens: the power of all chips at work, and of the building around them.
+def joules(chip: Chip, chips: ArrayLike, rate: ArrayLike, site: SiteAssumptions | None = None) -> CostRange:
+    """Return the joules of a million tokens: the power of all chips, times the building's overhead (PUE).
 
     Args:
-        chip: of which the power (watts) is taken.
-        chips: how many work together; broadcasts with `rate`.
-        rate: tokens a second that all of them make together.
-        site: the assumptions, of which the PUE is taken; None: the defaults.
+        chip: the chip whose power (watts) is used.
+        chips: number of chips that work together; broadcasts with `rate`.
+        rate: tokens per second of all chips together.
+        site: the assumptions, of which only the PUE is used; None takes the defaults.
 
     Raises:
-        ConfigError: no known power, no chips, or a rate that is not above 0.
+        ConfigError: the chip's power is not known, or `chips` or `rate` is not above 0.
 
-    Source: watts times seconds; PUE as The Green Grid defines it.
+    Source: watts times seconds; PUE as defined by The Green Grid.
     """
-    site = site or Site()
+    site = site or SiteAssumptions()
     watts = _positive(chips, "chips") * _watts(chip)
     seconds = _MILLION / _positive(rate, "tokens a second")
-    return Range(watts * site.pue[0] * seconds, watts * site.pue[1] * seconds)
+    return CostRange(watts * site.pue[0] * seconds, watts * site.pue[1] * seconds)
 
 
 def concurrency(arrivals: ArrayLike, residence: Callable[[Array], Array], *, most: float) -> Array:
-    """Return how many requests are in flight on average: the least N with `N = arrivals * residence(N)`.
+    """Return the mean number of requests in flight: the least N with `N = arrivals * residence(N)`.
 
-    Time in the system depends on how many share it, and how many share it on the time: a fixed point.
+    The time a request takes depends on how many requests share the machines, and that number depends on the time, so
+    the result is a fixed point.
 
     Args:
-        arrivals: requests a second; any shape, which is the result's.
-        residence: seconds that a request stays when N are in flight, vectorised over N. As a rule the time to first
-            token and the output's length times the time per token: `ttft(N) + length * tpot(N)`.
+        arrivals: requests per second; any shape, which is the result's.
+        residence: seconds that a request stays when N are in flight, vectorised over N; usually time to first token
+            plus output length times time per token, `ttft(N) + length * tpot(N)`.
         most: the largest N that the machines hold.
 
     Raises:
-        ConfigError: negative arrivals, no room, or more arrivals than are served at any N; it names what is.
+        ConfigError: `arrivals` is negative, `most` is not above 0, or the machines cannot serve that rate at any N;
+            the message gives the greatest rate they can serve.
 
-    Source: Little (1961), L = lambda * W. It takes the mean alone: queues that build up by chance are the
-    simulator's.
+    Source: Little (1961), L = lambda * W. Only means enter: the simulator covers queues that build up by chance.
     """
     wanted = array(arrivals)
     if not np.all(wanted >= 0):
@@ -151,8 +152,8 @@ def concurrency(arrivals: ArrayLike, residence: Callable[[Array], Array], *, mos
     served = np.maximum.accumulate(grid / residence(grid))
     if np.any(wanted > served[-1]):
         raise ConfigError(
-            f"{float(np.max(wanted)):g} requests a second arrive and at most {served[-1]:.4g} can be served with "
-            f"{most:g} in flight: take more machines or fewer requests"
+            f"{float(np.max(wanted)):g} requests a second arrive and the machines serve at most {served[-1]:.4g} with "
+            f"{most:g} in flight: use more machines or send fewer requests"
         )
     place = np.searchsorted(served, wanted)
     low, high = np.where(place > 0, grid[np.maximum(place - 1, 0)], 0.0), grid[place]
@@ -165,7 +166,7 @@ def concurrency(arrivals: ArrayLike, residence: Callable[[Array], Array], *, mos
 
 def _watts(chip: Chip) -> float:
     if chip.power is None:
-        raise ConfigError(f"nobody says what power {chip.name} draws: give its row one, as power = watts")
+        raise ConfigError(f"the power of {chip.name} is not known: add power = watts to its row")
     return chip.power
 
 

@@ -1,8 +1,9 @@
-"""What engines make of the data sheet: the fitted factors of the GPU model, and predictions with them.
+"""The fitted factors of the GPU model, which relate real engines to the data sheet, and predictions with them.
 
-`data/gpu.json` is written by `python -m calibration fit`, which also says how well it predicts what it has not seen
-(docs/fit.md). The nearest factors are taken: of a build of an engine on a GPU for models it was measured with, of the
-engine on the GPU, pooled ones for a model or a GPU that was never measured; the spread grows accordingly.
+`python -m calibration fit` writes `data/gpu.json` and reports how well the factors predict data left out of the fit
+(docs/fit.md). A prediction uses the nearest factors: those of the setup or build of an engine on a GPU for a model
+measured with it, those of the engine on the GPU, or pooled ones for a model or GPU that was never measured. The spread
+grows with that distance.
 """
 
 import functools
@@ -13,18 +14,18 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from mixtura.hardware.chip import Chip
-from mixtura.hardware.gpu import Awake, Load, Setup, Works, awake, first_works, mixed_works
+from mixtura.hardware.gpu import ExpertCount, GpuSetup, SteadyLoad, Works, activated_experts, first_works, mixed_works
 from mixtura.hardware.precision import unknown
-from mixtura.hardware.shape import Shape
-from mixtura.hardware.step import Array, Step
+from mixtura.hardware.shape import ModelShape
+from mixtura.hardware.step import Array, TimeEstimate
 
 Level = Literal["setup", "build", "engine", "new model", "new chip"]
-"""What the factors were fitted on: this setup under this build, the build, the engine on the GPU (all with this model),
-the engine on the GPU with other models, other GPUs only."""
+"""The measurements that factors were fitted on: this setup under this build, the build, the engine on the GPU (all with
+this model), the engine on the GPU with other models, other GPUs only."""
 
-_USUAL = ("vllm", "trtllm", "sglang")  # the one that most people run first
+_USUAL = ("vllm", "trtllm", "sglang")  # the most widely used engine first
 
-# The works that a reader sees as one part.
+# The works that are reported together as one part.
 PARTS: Mapping[str, tuple[str, ...]] = {
     "weights": ("weights",),
     "experts": ("experts",),
@@ -46,8 +47,8 @@ FIRST_PARTS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Factors(NamedTuple):
-    """Factors of works for time per token and time to first token, the spread of each (see `Step`), and of what."""
+class FittedFactors(NamedTuple):
+    """Factors by work for time per token and time to first token, their spreads (see `TimeEstimate`) and origin."""
 
     token: Mapping[str, float]
     first: Mapping[str, float]
@@ -57,10 +58,10 @@ class Factors(NamedTuple):
     engine: str
 
 
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FactorTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fitted factors of one kind of time, in the order of `works`; `near` by key of engine, build and setup.
 
-    `far` are those of engines drawn strongly to the pooled ones, for models that were not measured there.
+    `far` holds factors by engine for models that were not measured with it, shrunk strongly towards `pooled`.
     """
 
     works: list[str]
@@ -70,21 +71,21 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     spread: dict[Level, float]
 
 
-class Fitted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file: both tables, and the models each key was measured with."""
+class FactorFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of `data/gpu.json`: both tables, and the models that each key was measured with."""
 
     source: str
     date: str
     points: int
-    token: Table
-    first: Table
+    token: FactorTable
+    first: FactorTable
     seen: dict[str, list[str]]
 
 
-def keys(engine: str, chip: Chip, apart: bool, build: str, setup: Setup) -> tuple[str, str, str]:
-    """Return what factors are kept under: engine on a chip, a build of it, a setup under that build.
+def keys(engine: str, chip: Chip, apart: bool, build: str, setup: GpuSetup) -> tuple[str, str, str]:
+    """Return the keys of stored factors, the widest first: engine on a chip, its build, a setup under that build.
 
-    An engine whose prefill runs on machines of its own counts as another one.
+    An engine with disaggregated prefill (`apart`) has keys of its own.
     """
     first = f"{engine}{' apart' if apart else ''} {chip.name}"
     layout = (setup.precision, setup.expert_precision, setup.kv_precision, setup.chips, setup.attention_ranks)
@@ -92,35 +93,41 @@ def keys(engine: str, chip: Chip, apart: bool, build: str, setup: Setup) -> tupl
     return first, second, f"{second} {' '.join(str(each or '-') for each in layout)}"
 
 
-def kind(shape: Shape) -> str:
-    """Return what a model computes, in short: models of the same sizes run alike, whatever they are called."""
+def kind(shape: ModelShape) -> str:
+    """Return a key of a model's sizes: models of equal sizes take equal time, whatever their names."""
     inner = f"{shape.experts}x{shape.expert_inner} {shape.used}" if shape.experts else str(shape.inner)
     return f"{shape.layers}x{shape.hidden} {shape.heads}/{shape.kv_heads} {inner}"
 
 
 def engines() -> tuple[str, ...]:
     """Return the engines that were measured."""
-    return tuple(sorted({key.split()[0] for key in fitted().token.far}))
+    return tuple(sorted({key.split()[0] for key in load_factors().token.far}))
 
 
 def factors(
-    chip: Chip, shape: Shape, setup: Setup, *, engine: str | None = None, build: str | None = None, apart: bool = False
-) -> Factors:
-    """Return the factors nearest to what is asked.
+    chip: Chip,
+    shape: ModelShape,
+    setup: GpuSetup,
+    *,
+    engine: str | None = None,
+    build: str | None = None,
+    apart: bool = False,
+) -> FittedFactors:
+    """Return the nearest fitted factors.
 
     Args:
         chip: a GPU.
-        shape: the model; only what it computes counts, not its name.
-        setup: how it is laid out.
+        shape: the model; its sizes count, its name does not.
+        setup: its layout over the GPUs.
         engine: "trtllm", "vllm" or "sglang"; None takes the first of vllm, trtllm and sglang that was
-            measured with this model on this chip, or on it at all.
-        build: a version of the engine; one that was not measured is as good as None.
-        apart: whether prefill has machines of its own.
+            measured with this model on this chip, or else on this chip with any model.
+        build: a version of the engine; a version that was not measured has the same effect as None.
+        apart: whether prefill runs on machines of its own.
 
     Raises:
-        ConfigError: an engine that was never measured.
+        ConfigError: the engine was never measured.
     """
-    found = fitted()
+    found = load_factors()
     if engine is not None and engine not in engines():
         raise unknown("engine", engine, engines())
     mine = kind(shape)
@@ -133,45 +140,52 @@ def factors(
     ]
     far = keys(name, chip, False, "", setup)[0]
 
-    def of(table: Table) -> dict[str, float]:
+    def of(table: FactorTable) -> dict[str, float]:
         usable = [table.near[key] for _, key in near if key in table.near]
         kept = usable[-1] if usable else table.far.get(far, table.pooled)
         return dict(zip(table.works, kept, strict=True))
 
     level: Level = near[-1][0] if near else "new model" if far in found.token.far else "new chip"
     spreads = found.token.spread[level], found.first.spread[level]
-    return Factors(of(found.token), of(found.first), *spreads, level, name)
+    return FittedFactors(of(found.token), of(found.first), *spreads, level, name)
 
 
-def token_step(shape: Shape, chip: Chip, setup: Setup, load: Load, by: Factors, awake: Awake = awake) -> Step:
+def token_step(
+    shape: ModelShape,
+    chip: Chip,
+    setup: GpuSetup,
+    load: SteadyLoad,
+    by: FittedFactors,
+    expert_count: ExpertCount = activated_experts,
+) -> TimeEstimate:
     """Return the time per output token (TPOT) under steady load, and its parts, seconds."""
-    return _step(mixed_works(shape, chip, setup, load, awake), by.token, PARTS, by.token_spread)
+    return _step(mixed_works(shape, chip, setup, load, expert_count), by.token, PARTS, by.token_spread)
 
 
-def first_token(shape: Shape, chip: Chip, setup: Setup, load: Load, by: Factors) -> Step:
+def first_token(shape: ModelShape, chip: Chip, setup: GpuSetup, load: SteadyLoad, by: FittedFactors) -> TimeEstimate:
     """Return the time to the first token (TTFT) under steady load, and its parts, seconds."""
     step = token_step(shape, chip, setup, load, by).seconds
     return _step(first_works(shape, chip, setup, load, step), by.first, FIRST_PARTS, by.first_spread)
 
 
 @functools.cache
-def fitted() -> Fitted:
+def load_factors() -> FactorFile:
     """Return the shipped factors."""
-    return msgspec.json.decode((files("mixtura.hardware") / "data" / "gpu.json").read_bytes(), type=Fitted)
+    return msgspec.json.decode((files("mixtura.hardware") / "data" / "gpu.json").read_bytes(), type=FactorFile)
 
 
 def _usual(chip: Chip, mine: str) -> str:
-    """Return the engine whose measurements come nearest: of this model on this chip, on this chip, any."""
-    seen = {name: fitted().seen.get(f"{name} {chip.name}") for name in _USUAL}
+    """Return the engine measured with this model on this chip, else on this chip, else the first of `_USUAL`."""
+    seen = {name: load_factors().seen.get(f"{name} {chip.name}") for name in _USUAL}
     measured = [name for name in _USUAL if mine in (seen[name] or ())] or [name for name in _USUAL if seen[name]]
     return measured[0] if measured else _USUAL[0]
 
 
-def _step(works: Works, by: Mapping[str, float], parts: Mapping[str, tuple[str, ...]], spread: float) -> Step:
+def _step(works: Works, by: Mapping[str, float], parts: Mapping[str, tuple[str, ...]], spread: float) -> TimeEstimate:
     def whole(names: tuple[str, ...]) -> Array:
         total = by[names[0]] * works[names[0]]
         for name in names[1:]:
             total = total + by[name] * works[name]
         return total
 
-    return Step({part: whole(names) for part, names in parts.items()}, spread)
+    return TimeEstimate({part: whole(names) for part, names in parts.items()}, spread)

@@ -1,13 +1,14 @@
-"""The step model of GPUs: what decoding and prefill have to move and calculate, and how long that takes.
+"""The step model of GPUs: the bytes and operations of decoding and prefill, and the time they take.
 
-Every cause of time is a *work*: the seconds it would take at the data sheet's figures (bytes over bandwidth, operations
-over peak, or microseconds a layer). What real engines make of it is a factor for each work, fitted on measured points
-(`fitted.py`): a factor of 1.3 for weights means that 77 % of the bandwidth is reached.
+Every cause of time is a *work*: its seconds at the data sheet's figures (bytes over bandwidth, operations over peak, or
+microseconds per layer). Each work has a factor, fitted on measured points (`fitted.py`), that accounts for real
+engines: a factor of 1.3 for weights means that the engine reaches 77 % of the bandwidth.
 
     decode step = sum over works of factor * work
 
-After the roofline of Williams, Waterman and Patterson (2009) with the experts that a batch really wakes in the place
-of all weights; an engine that mixes prefill into decode steps adds its share (continuous batching, Orca, OSDI 2022).
+The model extends the roofline of Williams, Waterman and Patterson (2009): of an MoE model it counts the experts that
+a batch activates instead of all weights. An engine that mixes prefill into decode steps adds that prefill's share
+(continuous batching, Orca, OSDI 2022).
 """
 
 import math
@@ -22,28 +23,28 @@ from mixtura.errors import ConfigError
 from mixtura.hardware.chip import Chip
 from mixtura.hardware.precision import bits, bytes_of
 from mixtura.hardware.routing import distinct
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.step import Array, array
 
-# Share of the peak that decode's thin matrix products reach once they are bound by calculating; found with the factors.
+# Share of the peak that decode's thin matrix products reach once they are compute bound; fitted with the factors.
 _THIN = 0.65
 _MICRO = 1e-6
-_LINK = 2.0  # bytes of an activation on its way between chips
+_LINK = 2.0  # bytes per activation sent between chips
 
-Awake = Callable[[Shape, Array], Array]
+ExpertCount = Callable[[ModelShape, Array], Array]
 Works = Mapping[str, Array]
 
 
-class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model is laid over GPUs.
+class GpuSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """The layout of a model over GPUs.
 
     Attributes:
-        chips: GPUs that hold one copy of the model together.
-        attention_ranks: groups of these GPUs that each serve their own part of the batch with all of the attention's
-            weights (data-parallel attention); the others split heads (tensor parallel). 1: all split heads.
-        precision: of weights, None: as released; given alone it is that of the experts, too.
-        expert_precision: of the routed experts.
-        kv_precision: of the KV cache.
+        chips: GPUs that together hold one copy of the model.
+        attention_ranks: number of GPU groups that each hold all attention weights and serve a part of the batch
+            (data-parallel attention); the GPUs of a group split the heads (tensor parallel). 1: all GPUs split heads.
+        precision: format of the weights; None: as released. Applies to experts too unless `expert_precision` is given.
+        expert_precision: format of the routed experts.
+        kv_precision: format of the KV cache.
     """
 
     chips: int = 1
@@ -54,26 +55,31 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.chips < 1:
-            raise ConfigError(f"{self.chips} GPUs hold no model: give 1 or more")
+            raise ConfigError(f"{self.chips} GPUs cannot hold a model: give 1 or more")
         if not 1 <= self.attention_ranks <= self.chips:
-            raise ConfigError(f"attention_ranks is {self.attention_ranks}, expected 1 to the {self.chips} GPUs")
+            raise ConfigError(
+                f"attention_ranks is {self.attention_ranks}, expected 1 to {self.chips}, the number of GPUs"
+            )
 
     @property
     def tensor(self) -> int:
-        """GPUs that split the heads of one attention rank."""
+        """Number of GPUs that split the heads of one attention rank."""
         return max(1, self.chips // self.attention_ranks)
 
-    def unrouted_bytes(self, shape: Shape) -> float:
-        """Bytes a weight outside the experts."""
+    def unrouted_bytes(self, shape: ModelShape) -> float:
+        """Return the bytes per weight outside the routed experts."""
         return bytes_of(self.precision or shape.precision)
 
-    def expert_bytes(self, shape: Shape) -> float:
-        """Bytes a weight of the routed experts."""
+    def expert_bytes(self, shape: ModelShape) -> float:
+        """Return the bytes per weight of the routed experts."""
         return bytes_of(self.expert_precision or self.precision or shape.expert_precision or shape.precision)
 
 
-class Memory(NamedTuple):
-    """What one GPU has to hold, bytes, and how many sequences of a given context fit beside the weights."""
+class GpuMemory(NamedTuple):
+    """Memory of one GPU, in bytes, and the number of sequences of a given context that fit beside the weights.
+
+    `room` is the memory available to weights and KV cache, `kv_a_sequence` one sequence's share of the KV cache.
+    """
 
     weights: float
     kv_a_sequence: float
@@ -81,8 +87,8 @@ class Memory(NamedTuple):
     sequences: int
 
 
-def awake(shape: Shape, tokens: Array) -> Array:
-    """Return how many experts a layer loads for `tokens` tokens, routed alike and independently; 0 without experts.
+def activated_experts(shape: ModelShape, tokens: Array) -> Array:
+    """Return the expected experts a layer loads for `tokens` evenly and independently routed tokens; 0 if dense.
 
     Source: as `routing.distinct`.
     """
@@ -91,23 +97,23 @@ def awake(shape: Shape, tokens: Array) -> Array:
     return distinct(tokens, shape.experts, shape.used)
 
 
-def all_awake(shape: Shape, tokens: Array) -> Array:
-    """Return all experts of a layer: what a model that knows no routing assumes. Source: none, for comparison."""
+def all_experts(shape: ModelShape, tokens: Array) -> Array:
+    """Return all experts of a layer, as a model that ignores routing assumes. Source: none, for comparison."""
     return np.full_like(tokens, shape.experts)
 
 
-def active_awake(shape: Shape, tokens: Array) -> Array:
-    """Return one token's experts, whatever the batch: what "active parameters" say. Source: none, for comparison."""
+def one_tokens_experts(shape: ModelShape, tokens: Array) -> Array:
+    """Return the experts of one token, whatever the batch, as "active parameters" do. Source: none, for comparison."""
     return np.full_like(tokens, shape.used)
 
 
-def memory(shape: Shape, chip: Chip, setup: Setup, context: float) -> Memory:
-    """Say what a GPU of `setup` holds with sequences of `context` tokens.
+def memory(shape: ModelShape, chip: Chip, setup: GpuSetup, context: float) -> GpuMemory:
+    """Return what one GPU of `setup` holds with sequences of `context` tokens.
 
-    Of its memory 90 % is for weights and KV cache. Source: bytes over bytes; the share is vLLM's default.
+    Weights and KV cache get 90 % of the memory. Source: bytes over bytes; the share is vLLM's default.
 
     Raises:
-        ConfigError: the weights alone do not fit; the text says how many GPUs would hold them.
+        ConfigError: the weights alone do not fit; the message gives the number of GPUs that hold them.
     """
     whole = shape.memory(setup.precision or shape.precision, setup.expert_precision or shape.expert_precision)
     routed = shape.routed_weights * setup.expert_bytes(shape)
@@ -120,21 +126,26 @@ def memory(shape: Shape, chip: Chip, setup: Setup, context: float) -> Memory:
             f"{setup.chips * room / 1e9:,.0f} GB; give at least {least} (or fewer bits a weight)"
         )
     kept = float(shape.kv_read(context, setup.kv_precision)) * _copies(shape, setup) / setup.chips
-    return Memory(weights, kept, room, int((room - weights) / kept) if kept else 0)
+    return GpuMemory(weights, kept, room, int((room - weights) / kept) if kept else 0)
 
 
 def decode_works(
-    shape: Shape, chip: Chip, setup: Setup, batch: ArrayLike, context: ArrayLike, awake: Awake = awake
+    shape: ModelShape,
+    chip: Chip,
+    setup: GpuSetup,
+    batch: ArrayLike,
+    context: ArrayLike,
+    expert_count: ExpertCount = activated_experts,
 ) -> dict[str, Array]:
     """Return the works of one decode step, seconds at the data sheet's figures.
 
     Args:
         shape: the model.
         chip: the GPU.
-        setup: how the one lies on the other.
+        setup: the layout of the model over GPUs.
         batch: sequences in flight, over all GPUs; any shape.
-        context: tokens each of them looks back at, on average; broadcasts with `batch`.
-        awake: how many experts a layer loads for a number of tokens.
+        context: mean tokens of context of a sequence; broadcasts with `batch`.
+        expert_count: number of experts that a layer loads, from the number of tokens in the step.
 
     Source: the roofline (Williams, Waterman and Patterson, 2009), bytes over bandwidth and operations over peak; 2 FLOP
     a weight and token (Kaplan et al., arXiv 2001.08361, 2.1); steps of an all-reduce by rings and trees (Thakur,
@@ -146,7 +157,7 @@ def decode_works(
     experts = np.zeros_like(tokens)
     if shape.experts:
         one = shape.expert_weights * setup.expert_bytes(shape) / chips / chip.bandwidth
-        experts = shape.moe_layers * awake(shape, tokens) * one
+        experts = shape.moe_layers * expert_count(shape, tokens) * one
     products = 2 * shape.active * tokens / chips / (_peak(chip, setup, shape) * _THIN)
     kv = tokens * shape.kv_read(context, setup.kv_precision) * _copies(shape, setup) / chips / chip.bandwidth
     scores = 2 * tokens * shape.kv_tokens(context) * layers * shape.heads * _decode_width(shape) / chips
@@ -155,7 +166,7 @@ def decode_works(
         "weights": weights,
         "experts": experts,
         "kv": kv,
-        # What calculating takes beyond the time in which the weights arrive.
+        # Compute time that reading the weights does not hide.
         "products": np.maximum(0.0, products - weights - experts),
         "scores": scores / chip.peak["bf16"],
         "layers": np.full_like(tokens, layers * _kernels(shape) * _MICRO),
@@ -167,10 +178,10 @@ def decode_works(
     }
 
 
-def prefill_works(shape: Shape, chip: Chip, setup: Setup, prompt: ArrayLike) -> dict[str, Array]:
+def prefill_works(shape: ModelShape, chip: Chip, setup: GpuSetup, prompt: ArrayLike) -> dict[str, Array]:
     """Return the works of prefilling one prompt of `prompt` tokens, seconds at the data sheet's figures.
 
-    Scores are causal, so a prompt of T tokens costs `T * T / 2` of them a head; windowed layers look back less.
+    Attention is causal, so a prompt of T tokens has `T * T / 2` scores per head; windowed layers have fewer.
 
     Source: 2 FLOP a weight and token (Kaplan et al., arXiv 2001.08361, 2.1); an all-reduce sends
     `2 * (n - 1) / n` of its bytes (Thakur, Rabenseifner and Gropp, 2005), and a layer has two.
@@ -191,24 +202,26 @@ def prefill_works(shape: Shape, chip: Chip, setup: Setup, prompt: ArrayLike) -> 
     }
 
 
-def mixed_works(shape: Shape, chip: Chip, setup: Setup, load: "Load", awake: Awake = awake) -> dict[str, Array]:
-    """Return the works of a decode step under steady load: of the step, and of the prompts mixed into it.
+def mixed_works(
+    shape: ModelShape, chip: Chip, setup: GpuSetup, load: "SteadyLoad", expert_count: ExpertCount = activated_experts
+) -> dict[str, Array]:
+    """Return the works of a decode step under steady load, in seconds: of the step, and of the prompts mixed into it.
 
-    With `batch` sequences of `output` tokens in flight, `batch / output` of them end at each step and as many prompts
-    take their place; an engine whose prefill has machines of its own (`load.apart`) is spared them. All seconds.
+    With `batch` sequences of `output` tokens in flight, `batch / output` sequences end per step and as many prompts
+    replace them. An engine with disaggregated prefill (`load.apart`) has no prompts in its decode steps.
 
     Source: continuous batching (Orca, Yu et al., OSDI 2022), prompts in the steps (Sarathi-Serve, arXiv 2403.02310).
     """
-    works = decode_works(shape, chip, setup, load.batch, load.context, awake)
+    works = decode_works(shape, chip, setup, load.batch, load.context, expert_count)
     share = 0.0 if load.apart else array(load.batch) / array(load.output)
     return works | {name: share * work for name, work in prefill_works(shape, chip, setup, load.prompt).items()}
 
 
-def first_works(shape: Shape, chip: Chip, setup: Setup, load: "Load", step: Array) -> dict[str, Array]:
-    """Return the works of a request's time to its first token; `step` is a decode step's time, seconds.
+def first_works(shape: ModelShape, chip: Chip, setup: GpuSetup, load: "SteadyLoad", step: Array) -> dict[str, Array]:
+    """Return the works of a request's time to first token, in seconds; `step` is the time of a decode step, seconds.
 
-    Beside its own prefill a request waits for prompts that came at the same time, whose number grows with the batch.
-    All seconds. Source: ours; which of these works count is left to the fit.
+    Besides its own prefill a request waits for prompts that arrived at the same time; their number grows with the
+    batch. Source: ours; the fit decides which of these works count.
     """
     own = prefill_works(shape, chip, setup, load.prompt)
     batch = array(load.batch)
@@ -228,10 +241,10 @@ def first_works(shape: Shape, chip: Chip, setup: Setup, load: "Load", step: Arra
     )
 
 
-class Load(NamedTuple):
+class SteadyLoad(NamedTuple):
     """Steady load on one copy of a model: `batch` sequences in flight, each of `prompt` and `output` tokens.
 
-    `apart`: prefill has machines of its own (disaggregated serving). All broadcast together.
+    `apart`: prefill runs on machines of its own (disaggregated serving). The numbers broadcast against each other.
     """
 
     batch: ArrayLike
@@ -241,40 +254,43 @@ class Load(NamedTuple):
 
     @property
     def context(self) -> Array:
-        """Tokens a sequence looks back at, in the middle of its output."""
+        """Tokens of context of a sequence halfway through its output."""
         return array(self.prompt) + array(self.output) / 2
 
 
-def _peak(chip: Chip, setup: Setup, shape: Shape) -> float:
-    """Return the operations a second that the weights' format allows: of the wider one where experts have their own."""
+def _peak(chip: Chip, setup: GpuSetup, shape: ModelShape) -> float:
+    """Return the peak FLOP/s for the weights' format; if experts have a format of their own, for the wider of both."""
     names = [setup.precision or shape.precision]
     if shape.experts:
         names.append(setup.expert_precision or setup.precision or shape.expert_precision or shape.precision)
     return chip.flops(max(names, key=bits))
 
 
-def _copies(shape: Shape, setup: Setup) -> float:
-    """Return how often an attention rank holds its KV cache: a head cannot be split, and latent KV is one for all."""
+def _copies(shape: ModelShape, setup: GpuSetup) -> float:
+    """Return how many copies of its KV cache an attention rank holds.
+
+    KV heads cannot be split over GPUs, and all heads share one latent KV cache.
+    """
     return float(setup.tensor) if shape.mla is not None else max(1.0, setup.tensor / shape.kv_heads)
 
 
-def _decode_width(shape: Shape) -> float:
-    """Return multiply-adds a head does for a token it looks back at: query with key, weight with value."""
+def _decode_width(shape: ModelShape) -> float:
+    """Return a head's multiply-adds per token of context: query times key, and weight times value."""
     if shape.mla is None:
         return 2.0 * shape.head_size
     return 2.0 * shape.mla.kv_rank + shape.mla.rope
 
 
-def _prefill_width(shape: Shape) -> float:
-    """Return multiply-adds a head does for half a token it looks back at, heads not compressed."""
+def _prefill_width(shape: ModelShape) -> float:
+    """Return a head's multiply-adds per token of context in prefill, halved for causality, with heads uncompressed."""
     if shape.mla is None:
         return float(shape.head_size)
     return (shape.mla.nope + shape.mla.rope + shape.mla.value) / 2
 
 
-def _kernels(shape: Shape) -> float:
-    """Return the fixed work of a layer against one of 4,096 elements with grouped queries.
+def _kernels(shape: ModelShape) -> float:
+    """Return the fixed time of a layer relative to a layer of width 4,096 with grouped-query attention.
 
-    Latent attention launches more kernels, and wider layers take a little longer to start and to end.
+    Latent attention launches more kernels, and kernels of wider layers take slightly longer to start and finish.
     """
     return (1.3 if shape.mla is not None else 1.0) * math.sqrt(math.sqrt(shape.hidden / 4096))

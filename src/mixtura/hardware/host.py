@@ -1,7 +1,7 @@
-"""A model on machines: one door to the step models of GPUs, LPUs and wafers.
+"""A model on machines: one interface to the step models of GPUs, LPUs and wafers.
 
-A `Host` is one copy of a model and what it runs on. It says how long a decode step and a prompt take, what a user would
-see under steady load, and what an hour costs; `pace` hands it to the serving simulator.
+A `ModelHost` is one copy of a model on its chips. It predicts the time of a decode step and of a prompt, the latencies
+of users under steady load, and the cost of an hour; `step_times` tabulates it for the serving simulator.
 """
 
 import functools
@@ -16,49 +16,49 @@ from numpy.typing import ArrayLike
 from mixtura.errors import ConfigError
 from mixtura.hardware import lpu, wafer
 from mixtura.hardware.chip import Chip, chip
-from mixtura.hardware.cost import Range, Site, dollars_an_hour
-from mixtura.hardware.fitted import PARTS, Factors, factors, first_token, token_step
-from mixtura.hardware.gpu import Load, Setup, decode_works, memory, prefill_works
-from mixtura.hardware.onchip import Line
-from mixtura.hardware.serving.pace import Pace, sampled, tabulated
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.cost import CostRange, SiteAssumptions, dollars_an_hour
+from mixtura.hardware.fitted import PARTS, FittedFactors, factors, first_token, token_step
+from mixtura.hardware.gpu import GpuSetup, SteadyLoad, decode_works, memory, prefill_works
+from mixtura.hardware.onchip import OnChipLayout
+from mixtura.hardware.serving.step_times import StepTimes, sample_step_times, step_times_from_table
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
-from mixtura.hardware.step import Array, Step, array
+from mixtura.hardware.step import Array, TimeEstimate, array
 
-_CONTEXTS = (1.0, 1024.0, 4096.0, 16384.0, 131072.0)  # tokens between which decode is taken as straight
-_MOST = 1024  # sequences in one decode step that engines allow by default, or more
+_CONTEXTS = (1.0, 1024.0, 4096.0, 16384.0, 131072.0)  # tokens; decode time is linear between them
+_MOST = 1024  # sequences in one decode step; engines allow at least that many by default
 _LEAST_ROOM = 1  # sequences of the usual context that a host must hold beside its weights
-_HALF_PEAK = 0.5  # share of a wafer's peak in prefill; nothing is measured
-_SPARSE = 10.0  # how far its published peak, which counts zeros, is above the dense one
+_HALF_PEAK = 0.5  # share of a wafer's peak reached in prefill; assumed, no measurement exists
+_SPARSE = 10.0  # a wafer's published peak, which counts zeros, over the dense peak
 
 
-class Host(NamedTuple):
+class ModelHost(NamedTuple):
     """One copy of a model on the chips it needs.
 
-    `setup` and `by` are of GPUs (and what is modelled like them), `line` of LPUs and wafers.
+    `setup` and the fitted factors `by` apply to GPUs (and chips modelled like them), `layout` to LPUs and wafers.
     """
 
-    shape: Shape
+    shape: ModelShape
     chip: Chip
-    setup: Setup
-    by: Factors | None = None
-    line: Line | None = None
+    setup: GpuSetup
+    by: FittedFactors | None = None
+    layout: OnChipLayout | None = None
     engine: str | None = None
 
     @property
     def chips(self) -> int:
-        """Chips of one copy."""
-        if self.line is not None and self.line.chips is not None:
-            return self.line.chips
+        """The number of chips of one copy."""
+        if self.layout is not None and self.layout.chips is not None:
+            return self.layout.chips
         return self.setup.chips
 
     @property
     def name(self) -> str:
-        """How a table calls it: "8 x h100_sxm, vllm"."""
+        """The name shown in tables: "8 x h100_sxm, vllm"."""
         return f"{self.chips} x {self.chip.name}{f', {self.engine}' if self.engine else ''}"
 
-    def decode(self, batch: ArrayLike, context: ArrayLike) -> Step:
-        """Return a decode step of `batch` sequences that look back at `context` tokens each, prompts not mixed in."""
+    def decode(self, batch: ArrayLike, context: ArrayLike) -> TimeEstimate:
+        """Return the time of a decode step without mixed-in prompts: `batch` sequences of `context` tokens each."""
         if self.by is None:
             return self._assembly(batch, context)
         works, by = decode_works(self.shape, self.chip, self.setup, batch, context), self.by.token
@@ -67,10 +67,10 @@ class Host(NamedTuple):
             for part, names in PARTS.items()
             if part != "prefill"
         }
-        return Step(parts, self.by.token_spread)
+        return TimeEstimate(parts, self.by.token_spread)
 
     def prefill(self, tokens: ArrayLike) -> Array:
-        """Return the seconds for which a prompt of `tokens` keeps the machine busy."""
+        """Return the seconds that the machine needs for a prompt of `tokens`."""
         if self.by is not None:
             works = prefill_works(self.shape, self.chip, self.setup, tokens)
             return array(sum(self.by.token[name] * work for name, work in works.items()))
@@ -80,131 +80,137 @@ class Host(NamedTuple):
         rates = _prefill_rates()
         return array(tokens) / rates.models.get(self.shape.name, rates.usual)
 
-    def token(self, load: Load) -> Step:
+    def token(self, load: SteadyLoad) -> TimeEstimate:
         """Return the time per output token (TPOT) under steady load, seconds."""
         if self.by is not None:
             return token_step(self.shape, self.chip, self.setup, load, self.by)
-        mixed = array(load.batch) / array(load.output) * self.occupied(load.prompt)
+        mixed = array(load.batch) / array(load.output) * self.busy_time(load.prompt)
         step = self._assembly(load.batch, load.context)
-        return Step({**step.parts, "prefill": mixed}, step.spread)
+        return TimeEstimate({**step.parts, "prefill": mixed}, step.spread)
 
-    def first(self, load: Load) -> Step:
+    def first(self, load: SteadyLoad) -> TimeEstimate:
         """Return the time to the first token (TTFT) under steady load, seconds."""
         if self.by is not None:
             return first_token(self.shape, self.chip, self.setup, load, self.by)
         step = self._assembly(load.batch, load.context)
-        return Step({"own prompt": self.prefill(load.prompt) + 0 * step.seconds, **step.parts}, step.spread)
+        return TimeEstimate({"own prompt": self.prefill(load.prompt) + 0 * step.seconds, **step.parts}, step.spread)
 
-    def occupied(self, tokens: ArrayLike) -> Array:
-        """Return the seconds for which a prompt of `tokens` keeps others waiting.
+    def busy_time(self, tokens: ArrayLike) -> Array:
+        """Return the seconds for which a prompt of `tokens` blocks other requests.
 
-        On an assembly line that is its time in one layer: the next prompt or token follows at once.
+        In a pipeline of layers (LPUs, wafers) that is its time in one layer, since the next prompt or token follows
+        directly behind.
         """
         return self.prefill(tokens) / (1 if self.by is not None else self.shape.layers)
 
     def delay(self, tokens: ArrayLike) -> Array:
-        """Return the seconds to a first token in which the machine may serve others, waiting not counted.
+        """Return the part of the time to first token, in seconds, that blocks no other request; queueing excluded.
 
-        On GPUs tokenizing, scheduling and the network; on an assembly line the prompt's way through the other layers.
+        On GPUs this is tokenizing, scheduling and the network; on LPUs and wafers the prompt's time in the other
+        layers of the pipeline.
         """
         if self.by is not None:
             return 0.01 * self.by.first["host"] + 0 * array(tokens)
-        return self.prefill(tokens) - self.occupied(tokens)
+        return self.prefill(tokens) - self.busy_time(tokens)
 
     def room(self, context: float) -> int:
-        """Return how many sequences of `context` tokens one copy holds, 0 where not one fits."""
+        """Return how many sequences of `context` tokens one copy holds; 0 if none fits."""
         if self.by is not None:
             return min(_MOST, memory(self.shape, self.chip, self.setup, context).sequences)
         need = lpu.chips_needed if self.chip.kind == "lpu" else wafer.wafers_needed
         users = np.geomspace(1, _MOST, 64).round()
-        fits = need(self.shape, self.chip, users, context, self.line) <= self.chips
+        fits = need(self.shape, self.chip, users, context, self.layout) <= self.chips
         return int(users[fits][-1]) if fits.any() else 0
 
-    def pace(self, context: float, most: int | None = None) -> Pace:
-        """Return the host as the serving simulator wants it.
+    def step_times(self, context: float, most: int | None = None) -> StepTimes:
+        """Return the host's step times for the serving simulator.
 
         Args:
-            context: tokens of a usual sequence at its end: as much KV cache is set aside for each.
-            most: the largest batch; None: as many as fit.
+            context: tokens of a usual sequence at its end, for which the host reserves KV cache.
+            most: the largest batch; None: as many sequences as fit.
 
         Raises:
-            ConfigError: not one such sequence fits.
+            ConfigError: not even one such sequence fits.
         """
         room = self.room(context)
         if room < _LEAST_ROOM:
             raise ConfigError(
-                f"{self.name} holds {self.shape.name} and no sequence of {context:,.0f} tokens: give more"
+                f"{self.name} holds {self.shape.name} but no sequence of {context:,.0f} tokens: give more chips"
             )
         width, capacity = min(room, most or _MOST), float(room) * context
         if self.by is None:
-            # A layer's latency outweighs reading its KV cache by far, so one context stands for all.
+            # A layer's latency far exceeds the time to read its KV cache, so one context represents all.
             base = self.decode(np.arange(1, width + 1), context).seconds
-            return tabulated(base, prefill=self.occupied, capacity=capacity)
+            return step_times_from_table(base, prefill=self.busy_time, capacity=capacity)
 
         def decode(batch: Array, tokens: Array) -> Array:
             return self.decode(batch, tokens / batch).seconds
 
-        return sampled(decode, prefill=self.occupied, max_batch=width, contexts=_CONTEXTS, capacity=capacity)
+        return sample_step_times(decode, prefill=self.busy_time, max_batch=width, contexts=_CONTEXTS, capacity=capacity)
 
-    def hour(self, site: Site | None = None) -> Range:
-        """Return the dollars an hour of one copy; ConfigError where the chip has no known price or power."""
+    def hour(self, site: SiteAssumptions | None = None) -> CostRange:
+        """Return the dollars per hour of one copy.
+
+        Raises:
+            ConfigError: the chip's price or power is not known.
+        """
         return dollars_an_hour(self.chip, self.chips, site)
 
-    def _assembly(self, batch: ArrayLike, context: ArrayLike) -> Step:
+    def _assembly(self, batch: ArrayLike, context: ArrayLike) -> TimeEstimate:
         users = np.maximum(1.0, array(batch))
         step = lpu.step if self.chip.kind == "lpu" else wafer.step
-        return step(self.shape, self.chip, users, context, self.line)
+        return step(self.shape, self.chip, users, context, self.layout)
 
 
 def host(
-    model: str | Shape,
+    model: str | ModelShape,
     on: str | Chip,
     chips: int | None = None,
     *,
     engine: str | None = None,
-    setup: Setup | None = None,
+    setup: GpuSetup | None = None,
     context: float = 8192,
-) -> Host:
-    """Return a model on machines.
+) -> ModelHost:
+    """Return one copy of a model on chips of one kind.
 
     Args:
-        model: a name or id of the catalogue, a path of a `config.json`, or a shape.
+        model: a name or id of the catalogue of shapes, the path of a `config.json`, or a shape.
         on: a chip or its name.
-        chips: of one copy; None: the least power of two of GPUs that holds the weights and some sequences of
-            `context`, as many LPUs or wafers as hold 64 of them.
-        engine: of GPUs; None: the one measured nearest (see `fitted.factors`).
-        setup: of GPUs, for precision and attention ranks; its `chips` give way to `chips`.
+        chips: number of chips of one copy; None: the least power of two of GPUs that holds the weights and eight
+            sequences of `context` tokens, or as many LPUs or wafers as hold 64 such sequences.
+        engine: the inference engine on GPUs; None: the one with the nearest measurements (see `fitted.factors`).
+        setup: precision and attention ranks on GPUs; `chips` overrides its number of chips.
         context: tokens of a usual sequence.
 
     Raises:
-        ConfigError: an unknown name, or a model that does not fit.
+        ConfigError: a name is unknown, or the model does not fit.
     """
-    found = model if isinstance(model, Shape) else shape(model)
+    found = model if isinstance(model, ModelShape) else shape(model)
     machine = on if isinstance(on, Chip) else chip(on)
     if chips is not None and chips < 1:
-        raise ConfigError(f"{chips} chips hold no model: give 1 or more")
+        raise ConfigError(f"{chips} chips cannot hold a model: give 1 or more")
     if machine.kind in ("lpu", "wafer"):
         return _on_chip(found, machine, chips, context)
-    setup = setup or Setup()
+    setup = setup or GpuSetup()
     if chips is None:
         chips = _least(found, machine, setup, context)
     setup = msgspec.structs.replace(setup, chips=chips)
     memory(found, machine, setup, context)
     by = factors(machine, found, setup, engine=engine)
-    return Host(found, machine, setup, by, engine=by.engine)
+    return ModelHost(found, machine, setup, by, engine=by.engine)
 
 
-def _on_chip(found: Shape, machine: Chip, chips: int | None, context: float) -> Host:
+def _on_chip(found: ModelShape, machine: Chip, chips: int | None, context: float) -> ModelHost:
     need = lpu.chips_needed if machine.kind == "lpu" else wafer.wafers_needed
     if chips is None:
         chips = int(need(found, machine, 64, context))
     elif chips < (least := int(need(found, machine, 1, context))):
         raise ConfigError(f"{found.name} does not fit {chips} x {machine.name}: give at least {least}")
-    return Host(found, machine, Setup(chips=chips), line=Line(chips=chips))
+    return ModelHost(found, machine, GpuSetup(chips=chips), layout=OnChipLayout(chips=chips))
 
 
-def _least(found: Shape, machine: Chip, setup: Setup, context: float) -> int:
-    """Return the least power of two of GPUs that holds the weights and eight sequences."""
+def _least(found: ModelShape, machine: Chip, setup: GpuSetup, context: float) -> int:
+    """Return the least power of two of GPUs that holds the weights and eight sequences of `context` tokens."""
     for chips in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
         tried = msgspec.structs.replace(setup, chips=chips)
         try:
@@ -215,7 +221,7 @@ def _least(found: Shape, machine: Chip, setup: Setup, context: float) -> int:
     raise ConfigError(f"{found.name} with {context:,.0f} tokens of context does not fit 1,024 x {machine.name}")
 
 
-class _Rates(msgspec.Struct, forbid_unknown_fields=True):
+class _PrefillRates(msgspec.Struct, forbid_unknown_fields=True):
     source: str
     date: str
     usual: float
@@ -223,6 +229,6 @@ class _Rates(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @functools.cache
-def _prefill_rates() -> _Rates:
+def _prefill_rates() -> _PrefillRates:
     text = (files("mixtura.hardware") / "data" / "prefill.toml").read_text("utf-8")
-    return msgspec.convert(tomllib.loads(text), _Rates)
+    return msgspec.convert(tomllib.loads(text), _PrefillRates)

@@ -1,9 +1,9 @@
 """The time of one MoE layer on one GPU: from a chip's figures alone, or from balanced runs of the same kernel.
 
-`layer_time` needs no measurement: a fixed time, the bytes of the experts awake at a share of the memory's bandwidth,
-and the operations at a share of the peak. `skewed` starts from measured balanced runs and says what skewed routing
-makes of them. The coefficients of both stand in data/kernels.json; `calibration/kernels.py` fits them and reports how
-well they do.
+`layer_time` needs no measurement of the kernel: it adds a fixed time, the bytes of the activated experts at a share of
+the memory bandwidth, and the operations at a share of the peak. `predict_skewed` predicts times under skewed routing
+from measured balanced runs. `calibration/kernels.py` fits the coefficients of both, writes them to data/kernels.json
+and reports their errors.
 """
 
 import functools
@@ -19,21 +19,21 @@ from mixtura.errors import ConfigError
 from mixtura.hardware import routing
 from mixtura.hardware.chip import Chip
 from mixtura.hardware.precision import precision_named, unknown
-from mixtura.hardware.step import Array, Step, array
+from mixtura.hardware.step import Array, TimeEstimate, array
 
 Counts = NDArray[np.int64]
 
-DRAWS = 40  # random loads that an expectation is taken over; the benchmark itself takes five
-_GROUPED_DRAWS = 6  # a limit on groups needs every token's choices, which costs more
-_LIMITED = 1.1  # above this share of the bandwidth fewer experts must have been read than were counted
+DRAWS = 40  # random loads averaged for an expectation; the benchmark itself draws five
+_GROUPED_DRAWS = 6  # with a limit on groups: each draw is dearer because it needs every token's choices
+_LIMITED = 1.1  # if a fit implies more than this share of the bandwidth, the kernel read fewer experts than counted
 
 
-class Layer(msgspec.Struct, frozen=True, kw_only=True):
+class MoeLayer(msgspec.Struct, frozen=True, kw_only=True):
     """One MoE layer as one GPU holds it.
 
-    `inner` is the width of an expert on this GPU (divided where tensor parallelism divides it), `weight` the bytes a
-    weight takes; of `groups` groups of experts a token may use `groups_used`. With expert parallelism the `experts` of
-    the layer are divided among `ranks` GPUs, and the time is that of the busiest.
+    `inner` is the width of an expert on this GPU, after tensor parallelism, and `weight` the bytes per weight. A token
+    uses experts from `groups_used` of `groups` groups. With expert parallelism `ranks` GPUs share the layer's
+    `experts`, and the busiest GPU determines the time.
     """
 
     experts: int
@@ -46,11 +46,13 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     ranks: int = 1
 
     def __post_init__(self) -> None:
-        routing.grouped(self.experts, self.used, self.groups, self.groups_used)
+        routing.grouped_popularity(self.experts, self.used, self.groups, self.groups_used)
         if self.ranks < 1 or self.experts % self.ranks:
             raise ConfigError(f"{self.experts} experts do not divide over {self.ranks} ranks: give a divisor")
         if min(self.hidden, self.inner) < 1 or not self.weight > 0:
-            raise ConfigError(f"an expert of {self.hidden} x {self.inner} weights of {self.weight} bytes is none")
+            raise ConfigError(
+                f"an expert of {self.hidden} x {self.inner} weights of {self.weight} bytes: expected sizes above 0"
+            )
 
     @property
     def expert_bytes(self) -> float:
@@ -63,10 +65,11 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
         return 6.0 * self.hidden * self.inner
 
 
-class Rates(msgspec.Struct, frozen=True):
-    """What a GPU makes of its figures in one precision, as fitted.
+class KernelRates(msgspec.Struct, frozen=True):
+    """Fitted rates of a GPU in one precision.
 
-    `fixed` seconds a layer, `memory` share of the bandwidth, `compute` share of the peak, `spread` as in `Step`.
+    `fixed` seconds per layer, `memory` share of the bandwidth, `compute` share of the peak, `spread` as in
+    `TimeEstimate`.
     """
 
     fixed: float
@@ -75,10 +78,10 @@ class Rates(msgspec.Struct, frozen=True):
     spread: float
 
 
-class Correction(msgspec.Struct, frozen=True):
-    """What skew costs beyond the experts awake, as fitted over all GPUs and kernels.
+class SkewCorrection(msgspec.Struct, frozen=True):
+    """The cost of skewed routing beyond the activated experts, fitted over all GPUs and kernels.
 
-    The logarithm of real over first prediction is `level` + `tiles` x log(tiles' ratio / experts' ratio), both
+    The logarithm of real over uncorrected time is `level` + `tiles` x log(tiles' ratio / experts' ratio), both
     interpolated between `knots`, the tokens per expert; a tile is `tile` tokens of one expert.
     """
 
@@ -89,38 +92,38 @@ class Correction(msgspec.Struct, frozen=True):
     spread: float
 
     def factor(self, per_expert: ArrayLike, tiles: ArrayLike) -> Array:
-        """Return what to multiply a prediction with.
+        """Return the factor by which to multiply an uncorrected prediction.
 
         Args:
-            per_expert: tokens an expert gets when balanced, k B / E.
-            tiles: tiles of the skewed loads over those of balanced ones, over the same ratio of experts awake.
+            per_expert: tokens per expert under balanced routing, k B / E.
+            tiles: ratio of tiles, skewed over balanced loads, divided by the same ratio of activated experts.
         """
         place, knots = np.log2(np.maximum(array(per_expert), 1e-9)), np.log2(array(self.knots))
         weight = np.interp(place, knots, array(self.tiles))
         return array(np.exp(np.interp(place, knots, array(self.level)) + weight * np.log(array(tiles))))
 
 
-class Coefficients(msgspec.Struct, frozen=True):
-    """All that data/kernels.json holds: `rates` by GPU and precision, the `correction`, where they are from."""
+class KernelCoefficients(msgspec.Struct, frozen=True):
+    """The content of data/kernels.json: `rates` by GPU and precision, the `correction`, and their source."""
 
     source: str
     fitted: str
-    rates: Mapping[str, Mapping[str, Rates]]
-    correction: Correction
+    rates: Mapping[str, Mapping[str, KernelRates]]
+    correction: SkewCorrection
 
 
 @functools.cache
-def coefficients() -> Coefficients:
+def coefficients() -> KernelCoefficients:
     """Return the fitted coefficients of the package."""
     data = files("mixtura.hardware").joinpath("data/kernels.json").read_bytes()
-    return msgspec.json.decode(data, type=Coefficients)
+    return msgspec.json.decode(data, type=KernelCoefficients)
 
 
-def rates(gpu: str, precision: str) -> Rates:
-    """Return the fitted rates of a GPU, by the name that the measurements have for it (h100_sxm), in one precision.
+def rates(gpu: str, precision: str) -> KernelRates:
+    """Return the fitted rates of a GPU in one precision; `gpu` is its name in the measurements, such as h100_sxm.
 
     Raises:
-        ConfigError: nothing was measured for it; the text names what was.
+        ConfigError: the GPU or precision was not measured; the message lists those that were.
     """
     known = coefficients().rates
     if gpu not in known:
@@ -132,93 +135,96 @@ def rates(gpu: str, precision: str) -> Rates:
 
 
 def layer_time(
-    layer: Layer,
+    layer: MoeLayer,
     tokens: ArrayLike,
-    awake: ArrayLike,
+    activated: ArrayLike,
     chip: Chip,
     *,
     precision: str = "bf16",
-    fitted: Rates | None = None,
-) -> Step:
+    fitted: KernelRates | None = None,
+) -> TimeEstimate:
     """Return the time of a MoE layer: fixed + max(D w_e / (memory BW), k B flop / (compute F)), in seconds.
 
     Args:
         layer: the layer on this GPU.
-        tokens: B, tokens in the step; with ranks, tokens times experts on the busiest one over k.
-        awake: D, distinct experts they wake on the GPU; see `routing`.
-        chip: whose bandwidth BW and peak F count.
-        precision: of the experts' weights.
+        tokens: B, tokens in the step; with ranks, token-expert pairs on the busiest rank over k.
+        activated: D, distinct experts that they activate on the GPU; see `routing`.
+        chip: the chip, for its bandwidth BW and peak F.
+        precision: format of the experts' weights.
         fitted: the rates; None: those measured for the chip.
 
     Source: roofline (Williams et al., 2009) with D(B) experts read; MoESD, arXiv 2505.19645.
 
     Raises:
-        ConfigError: nothing was measured for this chip or precision.
+        ConfigError: this chip or precision was not measured.
     """
     fitted = fitted or rates(chip.name, precision)
-    batch, count = np.broadcast_arrays(array(tokens), array(awake))
+    batch, count = np.broadcast_arrays(array(tokens), array(activated))
     read = count * layer.expert_bytes / (fitted.memory * chip.bandwidth)
     worked = batch * layer.used * layer.operations / (fitted.compute * chip.flops(precision))
     parts = {"layers": np.full(batch.shape, fitted.fixed), "experts": read, "compute": np.maximum(0.0, worked - read)}
-    return Step({name: array(part) for name, part in parts.items()}, fitted.spread)
+    return TimeEstimate({name: array(part) for name, part in parts.items()}, fitted.spread)
 
 
-class Balanced(NamedTuple):
+class BalancedCurve(NamedTuple):
     """Measured times of one kernel under balanced routing, by growing number of tokens."""
 
     tokens: Array
     seconds: Array
 
     def at(self, tokens: ArrayLike) -> Array:
-        """Return the seconds at a number of tokens, interpolated on logarithmic scales; beyond the ends as there."""
+        """Return the seconds at a number of tokens: log-log interpolation, constant beyond the first and last run."""
         place = np.log(array(tokens))
         return array(np.exp(np.interp(place, np.log(self.tokens), np.log(self.seconds))))
 
 
-class Line(NamedTuple):
-    """t = `fixed` + D x `expert`, in seconds, as balanced runs show it; `limited` where groups were kept to."""
+class LayerLine(NamedTuple):
+    """The line t = `fixed` + D x `expert`, in seconds, fitted to balanced runs.
+
+    `limited`: the kernel kept each token to `groups_used` groups.
+    """
 
     fixed: float
     expert: float
     limited: bool
 
 
-def balanced(times: Mapping[int, float]) -> Balanced:
-    """Return a curve of measured seconds by tokens.
+def balanced_curve(times: Mapping[int, float]) -> BalancedCurve:
+    """Return the curve of measured seconds by tokens.
 
     Raises:
-        ConfigError: no run, or one that took no time.
+        ConfigError: there is no run, or a run has no tokens or no time above 0.
     """
     if not times or min(times) < 1 or not all(0 < seconds < np.inf for seconds in times.values()):
-        raise ConfigError("balanced runs are seconds above 0 by tokens above 0, at least one: measure again")
+        raise ConfigError("balanced runs: expected at least one, each with tokens and finite seconds above 0")
     found = sorted(times)
-    return Balanced(np.array(found, dtype=np.float64), np.array([times[count] for count in found]))
+    return BalancedCurve(np.array(found, dtype=np.float64), np.array([times[count] for count in found]))
 
 
-def line(curve: Balanced, layer: Layer, bandwidth: float) -> Line:
-    """Fit t = fixed + D x expert to balanced runs of up to about two tokens an expert, neither below zero.
+def fit_line(curve: BalancedCurve, layer: MoeLayer, bandwidth: float) -> LayerLine:
+    """Fit t = fixed + D x expert, both at least 0, to balanced runs of up to about two tokens per expert.
 
-    Where the slope says that experts were read faster than `bandwidth` (bytes/s) allows, fewer were read: the kernel
-    kept tokens to `groups_used` groups, and the balanced runs, whose tokens all rank the groups alike, woke the experts
-    of those groups alone.
+    If the slope implies reading experts faster than `bandwidth` (bytes/s) allows, the kernel read fewer of them: it
+    kept tokens to `groups_used` groups, and the balanced runs, whose tokens all rank the groups in the same order,
+    activated experts of those groups only.
     """
     few = (curve.tokens * layer.used <= 2 * layer.experts) | (curve.tokens <= 4)
     few[0] = True
     seconds = curve.seconds[few]
-    free = _line(_awake(curve.tokens[few], layer, limited=False), seconds)
+    free = _line(_count_activated(curve.tokens[few], layer, limited=False), seconds)
     if layer.groups == layer.groups_used or layer.expert_bytes <= _LIMITED * bandwidth * free[1]:
-        return Line(*free, False)
-    return Line(*_line(_awake(curve.tokens[few], layer, limited=True), seconds), True)
+        return LayerLine(*free, False)
+    return LayerLine(*_line(_count_activated(curve.tokens[few], layer, limited=True), seconds), True)
 
 
-def _awake(tokens: Array, layer: Layer, *, limited: bool) -> Array:
+def _count_activated(tokens: Array, layer: MoeLayer, *, limited: bool) -> Array:
     loads = (balanced_loads(int(count), layer, limited=limited) for count in tokens)
     return np.array([max(1, np.count_nonzero(_busiest(each[None], layer))) for each in loads], dtype=np.float64)
 
 
-def _line(awake: Array, seconds: Array) -> tuple[float, float]:
-    """Return intercept and slope with the least squared relative error, both at least 0."""
-    scaled, ones = awake / seconds, 1 / seconds
+def _line(activated: Array, seconds: Array) -> tuple[float, float]:
+    """Return intercept and slope of the least squared relative error, both at least 0."""
+    scaled, ones = activated / seconds, 1 / seconds
     normal = np.array([[ones @ ones, ones @ scaled], [ones @ scaled, scaled @ scaled]])
     determinant = float(np.linalg.det(normal))
     if determinant > 1e-9 * normal[0, 0] * normal[1, 1]:
@@ -230,82 +236,87 @@ def _line(awake: Array, seconds: Array) -> tuple[float, float]:
     return 0.0, float(scaled.sum() / normal[1, 1])
 
 
-def skewed(curve: Balanced, layer: Layer, tokens: int, alpha: float, bandwidth: float) -> float:
+def predict_skewed(curve: BalancedCurve, layer: MoeLayer, tokens: int, alpha: float, bandwidth: float) -> float:
     """Predict the seconds of a layer under power-law loads from balanced runs of the same kernel.
 
-    First prediction: fixed + (t_balanced - fixed) x (experts awake, skewed over balanced). Then the correction for
-    tiles filled unevenly, which matters above about 16 tokens an expert.
+    The uncorrected prediction is fixed + (t_balanced - fixed) x (activated experts, skewed over balanced). The
+    correction accounts for unevenly filled tiles, which matter above about 16 tokens per expert.
 
     Args:
-        curve: balanced runs of this kernel, this layer and this GPU.
-        layer: its shape.
-        tokens: B.
-        alpha: as in `drawn_loads`; 1.01 and 1.2 were measured.
-        bandwidth: of the GPU's memory, bytes/s.
+        curve: balanced runs of this kernel, layer and GPU.
+        layer: the layer's sizes.
+        tokens: B, tokens in the step.
+        alpha: as in `draw_loads`; 1.01 and 1.2 were measured.
+        bandwidth: the GPU's memory bandwidth, bytes/s.
 
     Source: ours, fitted to AIConfigurator 0.12's measurements; median error 3.7 % on models left out of the fit.
     """
-    first, ratio = first_skewed(curve, line(curve, layer, bandwidth), layer, tokens, alpha)
+    first, ratio = predict_uncorrected(curve, fit_line(curve, layer, bandwidth), layer, tokens, alpha)
     factor = coefficients().correction.factor(tokens * layer.used / layer.experts, ratio)
     return first * float(factor)
 
 
-def first_skewed(curve: Balanced, fit: Line, layer: Layer, tokens: int, alpha: float) -> tuple[float, float]:
-    """Return the prediction before the correction (seconds), and the ratio of tiles that the correction goes by."""
-    awake, tiles = ratios(tokens, layer, alpha, fit.limited)
+def predict_uncorrected(
+    curve: BalancedCurve, fit: LayerLine, layer: MoeLayer, tokens: int, alpha: float
+) -> tuple[float, float]:
+    """Return the uncorrected prediction in seconds, and the ratio of tiles that `SkewCorrection.factor` takes."""
+    activated, tiles = ratios(tokens, layer, alpha, fit.limited)
     seconds = float(curve.at(tokens))
     fixed = min(fit.fixed, seconds)
-    return fixed + awake * (seconds - fixed), tiles / awake
+    return fixed + activated * (seconds - fixed), tiles / activated
 
 
 TILE = 64  # tokens of one expert that a kernel computes together, about
 
 
 @functools.lru_cache(maxsize=4096)
-def ratios(tokens: int, layer: Layer, alpha: float, limited: bool) -> tuple[float, float]:
-    """Return experts awake and tiles under power-law loads, each over its number under balanced loads."""
+def ratios(tokens: int, layer: MoeLayer, alpha: float, limited: bool) -> tuple[float, float]:
+    """Return activated experts and tiles under power-law loads, each over its number under balanced loads."""
     even = _busiest(balanced_loads(tokens, layer, limited=limited)[None], layer)[0]
-    loads = _busiest(drawn_loads(tokens, layer, alpha, limited=limited), layer)
-    awake = np.count_nonzero(loads, axis=1).mean() / np.count_nonzero(even)
-    return float(awake), float((-(-loads // TILE)).sum(axis=1).mean() / (-(-even // TILE)).sum())
+    loads = _busiest(draw_loads(tokens, layer, alpha, limited=limited), layer)
+    activated = np.count_nonzero(loads, axis=1).mean() / np.count_nonzero(even)
+    return float(activated), float((-(-loads // TILE)).sum(axis=1).mean() / (-(-even // TILE)).sum())
 
 
-def _busiest(loads: Counts, layer: Layer) -> Counts:
-    """Return of each row [.., experts] the loads on the rank that has most."""
+def _busiest(loads: Counts, layer: MoeLayer) -> Counts:
+    """Return the loads on the busiest rank for each row of `loads` [.., experts]."""
     by_rank = loads.reshape(len(loads), layer.ranks, -1)
     most = by_rank.sum(axis=2).argmax(axis=1)
     return np.asarray(by_rank[np.arange(len(loads)), most])
 
 
-def balanced_loads(tokens: int, layer: Layer, *, limited: bool = False) -> Counts:
-    """Return how many tokens each expert gets in a balanced run [experts].
+def balanced_loads(tokens: int, layer: MoeLayer, *, limited: bool = False) -> Counts:
+    """Return the number of tokens of each expert in a balanced run [experts].
 
     Token t takes the experts t + j ceil(E / k); fewer than ceil(E / k) tokens are spread out first.
 
-    Source: `balanced_logits` of AIConfigurator 0.12's collector, whose runs these are.
+    Source: `balanced_logits` of AIConfigurator 0.12's collector, which made the measured runs.
     """
     stride = -(-layer.experts // layer.used)
     place = np.arange(tokens) if tokens >= stride else np.arange(tokens) * stride / tokens
     chosen = ((place[:, None] + np.arange(layer.used) * stride) % layer.experts).astype(np.int64)
     if limited:
-        chosen = _limited(chosen, layer)
+        chosen = _limit_groups(chosen, layer)
     return np.bincount(chosen.ravel(), minlength=layer.experts)
 
 
-def drawn_loads(
-    tokens: int, layer: Layer, alpha: float, *, limited: bool = False, draws: int = DRAWS, seed: int = 0
+def draw_loads(
+    tokens: int, layer: MoeLayer, alpha: float, *, limited: bool = False, draws: int = DRAWS, seed: int = 0
 ) -> Counts:
-    """Draw how many tokens each expert gets under a power law [draws, experts]; each row adds up to k B.
+    """Draw the number of tokens of each expert under a power law [draws, experts]; each row adds up to k B.
 
-    Alpha is that of the measurements: the density of an expert's load x falls as x^-alpha from 1 to 0.8 B where each
-    expert could get a token, and from 0.01 to 2 where there are too few. It is no exponent of rank: 1.01 makes loads
-    even on a logarithmic scale, and far above 1.2 they become alike again, at the least. Loads are scaled to add up to
-    k B, rounded, cut at B; what is missing goes to the experts with least, what is too much comes from those with most.
+    Alpha is defined as in the measurements: the density of an expert's load x falls as x^-alpha from 1 to 0.8 B if
+    every expert could get a token, else from 0.01 to 2. It is not an exponent of rank: 1.01 makes loads uniform on a
+    logarithmic scale, and far above 1.2 all loads approach the lower end and become equal again. Loads are scaled to
+    add up to k B, rounded and cut at B; missing tokens go to the least loaded experts, surplus ones leave the most
+    loaded.
 
     Source: `power_law_logits_v3` of AIConfigurator 0.12's collector (Apache-2.0), described, not copied.
     """
     if tokens < 1 or not alpha > 0:
-        raise ConfigError(f"{tokens} tokens with alpha {alpha} cannot be drawn: give 1 token or more, alpha above 0")
+        raise ConfigError(
+            f"cannot draw loads of {tokens} tokens with alpha {alpha}: give 1 token or more, alpha above 0"
+        )
     total = tokens * layer.used
     low, high = (1.0, max(1.0, 0.8 * tokens)) if total > layer.experts else (0.01, 2.0)
     rng = np.random.default_rng(seed)
@@ -313,15 +324,17 @@ def drawn_loads(
     power = 1 - alpha if abs(1 - alpha) > 1e-6 else 1e-6
     sizes = ((high**power - low**power) * chance + low**power) ** (1 / power)
     wanted = np.rint(sizes / sizes.sum(axis=1, keepdims=True) * total).astype(np.int64)
-    loads = np.stack([_settled(row, tokens, total) for row in wanted])
+    loads = np.stack([_adjust_total(row, tokens, total) for row in wanted])
     if not limited:
         return loads
     few = loads[:_GROUPED_DRAWS]
-    return np.stack([np.bincount(_limited(_choices(row, tokens), layer).ravel(), minlength=len(row)) for row in few])
+    return np.stack(
+        [np.bincount(_limit_groups(_choices(row, tokens), layer).ravel(), minlength=len(row)) for row in few]
+    )
 
 
-def _settled(loads: Counts, most: int, total: int) -> Counts:
-    """Return loads that add up to `total`: missing tokens go to the least loaded, surplus comes from the most."""
+def _adjust_total(loads: Counts, most: int, total: int) -> Counts:
+    """Return loads that add up to `total`: missing tokens go to the least loaded, surplus leaves the most loaded."""
     found = np.minimum(loads, most)
     while (missing := total - int(found.sum())) != 0:
         extreme = found.min() if missing > 0 else found.max()
@@ -331,15 +344,15 @@ def _settled(loads: Counts, most: int, total: int) -> Counts:
 
 
 def _choices(loads: Counts, tokens: int) -> Counts:
-    """Return which experts each token takes [tokens, used], so that every expert has its load, no token one twice."""
+    """Return the experts of each token [tokens, used] that give every expert its load, none twice in one token."""
     order = np.argsort(-loads, kind="stable")
     return np.repeat(order, loads[order]).reshape(-1, tokens).T
 
 
-def _limited(chosen: Counts, layer: Layer) -> Counts:
-    """Return the choices of tokens kept to their best groups; equal ones count from the first, as in a stable sort.
+def _limit_groups(chosen: Counts, layer: MoeLayer) -> Counts:
+    """Return the choices with each token kept to its best groups; ties go to the first, as in a stable sort.
 
-    A group is worth its two best experts. Tokens that lose choices fill up with the first experts of their groups.
+    A group's score is that of its two best experts. Tokens that lose choices take the first experts of their groups.
     """
     tokens, used = chosen.shape
     wanted = np.zeros((tokens, layer.experts))

@@ -1,4 +1,4 @@
-"""How machines are written in one word: `h100`, `8xb200`, `8xh100/trtllm`."""
+"""Parses machines written as one word: `h100`, `8xb200`, `8xh100/trtllm`."""
 
 import re
 from typing import NamedTuple
@@ -11,46 +11,46 @@ _WRITTEN = re.compile(
 )
 
 
-class Machine(NamedTuple):
-    """Chips that hold one copy of a model: which, how many (None: as many as it needs), under which engine."""
+class MachineSpec(NamedTuple):
+    """The chips of one copy of a model: kind, number (None: as many as it needs) and inference engine."""
 
     chip: Chip
     chips: int | None = None
     engine: str | None = None
 
 
-class Words(NamedTuple):
-    """A machine as written: what may be a chip, how many, under which engine."""
+class MachineText(NamedTuple):
+    """The parts of a machine's text, unchecked: chip name, number of chips, engine."""
 
     on: str
     chips: int | None = None
     engine: str | None = None
 
 
-def words(text: str) -> Words:
-    """Return the parts of `[COUNTx]CHIP[/ENGINE]`; whether there is such a chip is not asked.
+def split_machine(text: str) -> MachineText:
+    """Return the parts of `[COUNTx]CHIP[/ENGINE]` without looking up the chip.
 
     Raises:
-        ConfigError: it is not of that form, or the number of chips is none.
+        ConfigError: the text has another form, or the number of chips is out of range.
     """
     found = _WRITTEN.fullmatch(text.strip())
     if found is None or not found["chip"].strip():
-        raise ConfigError(f"machine {text[:80]!r}: expected a chip such as h100, or so many: 8xh100, 8xh100/trtllm")
+        raise ConfigError(f"machine {text[:80]!r}: expected a chip such as h100, with a count 8xh100, or 8xh100/trtllm")
     count = None if found["count"] is None else int(found["count"][:7])
     if count is not None and not 1 <= count <= 100_000:
         raise ConfigError(f"machine {text[:80]!r}: expected 1 to 100,000 chips")
     engine = found["engine"]
-    return Words(found["chip"].strip(), count, engine.strip().casefold() if engine else None)
+    return MachineText(found["chip"].strip(), count, engine.strip().casefold() if engine else None)
 
 
-def machine(text: str) -> Machine:
-    """Return the machine that `text` names.
+def parse_machine(text: str) -> MachineSpec:
+    """Return the machine that `text` describes.
 
     Args:
-        text: `[COUNTx]CHIP[/ENGINE]`, or as `Host.name` writes it: "8 x h100_sxm, vllm".
+        text: `[COUNTx]CHIP[/ENGINE]`, or the form of `ModelHost.name`: "8 x h100_sxm, vllm".
 
     Raises:
-        ConfigError: it is not of that form, or there is no such chip (the text names those most like it).
+        ConfigError: the text has another form, or there is no such chip (the message lists the closest names).
     """
-    on, chips, engine = words(text)
-    return Machine(chip(on), chips, engine)
+    on, chips, engine = split_machine(text)
+    return MachineSpec(chip(on), chips, engine)

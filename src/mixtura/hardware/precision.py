@@ -1,4 +1,4 @@
-"""Number formats by name, and the bits that a weight takes in each, scales of blocks included."""
+"""Number formats by name, and the bits per weight in each, including the scales of blocks."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -6,8 +6,9 @@ from types import MappingProxyType
 
 from mixtura.errors import ConfigError
 
-# A scale is stored beside each block of weights: mxfp4 8 bits for 32, nvfp4 8 bits for 16 (OCP MX specification 1.0;
-# NVIDIA's NVFP4), int4 16 bits for 32, as in Kimi K2.5. Scales of 128x128 blocks (fp8) or rows (int8) are under 0.1 %.
+# Formats with block scales store one scale per block of weights: mxfp4 8 bits per 32, nvfp4 8 bits per 16 (OCP MX
+# specification 1.0; NVIDIA's NVFP4), int4 16 bits per 32, as in Kimi K2.5. Scales of 128x128 blocks (fp8) or of rows
+# (int8) add less than 0.1 %.
 BITS: Mapping[str, float] = MappingProxyType(
     {"fp32": 32.0, "bf16": 16.0, "fp16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.5, "nvfp4": 4.5, "mxfp4": 4.25}
 )
@@ -33,7 +34,7 @@ _ALIASES: Mapping[str, str] = MappingProxyType(
 
 
 def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> ConfigError:
-    """Return the error of a name that nobody knows; it names those most like it, the most alike first."""
+    """Return the error for an unknown name; its message lists the closest known names, the closest first."""
     names = sorted(known)
     folded = {each.casefold(): each for each in names}
     near = [folded[each] for each in difflib.get_close_matches(name[:200].casefold(), folded, n=3, cutoff=0.5)]
@@ -43,10 +44,10 @@ def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> Confi
 
 
 def precision_named(name: str) -> str:
-    """Return the name in `BITS` of a format as it is called elsewhere: "bfloat16" is bf16, "fp4" is nvfp4.
+    """Return a format's name in `BITS` from any of its usual names: "bfloat16" is bf16, "fp4" is nvfp4.
 
     Raises:
-        ConfigError: no such format; the text names those most like it.
+        ConfigError: no such format; the message lists the closest names.
     """
     folded = name.strip().casefold().replace("-", "_")
     found = _ALIASES.get(folded, folded)
@@ -56,7 +57,7 @@ def precision_named(name: str) -> str:
 
 
 def bits(name: str) -> float:
-    """Return the bits a weight takes, scales included.
+    """Return the bits per weight, scales included.
 
     Raises:
         ConfigError: no such format.
@@ -65,7 +66,7 @@ def bits(name: str) -> float:
 
 
 def bytes_of(name: str) -> float:
-    """Return the bytes a weight takes, scales included.
+    """Return the bytes per weight, scales included.
 
     Raises:
         ConfigError: no such format.

@@ -1,7 +1,7 @@
-"""A model's shape, and what follows from it: parameters, bytes of weights, bytes of KV cache. Pure arithmetic.
+"""A model's shape, and the parameters, bytes of weights and bytes of KV cache that follow from it. Pure arithmetic.
 
-Parameters are counted as the published checkpoints hold them, in whole numbers, without what is no part of decoding:
-the extra layer for multi-token prediction (DeepSeek-V3: 14 billion on top of 671) and encoders of images.
+Parameters are counted exactly as in the published checkpoints, except for parts that decoding does not use: the extra
+layer for multi-token prediction (DeepSeek-V3: 14 billion in addition to 671) and image encoders.
 """
 
 from typing import Literal
@@ -14,18 +14,18 @@ from mixtura.errors import ConfigError
 from mixtura.hardware.precision import bits, bytes_of
 from mixtura.hardware.step import Array, array
 
-# What a family has on top of the plain matrices. "qk_norm": a norm of each query and key head. "sinks": one learned
-# logit a head. "norms": four norms a layer in place of two.
+# Parameters of a family besides the plain matrices. "qk_norm": a norm of each query and key head. "sinks": one learned
+# logit per head. "norms": four norms per layer instead of two.
 Extra = Literal["qkv_bias", "out_bias", "dense_bias", "expert_bias", "router_bias", "qk_norm", "sinks", "norms"]
 
-_LARGEST = 10_000_000  # no size of a real model is near it
+_LARGEST = 10_000_000  # far above every size of a real model
 
 
-class Mla(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): ranks and head sizes, in elements.
+class LatentAttention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Multi-head latent attention, MLA (DeepSeek-V2, arXiv 2405.04434): ranks and head sizes, in elements.
 
-    `q_rank` 0: queries are not compressed. `nope` and `rope` are the parts of a query or key head without and with
-    rotary position, `value` the size of a value head.
+    `q_rank` 0: queries are not compressed. `nope` and `rope` are the sizes of the parts of a query or key head without
+    and with rotary embedding, `value` is the size of a value head.
     """
 
     q_rank: int
@@ -35,16 +35,16 @@ class Mla(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value: int
 
 
-class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is published of a model's size, to hold the count from its shape against.
+class PublishedSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model's published size, for comparison with the count from its shape.
 
     Attributes:
-        total: parameters in all.
-        active: parameters that a token uses, None where nobody says.
-        with_embedding: whether `active` counts the input embedding, from which a token reads one row only.
-        source: where the shape and the figures are from.
-        date: the day they were last held against the source, as in 2026-11-21.
-        doubt: what is not sure about this row, or "".
+        total: total parameters.
+        active: parameters that a token uses; None if not published.
+        with_embedding: whether `active` includes the input embedding, of which a token reads only one row.
+        source: the source of the shape and the figures.
+        date: the day they were last checked against the source, as in 2026-11-21.
+        doubt: what is uncertain about this row, or "".
     """
 
     total: float
@@ -55,25 +55,25 @@ class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     doubt: str = ""
 
 
-class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModelShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The sizes of a decoder-only transformer.
 
     Attributes:
         layers: decoder layers; `dense_layers` of them have a dense feed-forward block, the others experts.
-            In a model without experts 0 stands for all of them.
+            In a model without experts, 0 dense layers means all layers.
         hidden: width of the residual stream.
         vocabulary: rows of the embedding.
-        head_size: size of a query and key head; under `mla` its two parts together.
+        head_size: size of a query and key head; under `mla` the sum of its two parts.
         inner: width of a dense feed-forward block (gate, up and down matrices).
-        experts: experts a layer, of which each token is routed to `used`; `expert_inner` is the width of one.
-        shared: experts that every token visits; `shared_inner` is the width of all of them in a layer.
-        groups: groups of experts; a token's experts are of `groups_used` of them.
-        window: tokens that `windowed_layers` of the layers look back at most (sliding or chunked attention).
+        experts: experts per layer, of which each token uses `used`; `expert_inner` is the width of one.
+        shared: experts per layer that every token uses; `shared_inner` is their total width.
+        groups: groups of experts; a token's experts come from `groups_used` of them.
+        window: greatest context, in tokens, of `windowed_layers` of the layers (sliding or chunked attention).
         tied: whether the output matrix is the embedding.
-        precision: of the weights as released; `expert_precision` that of the routed experts where it differs.
+        precision: format of the released weights; `expert_precision` is that of the routed experts if it differs.
 
     Raises:
-        ConfigError: a size is zero, negative or does not go with another.
+        ConfigError: a size is zero, negative or inconsistent with another.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     heads: int
     kv_heads: int
     head_size: int
-    mla: Mla | None = None
+    mla: LatentAttention | None = None
     inner: int = 0
     dense_layers: int = 0
     experts: int = 0
@@ -99,7 +99,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     extras: frozenset[Extra] = frozenset()
     precision: str = "bf16"
     expert_precision: str | None = None
-    published: Published | None = None
+    published: PublishedSize | None = None
 
     def __post_init__(self) -> None:
         if not self.experts and not self.dense_layers:
@@ -108,7 +108,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def moe_layers(self) -> int:
-        """Layers with experts."""
+        """The number of layers with experts."""
         return self.layers - self.dense_layers
 
     @property
@@ -157,7 +157,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def head(self) -> int:
-        """Parameters of the output matrix, which every decode step reads; where it is `tied`, the embedding's own."""
+        """Parameters of the output matrix, which every decode step reads; if `tied`, it is the embedding."""
         return self.vocabulary * self.hidden
 
     @property
@@ -167,15 +167,15 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def active(self) -> int:
-        """Parameters that one token uses: its experts and all that is not routed, the input embedding not counted.
+        """Parameters that one token uses: its experts and everything not routed, without the input embedding.
 
-        This is how OpenAI counts in the model card of gpt-oss; a token costs about 2 FLOP for each.
+        OpenAI counts this way in the model card of gpt-oss; a token takes about 2 FLOP per active parameter.
         """
         return self.unrouted + self.moe_layers * self.used * self.expert_weights
 
     @property
     def unrouted(self) -> int:
-        """Parameters that each decode step reads, whatever it routes: all but routed experts and input embedding."""
+        """Parameters that every decode step reads: all but the routed experts and the input embedding."""
         norms = self.hidden * (4 if "norms" in self.extras else 2)
         return (
             self.head
@@ -186,7 +186,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         )
 
     def unrouted_memory(self, precision: str | None = None) -> float:
-        """Return the bytes of `unrouted`, in `precision` or as released; the output matrix as in `memory`.
+        """Return the bytes of `unrouted` in `precision`, or as released; the output matrix counts as in `memory`.
 
         Raises:
             ConfigError: no such precision.
@@ -197,11 +197,11 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def memory(self, precision: str | None = None, expert_precision: str | None = None) -> float:
         """Return the bytes of all weights.
 
-        Embedding and output matrix take 16 bits a weight at least: released checkpoints in 8 or 4 bits leave them so.
+        Embedding and output matrix take at least 16 bits per weight: checkpoints released in 8 or 4 bits keep them so.
 
         Args:
-            precision: of the weights; None: as released. Given alone it is that of the experts too.
-            expert_precision: of the routed experts.
+            precision: format of the weights; None: as released. Applies to experts unless `expert_precision` is given.
+            expert_precision: format of the routed experts.
 
         Raises:
             ConfigError: no such precision.
@@ -211,10 +211,10 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.unrouted_memory(precision) + embedding + self.routed_weights * bytes_of(routed)
 
     def kv_bytes(self, precision: str = "bf16") -> float:
-        """Return the bytes of KV cache that one token of context takes in all layers, were none windowed.
+        """Return the bytes of KV cache of one token of context over all layers, ignoring windows.
 
-        Grouped queries: `2 * kv_heads * head_size` elements a layer (arXiv 2305.13245). Latent attention: `kv_rank +
-        rope` (arXiv 2405.04434), one copy for all heads, so a chip that holds some of the heads holds all of it.
+        Grouped queries: `2 * kv_heads * head_size` elements per layer (arXiv 2305.13245). Latent attention: `kv_rank +
+        rope` elements (arXiv 2405.04434), shared by all heads, so a chip with some of the heads holds all of them.
 
         Raises:
             ConfigError: no such precision.
@@ -223,10 +223,10 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.layers * elements * bytes_of(precision)
 
     def kv_tokens(self, context: ArrayLike) -> Array:
-        """Return the tokens of KV cache held at `context` tokens, as the mean over layers; same shape as `context`.
+        """Return the tokens of KV cache held at `context` tokens, mean over layers; same shape as `context`.
 
-        A windowed layer holds at most its window. Of a chunked one (Llama 4) that is the most it holds: the chunk
-        begins anew every `window` tokens.
+        A windowed layer holds at most its window. A chunked layer (Llama 4) starts a new chunk every `window` tokens,
+        so its value here is an upper bound.
         """
         tokens = array(context)
         if not self.windowed_layers:
@@ -248,7 +248,7 @@ def _block(hidden: int, inner: int, *, biased: bool = False) -> int:
     return 3 * hidden * inner + (2 * inner + hidden) * biased
 
 
-def _mla_weights(mla: Mla, hidden: int, heads: int) -> int:
+def _mla_weights(mla: LatentAttention, hidden: int, heads: int) -> int:
     query = heads * (mla.nope + mla.rope)
     queries = (hidden + query + 1) * mla.q_rank if mla.q_rank else hidden * query
     down = hidden * (mla.kv_rank + mla.rope) + mla.kv_rank
@@ -256,8 +256,8 @@ def _mla_weights(mla: Mla, hidden: int, heads: int) -> int:
     return queries + down + up + heads * mla.value * hidden
 
 
-def _check(shape: Shape) -> None:
-    """Raise ConfigError, one sentence, for the first size that cannot be."""
+def _check(shape: ModelShape) -> None:
+    """Raise ConfigError for the first size that is out of range or inconsistent."""
     positive = ["layers", "hidden", "vocabulary", "heads", "kv_heads", "head_size", "groups", "groups_used"]
     positive += ["inner"] * (shape.dense_layers > 0) + ["window"] * (shape.windowed_layers > 0)
     positive += ["used", "expert_inner"] * (shape.experts > 0) + ["shared_inner"] * (shape.shared > 0)

@@ -1,4 +1,4 @@
-"""What every step model answers: how long a step takes, what of it each cause takes, and how sure that is."""
+"""The result type of every step model: the time of a step, its parts by cause, and its uncertainty."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,15 +9,15 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 NINETIETH = 1.2815515655446004
-"""Standard normal quantile: 80 % of values lie within so many standard deviations."""
+"""Standard normal quantile: 80 % of values lie within this many standard deviations of the mean."""
 
 
-class Step(NamedTuple):
-    """The time of a step and its parts.
+class TimeEstimate(NamedTuple):
+    """The predicted time of a step, or to a first token, and its parts.
 
-    `parts` are seconds by cause and add up to the whole; all have the shape that batch and context broadcast to.
-    `spread` is the standard deviation of the logarithm of real time over predicted time, as the fit found it
-    (0.1: two of three real values lie within about 10 %).
+    `parts` are seconds by cause and add up to the total; all have the broadcast shape of batch and context. `spread`
+    is the standard deviation of the logarithm of real over predicted time, as fitted (0.1: two of three real values
+    lie within about 10 %).
     """
 
     parts: Mapping[str, Array]
@@ -25,22 +25,22 @@ class Step(NamedTuple):
 
     @property
     def seconds(self) -> Array:
-        """The whole time of the step."""
+        """The total time."""
         return array(np.sum(np.broadcast_arrays(*self.parts.values()), axis=0))
 
     @property
     def low(self) -> Array:
-        """What one of ten real values is below, seconds."""
+        """Seconds below which one in ten real values lies."""
         return array(self.seconds * np.exp(-NINETIETH * self.spread))
 
     @property
     def high(self) -> Array:
-        """What one of ten real values is above, seconds."""
+        """Seconds above which one in ten real values lies."""
         return array(self.seconds * np.exp(NINETIETH * self.spread))
 
     @property
     def bound(self) -> str:
-        """The part that takes most, over all values given; the first of equals."""
+        """The largest part, summed over all values; the first of equals."""
         return max(self.parts, key=lambda name: float(np.sum(self.parts[name])))
 
 

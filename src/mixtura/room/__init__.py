@@ -1,1 +1,1 @@
-"""The machine room: the project's own models and mixtures on the hardware models."""
+"""The machine room: mixtures and their models on the hardware models."""

@@ -1,26 +1,26 @@
-"""The studies as a page: one self-contained HTML file with its charts, and a Markdown twin with the charts beside it.
+"""Renders the studies: one self-contained HTML file with its charts, or Markdown with the charts in files beside it.
 
-The same studies give the same bytes. Everything that is not ours to write is escaped.
+Equal studies give equal bytes. All text from studies is escaped.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 
 from mixtura.room.draw.charts import svg
-from mixtura.room.draw.ink import escaped
+from mixtura.room.draw.ink import escape
 from mixtura.room.studies.study import Study
 
 _TITLE = "Claims about GPUs, LPUs and wafers, checked"
 _LEAD = (
-    "Each claim below was run as a program: on Mixtura's step models of GPUs, LPUs and wafers, beside points that "
-    "others measured. The assumption that decides a verdict stands with it. Predictions stand with a range, in "
-    "brackets, in which eight of ten real values should lie as far as the fits can tell."
+    "Each claim below was checked by a program that runs Mixtura's step models of GPUs, LPUs and wafers and compares "
+    "them with published measurements. Each verdict names the assumption that decides it. Predictions have a range in "
+    "brackets that should hold eight of ten real values, as estimated by the fits."
 )
 _VERDICTS = {
-    "holds": "the figures bear the claim out",
-    "holds when": "they do under the condition that the finding names",
-    "does not hold": "they contradict it",
-    "cannot be checked": "what would decide it is not published",
+    "holds": "the figures support the claim",
+    "holds when": "the figures support it under the condition that the finding states",
+    "does not hold": "the figures contradict it",
+    "cannot be checked": "the figures that would decide it are not published",
 }
 _COLOUR = {"holds": "yes", "holds when": "when", "does not hold": "no", "cannot be checked": "open"}
 _STYLE = """
@@ -45,39 +45,39 @@ _SENTENCES = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
 
 
 def gist(study: Study) -> str:
-    """Return the first sentence of what a study found."""
+    """Return the first sentence of a study's finding."""
     return _SENTENCES.split(study.sentence, maxsplit=1)[0]
 
 
 def html(studies: Sequence[Study]) -> str:
-    """Return one page that needs nothing else: the verdicts, then each study with its charts and figures."""
+    """Return one self-contained page: the verdicts, then each study with its charts and figures."""
     body = "\n".join(
         [
-            f"<h1>{escaped(_TITLE)}</h1>",
-            f"<p>{escaped(_LEAD)}</p>",
+            f"<h1>{escape(_TITLE)}</h1>",
+            f"<p>{escape(_LEAD)}</p>",
             _verdicts(studies),
             f'<p class="s">{" ".join(f"<b>{name}</b>: {said}." for name, said in _VERDICTS.items())}</p>',
             *map(_section, studies),
-            f'<section><h2>Made with</h2><p class="s">{escaped(_made(studies))}</p></section>',
+            f'<section><h2>Made with</h2><p class="s">{escape(_made_with(studies))}</p></section>',
         ]
     )
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escaped(_TITLE)}</title><style>{_STYLE}</style>"
+        f"<title>{escape(_TITLE)}</title><style>{_STYLE}</style>"
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 
 
-def _made(studies: Sequence[Study]) -> str:
+def _made_with(studies: Sequence[Study]) -> str:
     what = "mixtura studies" if len(studies) != 1 else f"mixtura studies {studies[0].name}"
     return f"{what}. The same version gives the same page."
 
 
 def _verdicts(studies: Sequence[Study]) -> str:
     rows = [
-        f'<tr><td><a href="#{escaped(study.name)}">{escaped(study.title)}</a><br>'
-        f"<small>{escaped(study.who)}</small></td>"
-        f'<td class="v {_COLOUR[study.verdict]}">{study.verdict}</td><td>{escaped(gist(study))}</td></tr>'
+        f'<tr><td><a href="#{escape(study.name)}">{escape(study.title)}</a><br>'
+        f"<small>{escape(study.who)}</small></td>"
+        f'<td class="v {_COLOUR[study.verdict]}">{study.verdict}</td><td>{escape(gist(study))}</td></tr>'
         for study in studies
     ]
     head = "<tr><th>claim</th><th>verdict</th><th>finding</th></tr>"
@@ -86,16 +86,16 @@ def _verdicts(studies: Sequence[Study]) -> str:
 
 def _section(study: Study) -> str:
     figures = "\n".join(f"<figure>{svg(chart)}</figure>" for chart in study.charts)
-    sources = "".join(f"<li>{escaped(source)}</li>" for source in study.sources)
+    sources = "".join(f"<li>{escape(source)}</li>" for source in study.sources)
     return "\n".join(
         [
-            f'<section id="{escaped(study.name)}"><h2>{escaped(study.title)}</h2>',
-            f"<blockquote><p>{escaped(study.claim)} <small>({escaped(study.who)})</small></p></blockquote>",
-            f'<p><span class="v {_COLOUR[study.verdict]}">{study.verdict}</span>. {escaped(study.sentence)}</p>',
-            f"<p><b>What decides it.</b> {escaped(study.assumption)}</p>",
+            f'<section id="{escape(study.name)}"><h2>{escape(study.title)}</h2>',
+            f"<blockquote><p>{escape(study.claim)} <small>({escape(study.who)})</small></p></blockquote>",
+            f'<p><span class="v {_COLOUR[study.verdict]}">{study.verdict}</span>. {escape(study.sentence)}</p>',
+            f"<p><b>What decides it.</b> {escape(study.assumption)}</p>",
             figures,
             _table(study),
-            f'<p class="s"><b>Method.</b> {escaped(study.method)}</p>',
+            f'<p class="s"><b>Method.</b> {escape(study.method)}</p>',
             f'<ul class="s">{sources}</ul></section>',
         ]
     )
@@ -103,9 +103,9 @@ def _section(study: Study) -> str:
 
 def _table(study: Study) -> str:
     right = _right(study)
-    head = "".join(f"<th{_class(at in right)}>{escaped(name)}</th>" for at, name in enumerate(study.table.headers))
+    head = "".join(f"<th{_class(at in right)}>{escape(name)}</th>" for at, name in enumerate(study.table.headers))
     rows = "".join(
-        f"<tr>{''.join(f'<td{_class(at in right)}>{escaped(cell)}</td>' for at, cell in enumerate(row))}</tr>"
+        f"<tr>{''.join(f'<td{_class(at in right)}>{escape(cell)}</td>' for at, cell in enumerate(row))}</tr>"
         for row in study.table.rows
     )
     return f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
@@ -116,7 +116,7 @@ def _class(numbers: bool) -> str:
 
 
 def _right(study: Study) -> set[int]:
-    """Return the columns after the first whose cells begin with a number: they are set flush right."""
+    """Return the columns, except the first, whose cells mostly begin with a number: they are right-aligned."""
     columns = zip(*study.table.rows, strict=True)
     return {
         at
@@ -129,18 +129,18 @@ def markdown(studies: Sequence[Study], charts: str = "studies") -> dict[str, str
     """Return the page as Markdown, and its charts as SVG files in a folder beside it.
 
     Args:
-        studies: in the order told, at least one.
-        charts: the folder's name.
+        studies: at least one, in the order of the page.
+        charts: the name of the charts' folder.
 
     Returns:
-        What is in each file: `machine-room.md` and `<charts>/<study>-<number>.svg`.
+        The content of each file: `machine-room.md` and `<charts>/<study>-<number>.svg`.
     """
     lines = [
         "# The machine room",
         "",
         *_LEAD.replace(". ", ".\n").split("\n"),
-        "This page and its charts are generated (`make studies`); a test holds them against the code.",
-        "How well the step models predict what they have not seen stands in [the fit](fit.md).",
+        "This page and its charts are generated (`make studies`); a test compares them with the code.",
+        "[The fit](fit.md) reports the errors of the step models on data left out of the fit.",
         "",
         "## Verdicts",
         "",
@@ -165,11 +165,11 @@ def markdown(studies: Sequence[Study], charts: str = "studies") -> dict[str, str
         pictures = {f"{charts}/{study.name}-{at}.svg": chart for at, chart in enumerate(study.charts, start=1)}
         files |= {name: svg(chart) + "\n" for name, chart in pictures.items()}
         images = [f"![{_cell(chart.title)}]({name})\n" for name, chart in pictures.items()]
-        lines += _told(study, images)
+        lines += _markdown_section(study, images)
     return {"machine-room.md": "\n".join(lines).rstrip() + "\n", **files}
 
 
-def _told(study: Study, images: list[str]) -> Iterator[str]:
+def _markdown_section(study: Study, images: list[str]) -> Iterator[str]:
     yield from (f"## {study.title}", "", f"> {_plain(study.claim)}", f"> ({_plain(study.who)})", "")
     yield from (f"**{study.verdict}.**", *_SENTENCES.split(_plain(study.sentence)), "")
     yield from (f"What decides it: {_plain(study.assumption)}", "", *images)
@@ -182,9 +182,9 @@ def _told(study: Study, images: list[str]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Return a text that says itself in Markdown, back-quotes kept: they mark names on both pages."""
+    """Return a text escaped for Markdown, except for back-quotes, which mark names on both pages."""
     parts = text.split("`")
-    quoted = len(parts) % 2  # an odd one stands for itself
+    quoted = len(parts) % 2  # with an odd number of back-quotes none of them marks a name
     return "`".join(
         part if at % 2 and quoted else re.sub(r"([*_<>\[\]\\~$])", r"\\\1", part) for at, part in enumerate(parts)
     )

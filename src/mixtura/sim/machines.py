@@ -20,8 +20,8 @@ from mixtura.models.catalog import CatalogModel
 from mixtura.sim.bodies import CallTimes
 
 if TYPE_CHECKING:
-    from mixtura.hardware.host import Host
-    from mixtura.hardware.shape import Shape
+    from mixtura.hardware.host import ModelHost
+    from mixtura.hardware.shape import ModelShape
 
 PROFILE_FORMS = "gpu[:CHIPS], wafer[:CHIPS] or machine:CHIPS"
 """The syntax of these profiles, for error messages. CHIPS is for example h100, 8xb200 or 8xh100/trtllm."""
@@ -43,7 +43,7 @@ class MachineProfile(msgspec.Struct, frozen=True):
         The queue time is the delay of the first token by the other calls' prompts and steps. When the machine holds
         no more sequences, it also includes the wait until one of them ends.
         """
-        from mixtura.hardware.gpu import Load
+        from mixtura.hardware.gpu import SteadyLoad
 
         host = _host(model.id, model.family, self.on)
         prompt, output = max(1, prompt), max(_MIN_OUTPUT, completion)
@@ -51,7 +51,7 @@ class MachineProfile(msgspec.Struct, frozen=True):
         while not (room := host.room(prompt + output)):
             prompt, output = max(1, prompt // 2), max(1, output // 2)
         batch, waiting = min(others + 1, room), max(0, others + 1 - room)
-        load = Load(batch, prompt, output)
+        load = SteadyLoad(batch, prompt, output)
         first, token = host.first(load), host.token(load)
         alone = float(host.first(load._replace(batch=1)).seconds)
         queue = max(0.0, float(first.seconds) - alone)
@@ -83,15 +83,15 @@ def _noise(spread: float, rng: random.Random) -> float:
 
 
 @functools.lru_cache(maxsize=256)
-def _host(model: str, family: str, on: str) -> "Host":
+def _host(model: str, family: str, on: str) -> "ModelHost":
     try:
         from mixtura.hardware.host import host
-        from mixtura.hardware.machine import machine
+        from mixtura.hardware.machine import parse_machine
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "numpy":
             raise
         raise ConfigError("profiles of machines need NumPy: pip install 'mixtura[room]'") from error
-    found, shape = machine(on), _shape(model, family)
+    found, shape = parse_machine(on), _shape(model, family)
     try:
         return host(shape, found.chip, found.chips, engine=found.engine)
     except ConfigError:
@@ -101,7 +101,7 @@ def _host(model: str, family: str, on: str) -> "Host":
         return host(shape, found.chip, engine=found.engine)
 
 
-def _shape(model: str, family: str) -> "Shape":
+def _shape(model: str, family: str) -> "ModelShape":
     from mixtura.hardware.shapes import shape, stand_in
 
     try:

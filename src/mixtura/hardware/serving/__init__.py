@@ -1,4 +1,4 @@
-"""What requests wait for under load: arrivals, replicas with continuous batching, closed forms, the smallest fleet.
+"""Queueing under load: arrivals, replicas with continuous batching, closed forms, the smallest fleet.
 
-It knows no shapes and no chips: a `pace.Pace` says how long a step takes, whoever worked that out.
+Nothing here knows model shapes or chips: `step_times.StepTimes` holds the time of a step, from any source.
 """

@@ -1,7 +1,7 @@
-"""When requests come and how long they are: processes, lengths, and users who wait for their answer.
+"""Arrival times and lengths of requests: arrival processes, length distributions, open and closed loads.
 
-Everything is drawn before a run from a seed: the same seed gives the same requests. Times, prompts and outputs have a
-stream of random numbers each, so that a change of rate does not change the lengths.
+All requests are drawn from a seed before a run: the same seed gives the same requests. Times, prompts and outputs use
+separate streams of random numbers, so a change of rate does not change the lengths.
 """
 
 from typing import NamedTuple, Protocol
@@ -16,24 +16,24 @@ Whole = NDArray[np.int64]
 Chance = np.random.Generator
 
 
-class Process(Protocol):
-    """How far apart requests come."""
+class ArrivalProcess(Protocol):
+    """The distribution of gaps between requests."""
 
     def gaps(self, count: int, chance: Chance) -> Array:
-        """Return `count` seconds between one request and the next."""
+        """Return `count` gaps between consecutive requests, in seconds."""
         ...
 
 
-class Lengths(Protocol):
-    """How many tokens a prompt or an output has."""
+class LengthDistribution(Protocol):
+    """The distribution of the tokens of a prompt or an output."""
 
     def draw(self, count: int, chance: Chance) -> Whole:
         """Return `count` numbers of tokens, each at least 1."""
         ...
 
 
-class Poisson(NamedTuple):
-    """Requests of many people who know nothing of each other: exponential gaps. `rate` requests a second."""
+class PoissonArrivals(NamedTuple):
+    """Requests of many independent users: exponential gaps. `rate` requests per second."""
 
     rate: float
 
@@ -42,7 +42,7 @@ class Poisson(NamedTuple):
         return chance.exponential(1 / positive(self.rate, "the rate of requests"), count)
 
 
-class Even(NamedTuple):
+class EvenArrivals(NamedTuple):
     """One request every `1 / rate` seconds."""
 
     rate: float
@@ -53,8 +53,8 @@ class Even(NamedTuple):
         return np.full(count, 1 / positive(self.rate, "the rate of requests"))
 
 
-class Bursty(NamedTuple):
-    """Gamma gaps: `variation` is their standard deviation over their mean (1: Poisson; above: bursts; below: calm)."""
+class GammaArrivals(NamedTuple):
+    """Gamma gaps: `variation` is standard deviation over mean (1: Poisson; above: bursts; below: more regular)."""
 
     rate: float
     variation: float
@@ -65,7 +65,7 @@ class Bursty(NamedTuple):
         return chance.gamma(shape, 1 / (shape * positive(self.rate, "the rate of requests")), count)
 
 
-class Fixed(NamedTuple):
+class FixedLength(NamedTuple):
     """Always the same number of tokens."""
 
     tokens: int
@@ -76,8 +76,8 @@ class Fixed(NamedTuple):
         return np.full(count, round(positive(self.tokens, "the number of tokens", least=1)), np.int64)
 
 
-class Geometric(NamedTuple):
-    """Every token may be the last with the same chance: the memoryless length, `mean` tokens."""
+class GeometricLength(NamedTuple):
+    """The memoryless length: every token is the last with the same probability. `mean` tokens."""
 
     mean: float
 
@@ -86,8 +86,8 @@ class Geometric(NamedTuple):
         return chance.geometric(1 / positive(self.mean, "the mean number of tokens", least=1), count)
 
 
-class Lognormal(NamedTuple):
-    """Few long ones among many short: `mean` tokens, `variation` the standard deviation over the mean."""
+class LognormalLength(NamedTuple):
+    """Many short lengths and few long ones: `mean` tokens, `variation` is standard deviation over mean."""
 
     mean: float
     variation: float
@@ -99,8 +99,8 @@ class Lognormal(NamedTuple):
         return _whole(chance.lognormal(np.log(mean) - wide / 2, wide**0.5, count))
 
 
-class Uniform(NamedTuple):
-    """Any number from `low` to `high` with the same chance."""
+class UniformLength(NamedTuple):
+    """Any number from `low` to `high` with equal probability."""
 
     low: int
     high: int
@@ -109,17 +109,17 @@ class Uniform(NamedTuple):
         """Return uniform lengths."""
         low = positive(self.low, "the least number of tokens", least=1)
         if self.high < low:
-            raise ConfigError(f"lengths from {self.low} to {self.high}: the second must not be below the first")
+            raise ConfigError(f"lengths from {self.low} to {self.high}: expected the lower number first")
         return chance.integers(int(low), self.high, count, endpoint=True)
 
 
-class Drawn(NamedTuple):
-    """Lengths seen before, drawn again with replacement."""
+class EmpiricalLength(NamedTuple):
+    """Observed lengths, drawn with replacement."""
 
     seen: ArrayLike
 
     def draw(self, count: int, chance: Chance) -> Whole:
-        """Return lengths out of those seen."""
+        """Return lengths drawn from those in `seen`."""
         seen = np.asarray(self.seen)
         if seen.size == 0:
             raise ConfigError("no lengths to draw from: give at least one")
@@ -127,11 +127,11 @@ class Drawn(NamedTuple):
         return _whole(chance.choice(seen, count))
 
 
-class Traffic(NamedTuple):
-    """Requests that come whatever happens to them: an open load. Make it with `traffic` or `draw`.
+class OpenLoad(NamedTuple):
+    """An open load: requests whose arrivals do not depend on answers. Make it with `open_load` or `draw_open_load`.
 
     Attributes:
-        times: when each comes, seconds, rising.
+        times: arrival of each request, seconds, ascending.
         prompts: tokens of each prompt.
         outputs: tokens of each answer.
     """
@@ -141,13 +141,13 @@ class Traffic(NamedTuple):
     outputs: Whole
 
 
-class Crowd(NamedTuple):
-    """A closed load: `users` who each wait for an answer, think, and ask again. Make it with `crowd`.
+class ClosedLoad(NamedTuple):
+    """A closed load: each of `users` waits for an answer, thinks, and asks again. Make it with `draw_closed_load`.
 
     Attributes:
-        users: how many there are.
-        thinks: seconds of thought before each request, also before the first of each user.
-        prompts: tokens of each prompt, in the order in which requests come.
+        users: number of users.
+        thinks: seconds of thinking before each request, also before a user's first one.
+        prompts: tokens of each prompt, in order of arrival.
         outputs: tokens of each answer.
     """
 
@@ -157,43 +157,47 @@ class Crowd(NamedTuple):
     outputs: Whole
 
 
-def draw(process: Process, prompts: Lengths, outputs: Lengths, *, count: int, seed: int) -> Traffic:
-    """Return `count` requests of a process.
+def draw_open_load(
+    process: ArrivalProcess, prompts: LengthDistribution, outputs: LengthDistribution, *, count: int, seed: int
+) -> OpenLoad:
+    """Return `count` requests of an arrival process.
 
     Raises:
-        ConfigError: a rate, length or count that is not more than zero.
+        ConfigError: a rate, length or count is not above zero.
     """
     many = int(positive(count, "the number of requests", least=1))
     times = np.cumsum(process.gaps(many, _stream(seed, 0)))
-    return traffic(times, prompts.draw(many, _stream(seed, 1)), outputs.draw(many, _stream(seed, 2)))
+    return open_load(times, prompts.draw(many, _stream(seed, 1)), outputs.draw(many, _stream(seed, 2)))
 
 
-def crowd(users: int, think: float, lengths: tuple[Lengths, Lengths], *, count: int, seed: int) -> Crowd:
+def draw_closed_load(
+    users: int, think: float, lengths: tuple[LengthDistribution, LengthDistribution], *, count: int, seed: int
+) -> ClosedLoad:
     """Return `count` requests of `users` users who think `think` seconds on average (exponential; 0: not at all).
 
     Args:
-        users: how many there are.
+        users: number of users.
         think: mean seconds between an answer and the next question.
-        lengths: of prompts and of outputs.
+        lengths: distributions of prompts and of outputs.
         count: requests of all users together.
-        seed: of everything that is drawn.
+        seed: seed of all random numbers.
 
     Raises:
-        ConfigError: no users, a negative thinking time, a length or count that is not more than zero.
+        ConfigError: there are no users, the thinking time is negative, or a length or count is not above zero.
     """
     many = int(positive(count, "the number of requests", least=1))
     people = int(positive(users, "the number of users", least=1))
     if not 0 <= think < np.inf:
         raise ConfigError(f"the thinking time must be 0 seconds or more, not {think:g}")
     asked, answered = (kind.draw(many, _stream(seed, place + 1)) for place, kind in enumerate(lengths))
-    return Crowd(people, _stream(seed, 0).exponential(think, many), *_lengths(asked, answered, many))
+    return ClosedLoad(people, _stream(seed, 0).exponential(think, many), *_lengths(asked, answered, many))
 
 
-def traffic(times: ArrayLike, prompts: ArrayLike, outputs: ArrayLike) -> Traffic:
-    """Return requests as they stand in a trace: seconds, prompt tokens, output tokens; lengths also one for all.
+def open_load(times: ArrayLike, prompts: ArrayLike, outputs: ArrayLike) -> OpenLoad:
+    """Return the requests of a trace: seconds, prompt tokens, output tokens; a single length applies to all requests.
 
     Raises:
-        ConfigError: no requests, times that go back, lengths that are not whole numbers of at least 1.
+        ConfigError: there are no requests, times decrease, or a length is not a whole number of at least 1.
     """
     when = np.atleast_1d(np.asarray(times, dtype=np.float64))
     if when.size == 0:
@@ -207,11 +211,11 @@ def traffic(times: ArrayLike, prompts: ArrayLike, outputs: ArrayLike) -> Traffic
             f"request {place + 1} of the trace comes at {when[place]:g} s, before the one above it "
             f"({when[place - 1]:g} s): sort the trace by time"
         )
-    return Traffic(when, *_lengths(prompts, outputs, len(when)))
+    return OpenLoad(when, *_lengths(prompts, outputs, len(when)))
 
 
 def positive(value: float, what: str, *, least: float = 0.0) -> float:
-    """Return `value` when it is finite and more than 0, and at least `least`; else raise ConfigError about `what`."""
+    """Return `value` if it is finite, above 0 and at least `least`; else raise ConfigError, which names `what`."""
     if not (0 < value < np.inf and value >= least):
         bound = f"at least {least:g}" if least else "more than 0"
         raise ConfigError(f"{what} must be {bound} and finite, not {value:g}")

@@ -1,10 +1,10 @@
-"""One replica: continuous batching, walked from event to event and not from step to step.
+"""One replica with continuous batching, simulated from event to event instead of step by step.
 
-Between two events (a request ends, a prompt is read, a request comes that can join) the batch does not change. So all
-running requests share one counter of decode steps, a request that joins at count v and wants o tokens ends at count
-v + o - 1, and the time of the steps up to then is the sum of an arithmetic series (see `pace`). A request that comes
-in the middle of such a run of steps joins at the next step's edge, which is found by solving the same sum for the
-number of steps.
+Between two events (a request ends, a prompt has been read, a request arrives that can join) the batch does not change.
+So all running requests share one counter of decode steps: a request of o output tokens that joins at count v ends at
+count v + o - 1, and the time of the steps up to then is the sum of an arithmetic series (see `step_times`). A request
+that arrives within such a run of steps joins at the next step boundary, found by solving the same sum for the number of
+steps.
 """
 
 import math
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Literal, NamedTuple, Protocol
 
-from mixtura.hardware.serving.pace import Pace
+from mixtura.hardware.serving.step_times import StepTimes
 
 Prefilling = Literal["mixed", "first", "apart"]
 
@@ -23,65 +23,65 @@ _IDLE, _EDGE, _DECODING, _READING, _MIXED = range(5)
 NEVER = math.inf
 
 
-class Actor(Protocol):
-    """Whoever does something at a time of its own."""
+class TimedActor(Protocol):
+    """A part of the simulation that schedules its own events."""
 
     number: int
     due: float
 
     def settle(self, time: float) -> None:
-        """Account for what ends at `time`."""
+        """Apply the effects of the event that ends at `time`."""
         ...
 
     def plan(self, time: float) -> None:
-        """Begin what comes next, and tell the agenda when it ends."""
+        """Begin the next activity and put its end on the agenda."""
         ...
 
 
-class Table(NamedTuple):
-    """A pace as lists, which Python reads faster than arrays; row 0 of a piece is a batch of none."""
+class StepTable(NamedTuple):
+    """Step times as lists, which Python indexes faster than arrays; entry 0 of a piece is an empty batch."""
 
     base: list[list[float]]
     slope: list[list[float]]
     knots: list[float]
 
     @classmethod
-    def of(cls, pace: Pace) -> "Table":
-        """Return the table of a pace, a last knot that is never reached at its end."""
-        base, slope = ([[0.0, *row] for row in values.tolist()] for values in (pace.base, pace.slope))
-        return cls(base, slope, [*pace.knots.tolist(), NEVER])
+    def of(cls, step_times: StepTimes) -> "StepTable":
+        """Return the table of `step_times`, with an unreachable knot appended."""
+        base, slope = ([[0.0, *row] for row in values.tolist()] for values in (step_times.base, step_times.slope))
+        return cls(base, slope, [*step_times.knots.tolist(), NEVER])
 
 
-class Work(NamedTuple):
-    """The requests and where their fate is noted; all by the request's number.
+class RequestTable(NamedTuple):
+    """All requests and the arrays that record their times, indexed by the request's number.
 
     Attributes:
         prompts: tokens of each prompt.
         outputs: tokens of each answer.
-        seconds: what each prompt takes to read, in all.
-        read: seconds to read the first n tokens of a prompt, by n; only where prompts are cut into chunks.
-        pace: seconds of decode steps, as lists by piece and batch.
-        started: when reading the prompt began, to be filled.
-        first: when the first token was there, to be filled.
-        finish: called with the request and the time when its last token is there.
+        seconds: total seconds to read each prompt.
+        read: seconds to read the first n tokens of a prompt, by n; only used if prompts are read in chunks.
+        step_times: seconds of decode steps, as lists by piece and batch.
+        started: time at which reading the prompt began, filled in by the simulation.
+        first: time of the first token, filled in by the simulation.
+        finish: called with the request and the time of its last token.
     """
 
     prompts: list[int]
     outputs: list[int]
     seconds: list[float]
     read: "array[float]"
-    pace: "Table"
+    step_times: "StepTable"
     started: "array[float]"
     first: "array[float]"
     finish: Callable[[int, float], None]
 
 
 class Replica:
-    """One replica; `loads[number]` is how many requests it has, and `agenda` the heap of (time, number) of all actors.
+    """One replica; `loads[number]` counts its requests, and `agenda` is the heap of (time, number) of all actors.
 
-    Admission is in order of arrival. A request gets its slot in the batch and room for all its tokens, prompt and
-    output, before its prompt is read, and keeps them to its end: nobody is evicted. While the first in the queue does
-    not fit, nobody passes it.
+    Requests are admitted in order of arrival. Before its prompt is read a request gets a slot in the batch and KV
+    cache for all its tokens, prompt and output; it keeps both to its end, and no request is evicted. A request that
+    does not fit blocks all requests behind it.
     """
 
     __slots__ = (
@@ -119,18 +119,18 @@ class Replica:
     def __init__(
         self,
         number: int,
-        pace: Pace,
+        step_times: StepTimes,
         how: tuple[Prefilling, int],
-        work: Work,
+        work: RequestTable,
         shared: tuple[list[tuple[float, int]], list[int]],
     ) -> None:
         self.number = number
         self.agenda, self.loads = shared
         self._how, self._chunk = how
         self._work = work
-        self._base, self._slope, self._knots = work.pace
-        self._bends = len(pace.knots) > 1
-        self._slots, self._room = pace.max_batch, pace.capacity
+        self._base, self._slope, self._knots = work.step_times
+        self._bends = len(step_times.knots) > 1
+        self._slots, self._room = step_times.max_batch, step_times.capacity
         self._waiting: deque[int] = deque()
         self._running: list[tuple[int, int]] = []
         self._ready: list[int] = []
@@ -148,14 +148,14 @@ class Replica:
         waiting = self._waiting
         waiting.append(request)
         if self._state == _IDLE:
-            # Not begun at once: others may come at the same time, and share the first step.
+            # Not begun at once: other requests may arrive at the same time and share the first step.
             self._state = _EDGE
-            self._wake(time)
+            self._schedule(time)
         elif self._state == _DECODING and len(waiting) == 1 and self._fits(request):
             self._cut(time)
 
     def settle(self, time: float) -> None:
-        """Account for the steps that end at `time`: tokens made, prompts read, requests ended."""
+        """Apply the steps that end at `time`: generated tokens, read prompts, finished requests."""
         state = self._state
         if self._steps and self._batch:
             steps, batch = self._steps, self._batch
@@ -178,7 +178,7 @@ class Replica:
         self._steps = 0
 
     def plan(self, time: float) -> None:
-        """Begin the next steps at `time`: as many as pass without anything to decide."""
+        """Begin the next steps at `time`: all steps up to the next change of the batch."""
         self._begun = time
         if self._how == "mixed":
             if self._head >= 0 or self._next():
@@ -195,7 +195,7 @@ class Replica:
         if self._batch:
             self._state = _DECODING
             self._steps = self._running[0][0] - self._clock
-            self._wake(time + self._sum_up_to_bend())
+            self._schedule(time + self._sum_up_to_bend())
         else:
             self._state = _IDLE
             self.due = NEVER
@@ -205,7 +205,7 @@ class Replica:
         return self._slots > 0 and self._room >= work.prompts[request] + work.outputs[request]
 
     def _next(self) -> bool:
-        """Admit the first of the queue, when it fits, as the one whose prompt is read."""
+        """Admit the first request of the queue, if it fits, as the one whose prompt is read next."""
         if not self._waiting or not self._fits(self._waiting[0]):
             return False
         request = self._head = self._waiting.popleft()
@@ -215,13 +215,13 @@ class Replica:
         return True
 
     def _read(self, time: float) -> None:
-        """Read one whole prompt while everybody else stands still."""
+        """Read one whole prompt while all other requests pause."""
         request = self._head
         self._head = -1
         self._work.started[request] = time
         self._ready = [request]
         self._state = _READING
-        self._wake(time + self._work.seconds[request])
+        self._schedule(time + self._work.seconds[request])
 
     def _mix(self, time: float) -> None:
         """Decode, and read up to a chunk of prompts in each step."""
@@ -232,12 +232,12 @@ class Replica:
             work.started[head] = time
         full = (work.prompts[head] - self._done - 1) // chunk
         if full > 0:
-            # Steps that belong to this prompt alone; its last piece may share a step with the next prompt.
+            # Steps filled by this prompt alone; its last chunk may share a step with the next prompt.
             self._steps = min(full, self._running[0][0] - self._clock) if self._batch else full
             seconds = self._sum_up_to_bend() if self._batch else 0.0
             before = self._done
             self._done += self._steps * chunk
-            self._wake(time + seconds + (read[self._done] - read[before]))
+            self._schedule(time + seconds + (read[self._done] - read[before]))
             return
         seconds, left = 0.0, chunk
         while left and (self._head >= 0 or self._next()):
@@ -255,10 +255,10 @@ class Replica:
                 seconds += read[self._done] - read[before]
                 left = 0
         self._steps = 1
-        self._wake(time + seconds + (self._sum_up_to_bend() if self._batch else 0.0))
+        self._schedule(time + seconds + (self._sum_up_to_bend() if self._batch else 0.0))
 
     def _sum_up_to_bend(self) -> float:
-        """Return the seconds of the planned steps; where the pace bends before their end, of the steps up to there."""
+        """Return the seconds of the planned steps, cutting them at the next knot of the step times."""
         batch, piece = self._batch, 0
         mean = self._context / batch
         if self._bends:
@@ -269,12 +269,12 @@ class Replica:
         return self._steps * (first + rise * (self._steps - 1) * 0.5)
 
     def _cut(self, time: float) -> None:
-        """Let the planned decode steps end at the first edge at or after `time`."""
+        """End the planned decode steps at the first step boundary at or after `time`."""
         begun, first, rise = self._begun, self._first_step, self._rise
         gone = time - begun
         steps = 0
         if gone > 0:
-            # Solves steps * first + rise * steps * (steps - 1) / 2 = gone; rounding may put it one beside.
+            # Solves steps * first + rise * steps * (steps - 1) / 2 = gone; rounding may be off by one step.
             half = first - rise * 0.5
             steps = int(2 * gone / (half + math.sqrt(half * half + 2 * rise * gone)))
             while begun + steps * (first + rise * (steps - 1) * 0.5) < time:
@@ -283,10 +283,10 @@ class Replica:
                 steps -= 1
         if steps < self._steps:
             self._steps = steps
-            self._wake(max(time, begun + steps * (first + rise * (steps - 1) * 0.5)))
+            self._schedule(max(time, begun + steps * (first + rise * (steps - 1) * 0.5)))
 
     def _join(self, request: int, time: float) -> None:
-        """Let a request whose first token is there decode, or end when it wants no more."""
+        """Add a request with its first token to the batch, or end it if that was its only token."""
         work = self._work
         outputs = work.outputs[request]
         self._batch += 1
@@ -306,6 +306,6 @@ class Replica:
         self.loads[self.number] -= 1
         work.finish(request, time)
 
-    def _wake(self, time: float) -> None:
+    def _schedule(self, time: float) -> None:
         self.due = time
         heappush(self.agenda, (time, self.number))

@@ -1,11 +1,11 @@
-"""The serving simulator: discrete events, replicas with continuous batching, routing, prompts read in three ways.
+"""The serving simulator: discrete events, replicas with continuous batching, routing, three prefill policies.
 
-It jumps from event to event (see `replica`); what happens between is summed in closed form. The loop is our own over
-`heapq`: a general event library runs a generator, an event object and a callback for each thing that happens, which
-is more work than the whole event here.
+It jumps from event to event (see `replica`) and sums the steps between in closed form. The event loop is our own, over
+`heapq`: a general event library runs a generator, an event object and a callback per event, which costs more than the
+whole event here.
 
-What it leaves out: eviction and recomputation when the KV cache is full (a request is admitted only when all its
-tokens fit), prefix caching, priorities, failures, and the time in which a first token travels to its reader.
+Not modelled: eviction and recomputation when the KV cache is full (a request is admitted only if all its tokens fit),
+prefix caching, priorities, failures, and network time.
 """
 
 import math
@@ -18,25 +18,25 @@ import msgspec
 import numpy as np
 
 from mixtura.errors import ConfigError
-from mixtura.hardware.serving.arrivals import Crowd, Traffic
-from mixtura.hardware.serving.pace import Pace
-from mixtura.hardware.serving.replica import NEVER, Actor, Prefilling, Replica, Table, Work
-from mixtura.hardware.serving.served import Served
+from mixtura.hardware.serving.arrivals import ClosedLoad, OpenLoad
+from mixtura.hardware.serving.replica import NEVER, Prefilling, Replica, RequestTable, StepTable, TimedActor
+from mixtura.hardware.serving.results import ServingResult
+from mixtura.hardware.serving.step_times import StepTimes
 
 Routing = Literal["shortest", "turns"]
 
 
-class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
-    """How a fleet serves.
+class FleetScheduling(msgspec.Struct, frozen=True, kw_only=True):
+    """The size and scheduling policy of a fleet.
 
     Attributes:
-        replicas: how many; each has the whole pace.
-        routing: to the replica with the fewest requests ("shortest", the first of equals), or in turns.
-        prefill: prompts in chunks within decode steps ("mixed", as vLLM and SGLang do it by default), whole prompts
-            before any decode step ("first"), or on workers of their own ("apart", disaggregated).
+        replicas: number of replicas, each with the given step times.
+        routing: to the replica with the fewest requests ("shortest", the first of equals), or round robin ("turns").
+        prefill: prompts in chunks within decode steps ("mixed", the default of vLLM and SGLang), whole prompts
+            before any decode step ("first"), or on separate workers ("apart", disaggregated).
         chunk: prompt tokens that a mixed step may hold.
-        workers: workers for prompts to each replica, when "apart"; the product with the replicas is rounded up.
-        handover: seconds per prompt token to move its KV cache to the replica, when "apart".
+        workers: prefill workers per replica, if "apart"; their total is rounded up.
+        handover: seconds per prompt token to transfer its KV cache to the replica, if "apart".
     """
 
     replicas: int = 1
@@ -47,37 +47,38 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     handover: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a fleet that cannot be."""
+        """Raise ConfigError for a value that is out of range or unknown."""
         for what, value in (("replicas", self.replicas), ("prompt tokens in a chunk", self.chunk)):
             if value < 1:
                 raise ConfigError(f"the number of {what} must be at least 1, not {value}")
         if not 0 < self.workers < math.inf:
-            raise ConfigError(f"the workers for prompts to each replica must be more than 0, not {self.workers:g}")
+            raise ConfigError(f"the prefill workers per replica must be more than 0, not {self.workers:g}")
         if not 0 <= self.handover < math.inf:
             raise ConfigError(f"the handover must take 0 seconds per token or more, not {self.handover:g}")
         for name, kinds in (("routing", get_args(Routing)), ("prefill", get_args(Prefilling))):
             if getattr(self, name) not in kinds:
-                raise ConfigError(f"no {name} {getattr(self, name)!r}: there are {', '.join(kinds)}")
+                raise ConfigError(f"unknown {name} {getattr(self, name)!r}: expected one of {', '.join(kinds)}")
 
     @property
     def prefill_workers(self) -> int:
-        """Workers for prompts in the whole fleet; 0 unless they are apart."""
+        """Prefill workers of the whole fleet; 0 unless prefill is disaggregated."""
         return math.ceil(self.workers * self.replicas - 1e-9) if self.prefill == "apart" else 0
 
 
-def simulate(load: Traffic | Crowd, pace: Pace, how: Scheduling | None = None) -> Served:
-    """Serve every request of `load` and return what became of each.
+def simulate(load: OpenLoad | ClosedLoad, step_times: StepTimes, how: FleetScheduling | None = None) -> ServingResult:
+    """Serve every request of `load` and return the times of each.
 
-    The run begins empty and ends empty. The same load, pace and scheduling give the same result, bit for bit.
+    The system is empty at the beginning and the end. Equal loads, step times and scheduling give equal results, bit for
+    bit.
 
     Raises:
-        ConfigError: a request that can never fit into the KV cache of a replica.
+        ConfigError: there are no requests, or one is larger than the KV cache of a replica.
     """
-    return _Run(load, pace, how or Scheduling()).served()
+    return _SimulationRun(load, step_times, how or FleetScheduling()).run()
 
 
-class _Open:
-    """Requests that come at given times; `time` is when the next one does."""
+class _OpenSource:
+    """A source of requests at given times; `time` is the next arrival."""
 
     def __init__(self, times: list[float]) -> None:
         self._times = iter(times)
@@ -86,12 +87,12 @@ class _Open:
     def take(self) -> None:
         self.time = next(self._times, NEVER)
 
-    def ended(self, time: float) -> None:
-        """Nobody waits for an answer before asking again."""
+    def on_end(self, time: float) -> None:
+        """Do nothing: arrivals of an open load do not depend on answers."""
 
 
-class _Closed:
-    """Users who ask again some time after each answer."""
+class _ClosedSource:
+    """A source of requests from users who ask again some time after each answer; `time` is the next arrival."""
 
     def __init__(self, users: int, thinks: list[float]) -> None:
         self._coming = sorted(thinks[:users])
@@ -102,17 +103,17 @@ class _Closed:
         heappop(self._coming)
         self.time = self._coming[0] if self._coming else NEVER
 
-    def ended(self, time: float) -> None:
+    def on_end(self, time: float) -> None:
         think = next(self._thinks, None)
         if think is not None:
             heappush(self._coming, time + think)
             self.time = self._coming[0]
 
 
-class _Reader:
-    """A worker that reads prompts for the replicas, one after the other out of a queue that all workers share."""
+class _PrefillWorker:
+    """A worker that reads prompts for the replicas, one at a time from a queue that all workers share."""
 
-    def __init__(self, number: int, run: "_Run", queue: deque[int]) -> None:
+    def __init__(self, number: int, run: "_SimulationRun", queue: deque[int]) -> None:
         self.number, self.due, self.busy = number, NEVER, 0.0
         self._run, self._queue, self._request, self._begun = run, queue, -1, 0.0
 
@@ -128,7 +129,7 @@ class _Reader:
 
     def plan(self, time: float) -> None:
         if not self.idle:
-            return  # one who came at this very time has begun already
+            return  # already started by a request that arrived at this very time
         self.due = NEVER
         if self._queue:
             request = self._request = self._queue.popleft()
@@ -137,10 +138,10 @@ class _Reader:
             heappush(self._run.agenda, (self.due, self.number))
 
 
-class _Belt:
-    """Requests whose KV cache is on its way to a replica."""
+class _CacheTransfer:
+    """Requests whose KV cache is in transfer to a replica."""
 
-    def __init__(self, number: int, run: "_Run") -> None:
+    def __init__(self, number: int, run: "_SimulationRun") -> None:
         self.number, self.due = number, NEVER
         self._run, self._moving = run, list[tuple[float, int]]()
 
@@ -159,21 +160,21 @@ class _Belt:
             heappush(self._run.agenda, (self.due, self.number))
 
 
-class _Run:
-    """One run: the agenda of what ends when, the source of requests, and the counters."""
+class _SimulationRun:
+    """One run: the agenda of events, the source of requests, and the counters."""
 
-    def __init__(self, load: Traffic | Crowd, pace: Pace, how: Scheduling) -> None:
+    def __init__(self, load: OpenLoad | ClosedLoad, step_times: StepTimes, how: FleetScheduling) -> None:
         self._load, self._how = load, how
         self._count = count = len(load.prompts)
-        _check(load, pace)
+        _check(load, step_times)
         self._arrived, self._started, self._first, self._finished = (array("d", bytes(8 * count)) for _ in range(4))
         self._replica = array("q", bytes(8 * count))
-        self.work = Work(
+        self.work = RequestTable(
             load.prompts.tolist(),
             load.outputs.tolist(),
-            pace.prompt(load.prompts).tolist(),
-            _read_table(load, pace) if how.prefill == "mixed" else array("d"),
-            Table.of(pace),
+            step_times.prompt(load.prompts).tolist(),
+            _read_table(load, step_times) if how.prefill == "mixed" else array("d"),
+            StepTable.of(step_times),
             self._started,
             self._first,
             self.finish,
@@ -182,25 +183,27 @@ class _Run:
         self._loads = [0] * how.replicas
         shared = (self.agenda, self._loads)
         style = (how.prefill, how.chunk)
-        self._replicas = [Replica(number, pace, style, self.work, shared) for number in range(how.replicas)]
+        self._replicas = [Replica(number, step_times, style, self.work, shared) for number in range(how.replicas)]
         self._queue: deque[int] = deque()
-        self._readers = [_Reader(how.replicas + place, self, self._queue) for place in range(how.prefill_workers)]
-        self._belt = _Belt(how.replicas + len(self._readers), self)
-        self._source: _Open | _Closed
-        if isinstance(load, Traffic):
-            self._source = _Open(load.times.tolist())
+        self._readers = [
+            _PrefillWorker(how.replicas + place, self, self._queue) for place in range(how.prefill_workers)
+        ]
+        self._belt = _CacheTransfer(how.replicas + len(self._readers), self)
+        self._source: _OpenSource | _ClosedSource
+        if isinstance(load, OpenLoad):
+            self._source = _OpenSource(load.times.tolist())
         else:
-            self._source = _Closed(load.users, load.thinks.tolist())
+            self._source = _ClosedSource(load.users, load.thinks.tolist())
         self._turn = self._present = 0
         self._area = self._changed = 0.0
 
-    def served(self) -> Served:
-        """Walk through all events and return what was noted."""
+    def run(self) -> ServingResult:
+        """Process all events and return the result."""
         agenda, source = self.agenda, self._source
-        actors: list[Actor] = [*self._replicas, *self._readers, self._belt]
+        actors: list[TimedActor] = [*self._replicas, *self._readers, self._belt]
         coming = 0
         while True:
-            # At the same time, who comes is before what ends: so that he joins the step that begins then.
+            # At equal times arrivals precede ends, so that a new request joins the step that begins then.
             if not agenda or source.time <= agenda[0][0]:
                 if source.time == NEVER:
                     break
@@ -210,13 +213,13 @@ class _Run:
             time, number = heappop(agenda)
             actor = actors[number]
             if actor.due != time:
-                continue  # planned otherwise since
+                continue  # the actor has since been rescheduled
             actor.settle(time)
             while source.time <= time:
                 self._arrive(coming, source.time)
                 coming += 1
             actor.plan(time)
-        return self._noted()
+        return self._result()
 
     def _arrive(self, request: int, time: float) -> None:
         self._source.take()
@@ -243,7 +246,7 @@ class _Run:
         self._replicas[number].arrive(request, time)
 
     def hand_over(self, request: int, time: float) -> None:
-        """Send a request whose prompt was read elsewhere to a replica, unless its first token was its last."""
+        """Send a request whose prompt a worker has read to a replica, unless its first token was its last."""
         if self.work.outputs[request] == 1:
             self.finish(request, time)
         elif self._how.handover:
@@ -252,16 +255,16 @@ class _Run:
             self.route(request, time)
 
     def finish(self, request: int, time: float) -> None:
-        """Note the end of a request."""
+        """Record the end of a request."""
         self._finished[request] = time
         self._area += self._present * (time - self._changed)
         self._changed = time
         self._present -= 1
-        self._source.ended(time)
+        self._source.on_end(time)
 
-    def _noted(self) -> Served:
+    def _result(self) -> ServingResult:
         load = self._load
-        return Served(
+        return ServingResult(
             arrived=np.array(self._arrived),
             started=np.array(self._started),
             first=np.array(self._first),
@@ -277,24 +280,24 @@ class _Run:
         )
 
 
-def _check(load: Traffic | Crowd, pace: Pace) -> None:
-    """Raise ConfigError when a request can never be admitted."""
+def _check(load: OpenLoad | ClosedLoad, step_times: StepTimes) -> None:
+    """Raise ConfigError if there are no requests or one can never be admitted."""
     if not len(load.prompts):
         raise ConfigError("there are no requests to serve: give at least one")
     tokens = load.prompts + load.outputs
-    if tokens.max() > pace.capacity:
+    if tokens.max() > step_times.capacity:
         place = int(np.argmax(tokens))
         raise ConfigError(
             f"request {place + 1} needs {tokens[place]:,} tokens of KV cache ({load.prompts[place]:,} of prompt, "
-            f"{load.outputs[place]:,} of output) and a replica holds {pace.capacity:,.0f}: "
-            "take shorter requests, or a replica with more memory"
+            f"{load.outputs[place]:,} of output) and a replica holds {step_times.capacity:,.0f}: "
+            "use shorter requests, or a replica with more memory"
         )
 
 
-def _read_table(load: Traffic | Crowd, pace: Pace) -> "array[float]":
-    """Return the seconds to read the first n tokens of a prompt, by n; no token takes no time."""
-    table = pace.prompt(np.arange(int(load.prompts.max()) + 1))
+def _read_table(load: OpenLoad | ClosedLoad, step_times: StepTimes) -> "array[float]":
+    """Return the seconds to read the first n tokens of a prompt, by n; 0 tokens take 0 seconds."""
+    table = step_times.prompt(np.arange(int(load.prompts.max()) + 1))
     table[0] = 0.0
     if np.any(np.diff(table) < 0):
-        raise ConfigError("prefill(tokens) of a pace must not fall: a longer prompt never takes less time")
+        raise ConfigError("prefill(tokens) must not decrease: a longer prompt never takes less time")
     return array("d", table.tobytes())

@@ -1,4 +1,4 @@
-"""Reads a trace of requests from CSV: when each came, its prompt tokens, its output tokens."""
+"""Reads a trace of requests from CSV: arrival time, prompt tokens and output tokens of each."""
 
 import csv
 import datetime as dt
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from mixtura.errors import ConfigError
-from mixtura.hardware.serving.arrivals import Traffic, traffic
+from mixtura.hardware.serving.arrivals import OpenLoad, open_load
 
-# The project's own names first, then those of the public Azure LLM inference traces and of BurstGPT.
+# The project's own column names first, then those of the public Azure LLM inference traces and of BurstGPT.
 NAMES = {
     "time": ("time", "timestamp", "arrival", "arrived_at"),
     "prompt_tokens": ("prompt_tokens", "contexttokens", "request tokens", "num_prefill_tokens", "input_tokens"),
@@ -18,14 +18,15 @@ NAMES = {
 }
 
 
-def read_trace(path: str | Path) -> Traffic:
-    """Return the requests of a CSV file with a heading: columns `time`, `prompt_tokens` and `output_tokens`.
+def read_trace(path: str | Path) -> OpenLoad:
+    """Return the requests of a CSV file with a header row: columns `time`, `prompt_tokens` and `output_tokens`.
 
     Times are seconds, or dates with a time of day (ISO 8601); the first request becomes second 0. Other columns are
-    ignored, and the names that the public Azure and BurstGPT traces use are known too.
+    ignored. The column names of the public Azure and BurstGPT traces are accepted too.
 
     Raises:
-        ConfigError: the file cannot be read, a column is missing, a value is no number, or the trace is no traffic.
+        ConfigError: the file cannot be read, a column is missing, a value is not a number, or `open_load` refuses
+            the requests.
     """
     file = Path(path)
     try:
@@ -37,10 +38,10 @@ def read_trace(path: str | Path) -> Traffic:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"the trace {str(file)!r} cannot be read: {error}") from error
     if not found:
-        raise ConfigError(f"the trace {str(file)!r} has no requests: a line of numbers must follow its heading")
+        raise ConfigError(f"the trace {str(file)!r} has no requests: expected rows of numbers after the header row")
     times, prompts, outputs = zip(*found, strict=True)
     try:
-        return traffic(np.array(times) - times[0], np.array(prompts), np.array(outputs))
+        return open_load(np.array(times) - times[0], np.array(prompts), np.array(outputs))
     except ConfigError as error:
         raise ConfigError(f"{str(file)!r}: {error.message}") from error
 
@@ -51,14 +52,14 @@ def _places(file: Path, heading: Sequence[str]) -> tuple[int, ...]:
         place = next((heading.index(other) for other in known if other in heading), None)
         if place is None:
             seen = ", ".join(heading) or "nothing"
-            raise ConfigError(f"the trace {str(file)!r} has no column {name!r}: its heading says {seen}")
+            raise ConfigError(f"the trace {str(file)!r} has no column {name!r}: its header row has {seen}")
         places.append(place)
     return tuple(places)
 
 
 def _row(file: Path, line: int, row: Sequence[str], places: Sequence[int]) -> tuple[float, float, float]:
     if len(row) <= max(places):
-        raise ConfigError(f"line {line} of {str(file)!r} has {len(row)} values, and the heading names more")
+        raise ConfigError(f"line {line} of {str(file)!r} has {len(row)} values, fewer than the header row")
     when, prompt, output = (row[place].strip() for place in places)
     try:
         return _seconds(when), float(prompt), float(output)

@@ -1,17 +1,17 @@
-"""The axes of a chart: where a value lies, which ticks are drawn, how a number is written. Pure."""
+"""The axes of a chart: positions of values, choice of ticks, formatting of numbers. Pure functions."""
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 _NICE = (1.0, 2.0, 2.5, 5.0, 10.0)  # steps of a linear axis, times a power of ten
-_FAR = 0.35  # a linear axis begins at 0 where the least value is below this share of the largest
+_FAR = 0.35  # a linear axis begins at 0 if the least value is below this share of the largest
 _LETTERS = ((1e12, "T"), (1e9, "B"), (1e6, "M"))
-_CLOSE = 1e-9  # what two ticks may differ by and be one
+_CLOSE = 1e-9  # relative difference below which two ticks count as equal
 
 
 class Axis(NamedTuple):
-    """An axis from `low` to `high`, evenly or by logarithm, with its ticks: their values and what they are called."""
+    """A linear or logarithmic axis from `low` to `high`, with the values and labels of its ticks."""
 
     low: float
     high: float
@@ -20,7 +20,7 @@ class Axis(NamedTuple):
     names: tuple[str, ...]
 
     def share(self, value: float) -> float:
-        """Return where a value lies: 0 at the beginning of the axis, 1 at its end; outside is clipped."""
+        """Return a value's position: 0 at the beginning of the axis, 1 at its end; values outside are clipped."""
         if self.log:
             if value <= 0:
                 return 0.0
@@ -31,7 +31,7 @@ class Axis(NamedTuple):
 
 
 def number(value: float) -> str:
-    """Return a number as a tick says it: "0.25", "1,000", "20M"."""
+    """Return a number as the label of a tick: "0.25", "1,000", "20M"."""
     for size, letter in _LETTERS:
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}"
@@ -40,19 +40,19 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def named(names: Sequence[str]) -> Axis:
-    """Return an axis of places 0, 1, 2, ... with a name at each."""
+def category_axis(names: Sequence[str]) -> Axis:
+    """Return an axis with the labels `names` at the positions 0, 1, 2, ..."""
     places = tuple(float(place) for place in range(len(names)))
     return Axis(-0.5, len(names) - 0.5, False, places, tuple(names))
 
 
-def linear(values: Iterable[float], most: int = 7, *, zero: bool = False) -> Axis:
-    """Return an even axis that holds all values and ends on ticks, at most about `most` of them.
+def linear_axis(values: Iterable[float], most: int = 7, *, zero: bool = False) -> Axis:
+    """Return a linear axis that holds all values and ends on ticks.
 
     Args:
         values: finite, at least one.
-        most: ticks.
-        zero: whether 0 must be on it, as bars want it.
+        most: approximate maximum number of ticks.
+        zero: whether the axis must include 0, as bars require.
     """
     found = list(values)
     low, high = min(found), max(found)
@@ -70,16 +70,16 @@ def linear(values: Iterable[float], most: int = 7, *, zero: bool = False) -> Axi
     return Axis(ticks[0], ticks[-1], False, ticks, tuple(map(number, ticks)))
 
 
-def logarithmic(values: Iterable[float], marks: Iterable[float] = (), most: int = 8) -> Axis:
-    """Return an axis by logarithm that holds all values.
+def log_axis(values: Iterable[float], marks: Iterable[float] = (), most: int = 8) -> Axis:
+    """Return a logarithmic axis that holds all values.
 
-    Ticks are 1, 2, 5, 10, ..., or powers of ten where those are too many, or powers of two where all `marks` are such
-    (batches mostly are).
+    Ticks are 1, 2, 5, 10, ..., or powers of ten if those are too many, or powers of two if all `marks` are powers of
+    two (as batches mostly are).
 
     Args:
         values: above 0, at least one.
         marks: the values that a reader will look up.
-        most: ticks.
+        most: maximum number of ticks.
     """
     found, looked = list(values), set(marks)
     low, high = min(found), max(found)
@@ -89,14 +89,14 @@ def logarithmic(values: Iterable[float], marks: Iterable[float] = (), most: int 
         ticks = _powers(2.0, low, high, most)
     else:
         ticks = _decimal(low, high, most)
-    if len(ticks) < 2:  # less than a factor of two between the ends: even ticks say more
-        ticks = [tick for tick in linear((low, high), most).ticks if tick > 0]
+    if len(ticks) < 2:  # less than a factor of two between the ends: linear ticks are more useful
+        ticks = [tick for tick in linear_axis((low, high), most).ticks if tick > 0]
         low, high = min(low, ticks[0]), max(high, ticks[-1])
     return Axis(low, high, True, tuple(ticks), tuple(map(number, ticks)))
 
 
-def within(axis: Axis, low: float, high: float) -> Axis:
-    """Return an even axis from `low` to `high` with those ticks of another that lie on it."""
+def clip_axis(axis: Axis, low: float, high: float) -> Axis:
+    """Return a linear axis from `low` to `high` with those ticks of `axis` that lie on it."""
     if not low < high < math.inf:
         return axis
     kept = [(tick, name) for tick, name in zip(axis.ticks, axis.names, strict=True) if low <= tick <= high]
@@ -105,8 +105,8 @@ def within(axis: Axis, low: float, high: float) -> Axis:
     return Axis(low, high, False, tuple(tick for tick, _ in kept), tuple(name for _, name in kept))
 
 
-def widened(axis: Axis, share: float = 0.04) -> Axis:
-    """Return an axis by logarithm that goes on a little beyond its values on both sides."""
+def widen_axis(axis: Axis, share: float = 0.04) -> Axis:
+    """Return a logarithmic axis extended a little beyond its values on both sides."""
     factor = (axis.high / axis.low) ** share
     return axis._replace(low=axis.low / factor, high=axis.high * factor)
 
@@ -126,7 +126,7 @@ def _decimal(low: float, high: float, most: int) -> list[float]:
 
 
 def _powers(base: float, low: float, high: float, most: int) -> list[float]:
-    """Return powers of `base` on the axis, every second, third ... of them where they are too many."""
+    """Return powers of `base` on the axis, or every second, third ... of them if there are too many."""
     first = math.ceil(math.log(low, base) - _CLOSE)
     last = math.floor(math.log(high, base) + _CLOSE)
     step = max(1, math.ceil((last - first + 1) / most))

@@ -1,7 +1,7 @@
-"""Charts as SVG: lines with bands, dots, bars; no library, no script, the same text for the same numbers.
+"""Charts as SVG: lines with bands, dots, bars. No library, no scripts; equal numbers give equal text.
 
-A chart paints its own ground and follows a reader's dark mode, so it can be read wherever it stands. Colour is never
-all that tells two series apart: lines differ in dashes, dots in form.
+A chart has its own background and follows the reader's dark mode, so it is legible on any page. Colour is never the
+only difference between two series: lines differ in dashes, dots in shape.
 """
 
 import itertools
@@ -12,24 +12,24 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from mixtura.errors import ConfigError
-from mixtura.room.draw.axes import Axis, linear, logarithmic, named, number, widened, within
-from mixtura.room.draw.ink import STYLE, escaped, mark, tag, text_width, wrapped
+from mixtura.room.draw.axes import Axis, category_axis, clip_axis, linear_axis, log_axis, number, widen_axis
+from mixtura.room.draw.ink import STYLE, escape, mark, tag, text_width, wrap
 
 _SIZE = 12.0  # of the text, pixels
 _LINE = 16.0  # from one line of text to the next
-_EDGE = 14.0  # free at each side
+_EDGE = 14.0  # margin at each side
 _TICK = 6.0  # from an axis to its numbers
 _COLOURS = 8
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
-_TOLD = 24  # bars that are few enough to have their values written on them
-_GROUP = 0.78  # share of the room between two places that their bars fill
-_SLANT = 32  # degrees by which long names of places are turned
+_LABELLED = 24  # charts with at most this many bars show the bars' values
+_GROUP = 0.78  # share of the space between two positions that their bars fill
+_SLANT = 32  # degrees by which long labels are rotated
 
 
 class Series(NamedTuple):
-    """Numbers under one name. `low` and `high` are drawn as a band round a line, and as whiskers of dots and bars.
+    """A named series of numbers. `low` and `high` appear as a band around a line, and as whiskers of dots and bars.
 
-    A value that is not finite leaves a gap. Two series of different kind whose names agree up to the last comma
+    A value that is not finite leaves a gap. Two series of different kinds whose names agree up to the last comma
     ("8 x H100, measured" as dots, "8 x H100, model" as a line) share a colour.
     """
 
@@ -42,17 +42,17 @@ class Series(NamedTuple):
 
 
 class Chart(msgspec.Struct, frozen=True, kw_only=True):
-    """What is drawn.
+    """The content of a chart.
 
     Attributes:
-        title: what is to be seen, in a few words.
-        x: what the horizontal axis shows, with its unit.
-        y: likewise of the vertical one.
+        title: what the chart shows, in a few words.
+        x: the quantity and unit of the horizontal axis.
+        y: the quantity and unit of the vertical axis.
         series: at least one, with at least one number that can be drawn.
-        log_x: whether the axis is logarithmic; values of 0 and less are then left out.
-        log_y: likewise.
-        labels: names of the places 0, 1, 2, ... in place of numbers on the horizontal axis.
-        note: a sentence below: what the reader must know to read it.
+        log_x: whether the horizontal axis is logarithmic; it then leaves out values of 0 and less.
+        log_y: the same for the vertical axis.
+        labels: labels of the positions 0, 1, 2, ... that replace numbers on the horizontal axis.
+        note: a sentence below the chart that a reader needs to understand it.
     """
 
     title: str
@@ -65,8 +65,8 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class _Plot(NamedTuple):
-    """The rectangle in which numbers are drawn, pixels, and its axes."""
+class _PlotArea(NamedTuple):
+    """The plotting rectangle, in pixels, and its axes."""
 
     left: float
     top: float
@@ -82,7 +82,7 @@ class _Plot(NamedTuple):
         return self.bottom - self.up.share(value) * (self.bottom - self.top)
 
 
-class _Point(NamedTuple):
+class _PlotPoint(NamedTuple):
     x: float
     y: float
     low: float
@@ -93,33 +93,33 @@ def svg(chart: Chart, width: int = 720, height: int = 420) -> str:
     """Return a chart as one self-contained `<svg>` element.
 
     Args:
-        chart: what is drawn.
-        width: pixels; the picture shrinks with the page it stands on.
+        chart: the content.
+        width: pixels; the picture shrinks with a narrower page.
         height: pixels.
 
     Raises:
-        ConfigError: no room to draw in, lists of different length, or nothing that can be drawn.
+        ConfigError: the size is too small, lists differ in length, or no value can be drawn.
     """
     if width < 240 or height < 180:
-        raise ConfigError(f"a chart of {width} x {height} pixels cannot be read: give at least 240 x 180")
+        raise ConfigError(f"a chart of {width} x {height} pixels is too small to read: give at least 240 x 180")
     points = [_points(chart, series) for series in chart.series]
     if not any(points):
         raise ConfigError(f"there is nothing to draw in {chart.title!r}: give finite numbers, above 0 on a log axis")
     colours = _colours(chart.series)
     styles = list(zip(_places(chart.series), colours, strict=True))
-    titles = wrapped(chart.title, width - 2 * _EDGE, 15, bold=True)
+    titles = wrap(chart.title, width - 2 * _EDGE, 15, bold=True)
     top = _EDGE + 19 * len(titles)
     legend, top = _legend(chart, styles, width, top)
-    notes = wrapped(chart.note, width - 2 * _EDGE, _SIZE - 1) if chart.note else []
+    notes = wrap(chart.note, width - 2 * _EDGE, _SIZE - 1) if chart.note else []
     bottom = height - _EDGE - (_LINE - 1) * len(notes) - _LINE
-    plot, names = _laid_out(chart, points, (width, top + 26, bottom))
+    plot, names = _lay_out(chart, points, (width, top + 26, bottom))
     if plot.bottom - plot.top < 60:
         raise ConfigError(f"{chart.title!r} has no room left for its numbers in {height} pixels: give more height")
     drawn = [
         *_grid(plot),
-        *(part for at, told in enumerate(points) for part in _band(chart.series[at], told, plot, colours[at])),
+        *(part for at, each in enumerate(points) for part in _band(chart.series[at], each, plot, colours[at])),
         *_bars(chart, points, plot, colours),
-        *(part for at, told in enumerate(points) for part in _marks(chart.series[at], told, plot, styles[at])),
+        *(part for at, each in enumerate(points) for part in _marks(chart.series[at], each, plot, styles[at])),
         *_frame(plot, names),
     ]
     middle = (plot.left + plot.right) / 2
@@ -133,15 +133,15 @@ def svg(chart: Chart, width: int = 720, height: int = 420) -> str:
         ),
     ]
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="mx" role="img" aria-label="{escaped(chart.title)}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="mx" role="img" aria-label="{escape(chart.title)}" '
         f'viewBox="0 0 {width} {height}" width="{width}" height="{height}" style="max-width:100%;height:auto">'
     )
     ground = tag("rect", x=0.5, y=0.5, width=width - 1.0, height=height - 1.0, rx=6, class_="mx-ground")
     return "\n".join([head, f"<style>{STYLE}</style>", ground, *drawn, *legend, *texts, "</svg>"])
 
 
-def _points(chart: Chart, series: Series) -> list[_Point]:
-    """Return what of a series can be drawn; a point that cannot has y = nan, so that lines break there."""
+def _points(chart: Chart, series: Series) -> list[_PlotPoint]:
+    """Return the points of a series; a point that cannot be drawn is a gap (y = nan), at which lines break."""
     lows = series.y if series.low is None else series.low
     highs = series.y if series.high is None else series.high
     if not len(series.x) == len(series.y) == len(lows) == len(highs):
@@ -150,15 +150,15 @@ def _points(chart: Chart, series: Series) -> list[_Point]:
     for x, y, low, high in zip(series.x, series.y, lows, highs, strict=True):
         fits = math.isfinite(x) and math.isfinite(y) and not (chart.log_x and x <= 0) and not (chart.log_y and y <= 0)
         low, high = (low if math.isfinite(low) else y), (high if math.isfinite(high) else y)
-        found.append(_Point(float(x), float(y), float(min(low, y)), float(max(high, y))) if fits else _GAP)
+        found.append(_PlotPoint(float(x), float(y), float(min(low, y)), float(max(high, y))) if fits else _GAP)
     return found if any(point is not _GAP for point in found) else []
 
 
-_GAP = _Point(math.nan, math.nan, math.nan, math.nan)
+_GAP = _PlotPoint(math.nan, math.nan, math.nan, math.nan)
 
 
 def _colours(series: Sequence[Series]) -> list[int]:
-    """Return the number of each series' colour: a new one, or that of its fellow of another kind."""
+    """Return the colour number of each series: a new one, or that of its counterpart of another kind."""
     found: list[int] = []
     for place, each in enumerate(series):
         stem = each.name.rpartition(", ")[0]
@@ -172,12 +172,12 @@ def _colours(series: Sequence[Series]) -> list[int]:
 
 
 def _places(series: Sequence[Series]) -> list[int]:
-    """Return each series' place among those of its kind: it decides dashes and forms."""
+    """Return each series' position among those of its kind, which determines dashes and shapes."""
     return [sum(other.kind == each.kind for other in series[:at]) for at, each in enumerate(series)]
 
 
 def _legend(chart: Chart, styles: list[tuple[int, int]], width: float, top: float) -> tuple[list[str], float]:
-    """Return the legend, in rows above the numbers where it can cover none of them, and where it ends."""
+    """Return the legend, in rows above the plot so that it covers no values, and its lower edge."""
     if len(chart.series) < 2:
         return [], top
     drawn, x, y = [], _EDGE, top + 8
@@ -206,18 +206,18 @@ def _dash(place: int) -> str:
     return _DASHES[place % len(_DASHES)]
 
 
-def _laid_out(
-    chart: Chart, points: list[list[_Point]], room: tuple[float, float, float]
-) -> tuple[_Plot, list[list[str]]]:
-    """Return the plot within (width, top, bottom) and the names below it, in lines; one line if they are turned."""
+def _lay_out(
+    chart: Chart, points: list[list[_PlotPoint]], room: tuple[float, float, float]
+) -> tuple[_PlotArea, list[list[str]]]:
+    """Return the plot within (width, top, bottom) and the labels below it, as lines; one line each if rotated."""
     width, top, bottom = room
-    drawn = [point for told in points for point in told if point is not _GAP]
+    drawn = [point for each in points for point in each if point is not _GAP]
     up = _up(chart, drawn, int(max(3, (bottom - top) // 45)))
     left = _EDGE + _TICK + max(text_width(name, _SIZE) for name in up.names)
     right = width - _EDGE - 10
     across = _across(chart, points, int(max(3, (right - left) // 75)))
     slot = (right - left) / max(1, len(across.ticks))
-    names = [wrapped(name, max(slot - 8, 20), _SIZE) if chart.labels else [name] for name in across.names]
+    names = [wrap(name, max(slot - 8, 20), _SIZE) if chart.labels else [name] for name in across.names]
     if chart.labels and (
         max(text_width(line, _SIZE) for lines in names for line in lines) > slot or max(map(len, names)) > 3
     ):
@@ -227,49 +227,49 @@ def _laid_out(
         left = max(left, _EDGE + longest * math.cos(math.radians(_SLANT)) - slot / 2)
     else:
         below = _LINE * max(map(len, names))
-    return _Plot(left, top, right, bottom - below - 12, across, up), names
+    return _PlotArea(left, top, right, bottom - below - 12, across, up), names
 
 
-def _up(chart: Chart, drawn: list[_Point], most: int) -> Axis:
+def _up(chart: Chart, drawn: list[_PlotPoint], most: int) -> Axis:
     values = [value for point in drawn for value in (point.low, point.y, point.high)]
     if chart.log_y:
-        return widened(logarithmic([value for value in values if value > 0], most=most + 2))
-    return linear(values, most, zero=any(series.kind == "bars" for series in chart.series))
+        return widen_axis(log_axis([value for value in values if value > 0], most=most + 2))
+    return linear_axis(values, most, zero=any(series.kind == "bars" for series in chart.series))
 
 
-def _across(chart: Chart, points: list[list[_Point]], most: int) -> Axis:
+def _across(chart: Chart, points: list[list[_PlotPoint]], most: int) -> Axis:
     if chart.labels:
-        return named(chart.labels)
-    values = [point.x for told in points for point in told if point is not _GAP]
+        return category_axis(chart.labels)
+    values = [point.x for each in points for point in each if point is not _GAP]
     barred = any(series.kind == "bars" for series in chart.series)
     if chart.log_x:
         dotted = [
             point.x
-            for series, told in zip(chart.series, points, strict=True)
+            for series, each in zip(chart.series, points, strict=True)
             if series.kind != "line"
-            for point in told
+            for point in each
             if point is not _GAP
         ]
-        axis = logarithmic(values, marks=dotted or values, most=most)
-        return widened(axis, 0.12 if barred else 0.02)
+        axis = log_axis(values, marks=dotted or values, most=most)
+        return widen_axis(axis, 0.12 if barred else 0.02)
     low, high = min(values), max(values)
     aside = _gap(sorted(set(values)), math.inf) / 2 if barred else 0.02 * (high - low)
-    return within(linear(values, most), low - aside, high + aside)
+    return clip_axis(linear_axis(values, most), low - aside, high + aside)
 
 
 def _gap(values: list[float], most: float) -> float:
-    """Return the least distance of neighbours, at most `most`."""
+    """Return the least distance between neighbours, at most `most`."""
     return min(most, min((after - before for before, after in itertools.pairwise(values)), default=most))
 
 
-def _grid(plot: _Plot) -> Iterator[str]:
+def _grid(plot: _PlotArea) -> Iterator[str]:
     for tick in plot.up.ticks:
         y = plot.y(tick)
         yield tag("path", d=f"M{plot.left:.1f} {y:.1f}H{plot.right:.1f}", class_="mx-grid")
 
 
-def _frame(plot: _Plot, names: list[list[str]]) -> Iterator[str]:
-    """Draw the axes and what their ticks are called."""
+def _frame(plot: _PlotArea, names: list[list[str]]) -> Iterator[str]:
+    """Draw the axes and the labels of their ticks."""
     yield tag("path", d=f"M{plot.left:.1f} {plot.bottom:.1f}H{plot.right:.1f}", class_="mx-axis")
     for tick, name in zip(plot.up.ticks, plot.up.names, strict=True):
         yield tag("text", name, x=plot.left - _TICK, y=plot.y(tick) + 4, class_="mx-text", text_anchor="end")
@@ -287,9 +287,9 @@ def _frame(plot: _Plot, names: list[list[str]]) -> Iterator[str]:
             yield tag("text", line, x=x, y=y + _LINE * (row + 1) + 2, class_="mx-text", text_anchor="middle")
 
 
-def _runs(points: list[_Point]) -> Iterator[list[_Point]]:
-    """Give the stretches of a line between its gaps."""
-    run: list[_Point] = []
+def _runs(points: list[_PlotPoint]) -> Iterator[list[_PlotPoint]]:
+    """Yield the segments of a line between its gaps."""
+    run: list[_PlotPoint] = []
     for point in [*points, _GAP]:
         if point is not _GAP:
             run.append(point)
@@ -298,7 +298,7 @@ def _runs(points: list[_Point]) -> Iterator[list[_Point]]:
             run = []
 
 
-def _band(series: Series, points: list[_Point], plot: _Plot, colour: int) -> Iterator[str]:
+def _band(series: Series, points: list[_PlotPoint], plot: _PlotArea, colour: int) -> Iterator[str]:
     if series.kind != "line" or (series.low is None and series.high is None):
         return
     for run in _runs(points):
@@ -307,7 +307,7 @@ def _band(series: Series, points: list[_Point], plot: _Plot, colour: int) -> Ite
         yield tag("path", d=f"M{'L'.join([*there, *back])}Z", class_=f"mx-band mx-f{colour}")
 
 
-def _marks(series: Series, points: list[_Point], plot: _Plot, style: tuple[int, int]) -> Iterator[str]:
+def _marks(series: Series, points: list[_PlotPoint], plot: _PlotArea, style: tuple[int, int]) -> Iterator[str]:
     """Draw the lines or the dots of a series."""
     place, colour = style
     if series.kind == "line":
@@ -326,21 +326,21 @@ def _marks(series: Series, points: list[_Point], plot: _Plot, style: tuple[int, 
                 yield mark(place, x, plot.y(point.y), colour, hint=f"{series.name}: {number(point.y)}")
 
 
-def _whisker(x: float, point: _Point, plot: _Plot, ink: str) -> str:
+def _whisker(x: float, point: _PlotPoint, plot: _PlotArea, ink: str) -> str:
     low, high = plot.y(point.low), plot.y(point.high)
     path = f"M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"
     return tag("path", d=path, class_=f"mx-whisker {ink}")
 
 
-def _bars(chart: Chart, points: list[list[_Point]], plot: _Plot, colours: list[int]) -> Iterator[str]:
-    """Draw the bars of all series side by side, with their values where there is room for them."""
+def _bars(chart: Chart, points: list[list[_PlotPoint]], plot: _PlotArea, colours: list[int]) -> Iterator[str]:
+    """Draw the bars of all series side by side, with their values if there is space for them."""
     barred = [place for place, series in enumerate(chart.series) if series.kind == "bars" and points[place]]
     if not barred:
         return
     places = sorted({plot.x(point.x) for place in barred for point in points[place] if point is not _GAP})
     room = (plot.right - plot.left) / max(1, len(chart.labels)) if chart.labels else _gap(places, 120.0)
     wide = max(3.0, min(room * _GROUP / len(barred), 64.0))
-    told = sum(len(points[place]) for place in barred) <= _TOLD
+    each = sum(len(points[place]) for place in barred) <= _LABELLED
     base = plot.y(0.0) if not chart.log_y else plot.bottom
     for row, place in enumerate(barred):
         for point in points[place]:
@@ -354,6 +354,6 @@ def _bars(chart: Chart, points: list[list[_Point]], plot: _Plot, colours: list[i
             if point.low < point.high:
                 yield _whisker(x + wide / 2, point, plot, "mx-ink")
             value = number(float(f"{point.y:.3g}"))
-            if told and text_width(value, _SIZE - 1) <= 1.2 * wide:
+            if each and text_width(value, _SIZE - 1) <= 1.2 * wide:
                 y = plot.y(point.high) - 5 if point.y >= 0 or chart.log_y else base - 5
                 yield tag("text", value, x=x + wide / 2, y=y, class_="mx-note", text_anchor="middle")

@@ -1,9 +1,9 @@
-"""What charts and pages are written with: escaped text, SVG elements, colours, and how wide a text is. Pure."""
+"""Building blocks of charts and pages: escaped text, SVG elements, colours, and the width of a text. Pure functions."""
 
 import html
 import re
 
-# Text and lines reach a contrast of 4.5 with their ground, coloured marks of 3, in both modes.
+# Text and lines have a contrast of at least 4.5 with their background, coloured marks of 3, in both modes.
 _LIGHT = ("#0b62c4", "#c2500a", "#15803d", "#8b35b8", "#a16207", "#be185d", "#0e7490", "#57534e")
 _DARK = ("#6cb0ff", "#ff9d5c", "#5fd38a", "#d59bf6", "#e3b94a", "#ff8fc0", "#5cd0e6", "#c2bcb6")
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 cannot hold
@@ -30,36 +30,37 @@ STYLE = (
     ".mx .mx-axis,.mx .mx-ink{stroke:#9da7b3}.mx path.mx-mark{stroke:#0d1117}"
     f"{_palette(_DARK)}}}"
 )
-"""The style of all charts. Every rule is for what stands in an element of the class `mx`: a page keeps its own."""
+"""The style of all charts. Every rule applies only within elements of the class `mx`, so pages keep their own style."""
 
 
-def escaped(text: str) -> str:
-    """Return a text that says itself in HTML and XML, in content and in attributes."""
+def escape(text: str) -> str:
+    """Return a text escaped for HTML and XML, for content and for attributes."""
     return html.escape(_ILLEGAL.sub("�", text))
 
 
 def tag(name: str, text: str = "", *, hint: str = "", **attributes: str | float) -> str:
-    """Return an SVG element. `class_` is class, underscores are hyphens, numbers get one decimal, "" is left out.
+    """Return an SVG element.
 
     Args:
-        name: of the element.
-        text: what stands in it.
-        hint: what a browser says of it to a resting pointer.
-        attributes: `dash` stands for stroke-dasharray.
+        name: name of the element.
+        text: its text content.
+        hint: its tooltip.
+        attributes: `class_` becomes class and `dash` stroke-dasharray; underscores become hyphens, numbers get one
+            decimal, and attributes of "" are left out.
     """
-    told = []
+    written = []
     for key, value in attributes.items():
         word = "stroke-dasharray" if key == "dash" else key.rstrip("_").replace("_", "-")
         # Adding 0 turns -0.0 into 0.0.
-        said = f"{round(value, 1) + 0.0:g}" if isinstance(value, float | int) else escaped(value)
-        if said:
-            told.append(f' {word}="{said}"')
-    inner = (f"<title>{escaped(hint)}</title>" if hint else "") + escaped(text)
-    return f"<{name}{''.join(told)}>{inner}</{name}>" if inner else f"<{name}{''.join(told)}/>"
+        value_text = f"{round(value, 1) + 0.0:g}" if isinstance(value, float | int) else escape(value)
+        if value_text:
+            written.append(f' {word}="{value_text}"')
+    inner = (f"<title>{escape(hint)}</title>" if hint else "") + escape(text)
+    return f"<{name}{''.join(written)}>{inner}</{name}>" if inner else f"<{name}{''.join(written)}/>"
 
 
 def mark(place: int, x: float, y: float, colour: int, *, hint: str = "") -> str:
-    """Return a dot: a circle, square, diamond or triangle by turns, pixels."""
+    """Return a dot at (x, y), in pixels; `place` selects circle, square, diamond or triangle in turn."""
     forms = (
         f"M{x - 4.2:.1f} {y:.1f}a4.2 4.2 0 1 0 8.4 0a4.2 4.2 0 1 0 -8.4 0Z",
         f"M{x - 4:.1f} {y - 4:.1f}h8v8h-8Z",
@@ -70,13 +71,13 @@ def mark(place: int, x: float, y: float, colour: int, *, hint: str = "") -> str:
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
-    """Return about how wide a text is in a sans-serif font, pixels; rather more than it is."""
+    """Return an estimate of a text's width in a sans-serif font, in pixels; rather too wide than too narrow."""
     ems = sum(0.34 if sign in _NARROW else 0.92 if sign in _WIDE else 0.6 for sign in text)
     return ems * size * (1.16 if bold else 1.0)
 
 
-def wrapped(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
-    """Return a text in lines of at most `width` pixels; a word that is longer stands alone."""
+def wrap(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
+    """Return a text wrapped into lines of at most `width` pixels; a longer word gets a line of its own."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

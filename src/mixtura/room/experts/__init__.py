@@ -1,1 +1,1 @@
-"""The experts of real models: what their routers choose, what a layer takes, on the machine where this runs."""
+"""The experts of real models: the choices of their routers, and the time of a layer on this machine."""

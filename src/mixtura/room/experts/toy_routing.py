@@ -1,6 +1,6 @@
-"""Which experts the package's own small MoE models choose on held-out problems, beside what routing models expect.
+"""The experts that the package's toy MoE models choose on held-out problems, compared with the routing models.
 
-The models are run in NumPy from their GGUF files (llama.cpp's `qwen3moe`), far enough to see each router's choices.
+The models run in NumPy from their GGUF files (llama.cpp's `qwen3moe`), so that each router's choices are visible.
 """
 
 import re
@@ -15,27 +15,27 @@ from numpy.typing import NDArray
 from mixtura.errors import ConfigError
 from mixtura.hardware import routing
 from mixtura.models.toy.provider import folder
-from mixtura.room.experts.weights import Floats, Model, Value, read
+from mixtura.room.experts.weights import Floats, GgufModel, Value, read
 
 Choices = NDArray[np.int64]
 
 MODELS = ("toy-moe-a", "toy-moe-b")
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
-_DRAWN = 400  # batches that a measured D(B) is averaged over
+_DRAWN = 400  # batches averaged for a measured D(B)
 _USER, _ASSISTANT = "<|user|>", "<|assistant|>"
-# llama.cpp's pre-tokenizer `llama-bpe`, with \p{L} and \p{N} as the standard library can say them.
+# llama.cpp's pre-tokenizer `llama-bpe`, with \p{L} and \p{N} in the syntax of the standard library.
 _PIECES = re.compile(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|(?:[^\r\n\w]|_)?[^\W\d_]+|\d{1,3}| ?(?:[^\s\w]|_)+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
-class Awake(msgspec.Struct, frozen=True):
+class ActivatedExperts(msgspec.Struct, frozen=True):
     """Distinct experts in a batch, mean over layers.
 
-    `apart` are tokens of different problems, `together` consecutive tokens of one text. `even` is the uniform D(B),
+    `apart` counts tokens of different problems, `together` consecutive tokens of one text. `even` is the uniform D(B),
     `power_law` that of the fitted alpha of each layer, `popularity` that of the experts' own frequencies.
-    `correlation` is what takes `popularity` to `together`: how alike a text's tokens choose beyond what all texts have
-    in common; see `routing.effective`.
+    `correlation` reduces `popularity` to `together`: it measures how similarly the tokens of one text choose, beyond
+    what all texts have in common; see `routing.effective_batch`.
     """
 
     tokens: int
@@ -48,7 +48,7 @@ class Awake(msgspec.Struct, frozen=True):
 
 
 class LayerSkew(msgspec.Struct, frozen=True):
-    """How unevenly one layer's router chooses: each expert's share of the choices, and what follows from it."""
+    """The skew of one layer's router: each expert's share of the choices, and statistics of these shares."""
 
     layer: int
     shares: tuple[float, ...]
@@ -57,8 +57,8 @@ class LayerSkew(msgspec.Struct, frozen=True):
     gini: float
 
 
-class Routing(msgspec.Struct, frozen=True):
-    """What was seen of one model: experts, how many a token uses, problems and tokens read, skew, D(B)."""
+class RoutingObservation(msgspec.Struct, frozen=True):
+    """The observed routing of one model: experts, experts per token, problems and tokens read, skew, D(B)."""
 
     model: str
     experts: int
@@ -66,10 +66,10 @@ class Routing(msgspec.Struct, frozen=True):
     problems: int
     tokens: int
     layers: tuple[LayerSkew, ...]
-    awake: tuple[Awake, ...]
+    activated: tuple[ActivatedExperts, ...]
 
 
-class _Sizes(NamedTuple):
+class _RouterSizes(NamedTuple):
     layers: int
     heads: int
     shared: int
@@ -80,18 +80,18 @@ class _Sizes(NamedTuple):
     epsilon: float
 
 
-class Tokens:
-    """A model's own vocabulary: a piece of text is one token where it stands in it, and its bytes where not."""
+class ToyTokenizer:
+    """A model's tokenizer: a piece of text is one token if the vocabulary contains it, else one token per byte."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: GgufModel) -> None:
         listed = model.values.get("tokenizer.ggml.tokens")
         if not isinstance(listed, list):
-            raise ConfigError("the file holds no vocabulary: give a whole model")
+            raise ConfigError("the file has no vocabulary: give a complete model")
         self.names = [str(token) for token in listed]
         self.number = {name: place for place, name in enumerate(self.names)}
 
     def encode(self, text: str) -> list[int]:
-        """Return the numbers of a text's tokens."""
+        """Return the token ids of a text."""
         found: list[int] = []
         for piece in _PIECES.findall(text):
             word = "".join(_LETTERS[byte] for byte in piece.encode())
@@ -99,12 +99,12 @@ class Tokens:
         return found
 
     def prompt(self, question: str, solution: str = "") -> list[int]:
-        """Return a question, and a solution behind it, as the models' chat template writes them."""
+        """Return the token ids of a question and a solution in the models' chat template."""
         return [self.number[_USER], *self.encode(question), self.number[_ASSISTANT], *self.encode(solution)]
 
 
 def _letters() -> list[str]:
-    """Return the printable letter of each byte in a byte-level vocabulary, as GPT-2's."""
+    """Return the printable letter of each byte in a byte-level vocabulary such as GPT-2's."""
     plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
     return [chr(byte if byte in plain else next(others)) for byte in range(256)]
@@ -114,15 +114,15 @@ _LETTERS = _letters()
 
 
 class ToyRouter:
-    """A `qwen3moe` model in NumPy: logits, and which experts each layer's router chose."""
+    """A `qwen3moe` model in NumPy that returns logits and the choices of each layer's router."""
 
     def __init__(self, path: Path) -> None:
         model = read(path)
         if model.values.get("general.architecture") != "qwen3moe":
             raise ConfigError(
-                f"{path.name} is no mixture-of-experts model that can be looked into: give a qwen3moe one"
+                f"{path.name} is not of the architecture qwen3moe: give a mixture-of-experts model of that architecture"
             )
-        self.tokens = Tokens(model)
+        self.tokens = ToyTokenizer(model)
         self.sizes = _sizes(model.values)
         self._weights = model.tensors
 
@@ -133,10 +133,10 @@ class ToyRouter:
         chosen = []
         for layer in range(sizes.layers):
             x = x + self._attention(layer, x)
-            added, best = self._experts(layer, _normed(x, weights[f"blk.{layer}.ffn_norm.weight"], sizes.epsilon))
+            added, best = self._experts(layer, _rms_norm(x, weights[f"blk.{layer}.ffn_norm.weight"], sizes.epsilon))
             x = x + added
             chosen.append(best)
-        last = _normed(x, weights["output_norm.weight"], sizes.epsilon)
+        last = _rms_norm(x, weights["output_norm.weight"], sizes.epsilon)
         head = weights.get("output.weight", weights["token_embd.weight"])
         return last @ head.T, np.stack(chosen)
 
@@ -146,11 +146,11 @@ class ToyRouter:
         def part(name: str) -> Floats:
             return self._weights[f"blk.{layer}.attn_{name}.weight"]
 
-        normed = _normed(x, part("norm"), sizes.epsilon)
-        query = _normed((normed @ part("q").T).reshape(count, -1, sizes.head), part("q_norm"), sizes.epsilon)
-        key = _normed((normed @ part("k").T).reshape(count, -1, sizes.head), part("k_norm"), sizes.epsilon)
+        normed = _rms_norm(x, part("norm"), sizes.epsilon)
+        query = _rms_norm((normed @ part("q").T).reshape(count, -1, sizes.head), part("q_norm"), sizes.epsilon)
+        key = _rms_norm((normed @ part("k").T).reshape(count, -1, sizes.head), part("k_norm"), sizes.epsilon)
         value = (normed @ part("v").T).reshape(count, -1, sizes.head)
-        query, key = _turned(query, sizes.base), _turned(key, sizes.base)
+        query, key = _rotate(query, sizes.base), _rotate(key, sizes.base)
         key, value = (np.repeat(each, sizes.heads // sizes.shared, axis=1) for each in (key, value))
         scores = np.einsum("qhd,khd->hqk", query, key) / np.float32(np.sqrt(sizes.head))
         scores = np.where(np.tril(np.ones((count, count), dtype=bool)), scores, -np.inf)
@@ -174,26 +174,26 @@ class ToyRouter:
         return found, best
 
 
-def _sizes(values: dict[str, Value]) -> _Sizes:
+def _sizes(values: dict[str, Value]) -> _RouterSizes:
     def figure(name: str) -> float:
         value = values.get(f"qwen3moe.{name}")
         if not isinstance(value, int | float):
-            raise ConfigError(f"the file does not say its {name}: give a whole model")
+            raise ConfigError(f"the file has no {name}: give a complete model")
         return value
 
     counts = ("block_count", "attention.head_count", "attention.head_count_kv", "attention.key_length")
     experts = ("expert_count", "expert_used_count")
     layers, heads, shared, head, many, used = (int(figure(name)) for name in (*counts, *experts))
     base, epsilon = figure("rope.freq_base"), figure("attention.layer_norm_rms_epsilon")
-    return _Sizes(layers, heads, shared, head, many, used, base, epsilon)
+    return _RouterSizes(layers, heads, shared, head, many, used, base, epsilon)
 
 
-def _normed(x: Floats, weight: Floats, epsilon: float) -> Floats:
+def _rms_norm(x: Floats, weight: Floats, epsilon: float) -> Floats:
     return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(epsilon)) * weight)
 
 
-def _turned(x: Floats, base: float) -> Floats:
-    """Rotate the halves of each head by position; `x` is [tokens, heads, head]."""
+def _rotate(x: Floats, base: float) -> Floats:
+    """Apply rotary position embedding to the halves of each head; `x` is [tokens, heads, head]."""
     half = x.shape[-1] // 2
     angles = np.arange(len(x))[:, None] * base ** (-np.arange(half) / half)
     cosine, sine = (part.astype(np.float32)[:, None] for part in (np.cos(angles), np.sin(angles)))
@@ -212,17 +212,19 @@ def questions(count: int) -> list[str]:
     return [msgspec.json.decode(line)["question"] for line in lines]
 
 
-def observe(model: str = MODELS[0], *, texts: Sequence[str] = (), problems: int = 40, seed: int = 0) -> Routing:
-    """Run a toy MoE model over problems and return what its routers chose.
+def observe(
+    model: str = MODELS[0], *, texts: Sequence[str] = (), problems: int = 40, seed: int = 0
+) -> RoutingObservation:
+    """Run a toy MoE model over problems and return the choices of its routers.
 
     Args:
         model: its name, or the path of another qwen3moe file.
-        texts: what to read; the first held-out problems of the package where none are given.
-        problems: how many of those.
-        seed: of the batches drawn.
+        texts: the texts to read; empty: the first held-out problems of the package.
+        problems: how many of those problems.
+        seed: seed of the sampled batches.
 
     Raises:
-        ConfigError: no such model, or no text.
+        ConfigError: there is no such model, or no text.
     """
     path = folder() / f"{model}.gguf" if model in MODELS else Path(model)
     router = ToyRouter(path)
@@ -233,8 +235,8 @@ def observe(model: str = MODELS[0], *, texts: Sequence[str] = (), problems: int 
     return describe(model, router.sizes.experts, chosen, seed)
 
 
-def describe(model: str, experts: int, chosen: Sequence[Choices], seed: int = 0) -> Routing:
-    """Return what choices [layers, tokens, used] of several texts say: skew by layer, D(B) apart and together."""
+def describe(model: str, experts: int, chosen: Sequence[Choices], seed: int = 0) -> RoutingObservation:
+    """Return the skew by layer and D(B) of the choices [layers, tokens, used] of several texts."""
     every = np.concatenate(chosen, axis=1)
     used = every.shape[2]
     skews, popular = [], []
@@ -245,22 +247,22 @@ def describe(model: str, experts: int, chosen: Sequence[Choices], seed: int = 0)
         skews.append(LayerSkew(layer, shares, *skew))
         popular.append(np.minimum(1.0, counts / every.shape[1]))
     rng = np.random.default_rng(seed)
-    awake = [
-        _awake(tokens, experts, used, chosen, (skews, popular), rng)
+    activated = [
+        _activation(tokens, experts, used, chosen, (skews, popular), rng)
         for tokens in BATCHES
         if tokens <= min(len(chosen), *(each.shape[1] for each in chosen))
     ]
-    return Routing(model, experts, used, len(chosen), every.shape[1], tuple(skews), tuple(awake))
+    return RoutingObservation(model, experts, used, len(chosen), every.shape[1], tuple(skews), tuple(activated))
 
 
-def _awake(
+def _activation(
     tokens: int,
     experts: int,
     used: int,
     chosen: Sequence[Choices],
     skewed: tuple[Sequence[LayerSkew], Sequence[NDArray[np.float64]]],
     rng: np.random.Generator,
-) -> Awake:
+) -> ActivatedExperts:
     apart, together = [], []
     for _ in range(_DRAWN):
         texts = rng.choice(len(chosen), tokens, replace=False)
@@ -274,7 +276,7 @@ def _awake(
     batch = np.linspace(1, tokens, 512)
     expected = np.mean([routing.distinct_given(batch, each) for each in skewed[1]], axis=0)
     alone = float(np.interp(seen, expected, batch))
-    return Awake(
+    return ActivatedExperts(
         tokens=tokens,
         apart=float(np.mean(apart)),
         together=seen,
@@ -286,7 +288,7 @@ def _awake(
 
 
 def _distinct(choices: Choices) -> float:
-    """Return distinct experts in `choices` [layers, ...], mean over layers."""
+    """Return the distinct experts in `choices` [layers, ...], mean over layers."""
     return _mean(len(np.unique(row)) for row in choices)
 
 

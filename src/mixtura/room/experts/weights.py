@@ -1,4 +1,4 @@
-"""The tensors of a small GGUF file as NumPy arrays: float32, float16 and Q8_0, as the toy models are kept."""
+"""Reads the tensors of a small GGUF file as NumPy arrays: float32, float16 and Q8_0, the formats of the toy models."""
 
 import struct
 from pathlib import Path
@@ -20,14 +20,14 @@ _BLOCK = 32  # weights that share a scale in Q8_0
 _LARGEST = 256 * 1024 * 1024
 
 
-class Model(NamedTuple):
-    """A file's keys and its tensors by name, the first dimension outermost."""
+class GgufModel(NamedTuple):
+    """A file's metadata by key and its tensors by name, the first dimension outermost."""
 
     values: dict[str, Value]
     tensors: dict[str, Floats]
 
 
-class _Reader:
+class _GgufReader:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0
@@ -54,19 +54,19 @@ class _Reader:
         return [self.value(inner) for _ in range(size)]
 
 
-def read(path: Path) -> Model:
-    """Read a GGUF file whole. It is checked first, so that a damaged one is refused with a reason.
+def read(path: Path) -> GgufModel:
+    """Read a whole GGUF file, after checking its header so that a damaged file gives a reason.
 
     Raises:
-        ConfigError: it is no GGUF file, too large for this, or its tensors are kept in another way.
+        ConfigError: the file is not GGUF, is too large, or has tensors in another format.
     """
     try:
         header = read_header(path)
     except HeaderError as error:
-        raise ConfigError(f"{path.name} cannot be looked into: {error}") from None
+        raise ConfigError(f"{path.name} cannot be read: {error}") from None
     if header.size > _LARGEST or header.parts:
-        raise ConfigError(f"{path.name} is too large to be computed in NumPy: give a model of up to 256 MB in one file")
-    reader = _Reader(path.read_bytes())
+        raise ConfigError(f"{path.name} is too large to run in NumPy: give a model of up to 256 MB in one file")
+    reader = _GgufReader(path.read_bytes())
     reader.at = 8  # magic and version
     tensors, keys = reader.count(), reader.count()
     values = {reader.text(): reader.value(reader.count("I")) for _ in range(keys)}
@@ -78,7 +78,7 @@ def read(path: Path) -> Model:
     alignment = values.get("general.alignment", 32)
     step = alignment if isinstance(alignment, int) else 32
     start = -(-reader.at // step) * step
-    return Model(values, {name: _tensor(reader.data, start + at, shape, kind) for name, shape, kind, at in rows})
+    return GgufModel(values, {name: _tensor(reader.data, start + at, shape, kind) for name, shape, kind, at in rows})
 
 
 def _tensor(data: bytes, start: int, shape: list[int], kind: int) -> Floats:
@@ -90,5 +90,5 @@ def _tensor(data: bytes, start: int, shape: list[int], kind: int) -> Floats:
     elif kind in (_F32, _F16):
         flat = np.frombuffer(data, "<f4" if kind == _F32 else "<f2", count, start).astype(np.float32)
     else:
-        raise ConfigError("only models kept as F32, F16 or Q8_0 can be looked into: convert it with llama.cpp")
+        raise ConfigError("only tensors in F32, F16 or Q8_0 can be read: convert the model with llama.cpp")
     return np.asarray(flat, dtype=np.float32).reshape(shape)

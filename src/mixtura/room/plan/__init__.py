@@ -1,1 +1,1 @@
-"""Recipes on machines: what they ask, who serves it, how long it takes under load, and which machines to take."""
+"""Plans the deployment of recipes: their calls, the servers of those calls, latency under load, choice of machines."""

@@ -1,4 +1,4 @@
-"""A recipe on machines, or at a provider, under a rate: one option, worked out whole."""
+"""Works out one option: a recipe on machines, or at a provider, at a rate of mixtures."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
@@ -6,71 +6,71 @@ from typing import NamedTuple
 import msgspec
 
 from mixtura.errors import ConfigError
-from mixtura.hardware.cost import Range
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.cost import CostRange
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.step import NINETIETH
 from mixtura.models.catalog import CatalogProvider
 from mixtura.models.served import Models
 from mixtura.recipe import Layer, Recipe
-from mixtura.room.plan.fleet import bill, carrying, meeting
-from mixtura.room.plan.machines import Hosted, Machine, Placed, Published, Spec, place
-from mixtura.room.plan.simulation import PERCENTS, SimulatedMixtures, Station, floor, run
-from mixtura.room.plan.work import Assumed, Name, Work, work_of
+from mixtura.room.plan.fleet import bill, size_for_rate, size_for_slo
+from mixtura.room.plan.machines import HostedModel, ModelServer, PlacedModels, PlacementSpec, ProviderModel, place
+from mixtura.room.plan.simulation import PERCENTS, ModelCopies, SimulatedMixtures, floor, run
+from mixtura.room.plan.work import AssumedSizes, MixtureWork, Name, work_of
 
-_WIDER = (1, 2, 4, 8)  # times the least GPUs of a copy that are tried to meet an SLO
-_AHEAD = 1.15  # an empty machine should beat the SLO by so much, or its load leaves nothing
+_WIDER = (1, 2, 4, 8)  # multiples of the least GPUs of a copy to try for an SLO
+_AHEAD = 1.15  # factor by which an empty machine should beat the SLO, to leave time for load
 
 
-class Allowed(NamedTuple):
-    """What the rate limits of a plan allow: mixtures a minute in the long run (None: not known), and what binds."""
+class RateAllowance(NamedTuple):
+    """The sustained mixtures per minute that a key's rate limits allow (None: not known), and the binding limit."""
 
     minute: float | None
     binds: str = ""
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be planned.
+class DeploymentRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for a deployment plan.
 
     Attributes:
         recipe: the mixture.
-        rate: mixtures a second.
-        on: where to serve it, an option each; none: the usual machines, and the recipe's providers.
-        pinned: where some models are served in every option.
-        within: seconds in which 95 % of the mixtures are to end; None: any.
-        assumed: sizes that nobody knows before a run.
-        shapes: of models that the catalogue of shapes does not know.
+        rate: mixtures per second.
+        on: placements to compare, one option each; empty: the usual machines and the recipe's providers.
+        pinned: placements of single models, the same in every option.
+        within: seconds within which 95 % of the mixtures must end; None: no bound.
+        assumed: sizes that are not known before a run.
+        shapes: shapes of models that are not in the catalogue of shapes.
     """
 
     recipe: Recipe
     rate: float
-    on: tuple[Spec, ...] = ()
-    pinned: Mapping[Name, Spec] = {}
+    on: tuple[PlacementSpec, ...] = ()
+    pinned: Mapping[Name, PlacementSpec] = {}
     within: float | None = None
-    assumed: Assumed = Assumed()
-    shapes: Mapping[Name, Shape] = {}
+    assumed: AssumedSizes = AssumedSizes()
+    shapes: Mapping[Name, ModelShape] = {}
 
 
-class World(NamedTuple):
-    """What is known beside.
+class PlanningContext(NamedTuple):
+    """What the planner needs to know about models and providers.
 
     Attributes:
-        models: their cards.
-        providers: by name.
-        served: a recipe as providers serve it today, models that are gone replaced.
-        allowed: what the key's plan allows of a recipe when these of its models are asked at providers.
+        models: the source of models' cards.
+        providers: all providers, by name.
+        served: returns a recipe with retired models replaced, as providers serve it today.
+        allowed: returns what the key's rate limits allow of a recipe if providers serve the given models.
     """
 
     models: Models
     providers: Mapping[str, CatalogProvider]
     served: Callable[[Recipe], Recipe]
-    allowed: Callable[[Recipe, Collection[Name]], Allowed]
+    allowed: Callable[[Recipe, Collection[Name]], RateAllowance]
 
 
-class Post(msgspec.Struct, frozen=True, kw_only=True):
+class ModelPlacement(msgspec.Struct, frozen=True, kw_only=True):
     """A model's machines in an option.
 
-    `busy` is the share of time in which they do something, `waits` the share of a mixture's time that it waits for
-    this model. `basis` says what its times rest on.
+    `busy` is the machines' busy share of time, `waits` the share of a mixture's time spent waiting for this model,
+    `basis` the origin of its times (see `ModelServer.basis`).
     """
 
     provider: str
@@ -84,34 +84,34 @@ class Post(msgspec.Struct, frozen=True, kw_only=True):
     waits: float
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage: its mean seconds, and in which share of the mixtures each model is the last to end."""
+class OptionStage(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage: its mean seconds, and for each model the share of mixtures in which it ends last."""
 
     name: str
     seconds: float
     last: dict[str, float]
 
 
-class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """A recipe on machines under the rate asked for.
+class DeploymentOption(msgspec.Struct, frozen=True, kw_only=True):
+    """A recipe on machines at the requested rate.
 
     Attributes:
-        on: as asked for: a chip or a provider.
-        recipe: its name.
-        problem: why it cannot be, or not in time; "" when it can. Then nothing below is known.
-        seconds: p50, p95, p99 of a mixture, predicted.
-        mixtures: simulated ones that these rest on.
-        p95: that of machines faster and slower than one in ten will be: low and high.
-        posts: who serves what.
-        stages: where the time goes.
+        on: the requested placement: a chip or a provider.
+        recipe: the recipe's name.
+        problem: why the option is not feasible or not in time; "" if it is. With a problem, the fields below are empty.
+        seconds: predicted p50, p95 and p99 of a mixture.
+        mixtures: number of simulated mixtures behind these percentiles.
+        p95: low and high end of p95: with machines as fast, or as slow, as one in ten is.
+        posts: the machines of each model.
+        stages: mean time of each stage.
         prompts, outputs: mean tokens of a mixture.
-        dollars: for 1,000 mixtures, low and high; None where not known.
-        watt_hours: of one mixture, low and high; None where not known.
-        limit: mixtures a minute that the plan of a key allows, None where none is known or needed.
-        binds: what binds it.
-        left_out: models that are not part of it, and why.
+        dollars: dollars per 1,000 mixtures, low and high; None if not known.
+        watt_hours: watt-hours of one mixture, low and high; None if not known.
+        limit: mixtures per minute that the key's rate limits allow; None if not known or not needed.
+        binds: the binding limit.
+        left_out: models that the option leaves out, with the reason.
         cut: share of the mixtures in which a draft came too late (the recipe's quorum and grace).
-        drift: seconds by which stage times are not settled; 0: exact for this model of the machines.
+        drift: seconds by which p95 still moved in the last simulation round; 0: the simulation is exact.
     """
 
     on: str
@@ -120,8 +120,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     seconds: tuple[float, ...] = ()
     mixtures: int = 0
     p95: tuple[float, float] = (0.0, 0.0)
-    posts: tuple[Post, ...] = ()
-    stages: tuple[Stage, ...] = ()
+    posts: tuple[ModelPlacement, ...] = ()
+    stages: tuple[OptionStage, ...] = ()
     prompts: float = 0.0
     outputs: float = 0.0
     dollars: tuple[float, float] | None = None
@@ -134,49 +134,51 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def chips(self) -> int | None:
-        """Chips of one's own, all copies together; None at a provider alone."""
+        """The user's own chips over all copies; None if providers serve all models."""
         mine = [post.chips * post.copies for post in self.posts if post.chips is not None]
         return sum(mine) if mine else None
 
     @property
     def price(self) -> float:
-        """The geometric mean of `dollars`, infinite where not known."""
+        """The geometric mean of `dollars`; infinite if not known."""
         return float((self.dollars[0] * self.dollars[1]) ** 0.5) if self.dollars else float("inf")
 
-    def allowed(self, rate: float) -> bool:
-        """Say whether rate limits allow `rate` mixtures a second."""
+    def allows(self, rate: float) -> bool:
+        """Return whether rate limits allow `rate` mixtures per second."""
         return self.limit is None or self.limit >= 60 * rate * (1 - 1e-9)
 
 
-def option(recipe: Recipe, spec: Spec, asked: Asked, world: World) -> Option:
-    """Return `recipe` where `spec` says, as far as `asked` pins nothing else; its rate and SLO are those asked for."""
+def work_out_option(
+    recipe: Recipe, spec: PlacementSpec, request: DeploymentRequest, context: PlanningContext
+) -> DeploymentOption:
+    """Return `recipe` at the placement `spec`, except for models that `request` pins, at its rate and SLO."""
     left: dict[str, str] = {}
-    hired = _is_provider(spec, world)
+    hired = _is_provider(spec, context)
     if hired:
-        recipe = world.served(moved(recipe, spec.on))
+        recipe = context.served(move_to_provider(recipe, spec.on))
     try:
-        work = work_of(recipe, world.models, asked.assumed)
-        found = placed(work, spec, asked, world)
+        work = work_of(recipe, context.models, request.assumed)
+        found = place_models(work, spec, request, context)
         if found.left:
             left = {model: why for (_, model), why in found.left.items()}
             work = work.without(found.left)
-        machines: Mapping[Name, Machine] = found.machines
-        if asked.within is None:
-            stations = carrying(work, machines, asked.rate)
-            told = run(work, stations, asked.rate)
+        machines: Mapping[Name, ModelServer] = found.machines
+        if request.within is None:
+            stations = size_for_rate(work, machines, request.rate)
+            result = run(work, stations, request.rate)
         else:
             if not hired and spec.chips is None:
-                machines = _wide_enough(work, machines, spec, asked, world)
-            stations, told = meeting(work, machines, asked.rate, asked.within)
-        low, high = (run(work, stations, asked.rate, sigmas=sigmas).at(95) for sigmas in (-NINETIETH, NINETIETH))
-        made = _told(recipe, stations, told, (asked, world))
+                machines = _wide_enough(work, machines, spec, request, context)
+            stations, result = size_for_slo(work, machines, request.rate, request.within)
+        low, high = (run(work, stations, request.rate, sigmas=sigmas).at(95) for sigmas in (-NINETIETH, NINETIETH))
+        made = _option_of(recipe, stations, result, (request, context))
         return msgspec.structs.replace(made, on=spec.text, p95=(low, high), left_out=left)
     except ConfigError as error:
-        return Option(on=spec.text, recipe=recipe.name, problem=error.message, left_out=left)
+        return DeploymentOption(on=spec.text, recipe=recipe.name, problem=error.message, left_out=left)
 
 
-def moved(recipe: Recipe, provider: str) -> Recipe:
-    """Return a recipe whose models are all asked at `provider`."""
+def move_to_provider(recipe: Recipe, provider: str) -> Recipe:
+    """Return the recipe with `provider` as the provider of all its models."""
 
     def layer(one: Layer) -> Layer:
         return Layer(proposers=tuple(msgspec.structs.replace(slot, provider=provider) for slot in one.proposers))
@@ -189,38 +191,48 @@ def moved(recipe: Recipe, provider: str) -> Recipe:
     )
 
 
-def _is_provider(spec: Spec, world: World) -> bool:
-    return spec.on in world.providers or spec.on.startswith(("http://", "https://"))
+def _is_provider(spec: PlacementSpec, context: PlanningContext) -> bool:
+    return spec.on in context.providers or spec.on.startswith(("http://", "https://"))
 
 
-def placed(work: Work, spec: Spec, asked: Asked, world: World, wider: Mapping[Name, int] | None = None) -> Placed:
-    """Return the machines of `work` where `spec` and what is pinned say; `wider` sets chips of single models."""
-    pinned = {model: own for (_, model), own in asked.pinned.items()}
+def place_models(
+    work: MixtureWork,
+    spec: PlacementSpec,
+    request: DeploymentRequest,
+    context: PlanningContext,
+    wider: Mapping[Name, int] | None = None,
+) -> PlacedModels:
+    """Return the servers of `work` at `spec` and the pinned placements; `wider` sets the chips of single models."""
+    pinned = {model: own for (_, model), own in request.pinned.items()}
     specs = {model: pinned.get(model[1], spec) for model in work.models}
     for model, many in (wider or {}).items():
         specs[model] = specs[model]._replace(chips=many)
-    shapes = {model: shape for _, model, shape in ((*name, shape) for name, shape in asked.shapes.items())}
+    shapes = {model: shape for _, model, shape in ((*name, shape) for name, shape in request.shapes.items())}
     own = {model: shapes[model[1]] for model in work.models if model[1] in shapes}
-    return place(work, specs, world.models, providers=world.providers, shapes=own)
+    return place(work, specs, context.models, providers=context.providers, shapes=own)
 
 
 def _wide_enough(
-    work: Work, machines: Mapping[Name, Machine], spec: Spec, asked: Asked, world: World
-) -> Mapping[Name, Machine]:
-    """Return machines with as few GPUs a copy as are fast enough when empty, else the fastest of those tried."""
-    assert asked.within is not None
-    pinned = {model for _, model in asked.pinned}
+    work: MixtureWork,
+    machines: Mapping[Name, ModelServer],
+    spec: PlacementSpec,
+    request: DeploymentRequest,
+    context: PlanningContext,
+) -> Mapping[Name, ModelServer]:
+    """Return machines with the fewest GPUs per copy that are fast enough when empty, else the fastest tried."""
+    assert request.within is not None
+    pinned = {model for _, model in request.pinned}
     gpus = {
         model: machine.host
         for model, machine in machines.items()
-        if isinstance(machine, Hosted) and machine.host.line is None and model[1] not in pinned
+        if isinstance(machine, HostedModel) and machine.host.layout is None and model[1] not in pinned
     }
-    found: list[tuple[float, Mapping[Name, Machine]]] = []
+    found: list[tuple[float, Mapping[Name, ModelServer]]] = []
     for times in _WIDER:
         wider = {model: min(host.chips * times, max(host.chip.node, host.chips)) for model, host in gpus.items()}
-        tried = machines if times == 1 else placed(work, spec, asked, world, wider).machines
+        tried = machines if times == 1 else place_models(work, spec, request, context, wider).machines
         ends = floor(work, tried).at(95)
-        if ends * _AHEAD <= asked.within:
+        if ends * _AHEAD <= request.within:
             return tried
         found.append((ends, tried))
         if not gpus:
@@ -228,49 +240,54 @@ def _wide_enough(
     return min(found, key=lambda pair: pair[0])[1]
 
 
-def _told(
-    recipe: Recipe, stations: Mapping[Name, Station], told: SimulatedMixtures, known: tuple[Asked, World]
-) -> Option:
-    asked, world = known
-    cost = bill(stations, told, asked.rate)
-    hired = [model for model, station in stations.items() if isinstance(station.machine, Published)]
-    allowed = world.allowed(recipe, hired) if hired else Allowed(None)
-    return Option(
+def _option_of(
+    recipe: Recipe,
+    stations: Mapping[Name, ModelCopies],
+    result: SimulatedMixtures,
+    known: tuple[DeploymentRequest, PlanningContext],
+) -> DeploymentOption:
+    request, context = known
+    cost = bill(stations, result, request.rate)
+    hired = [model for model, station in stations.items() if isinstance(station.machine, ProviderModel)]
+    allowed = context.allowed(recipe, hired) if hired else RateAllowance(None)
+    return DeploymentOption(
         on="",
         recipe=recipe.name,
-        seconds=tuple(told.at(percent) for percent in PERCENTS),
-        mixtures=len(told.seconds),
-        posts=tuple(_post(model, station, told) for model, station in stations.items()),
+        seconds=tuple(result.at(percent) for percent in PERCENTS),
+        mixtures=len(result.seconds),
+        posts=tuple(_placement_of(model, station, result) for model, station in stations.items()),
         stages=tuple(
-            Stage(name=each.name, seconds=each.seconds, last={name: share for (_, name), share in each.last.items()})
-            for each in told.stages
+            OptionStage(
+                name=each.name, seconds=each.seconds, last={name: share for (_, name), share in each.last.items()}
+            )
+            for each in result.stages
         ),
-        prompts=told.prompts,
-        outputs=told.outputs,
+        prompts=result.prompts,
+        outputs=result.outputs,
         dollars=_pair(cost.dollars, 1000),
         watt_hours=_pair(cost.joules, 1 / 3600),
         limit=allowed.minute,
         binds=allowed.binds,
-        cut=told.cut,
-        drift=told.drift,
+        cut=result.cut,
+        drift=result.drift,
     )
 
 
-def _post(model: Name, station: Station, told: SimulatedMixtures) -> Post:
+def _placement_of(model: Name, station: ModelCopies, result: SimulatedMixtures) -> ModelPlacement:
     machine = station.machine
-    served = told.served[model]
-    return Post(
+    served = result.served[model]
+    return ModelPlacement(
         provider=model[0],
         model=model[1],
         machine=machine.name,
         basis=machine.basis,
-        chips=machine.host.chips if isinstance(machine, Hosted) else None,
+        chips=machine.host.chips if isinstance(machine, HostedModel) else None,
         copies=station.copies,
         busy=served.busy,
         in_flight=served.in_flight,
-        waits=told.waits[model],
+        waits=result.waits[model],
     )
 
 
-def _pair(values: Range | None, times: float) -> tuple[float, float] | None:
+def _pair(values: CostRange | None, times: float) -> tuple[float, float] | None:
     return None if values is None else (times * float(values.low), times * float(values.high))

@@ -1,7 +1,7 @@
-"""Many configurations at once, by the step models alone: machines that are kept at a batch, nobody waiting in a queue.
+"""Evaluates many configurations with the step models alone: machines kept at a constant batch, without queueing.
 
-What is not vectorised is making a host of a model on a chip; batches and contexts are. A mixture under a load that
-comes by chance is `simulation.py`'s.
+Batches and contexts are vectorised; only the construction of a host, a model on a chip, is not. `simulation.py` covers
+mixtures under random load.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,21 +12,24 @@ from numpy.typing import NDArray
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.chip import Chip, chip
-from mixtura.hardware.gpu import Load
-from mixtura.hardware.host import Host, host
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.gpu import SteadyLoad
+from mixtura.hardware.host import ModelHost, host
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
-from mixtura.room.plan.machines import Hosted, Machine
-from mixtura.room.plan.work import Array, Name, Work
+from mixtura.room.plan.machines import HostedModel, ModelServer
+from mixtura.room.plan.work import Array, MixtureWork, Name
 
 _MILLION = 1e6
 _BATCHES = tuple(float(2**power) for power in range(11))
 
 
-class Grid(NamedTuple):
-    """What is swept: every combination. `copies` multiplies the least chips of LPUs and wafers, `chips` are of GPUs."""
+class SweepGrid(NamedTuple):
+    """The parameters of a sweep over every combination.
 
-    models: Sequence[str | Shape]
+    `chips` is the number of GPUs of one copy; on LPUs and wafers it multiplies the least number of chips instead.
+    """
+
+    models: Sequence[str | ModelShape]
     on: Sequence[str | Chip]
     chips: Sequence[int] = (1, 2, 4, 8)
     batches: Sequence[float] = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -35,21 +38,21 @@ class Grid(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many configurations there are."""
+        """The number of configurations."""
         return len(self.models) * len(self.on) * len(self.chips) * len(self.batches) * len(self.contexts)
 
 
-class Swept(NamedTuple):
-    """The answers; all arrays have the shape (models, machines, chips, batches, contexts).
+class SweepResult(NamedTuple):
+    """The result of a sweep; all arrays have the shape (models, machines, chips, batches, contexts).
 
-    NaN where a configuration does not fit.
+    Values are NaN for configurations that do not fit.
 
     Attributes:
         token: seconds per output token (TPOT).
         first: seconds to the first token (TTFT).
-        spread: standard deviation of the logarithm of the real time per token.
-        chips: of one copy.
-        dollars: for a million output tokens, the geometric mean of low and high; NaN where no price is known.
+        spread: standard deviation of the logarithm of real over predicted time per token.
+        chips: number of chips of one copy.
+        dollars: dollars per million output tokens, the geometric mean of low and high; NaN without a known price.
     """
 
     token: Array
@@ -60,25 +63,25 @@ class Swept(NamedTuple):
 
     @property
     def fits(self) -> NDArray[np.bool_]:
-        """Which configurations can be."""
+        """Which configurations fit."""
         return np.isfinite(self.token)
 
 
-def sweep(grid: Grid) -> Swept:
+def sweep(grid: SweepGrid) -> SweepResult:
     """Return the times and costs of every combination of `grid`.
 
-    Contexts are prompts of that length with `output` tokens after them.
+    A context is the length of the prompt, which `output` tokens follow.
 
     Raises:
-        ConfigError: an unknown model or chip, or a size that is not above 0.
+        ConfigError: a model or chip is unknown, or a size is not above 0.
     """
-    shapes = [each if isinstance(each, Shape) else shape(each) for each in grid.models]
+    shapes = [each if isinstance(each, ModelShape) else shape(each) for each in grid.models]
     machines = [each if isinstance(each, Chip) else chip(each) for each in grid.on]
     for name, sizes in (("chips", grid.chips), ("batches", grid.batches), ("contexts", grid.contexts)):
         if not len(sizes) or min(sizes) <= 0:
             raise ConfigError(f"{name} of a sweep: expected numbers above 0, got {list(sizes)}")
     whole = (len(shapes), len(machines), len(grid.chips), len(grid.batches), len(grid.contexts))
-    found = Swept(*(np.full(whole, np.nan) for _ in Swept._fields))
+    found = SweepResult(*(np.full(whole, np.nan) for _ in SweepResult._fields))
     for place in np.ndindex(whole[:3]):
         made = _host(shapes[place[0]], machines[place[1]], grid, place[2])
         if made is not None:
@@ -86,8 +89,8 @@ def sweep(grid: Grid) -> Swept:
     return found
 
 
-def _host(model: Shape, on: Chip, grid: Grid, place: int) -> Host | None:
-    """Return a host, None where not even one short sequence fits."""
+def _host(model: ModelShape, on: Chip, grid: SweepGrid, place: int) -> ModelHost | None:
+    """Return a host; None if not even one sequence of the shortest context fits."""
     least = float(min(grid.contexts)) + grid.output
     try:
         if on.kind in ("lpu", "wafer"):
@@ -98,7 +101,7 @@ def _host(model: Shape, on: Chip, grid: Grid, place: int) -> Host | None:
         return None
 
 
-def _fill(found: Swept, place: tuple[int, ...], made: Host, grid: Grid) -> None:
+def _fill(found: SweepResult, place: tuple[int, ...], made: ModelHost, grid: SweepGrid) -> None:
     batches = np.asarray(grid.batches, np.float64)
     try:
         price = float(made.hour().middle)
@@ -108,7 +111,7 @@ def _fill(found: Swept, place: tuple[int, ...], made: Host, grid: Grid) -> None:
         fits = batches <= made.room(float(context) + grid.output)
         if not fits.any():
             continue
-        load = Load(batches[fits], float(context), grid.output)
+        load = SteadyLoad(batches[fits], float(context), grid.output)
         token = made.token(load)
         found.token[place][fits, at] = token.seconds
         found.first[place][fits, at] = made.first(load).seconds
@@ -117,8 +120,8 @@ def _fill(found: Swept, place: tuple[int, ...], made: Host, grid: Grid) -> None:
         found.dollars[place][fits, at] = price / 3600 * token.seconds / batches[fits] * _MILLION
 
 
-class Point(NamedTuple):
-    """A mixture on machines kept at a batch: mean seconds, dollars for 1,000 mixtures, the batch."""
+class FrontierPoint(NamedTuple):
+    """A mixture on machines kept at a batch: mean seconds, dollars per 1,000 mixtures (low, high), the batch."""
 
     seconds: float
     low: float
@@ -126,24 +129,26 @@ class Point(NamedTuple):
     batch: float
 
 
-def frontier(work: Work, fleets: Iterable[Mapping[Name, Machine]], batches: Sequence[float] = _BATCHES) -> list[Point]:
-    """Return the points that no other beats both in seconds and dollars, the fastest first.
+def frontier(
+    work: MixtureWork, fleets: Iterable[Mapping[Name, ModelServer]], batches: Sequence[float] = _BATCHES
+) -> list[FrontierPoint]:
+    """Return the Pareto-optimal points in seconds and dollars, the fastest first.
 
     Args:
-        work: the mixture; its calls have their mean lengths, and a stage ends with its slowest call.
-        fleets: machines of its models; those at providers, or without a known price, are left out.
-        batches: at which all of them are kept, as far as they fit.
+        work: the mixture; calls have their mean lengths, and a stage ends with its slowest call.
+        fleets: servers of its models; fleets with a provider, or without a known price, are left out.
+        batches: batches at which all machines are kept, as far as they fit.
     """
     found = [point for fleet in fleets for point in _points(work, fleet, np.asarray(batches, np.float64))]
-    best: list[Point] = []
+    best: list[FrontierPoint] = []
     for point in sorted(found):
         if not best or point.high < best[-1].high:
             best.append(point)
     return best
 
 
-def _points(work: Work, fleet: Mapping[Name, Machine], batches: Array) -> list[Point]:
-    hosts = {model: machine for model, machine in fleet.items() if isinstance(machine, Hosted)}
+def _points(work: MixtureWork, fleet: Mapping[Name, ModelServer], batches: Array) -> list[FrontierPoint]:
+    hosts = {model: machine for model, machine in fleet.items() if isinstance(machine, HostedModel)}
     hours = {model: machine.hour() for model, machine in hosts.items()}
     if len(hosts) < len(fleet) or any(hour is None for hour in hours.values()):
         return []
@@ -154,12 +159,12 @@ def _points(work: Work, fleet: Mapping[Name, Machine], batches: Array) -> list[P
     stages = np.zeros((len(work.stages), len(kept)))
     low, high = np.zeros(len(kept)), np.zeros(len(kept))
     for call in work.calls:
-        taken = hosts[call.model].steady(Load(kept, *work.tokens(call)))
-        often = 1 - work.skipped(call)
+        taken = hosts[call.model].steady(SteadyLoad(kept, *work.tokens(call)))
+        often = 1 - work.skip_share(call)
         stages[call.stage] = np.maximum(stages[call.stage], often * taken)
         hour = hours[call.model]
         assert hour is not None
         low += often * float(hour.low) / 3600 * taken / kept * 1000
         high += often * float(hour.high) / 3600 * taken / kept * 1000
     seconds = stages.sum(axis=0)
-    return [Point(*(float(value) for value in values)) for values in zip(seconds, low, high, kept, strict=True)]
+    return [FrontierPoint(*(float(value) for value in values)) for values in zip(seconds, low, high, kept, strict=True)]

@@ -1,7 +1,7 @@
-"""What a recipe asks of machines: its calls by stage, and the tokens of each, drawn from a seed.
+"""The calls of a recipe by stage, and the tokens of each call, sampled from a seed.
 
-Prompts grow as a run's do (`planning/demand.py`): the calls of a later layer and the aggregator read the drafts before
-them. How long drafts are and how often they differ is assumed; both stand in `Assumed` and are shown to whoever asks.
+Prompts grow as in a run (`planning/demand.py`): calls of later layers and the aggregator read the drafts before them.
+The length of drafts and how often they differ are assumptions; `AssumedSizes` holds both, and plans show them.
 """
 
 from collections.abc import Collection
@@ -26,15 +26,15 @@ Name = tuple[str, str]
 """A model: (provider, id)."""
 
 
-class Assumed(msgspec.Struct, frozen=True, kw_only=True):
-    """What is not known before a run; none of it is measured.
+class AssumedSizes(msgspec.Struct, frozen=True, kw_only=True):
+    """Assumptions on sizes that are not known before a run; none of them is measured.
 
     Attributes:
-        question: prompt tokens of a question.
-        output: mean tokens of a reply, reasoning included; a call's limit (max_tokens) cuts longer ones.
+        question: tokens of a question.
+        output: mean tokens of a reply, reasoning included; a call's limit (max_tokens) cuts longer replies.
         variation: standard deviation of a reply's tokens over their mean (log-normal).
-        differ: share of the mixtures whose drafts differ: these escalate, and need their aggregator where a recipe
-            stops when drafts agree.
+        differ: share of the mixtures whose drafts differ; these escalate, and they need the aggregator in recipes
+            that stop when drafts agree.
     """
 
     question: int = 200
@@ -43,7 +43,7 @@ class Assumed(msgspec.Struct, frozen=True, kw_only=True):
     differ: float = 0.4
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a size that cannot be."""
+        """Raise ConfigError for a value that is out of range."""
         for what, tokens in (("a question", self.question), ("a reply", self.output)):
             if tokens < 1:
                 raise ConfigError(f"{what} of {tokens} tokens: expected 1 or more")
@@ -53,17 +53,17 @@ class Assumed(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"a variation of {self.variation:g}: expected more than 0 and less than 10")
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class SizedCall(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a mixture.
 
     Attributes:
-        stage: place of its stage in `Work.stages`.
-        role: what it is for.
-        model: who is asked.
-        prompt: tokens before the drafts that it reads.
-        reads: places in `Work.calls` of the drafts that it reads.
-        most: tokens its reply may have, None for any number.
-        disputed: made only where the drafts differ.
+        stage: index of its stage in `MixtureWork.stages`.
+        role: its role.
+        model: the model it goes to.
+        prompt: prompt tokens without the drafts that it reads.
+        reads: indices in `MixtureWork.calls` of the drafts that it reads.
+        most: the greatest number of output tokens; None: no limit.
+        disputed: whether the call is made only if the drafts differ.
     """
 
     stage: int
@@ -75,55 +75,55 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     disputed: bool = False
 
 
-class Work(msgspec.Struct, frozen=True, kw_only=True):
+class MixtureWork(msgspec.Struct, frozen=True, kw_only=True):
     """The calls of one mixture, in the order of their stages; every sample is a call.
 
     Attributes:
-        name: of the recipe.
-        stages: what each stage is called.
-        calls: see `Call`.
+        name: the recipe's name.
+        stages: the name of each stage.
+        calls: the calls.
         quorum: drafts of a layer that suffice; None: all.
-        grace: seconds that the others have after that.
-        assumed: what the sizes rest on.
+        grace: seconds that the other drafts have after the quorum.
+        assumed: the assumptions behind the sizes.
     """
 
     name: str
     stages: tuple[str, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[SizedCall, ...]
     quorum: int | None = None
     grace: float = 0.0
-    assumed: Assumed = Assumed()
+    assumed: AssumedSizes = AssumedSizes()
 
     @property
     def models(self) -> tuple[Name, ...]:
-        """Every model once, in the order they are asked."""
+        """Every model once, in the order of their first calls."""
         return tuple(dict.fromkeys(call.model for call in self.calls))
 
-    def needed(self, stage: int) -> int:
-        """Return how many replies of a stage are waited for without a grace."""
+    def replies_needed(self, stage: int) -> int:
+        """Return how many replies a stage waits for before the grace begins."""
         size = sum(call.stage == stage for call in self.calls)
         drafts = any(call.stage == stage and call.role == "proposer" for call in self.calls)
         return min(size, self.quorum) if drafts and self.quorum is not None else size
 
-    def tokens(self, call: Call) -> tuple[float, float]:
-        """Return the mean prompt and output tokens of a call, as far as it is made."""
-        read = sum((1 - self.skipped(self.calls[at])) * (self._reply(self.calls[at]) + prompts.FENCE_TOKENS)
+    def tokens(self, call: SizedCall) -> tuple[float, float]:
+        """Return the mean prompt and output tokens of a call, given that it is made."""
+        read = sum((1 - self.skip_share(self.calls[at])) * (self._reply(self.calls[at]) + prompts.FENCE_TOKENS)
                    for at in call.reads)  # fmt: skip
         return call.prompt + read, self._reply(call)
 
-    def skipped(self, call: Call) -> float:
-        """Return the share of the mixtures that do without a call."""
+    def skip_share(self, call: SizedCall) -> float:
+        """Return the share of the mixtures that do not make a call."""
         return 1 - self.assumed.differ if call.disputed else 0.0
 
-    def without(self, models: Collection[Name]) -> "Work":
-        """Return the work that is left when some models are not asked.
+    def without(self, models: Collection[Name]) -> "MixtureWork":
+        """Return the work without the calls to some models.
 
         Raises:
-            ConfigError: nothing is left, or nobody would write the answer.
+            ConfigError: no call is left, or no model is left to write the answer.
         """
         last = [call for call in self.calls if call.role in ("aggregator", "selector")]
         if all(call.model in models for call in self.calls) or any(call.model in models for call in last):
-            raise ConfigError(f"{self.name} cannot be planned without {', '.join(sorted(name for _, name in models))}")
+            raise ConfigError(f"cannot plan {self.name} without {', '.join(sorted(name for _, name in models))}")
         kept = [at for at, call in enumerate(self.calls) if call.model not in models]
         places = {at: place for place, at in enumerate(kept)}
         used = sorted({self.calls[at].stage for at in kept})
@@ -137,18 +137,18 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         )
         return msgspec.structs.replace(self, calls=left, stages=tuple(self.stages[at] for at in used))
 
-    def _reply(self, call: Call) -> float:
+    def _reply(self, call: SizedCall) -> float:
         return float(min(self.assumed.output, call.most or self.assumed.output))
 
 
-def work_of(recipe: Recipe, models: Models, assumed: Assumed | None = None) -> Work:
-    """Return what one run of `recipe` asks, by its schedule; of `models` only the cards are read."""
-    assumed = assumed or Assumed()
+def work_of(recipe: Recipe, models: Models, assumed: AssumedSizes | None = None) -> MixtureWork:
+    """Return the calls of one run of `recipe`, from its schedule; only the cards of `models` are used."""
+    assumed = assumed or AssumedSizes()
     planned = schedule(recipe)
-    # The tokens of the prompts without the drafts, which are drawn for each mixture.
+    # Prompt tokens without the drafts, whose lengths are sampled for each mixture.
     sizes = prompt_tokens(planned, assumed.question, lambda _: -prompts.FENCE_TOKENS)
     made = [
-        Call(
+        SizedCall(
             stage=call.stage,
             role=call.role,
             model=(call.slot.provider, call.slot.model),
@@ -159,7 +159,7 @@ def work_of(recipe: Recipe, models: Models, assumed: Assumed | None = None) -> W
         )
         for call, size in zip(planned.calls, sizes, strict=True)
     ]
-    return Work(
+    return MixtureWork(
         name=recipe.name,
         stages=planned.stages,
         calls=tuple(made),
@@ -169,11 +169,11 @@ def work_of(recipe: Recipe, models: Models, assumed: Assumed | None = None) -> W
     )
 
 
-class Drawn(NamedTuple):
-    """Mixtures drawn from a seed: `count` of them, and of each call (same order as the work's) one value a mixture.
+class SampledMixtures(NamedTuple):
+    """Mixtures sampled from a seed. Lists are by call, in the order of the work; their arrays have a value per mixture.
 
     Attributes:
-        times: seconds at which each mixture comes.
+        times: arrival of each mixture, seconds.
         made: whether the call is made.
         prompts: its prompt tokens.
         outputs: its output tokens.
@@ -185,14 +185,14 @@ class Drawn(NamedTuple):
     outputs: list[Whole]
 
 
-def drawn(work: Work, rate: float, count: int, seed: int = 0) -> Drawn:
-    """Return `count` mixtures that come at random (Poisson), `rate` a second.
+def sample_mixtures(work: MixtureWork, rate: float, count: int, seed: int = 0) -> SampledMixtures:
+    """Return `count` mixtures with Poisson arrivals, `rate` per second.
 
-    Times and each call's lengths have a stream of random numbers of their own: the same seed gives the same replies
+    Arrival times and each call's lengths use separate streams of random numbers: the same seed gives the same replies
     at any rate.
 
     Raises:
-        ConfigError: a rate or count that is not above 0.
+        ConfigError: the rate or count is not above 0.
     """
     if not (0 < rate < np.inf):
         raise ConfigError(f"a rate of {rate:g} mixtures a second: expected more than 0")
@@ -214,13 +214,13 @@ def drawn(work: Work, rate: float, count: int, seed: int = 0) -> Drawn:
         made.append(differ if call.disputed else np.ones(count, np.bool_))
         asked.append(call.prompt + read)
         replies.append(outputs)
-    return Drawn(times, made, asked, replies)
+    return SampledMixtures(times, made, asked, replies)
 
 
 def cascade_of(recipe: Recipe) -> Recipe | None:
-    """Return a recipe's drafts as a cascade: votes first, its aggregator's model only where they differ.
+    """Return a recipe's drafts as a cascade: a vote, and the aggregator's model only if the drafts differ.
 
-    None where there is no such thing: nobody to escalate to, one draft, or it is a cascade already.
+    Returns None if the recipe has no model to escalate to, has one draft, or is a cascade already.
     """
     aggregator, drafts = recipe.aggregator, recipe.layers[-1]
     if aggregator is None or not aggregator.model or recipe.escalate is not None or drafts.size < 2:
@@ -242,7 +242,7 @@ def cascade_of(recipe: Recipe) -> Recipe | None:
 
 
 def single_of(recipe: Recipe) -> Recipe | None:
-    """Return the model that has the last word, asked alone; None when the recipe is that already."""
+    """Return a recipe of one call to the model that writes the final answer; None if the recipe is that already."""
     last: Proposer | Aggregator = recipe.layers[-1].proposers[0]
     if recipe.escalate is not None:
         last = recipe.escalate.proposers[0]

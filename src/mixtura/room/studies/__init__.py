@@ -1,1 +1,1 @@
-"""Claims about GPUs, LPUs and wafers, each checked by a program: one study a module."""
+"""Claims about GPUs, LPUs and wafers, each checked by a program: one module per study."""

@@ -1,4 +1,4 @@
-"""The studies in the order in which they are told, by the name the command takes."""
+"""All studies in the order of the report, by the name that the command takes."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -39,21 +39,21 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "tutorial-times": tutorial_times.study,
     "tutorial-tokens": tutorial_tokens.study,
 }
-"""Each function runs its study; nothing is kept from one run to the next."""
+"""Each function runs its study; no state is kept between runs."""
 
 MEASURED: Mapping[str, Callable[[Mapping[str, str]], Study]] = {"real-moe": look.study}
-"""Studies that measure this machine: they take seconds, want the environment, and come out differently each time."""
+"""Studies that measure this machine: they take seconds, need the environment, and give different figures each time."""
 
 
 def study(name: str, env: Mapping[str, str] | None = None) -> Study:
-    """Run one study, be it of those that measure this machine.
+    """Run one study, including those that measure this machine.
 
     Args:
-        name: of the study.
-        env: the environment, for studies that start a process to measure in; None: an empty one.
+        name: the study's name.
+        env: the environment for studies that start a measuring process; None: an empty one.
 
     Raises:
-        ConfigError: there is none of this name; the nearest names are told.
+        ConfigError: there is no study of this name; the message lists the closest names.
     """
     if name in MEASURED:
         return MEASURED[name](env or {})

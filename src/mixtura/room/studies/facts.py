@@ -1,4 +1,4 @@
-"""Measured figures and claims that studies rest on: `room/data/*.toml`, each with its source."""
+"""Reads the measured figures and claims that studies use: `room/data/*.toml`, each with its source."""
 
 import tomllib
 from importlib.resources import files
@@ -10,6 +10,6 @@ T = TypeVar("T")
 
 
 def facts(name: str, kind: type[T]) -> T:
-    """Return the facts of one file of `room/data`, by the file's name without its ending."""
+    """Return the facts in one file of `room/data`, by the file's name without its suffix."""
     text = (files("mixtura.room") / "data" / f"{name}.toml").read_text("utf-8")
     return msgspec.convert(tomllib.loads(text), kind)

@@ -1,4 +1,4 @@
-"""Do parallel proposers stand in a queue on GPUs?"""
+"""Do parallel proposers queue on GPUs?"""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from mixtura.hardware.host import Host, host
-from mixtura.hardware.serving.arrivals import traffic
+from mixtura.hardware.host import ModelHost, host
+from mixtura.hardware.serving.arrivals import open_load
 from mixtura.hardware.serving.simulator import simulate
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies import sweeps
 from mixtura.room.studies.facts import facts
-from mixtura.room.studies.ratios import Ratio, to
-from mixtura.room.studies.study import TUTORIAL, Study, Table, digits
+from mixtura.room.studies.ratios import PredictedRatio, to
+from mixtura.room.studies.study import TUTORIAL, Study, StudyTable, digits
 
 _MANY = (1, 2, 3, 4, 6, 8)  # proposers
 _USUAL = 3  # proposers of the tutorial
 
 
-class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+class _ProposerFacts(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     prompt_tokens: int
     draft_tokens: int
@@ -31,26 +31,26 @@ class _Facts(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @functools.cache
-def _facts() -> _Facts:
-    return facts("proposers", _Facts)
+def _facts() -> _ProposerFacts:
+    return facts("proposers", _ProposerFacts)
 
 
-def fan_out(machine: Host, proposers: Sequence[int], most: int | None = None) -> list[float]:
-    """Return the seconds until the last of so many equal calls ends that come at once to an idle machine.
+def fan_out(machine: ModelHost, proposers: Sequence[int], most: int | None = None) -> list[float]:
+    """Return the seconds until the last of several equal calls ends that arrive together at an idle machine.
 
     Args:
-        machine: where they run.
-        proposers: how many calls, each in turn.
-        most: calls that the server takes at once; None: as many as come.
+        machine: the machine.
+        proposers: the numbers of calls to simulate.
+        most: calls that the server processes at once; None: all of them.
     """
     size = _facts().prompt_tokens, _facts().draft_tokens
-    pace = machine.pace(float(sum(size)), most or max(proposers))
+    step_times = machine.step_times(float(sum(size)), most or max(proposers))
     early = float(machine.delay(size[0]))
-    return [early + float(simulate(traffic(np.zeros(many), *size), pace).finished.max()) for many in proposers]
+    return [early + float(simulate(open_load(np.zeros(many), *size), step_times).finished.max()) for many in proposers]
 
 
 def study() -> Study:
-    """Simulate three proposers on each measured machine and lay 4 against 8 calls beside the measurements."""
+    """Simulate three proposers on each measured machine, and compare 4 with 8 calls as measured and predicted."""
     measured = sweeps.data().sweeps
     grown = {each.name: each.times[8] / each.times[4] for each in measured}
     three = {each.name: fan_out(each.host, (1, _USUAL)) for each in measured}
@@ -61,22 +61,23 @@ def study() -> Study:
     return Study(
         name="proposers",
         title="Do proposers queue on GPUs?",
-        claim="Parallel calls to one GPU service run one behind the other, so latency multiplies with the proposers.",
+        claim="Parallel calls to one GPU service run one after the other, so latency multiplies with the proposers.",
         who=TUTORIAL,
         verdict="does not hold" if worst < (1 + _USUAL) / 2 else "holds when",
         sentence=(
-            "Three proposers at once on an idle GPU machine take "
-            f"x{to(min(latency.values()), max(latency.values()))} the time of one by our model, not x{_USUAL}. "
-            f"Measured, going from 4 to 8 calls costs x{to(min(grown.values()), max(grown.values()))} a token, least "
-            "for the dense model. Only a server that takes one call at a time, such as one at home, makes it "
+            "By our model, three proposers at once on an idle GPU machine take "
+            f"x{to(min(latency.values()), max(latency.values()))} the time of one, not x{_USUAL}. "
+            "In the measurements the time per token grows "
+            f"x{to(min(grown.values()), max(grown.values()))} from 4 to 8 calls, least for the dense model. Only a "
+            "server that processes one call at a time, such as a local one, takes "
             f"x{digits(queued[1] / queued[0])}."
         ),
         assumption=(
-            "Continuous batching, which every engine of the last years does: calls join the running step, and a "
-            "step's time is mostly reading weights that all calls share. An MoE model wakes more experts for more "
-            "calls, so it pays more."
+            "Continuous batching, which all current engines do: calls join the running batch, and a step's time is "
+            "mostly reading weights that all calls share. An MoE model activates more experts for more calls, so its "
+            "time grows more."
         ),
-        table=Table(
+        table=StudyTable(
             ("machine", "kind", "1 to 3 calls, model", "4 to 8, measured", "4 to 8, predicted", "fit"),
             _rows(latency, queued[1] / queued[0]),
         ),
@@ -84,35 +85,35 @@ def study() -> Study:
         sources=(sweeps.source(), *_facts().sources),
         method=(
             f"Serving simulator over the fitted step model: prompts of {_facts().prompt_tokens} and drafts of "
-            f"{_facts().draft_tokens} tokens that come at the same moment to an idle machine, until the last draft "
-            "ends. Times of 4 and 8 calls: time per output token under steady load; ranges hold 80 %, both errors "
-            "taken as independent, though those of one machine are alike."
+            f"{_facts().draft_tokens} tokens that arrive together at an idle machine, until the last draft ends. Times "
+            "of 4 and 8 calls: time per output token under steady load; ranges hold 80 % and assume independent "
+            "errors, although errors on one machine are correlated."
         ),
     )
 
 
 def _rows(latency: Mapping[str, float], queued: float) -> tuple[tuple[str, ...], ...]:
-    """Return the table: each measured machine, what was measured elsewhere, LPUs, and a server that takes one call."""
-    told, rows = _facts(), []
+    """Return the table: each measured machine, a measurement by others, LPUs, and a server with one call at a time."""
+    known, rows = _facts(), []
     for each in sweeps.data().sweeps:
-        step = each.predicted([4, 8])
-        ratio = Ratio.of(float(step.seconds[1]), float(step.seconds[0]), step.spread, step.spread)
+        step = each.predict([4, 8])
+        ratio = PredictedRatio.of(float(step.seconds[1]), float(step.seconds[0]), step.spread, step.spread)
         grown = digits(each.times[8] / each.times[4])
         rows.append(
             (each.name, "dense" if each.dense else "MoE", digits(latency[each.name]), grown, str(ratio), each.level)
         )
-    line = host(told.lpu_model, "lpu_v1")
+    line = host(known.lpu_model, "lpu_v1")
     one, last = fan_out(line, (1, _USUAL))
     return (
         *rows,
-        (told.name, "dense", "-", f"{told.users['1'] / told.users['4']:.3g} (1 to 4)", "-", "-"),
-        (f"{told.lpu_model}, {line.chips} x LPU", "MoE", digits(last / one), "-", "-", "fitted to recorded speeds"),
-        (f"{told.local_model}, one call at a time", "dense", digits(queued), "-", "-", "arithmetic"),
+        (known.name, "dense", "-", f"{known.users['1'] / known.users['4']:.3g} (1 to 4)", "-", "-"),
+        (f"{known.lpu_model}, {line.chips} x LPU", "MoE", digits(last / one), "-", "-", "fitted to recorded speeds"),
+        (f"{known.local_model}, one call at a time", "dense", digits(queued), "-", "-", "arithmetic"),
     )
 
 
-def _chart(local: Host) -> Chart:
-    """Draw the time of n proposers over that of one: a dense model, an MoE model, and one call at a time."""
+def _chart(local: ModelHost) -> Chart:
+    """Draw the time of n proposers relative to one: a dense model, an MoE model, LPUs, and one call at a time."""
     found = {each.name: each for each in sweeps.data().sweeps}
     dense = next(each for each in found.values() if each.dense)
     mixed = next(each for each in found.values() if not each.dense)
@@ -123,9 +124,9 @@ def _chart(local: Host) -> Chart:
         "one call at a time": fan_out(local, _MANY, most=1),
     }
     return Chart(
-        title="Time until the last of n drafts is written, over that of one",
+        title="Time until the last of n drafts is written, relative to one draft",
         x="proposers at once",
         y="times the latency of one",
         series=tuple(Series(name, _MANY, tuple(each / took[0] for each in took)) for name, took in times.items()),
-        note="Idle machines, model; the measured growth from 4 to 8 calls stands in the table.",
+        note="Predicted for idle machines; the table has the measured growth from 4 to 8 calls.",
     )

@@ -1,4 +1,4 @@
-"""Is an LPU still good at small batches? Speed says yes; whether it pays is another question."""
+"""Are LPUs efficient at small batches? Their speed is; their cost depends on the load."""
 
 import functools
 from typing import NamedTuple
@@ -8,29 +8,29 @@ import numpy as np
 
 from mixtura.hardware import lpu
 from mixtura.hardware.chip import chip
-from mixtura.hardware.cost import Range, dollars_an_hour
+from mixtura.hardware.cost import CostRange, dollars_an_hour
 from mixtura.hardware.host import host
-from mixtura.hardware.onchip import Line
+from mixtura.hardware.onchip import OnChipLayout
 from mixtura.hardware.shapes import shape
-from mixtura.hardware.step import Array, Step, array
+from mixtura.hardware.step import Array, TimeEstimate, array
 from mixtura.models.catalog import Catalog
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
 from mixtura.room.studies.ratios import to
-from mixtura.room.studies.study import ARTICLE, Study, Table, digits, ranged
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, digits, with_range
 
 _USERS = array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048])
-_FULL = 256  # users at which GPU and LPU are set side by side
-_MOST = 4096  # users of a layer's turn that are looked at for the break-even
+_FULL = 256  # users at which GPU and LPU are compared
+_MOST = 4096  # largest micro-batch considered for the break-even
 
 
-class _Speed(msgspec.Struct, forbid_unknown_fields=True):
+class _RecordedSpeed(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     rate: float
     kind: str
 
 
-class _Assembly(msgspec.Struct, forbid_unknown_fields=True):
+class _LpuAssembly(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     id: str
     provider: str
@@ -41,84 +41,90 @@ class _Assembly(msgspec.Struct, forbid_unknown_fields=True):
     gpus: int
 
 
-class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+class _LpuFacts(msgspec.Struct, forbid_unknown_fields=True):
     chip: str
     sources: tuple[str, ...]
-    speeds: tuple[_Speed, ...]
-    assembly: _Assembly
+    speeds: tuple[_RecordedSpeed, ...]
+    assembly: _LpuAssembly
 
 
-class _Curve(NamedTuple):
-    """One machine over `users`: its step times, and dollars for a million output tokens."""
+class _BatchCurve(NamedTuple):
+    """One machine over `users`: its step times, and dollars per million output tokens."""
 
     name: str
     users: Array
-    step: Step
-    dollars: Range
+    step: TimeEstimate
+    dollars: CostRange
     chips: int
 
 
 @functools.cache
-def _facts() -> _Facts:
-    return facts("lpu_speeds", _Facts)
+def _facts() -> _LpuFacts:
+    return facts("lpu_speeds", _LpuFacts)
 
 
 def _layers() -> tuple[Array, Array, Array]:
-    """Return microseconds a layer, layers, and billions of weights of each recorded model."""
+    """Return microseconds per layer, layers, and billions of weights of each recorded model."""
     rows = [(shape(each.model), each.rate) for each in _facts().speeds]
     micro = [1e6 / rate / model.layers for model, rate in rows]
     return array(micro), array([model.layers for model, _ in rows]), array([model.weights / 1e9 for model, _ in rows])
 
 
-def _line() -> _Curve:
-    told = _facts().assembly
-    model, machine = shape(told.model), chip(_facts().chip)
-    fits = [each for each in _USERS if lpu.chips_needed(model, machine, each, told.context, _laid()) <= told.chips]
-    step = lpu.step(model, machine, fits, told.context, _laid())
-    hour = dollars_an_hour(machine, told.chips)
-    return _Curve(f"{told.chips:,} LPUs", array(fits), step, _million(hour, array(fits) / step.seconds), told.chips)
+def _lpus() -> _BatchCurve:
+    assembly = _facts().assembly
+    model, machine = shape(assembly.model), chip(_facts().chip)
+    fits = [
+        each for each in _USERS if lpu.chips_needed(model, machine, each, assembly.context, _layout()) <= assembly.chips
+    ]
+    step = lpu.step(model, machine, fits, assembly.context, _layout())
+    hour = dollars_an_hour(machine, assembly.chips)
+    return _BatchCurve(
+        f"{assembly.chips:,} LPUs", array(fits), step, _million(hour, array(fits) / step.seconds), assembly.chips
+    )
 
 
-def _laid() -> Line:
-    return Line(chips=_facts().assembly.chips, bits=_facts().assembly.bits)
+def _layout() -> OnChipLayout:
+    return OnChipLayout(chips=_facts().assembly.chips, bits=_facts().assembly.bits)
 
 
-def _gpus() -> _Curve:
-    told = _facts().assembly
-    machine = host(told.model, told.gpu, told.gpus)
-    users = _USERS[: np.searchsorted(_USERS, machine.room(told.context), "right")]
-    step = machine.decode(users, told.context)
-    return _Curve(f"{told.gpus} x {told.gpu}", users, step, _million(machine.hour(), users / step.seconds), told.gpus)
+def _gpus() -> _BatchCurve:
+    assembly = _facts().assembly
+    machine = host(assembly.model, assembly.gpu, assembly.gpus)
+    users = _USERS[: np.searchsorted(_USERS, machine.room(assembly.context), "right")]
+    step = machine.decode(users, assembly.context)
+    return _BatchCurve(
+        f"{assembly.gpus} x {assembly.gpu}", users, step, _million(machine.hour(), users / step.seconds), assembly.gpus
+    )
 
 
-def _million(hour: Range, rate: Array) -> Range:
-    """Return dollars for a million tokens at `rate` tokens a second."""
-    return Range(hour.low / rate / 3.6e-3, hour.high / rate / 3.6e-3)
+def _million(hour: CostRange, rate: Array) -> CostRange:
+    """Return dollars per million tokens at `rate` tokens per second."""
+    return CostRange(hour.low / rate / 3.6e-3, hour.high / rate / 3.6e-3)
 
 
 def break_even(price: float) -> tuple[float, float]:
-    """Return users in a layer's turn from which the LPUs earn what they cost: at cheap and at dear assumptions.
+    """Return the users per micro-batch from which the LPUs earn their cost, with cheap and with expensive assumptions.
 
     Args:
-        price: dollars for a million output tokens; prompts are taken to be read for nothing and to pay nothing.
+        price: dollars per million output tokens; prompts are assumed to cost and to earn nothing.
     """
-    told = _facts().assembly
-    model, machine = shape(told.model), chip(_facts().chip)
+    assembly = _facts().assembly
+    model, machine = shape(assembly.model), chip(_facts().chip)
     group = np.geomspace(1, _MOST, 200)
-    needed = lpu.chips_needed(model, machine, group * model.layers, told.context, _laid())
-    group = group[needed <= told.chips]
-    rate = group * model.layers / lpu.step(model, machine, group * model.layers, told.context, _laid()).seconds
+    needed = lpu.chips_needed(model, machine, group * model.layers, assembly.context, _layout())
+    group = group[needed <= assembly.chips]
+    rate = group * model.layers / lpu.step(model, machine, group * model.layers, assembly.context, _layout()).seconds
     earned = rate * price * 3.6e-3
-    hour = dollars_an_hour(machine, told.chips)
+    hour = dollars_an_hour(machine, assembly.chips)
     low, high = (float(np.interp(float(cost), earned, group, left=1.0, right=np.inf)) for cost in (hour.low, hour.high))
     return low, high
 
 
 def study() -> Study:
-    """Lay recorded times a layer side by side, then speed and cost of LPUs and GPUs against the batch."""
-    told, (micro, layers, weights) = _facts().assembly, _layers()
-    line, gpus = _line(), _gpus()
-    row = Catalog.load().get(told.provider, told.id)
+    """Compare recorded times per layer, then speed and cost of LPUs and GPUs by batch."""
+    assembly, (micro, layers, weights) = _facts().assembly, _layers()
+    line, gpus = _lpus(), _gpus()
+    row = Catalog.load().get(assembly.provider, assembly.id)
     price = row.price.output if row is not None and row.price is not None else 0.0
     least = break_even(price)
     slower = {
@@ -139,19 +145,20 @@ def study() -> Study:
         who=ARTICLE,
         verdict="holds when",
         sentence=(
-            f"Speed holds, and cost when {to(*(float(f'{each:.2g}') for each in least))} users or more share each "
-            f"layer's turn: only then do {told.chips:,} LPUs earn their price at ${price:g} a million tokens. "
-            f"Recorded times are {micro.mean():.0f} us a layer (deviation {micro.std(ddof=1):.0f}) from "
-            f"{weights.min():,.0f} to {weights.max():,.0f} billion weights, and by our model a step of {_FULL} users "
-            f"takes x{digits(slower[line.name])} that of one ({gpus.name}: x{digits(slower[gpus.name])}). With "
-            f"{_FULL} users in all a million tokens costs the LPUs ${_at(line)}, the GPUs ${_at(gpus)}."
+            "It holds for speed, and for cost when each micro-batch has "
+            f"{to(*(float(f'{each:.2g}') for each in least))} users or more: only then do {assembly.chips:,} LPUs earn "
+            f"their price at ${price:g} per million tokens. Recorded times are {micro.mean():.0f} us per layer "
+            f"(deviation {micro.std(ddof=1):.0f}) from {weights.min():,.0f} to {weights.max():,.0f} billion weights, "
+            f"and by our model a step of {_FULL} users takes x{digits(slower[line.name])} the time of a step of one "
+            f"({gpus.name}: x{digits(slower[gpus.name])}). With {_FULL} users in total a million tokens costs "
+            f"${_at(line)} on the LPUs and ${_at(gpus)} on the GPUs."
         ),
         assumption=(
-            "That the latency of a layer does not grow with the users who share its turn: nobody outside knows what "
-            f"the recorded endpoints ran with. Weights in {told.bits:g} bits (the width is not published), list "
-            "price of the chip, 3 to 5 years, 50 to 90 % in use; prompts pay and cost nothing."
+            "That the latency of a layer does not grow with the users of a micro-batch: the batches of the recorded "
+            f"endpoints are not published. Weights in {assembly.bits:g} bits (the width is not published), list price "
+            "of the chip, 3 to 5 years, 50 to 90 % in use; prompts earn and cost nothing."
         ),
-        table=Table(("model", "billion weights", "tokens a second", "us a layer", "how known"), tuple(rows)),
+        table=StudyTable(("model", "billion weights", "tokens per second", "us per layer", "how known"), tuple(rows)),
         charts=_charts((line, gpus), price, (micro, weights)),
         sources=(
             *_facts().sources,
@@ -159,36 +166,37 @@ def study() -> Study:
             "hardware/cost.py: assumptions on cost",
         ),
         method=(
-            f"Time a token goes with layers (correlation {by_layers:.2f}) rather than with the logarithm of weights "
-            f"({by_weights:.2f}). LPU: fitted step model of {told.model}; GPU: fitted step model of {gpus.name}, as "
-            f"released. Contexts of {told.context:,} tokens, decoding only. {_side(line)}; {_side(gpus)}."
+            f"Time per token correlates with layers ({by_layers:.2f}) more than with the logarithm of weights "
+            f"({by_weights:.2f}). LPU: fitted step model of {assembly.model}; GPU: fitted step model of {gpus.name}, "
+            f"weights as released. Contexts of {assembly.context:,} tokens, decoding only. {_side(line)}; "
+            f"{_side(gpus)}."
         ),
     )
 
 
-def _at(curve: _Curve) -> str:
-    """Say what a million tokens costs with many users."""
+def _at(curve: _BatchCurve) -> str:
+    """Return the cost of a million tokens with `_FULL` users, as text."""
     return to(*(float(np.interp(_FULL, curve.users, each)) for each in curve.dollars))
 
 
-def _side(curve: _Curve) -> str:
-    """Say what one machine does for one user and for many."""
+def _side(curve: _BatchCurve) -> str:
+    """Return a machine's speeds for one user and for `_FULL` users, as text."""
     times = curve.step.seconds, curve.step.high, curve.step.low
     rate, low, high = (1 / float(np.interp(_FULL, curve.users, each)) for each in times)
     alone = 1 / float(curve.step.seconds[0])
     return (
-        f"{curve.name}: {digits(alone)} tokens a second for one user alone, {ranged(rate, low, high)} for each of "
-        f"{_FULL}, {digits(rate * _FULL / curve.chips)} a chip"
+        f"{curve.name}: {digits(alone)} tokens per second for a single user, {with_range(rate, low, high)} for each "
+        f"of {_FULL}, {digits(rate * _FULL / curve.chips)} per chip"
     )
 
 
-def _charts(curves: tuple[_Curve, ...], price: float, seen: tuple[Array, Array]) -> tuple[Chart, ...]:
+def _charts(curves: tuple[_BatchCurve, ...], price: float, seen: tuple[Array, Array]) -> tuple[Chart, ...]:
     model = _facts().assembly.model
     micro, weights = seen
     speed = Chart(
-        title=f"Tokens a second of one user, {model}",
+        title=f"Tokens per second of one user, {model}",
         x="users at once",
-        y="tokens a second of each",
+        y="tokens per second of each",
         series=tuple(
             Series(
                 each.name,
@@ -205,7 +213,7 @@ def _charts(curves: tuple[_Curve, ...], price: float, seen: tuple[Array, Array])
     )
     ends = (float(_USERS[0]), float(_USERS[-1]))
     cost = Chart(
-        title=f"Dollars for a million output tokens, {model}",
+        title=f"Dollars per million output tokens, {model}",
         x="users at once",
         y="dollars",
         series=(
@@ -226,9 +234,9 @@ def _charts(curves: tuple[_Curve, ...], price: float, seen: tuple[Array, Array])
         note="Bands: assumptions on life, use, electricity and the price of chips.",
     )
     recorded = Chart(
-        title="Microseconds a layer on LPUs, by size of the model",
+        title="Microseconds per layer on LPUs, by size of the model",
         x="billion weights",
-        y="us a layer",
+        y="us per layer",
         series=(Series("recorded", _list(weights), _list(micro), kind="dots"),),
         log_x=True,
     )

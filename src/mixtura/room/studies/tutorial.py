@@ -1,4 +1,4 @@
-"""What the tutorial says of its own mixture, as both of its studies take it."""
+"""The tutorial's statements about its own mixture, shared by both studies of it."""
 
 import functools
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ import msgspec
 from mixtura.room.studies.facts import facts
 
 
-class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Tokens a second of one user: the least, the usual, the most."""
+class SpeedRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Tokens per second of one user: the least, the usual and the greatest."""
 
     low: float
     usual: float
@@ -17,25 +17,25 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str
 
 
-class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Recorded seconds of waiting at evenly spaced percentiles, from the least to the most."""
+class QueueWaits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Recorded queueing times in seconds at evenly spaced percentiles, from the least to the greatest."""
 
     seconds: tuple[float, ...]
 
     def at(self, share: float) -> float:
-        """Return the wait that `share` (0 to 1) of all calls stay below, straight between the percentiles."""
+        """Return the wait that a share (0 to 1) of all calls stays below, interpolated between the percentiles."""
         place = share * (len(self.seconds) - 1)
         first = min(int(place), len(self.seconds) - 2)
         low, high = self.seconds[first], self.seconds[first + 1]
         return low + (high - low) * (place - first)
 
     def longest(self, calls: int, share: float = 0.5) -> float:
-        """Return the same of the longest of `calls` waits that know nothing of each other."""
+        """Return the same quantile of the longest of `calls` independent waits."""
         return self.at(share ** (1 / calls))
 
 
-class Tutorial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file `tutorial.toml`; seconds, tokens, tokens a second."""
+class TutorialFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of `tutorial.toml`, in seconds, tokens and tokens per second."""
 
     proposers: tuple[str, ...]
     aggregator: str
@@ -49,15 +49,15 @@ class Tutorial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instruction_tokens: int
     recipe: str
     sources: tuple[str, ...]
-    speeds: Mapping[str, Speed]
-    queue: Queue
+    speeds: Mapping[str, SpeedRange]
+    queue: QueueWaits
 
     def aggregator_prompt(self, draft: float) -> float:
-        """Return the tokens the aggregator reads when each draft has `draft` tokens."""
+        """Return the aggregator's prompt tokens if each draft has `draft` tokens."""
         return self.question_tokens + self.instruction_tokens + len(self.proposers) * draft
 
 
 @functools.cache
-def tutorial() -> Tutorial:
-    """Return what the tutorial says; read once."""
-    return facts("tutorial", Tutorial)
+def tutorial() -> TutorialFacts:
+    """Return the tutorial's statements; the file is read once."""
+    return facts("tutorial", TutorialFacts)

@@ -1,4 +1,4 @@
-"""3,000 to 3,500 tokens a mixture, three to four times one call?"""
+"""Does a mixture take 3,000 to 3,500 tokens, three to four times those of one call?"""
 
 from collections.abc import Mapping
 
@@ -13,20 +13,21 @@ from mixtura.planning.schedule import count_calls
 from mixtura.recipe import Layer, Recipe, recipe_names
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.ratios import to
-from mixtura.room.studies.study import TUTORIAL, Study, Table, digits
+from mixtura.room.studies.study import TUTORIAL, Study, StudyTable, digits
 from mixtura.room.studies.tutorial import tutorial
+from mixtura.tokens import PROMPT_MARGIN
 
-_WORD = 3.6  # letters a token of plain English, as tokens.py estimates
+_WORD = 3.6  # letters per token of plain English, as tokens.py estimates
 
 
-class _Cards:
-    """Models as far as counting needs them: what the catalogue knows, whether alive or gone."""
+class _CatalogCards:
+    """The models' cards from the catalogue, including retired models: all that a forecast needs."""
 
     def __init__(self) -> None:
         self._catalog = Catalog.load()
 
     def find(self, provider: str, model: str) -> Served:
-        raise AssertionError("counting calls nobody")
+        raise AssertionError("a forecast sends no call")
 
     def card(self, provider: str, model: str) -> ModelCard:
         row = self._catalog.get(provider, model)
@@ -36,16 +37,22 @@ class _Cards:
         return None
 
 
-def counted(recipe: Recipe, length: int | None = None) -> Forecast:
-    """Return what a mixture of the tutorial's question takes: at most, or with answers of `length` tokens each."""
+def count_tokens(recipe: Recipe, length: int | None = None) -> Forecast:
+    """Return the forecast for the tutorial's question: with answers of `length` tokens each; None: at most."""
     question = "letters " * round(tutorial().question_tokens * _WORD / len("letters "))
     return forecast(
-        recipe if length is None else _cut(recipe, length), [Message(role="user", content=question)], _Cards()
+        recipe if length is None else _cut(recipe, length), [Message(role="user", content=question)], _CatalogCards()
     )
 
 
+def typical_tokens(recipe: Recipe, length: int) -> int:
+    """Return the tokens of a mixture with answers of `length` tokens: the forecast without its margin on prompts."""
+    found = count_tokens(recipe, length)
+    return round(found.prompt_tokens / PROMPT_MARGIN) + found.completion_tokens
+
+
 def _cut(recipe: Recipe, length: int) -> Recipe:
-    """Return the recipe with every answer of `length` tokens."""
+    """Return the recipe with a limit of `length` tokens on every answer."""
 
     def shorter(layer: Layer) -> Layer:
         slots = tuple(msgspec.structs.replace(each, max_tokens=length) for each in layer.proposers)
@@ -60,96 +67,98 @@ def _cut(recipe: Recipe, length: int) -> Recipe:
 
 
 def own(draft: float, answer: float) -> float:
-    """Return the tokens of the tutorial's mixture, prompts and outputs, when drafts and answer have so many."""
-    said = tutorial()
-    return len(said.proposers) * (said.question_tokens + draft) + said.aggregator_prompt(draft) + answer
+    """Return the prompt and output tokens of the tutorial's mixture for these tokens per draft and of the answer."""
+    claims = tutorial()
+    return len(claims.proposers) * (claims.question_tokens + draft) + claims.aggregator_prompt(draft) + answer
 
 
 def _length(total: float) -> float:
-    """Return how long draft and answer alike are when the tutorial's mixture takes `total` tokens."""
+    """Return the equal length of drafts and answer at which the tutorial's mixture takes `total` tokens."""
     each = own(1, 1) - own(0, 0)
     return (total - own(0, 0)) / each
 
 
 def study() -> Study:
-    """Count the tutorial's mixture, and the built-in recipes with its question and its lengths."""
-    said = tutorial()
-    usual, single = own(said.draft_tokens, said.draft_tokens), said.question_tokens + said.draft_tokens
-    low, high = said.mixture_tokens
-    longest = own(said.limit_tokens, said.limit_tokens)
+    """Count the tokens of the tutorial's mixture, and of the built-in recipes with its question and lengths."""
+    claims = tutorial()
+    usual, single = own(claims.draft_tokens, claims.draft_tokens), claims.question_tokens + claims.draft_tokens
+    low, high = claims.mixture_tokens
+    longest = own(claims.limit_tokens, claims.limit_tokens)
     totals = {name: _both(name) for name in recipe_names() if name != "toy"}
-    calls = len(said.proposers) + 1
+    calls = len(claims.proposers) + 1
     rows = [
         ("the tutorial's program", f"{calls}", f"{usual:,.0f}", digits(usual / single), f"{longest:,.0f}"),
-        ("the same, as its text says", f"{calls}", f"{low:,} to {high:,}", to(*said.times_single), "-"),
-        *(
-            (
-                f"recipe {name}",
-                f"{count_calls(Recipe.named(name))}",
-                f"{typical:,}",
-                digits(typical / single),
-                f"{most:,}",
-            )
-            for name, (typical, most) in totals.items()
-        ),
+        ("the same, as its text says", f"{calls}", f"{low:,} to {high:,}", to(*claims.times_single), "-"),
+        *(_row(name, counts, single) for name, counts in totals.items()),
     ]
     within = low <= usual <= high
     return Study(
         name="tutorial-tokens",
-        title="3,000 to 3,500 tokens a mixture",
+        title="3,000 to 3,500 tokens per mixture",
         claim=(
-            f"A question of {said.question_tokens} tokens with drafts of {said.draft_tokens} takes {low:,} to {high:,} "
-            f"tokens in all; a mixture takes {to(*said.times_single)} times the tokens of one call."
+            f"A question of {claims.question_tokens} tokens with drafts of {claims.draft_tokens} takes {low:,} to "
+            f"{high:,} tokens in all; a mixture takes {to(*claims.times_single)} times the tokens of one call."
         ),
         who=TUTORIAL,
         verdict="holds" if within else "holds when",
         sentence=(
             f"It holds when drafts and answer have {_length(low):.0f} to {_length(high):.0f} tokens each, or the "
-            f"answer at most {high - own(said.draft_tokens, 0):.0f}: with {said.draft_tokens} its own figures add up "
-            f"to {usual:,.0f} tokens, {digits(usual / single)} times one call of the same size. With our longer "
-            f"instructions and drafts of {said.draft_tokens} tokens the built-in recipes take {_span(totals)}."
+            f"answer at most {high - own(claims.draft_tokens, 0):.0f}: with {claims.draft_tokens} tokens each, the "
+            f"tutorial's own figures add up to {usual:,.0f} tokens, {digits(usual / single)} times one call of the "
+            f"same size. With our longer instructions and drafts of {claims.draft_tokens} tokens the built-in recipes "
+            f"take {_span(totals)}."
         ),
         assumption=(
-            f"The length of the answers: each draft is paid for twice, once written and once read. At the "
-            f"tutorial's limit of {said.limit_tokens:,} tokens it is {longest:,.0f}."
+            "The length of the answers: each draft is paid for twice, once written and once read. At the "
+            f"tutorial's limit of {claims.limit_tokens:,} tokens the total is {longest:,.0f}."
         ),
-        table=Table(
-            ("mixture", "calls", f"tokens, answers of {said.draft_tokens}", "times one call", "at most, by its limits"),
+        table=StudyTable(
+            ("mixture", "calls", f"tokens, answers of {claims.draft_tokens}", "times one call", "at most, by limits"),
             tuple(rows),
         ),
         charts=(_chart(totals, (low, high)),),
-        sources=(*said.sources[:1], "built-in recipes, counted as `mixtura ask --dry-run` does (planning/forecast.py)"),
+        sources=(
+            *claims.sources[:1],
+            "built-in recipes, counted as `mixtura ask --dry-run` does (planning/forecast.py)",
+        ),
         method=(
-            "Arithmetic: prompts of all calls and all outputs, no thinking, nobody stops early. Tokens of "
-            f"instructions are estimated from their letters ({said.instruction_tokens} in the tutorial's program). "
-            "The tutorial names drafts but no length of the final answer; as long as a draft is assumed."
+            "Arithmetic: the prompts and outputs of all calls, without reasoning or early stops; the maximum includes "
+            f"the forecast's margin of {PROMPT_MARGIN - 1:.0%} on prompts. Tokens of "
+            f"instructions are estimated from their letters ({claims.instruction_tokens} in the tutorial's program). "
+            "The tutorial gives the length of drafts but not of the final answer, which is assumed to be equal."
         ),
     )
 
 
+def _row(name: str, counts: tuple[int, int], single: float) -> tuple[str, ...]:
+    typical, most = counts
+    calls = count_calls(Recipe.named(name))
+    return f"recipe {name}", f"{calls}", f"{typical:,}", digits(typical / single), f"{most:,}"
+
+
 def _span(totals: Mapping[str, tuple[int, int]]) -> str:
-    """Return the span of the usual totals of recipes that make more than one call."""
+    """Return the range of the usual totals of recipes with more than one call."""
     found = [typical for name, (typical, _) in totals.items() if count_calls(Recipe.named(name)) > 1]
     return f"{min(found):,} to {max(found):,}"
 
 
 def _both(name: str) -> tuple[int, int]:
-    """Return the tokens of a recipe's mixture: with answers of the tutorial's length, and at most."""
+    """Return the tokens of a recipe's mixture: with answers of the tutorial's length, and the maximum."""
     recipe = Recipe.named(name)
-    usual, most = counted(recipe, tutorial().draft_tokens), counted(recipe)
-    return usual.prompt_tokens + usual.completion_tokens, most.prompt_tokens + most.completion_tokens
+    most = count_tokens(recipe)
+    return typical_tokens(recipe, tutorial().draft_tokens), most.prompt_tokens + most.completion_tokens
 
 
 def _chart(totals: Mapping[str, tuple[int, int]], claimed: tuple[int, int]) -> Chart:
-    said = tutorial()
+    claims = tutorial()
     bars = {
-        "tutorial": own(said.draft_tokens, said.draft_tokens),
+        "tutorial": own(claims.draft_tokens, claims.draft_tokens),
         **{name: usual for name, (usual, _) in totals.items()},
     }
     places = tuple(range(len(bars)))
     ends = (float(places[0]), float(places[-1]))
     return Chart(
-        title=f"Tokens of a mixture: a question of {said.question_tokens}, answers of {said.draft_tokens} each",
+        title=f"Tokens of a mixture: a question of {claims.question_tokens}, answers of {claims.draft_tokens} each",
         x="recipe",
         y="tokens",
         series=(

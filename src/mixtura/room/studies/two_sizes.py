@@ -9,29 +9,29 @@ import numpy as np
 
 from mixtura.hardware import lpu
 from mixtura.hardware.chip import chip
-from mixtura.hardware.gpu import Load
-from mixtura.hardware.host import Host, host
-from mixtura.hardware.shape import Shape
+from mixtura.hardware.gpu import SteadyLoad
+from mixtura.hardware.host import ModelHost, host
+from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.shapes import shape
 from mixtura.hardware.step import Array, array
 from mixtura.models.catalog import Catalog
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
-from mixtura.room.studies.ratios import Ratio, to
-from mixtura.room.studies.study import ARTICLE, Study, Table, digits
+from mixtura.room.studies.ratios import PredictedRatio, to
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, digits
 
 _PROMPT = _OUTPUT = 1024  # tokens, as measured
-_GROUPS = array([1, 2, 4, 8, 16, 32, 64])  # users of the smaller model that share a layer's turn
-_NEARLY = 1.5  # times the cost that may still be called nearly the same
-_ENGINE = "trtllm"  # the one that the highest loads were measured with
+_GROUPS = array([1, 2, 4, 8, 16, 32, 64])  # users of the smaller model in a micro-batch
+_NEARLY = 1.5  # ratio of costs up to which they count as nearly the same
+_ENGINE = "trtllm"  # the engine with which the highest loads were measured
 
 
-class _Price(msgspec.Struct):
+class _LaunchPrices(msgspec.Struct):
     input: tuple[float, float]
     output: tuple[float, float]
 
 
-class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+class _TwoSizesFacts(msgspec.Struct, forbid_unknown_fields=True):
     models: tuple[str, str]
     ids: tuple[str, str]
     provider: str
@@ -39,11 +39,11 @@ class _Facts(msgspec.Struct, forbid_unknown_fields=True):
     sources: tuple[str, ...]
     throughput: Mapping[str, tuple[float, float]]
     speed: Mapping[str, tuple[float, float]]
-    launch: _Price
+    launch: _LaunchPrices
 
 
-class _Line(NamedTuple):
-    """Cost of the larger model over that of the smaller on LPUs, by users in a turn of the smaller one."""
+class _LpuCostRatios(NamedTuple):
+    """Cost of the larger model over that of the smaller on LPUs, by users in a micro-batch of the smaller one."""
 
     alike: Array
     balanced: Array
@@ -52,15 +52,15 @@ class _Line(NamedTuple):
 
 
 @functools.cache
-def _facts() -> _Facts:
-    return facts("two_sizes", _Facts)
+def _facts() -> _TwoSizesFacts:
+    return facts("two_sizes", _TwoSizesFacts)
 
 
-def _lines(small: Shape, large: Shape) -> _Line:
-    """Return cost ratios on LPUs: as many users a layer for both, or as many tokens for each expert."""
+def _lpu_cost_ratios(small: ModelShape, large: ModelShape) -> _LpuCostRatios:
+    """Return cost ratios on LPUs: with equal micro-batches of both models, and with equal tokens per expert."""
     machine, context = chip("lpu_v1"), _PROMPT + _OUTPUT / 2
 
-    def cost(model: Shape, group: Array) -> Array:
+    def cost(model: ModelShape, group: Array) -> Array:
         users = group * model.layers
         many = lpu.chips_needed(model, machine, users, context)
         return array(many / lpu.throughput(model, machine, users, context))
@@ -71,30 +71,30 @@ def _lines(small: Shape, large: Shape) -> _Line:
     turns = [1 / rate / model.layers for rate, model in zip(speed, (small, large), strict=True)]
     recorded = fewest[1] * turns[1] / fewest[0] / turns[0]
     more = large.experts / large.used / (small.experts / small.used)
-    return _Line(cost(large, _GROUPS) / base, cost(large, _GROUPS * more) / base, fewest, recorded)
+    return _LpuCostRatios(cost(large, _GROUPS) / base, cost(large, _GROUPS * more) / base, fewest, recorded)
 
 
-def _best(model: str, machine: str) -> tuple[float, Host]:
-    """Return the most output tokens a second a GPU, on one GPU or two, as many users as fit up to 1,024."""
+def _best(model: str, machine: str) -> tuple[float, ModelHost]:
+    """Return the most output tokens per second per GPU, on one or two GPUs with as many users as fit up to 1,024."""
     found = []
     for chips in (1, 2):
         one = host(model, machine, chips, engine=_ENGINE)
         users = one.room(_PROMPT + _OUTPUT)
         if users:
-            rate = users / float(one.token(Load(users, _PROMPT, _OUTPUT)).seconds) / chips
+            rate = users / float(one.token(SteadyLoad(users, _PROMPT, _OUTPUT)).seconds) / chips
             found.append((rate, one))
     return max(found, key=lambda each: each[0])
 
 
-def _predicted(machine: str) -> Ratio:
-    """Return the predicted ratio of tokens a second a GPU at the highest load."""
+def _predict_ratio(machine: str) -> PredictedRatio:
+    """Return the predicted ratio of tokens per second per GPU at the highest load."""
     (small, one), (large, other) = (_best(model, machine) for model in _facts().models)
     spreads = [each.by.token_spread for each in (one, other) if each.by is not None]
-    return Ratio.of(small, large, *spreads)
+    return PredictedRatio.of(small, large, *spreads)
 
 
 def _prices() -> dict[str, float]:
-    """Return what the larger model costs over the smaller, by list price of prompt and output."""
+    """Return the ratios of list prices, larger over smaller model, of prompt and output."""
     rows = [Catalog.load().get(_facts().provider, each) for each in _facts().ids]
     small, large = (row.price for row in rows if row is not None and row.price is not None)
     launch = _facts().launch
@@ -107,11 +107,11 @@ def _prices() -> dict[str, float]:
 
 
 def study() -> Study:
-    """Compare what a token of either model takes: weights, chips, time, money."""
+    """Compare the weights, chips, time and money of a token of both models."""
     small, large = (shape(name) for name in _facts().models)
-    line, prices = _lines(small, large), _prices()
+    line, prices = _lpu_cost_ratios(small, large), _prices()
     measured = {name: rates[0] / rates[1] for name, rates in _facts().throughput.items()}
-    predicted = {name: _predicted(name) for name in measured}
+    predicted = {name: _predict_ratio(name) for name in measured}
     store = large.memory() / small.memory()
     speed = _facts().speed["lpu_v1"]
     alone, busy, full = float(line.alike[0]), float(line.balanced[0]), float(line.alike[-1])
@@ -125,11 +125,11 @@ def study() -> Study:
             f"{line.chips[1] / line.chips[0]:.3g} ({line.chips[1]} : {line.chips[0]})",
             "model",
         ),
-        ("time a token on LPU", digits(speed[0] / speed[1]), "recorded"),
-        ("cost on LPU, one user in a layer's turn", digits(alone), "model"),
-        ("the same with the speeds that were recorded", digits(line.recorded), "model and recorded"),
-        (f"cost on LPU, {_GROUPS[-1]:.0f} users in a turn", digits(full), "model"),
-        ("cost on LPU, 1 user a turn against as many as keep experts as busy", digits(busy), "model"),
+        ("time per token on LPU", digits(speed[0] / speed[1]), "recorded"),
+        ("cost on LPU, one user per micro-batch", digits(alone), "model"),
+        ("the same at the recorded speeds", digits(line.recorded), "model and recorded"),
+        (f"cost on LPU, {_GROUPS[-1]:.0f} users per micro-batch", digits(full), "model"),
+        ("cost on LPU, 1 user of the 20B against as many of the 120B as keep experts as busy", digits(busy), "model"),
         *((f"cost at full load, {name}", digits(value), "measured") for name, value in measured.items()),
         *((f"cost at full load, {name}", str(value), "predicted") for name, value in predicted.items()),
         *((f"list price of {name}", digits(value), "published") for name, value in prices.items()),
@@ -141,36 +141,39 @@ def study() -> Study:
         who=ARTICLE,
         verdict="holds when" if busy < _NEARLY else "does not hold",
         sentence=(
-            f"It holds about, x{digits(busy)}, on LPUs that serve so many more users of the 120B that its experts "
-            "are as busy as the 20B's while KV caches are small; with one user in each layer's turn it is "
-            f"x{to(alone, line.recorded)}. With {_GROUPS[-1]:.0f} users in a turn KV caches set the price: "
-            f"x{digits(full)}. On GPUs at full load it is x{to(min(measured.values()), max(measured.values()))} as "
-            f"measured (predicted x{to(min(own), max(own))}), and list prices are "
-            f"x{to(min(prices.values()), max(prices.values()))}."
+            f"It roughly holds, x{digits(busy)}, on LPUs with small KV caches that serve enough users of the 120B to "
+            "keep its experts as busy as those of the 20B; with one user per micro-batch the ratio is "
+            f"x{to(alone, line.recorded)}. With {_GROUPS[-1]:.0f} users per micro-batch KV caches determine the cost: "
+            f"x{digits(full)}. On GPUs at full load the measured ratio is "
+            f"x{to(min(measured.values()), max(measured.values()))} (predicted x{to(min(own), max(own))}), and the "
+            f"ratio of list prices x{to(min(prices.values()), max(prices.values()))}."
         ),
         assumption=(
-            "How many users share a layer's turn. The chips are there for the weights, and a token costs what its "
-            f"share of them is busy for; up to x{_NEARLY:g} is called nearly the same here."
+            "How many users share a micro-batch. The weights determine the number of chips, and a token's cost is the "
+            f"time for which it occupies them; up to x{_NEARLY:g} counts as nearly the same here."
         ),
-        table=Table(("120B over 20B", "ratio", "how known"), tuple(rows)),
+        table=StudyTable(("120B over 20B", "ratio", "how known"), tuple(rows)),
         charts=_charts(line, measured, predicted, prices),
         sources=(*_facts().sources, "step models of LPUs and GPUs (hardware/lpu.py, gpu.py), factors in data/"),
         method=(
-            "LPU: fewest chips for weights and KV cache of all users over tokens a second, latencies fitted to "
-            "recorded speeds. GPU: fitted step model at the largest batch that fits, up to 1,024, on one or two GPUs, "
-            f"engine {_ENGINE}; ranges hold 80 %, the errors of both models taken as independent."
+            "LPU: the fewest chips for weights and KV cache of all users over tokens per second, with latencies fitted "
+            "to recorded speeds. GPU: fitted step model at the largest batch that fits, up to 1,024, on one or two "
+            f"GPUs, engine {_ENGINE}; ranges hold 80 % and assume independent errors of both models."
         ),
     )
 
 
 def _charts(
-    line: _Line, measured: Mapping[str, float], predicted: Mapping[str, Ratio], prices: Mapping[str, float]
+    line: _LpuCostRatios,
+    measured: Mapping[str, float],
+    predicted: Mapping[str, PredictedRatio],
+    prices: Mapping[str, float],
 ) -> tuple[Chart, ...]:
     groups, at = tuple(_GROUPS.tolist()), np.arange(len(measured)).tolist()
     price = prices["output, today"]
     first = Chart(
-        title="What 120B costs over 20B on LPUs",
-        x="users of the 20B in a layer's turn",
+        title="Cost of 120B relative to 20B on LPUs",
+        x="users of the 20B in a micro-batch",
         y="ratio of cost",
         series=(
             Series("equal micro-batches", groups, tuple(line.alike.tolist())),
@@ -180,7 +183,7 @@ def _charts(
         log_x=True,
     )
     second = Chart(
-        title="What 120B costs over 20B on GPUs at full load",
+        title="Cost of 120B relative to 20B on GPUs at full load",
         x="GPU",
         y="ratio of cost",
         series=(

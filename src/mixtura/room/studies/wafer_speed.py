@@ -1,4 +1,4 @@
-"""Does a wafer write 3,000 tokens a second on gpt-oss-120b?"""
+"""Does a wafer generate 3,000 tokens per second with gpt-oss-120b?"""
 
 import functools
 
@@ -9,33 +9,33 @@ from mixtura.hardware.chip import chip
 from mixtura.hardware.shapes import shape
 from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.facts import facts
-from mixtura.room.studies.study import ARTICLE, Study, Table, digits, ranged
+from mixtura.room.studies.study import ARTICLE, Study, StudyTable, digits, with_range
 
 _CONTEXT = 1024  # tokens
 
 
-class _Speed(msgspec.Struct, forbid_unknown_fields=True):
+class _WaferSpeed(msgspec.Struct, forbid_unknown_fields=True):
     who: str
     when: str
     rate: float
     kind: str
 
 
-class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+class _WaferFacts(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     chip: str
     claimed: float
     sources: tuple[str, ...]
-    speeds: tuple[_Speed, ...]
+    speeds: tuple[_WaferSpeed, ...]
 
 
 @functools.cache
-def _facts() -> _Facts:
-    return facts("wafer_speeds", _Facts)
+def _facts() -> _WaferFacts:
+    return facts("wafer_speeds", _WaferFacts)
 
 
 def study() -> Study:
-    """Lay the vendor's figure beside later measurements and the range of the wafer model."""
+    """Compare the vendor's figure with later measurements and with the range of the wafer model."""
     model, machine, claimed = shape(_facts().model), chip(_facts().chip), _facts().claimed
     step = wafer.step(model, machine, 1, _CONTEXT)
     rate, low, high = (1 / float(each) for each in (step.seconds, step.high, step.low))
@@ -48,7 +48,7 @@ def study() -> Study:
             (f"{each.who}, {each.when}", digits(each.rate, 4), _layer(each.rate, model.layers), each.kind)
             for each in _facts().speeds
         ),
-        ("wafer model, one user", ranged(rate, low, high), _layer(rate, model.layers), "fitted"),
+        ("wafer model, one user", with_range(rate, low, high), _layer(rate, model.layers), "fitted"),
         (
             "wafer model, with speculative decoding",
             digits(guessed),
@@ -58,26 +58,27 @@ def study() -> Study:
     ]
     return Study(
         name="wafer-speed",
-        title="3,000 tokens a second on a wafer",
-        claim=f"Cerebras writes over {claimed:,.0f} tokens a second on {model.name}, according to Artificial Analysis.",
+        title="3,000 tokens per second on a wafer",
+        claim=f"Cerebras generates over {claimed:,.0f} tokens per second with {model.name}, according to Artificial "
+        "Analysis.",
         who=ARTICLE,
         verdict="holds when" if max(measured) < claimed and within else "holds" if within else "does not hold",
         sentence=(
-            f"It held in August 2025 as the vendor's figure, and no longer does: re-measured in 2026 it is {later} "
-            f"tokens a second, {digits(claimed / max(measured), 2)} to {digits(claimed / min(measured), 2)} times "
-            f"less. Our wafer model says {ranged(rate, low, high)} tokens a second, so the figure is "
-            f"{'within' if within else 'outside'} what other models' speeds lead one to expect."
+            f"It held in August 2025 as the vendor's figure, and no longer does: measurements of 2026 give {later} "
+            f"tokens per second, {digits(claimed / max(measured), 2)} to {digits(claimed / min(measured), 2)} times "
+            f"less. Our wafer model predicts {with_range(rate, low, high)} tokens per second, so the figure is "
+            f"{'within' if within else 'outside'} the range that the speeds of other models suggest."
         ),
         assumption=(
-            "What the endpoint ran with: load, length and speculative decoding are not published, and the latter "
-            f"alone would allow {digits(guessed)} by the one speed for which it is known."
+            "The endpoint's configuration: load, lengths and speculative decoding are not published, and the latter "
+            f"alone would allow {digits(guessed)}, by the only speed published with it."
         ),
-        table=Table(("who", "tokens a second", "us a layer", "how known"), tuple(rows)),
+        table=StudyTable(("who", "tokens per second", "us per layer", "how known"), tuple(rows)),
         charts=(_chart((rate, low, high)),),
         sources=(*_facts().sources, *wafer.coefficients().sources),
         method=(
             f"The wafer model's latency of a layer is fitted to published speeds of {wafer.coefficients().models} "
-            "models, this one among them; the range holds 80 % of models left out of the fit. The model takes "
+            "models, including this one; the range holds 80 % of models left out of the fit. The model needs "
             f"{int(wafer.wafers_needed(model, machine, 1, _CONTEXT))} wafers."
         ),
     )
@@ -91,9 +92,9 @@ def _chart(model: tuple[float, float, float]) -> Chart:
     speeds = _facts().speeds
     rate, low, high = model
     return Chart(
-        title=f"Tokens a second of one user, {_facts().model} on WSE-3",
-        x="who said so, when",
-        y="tokens a second",
+        title=f"Tokens per second of one user, {_facts().model} on WSE-3",
+        x="source and date",
+        y="tokens per second",
         series=(
             Series("published", tuple(range(len(speeds))), tuple(each.rate for each in speeds), kind="bars"),
             Series("wafer model", (len(speeds),), (rate,), (low,), (high,), kind="bars"),

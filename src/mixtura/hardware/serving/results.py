@@ -1,4 +1,4 @@
-"""What a run of the simulator found: the fate of each request, and what follows from it."""
+"""The result of a simulation: the times of each request, and the statistics that follow from them."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -12,22 +12,22 @@ Array = NDArray[np.float64]
 Measure = Literal["queueing", "ttft", "tpot", "end_to_end"]
 
 
-class Served(NamedTuple):
-    """A run from empty to empty. Times are seconds; arrays are by request, in order of arrival.
+class ServingResult(NamedTuple):
+    """A simulated run that begins and ends with an empty system. Times are seconds, arrays are in order of arrival.
 
     Attributes:
-        arrived: when each request came.
-        started: when reading its prompt began.
-        first: when its first token was there.
-        finished: when its last token was there.
+        arrived: arrival of each request.
+        started: time at which reading its prompt began.
+        first: time of its first token.
+        finished: time of its last token.
         prompts: tokens of each prompt.
         outputs: tokens of each answer.
-        replica: which replica decoded it.
-        busy: seconds in which each replica did something.
-        prefill_busy: seconds in which each worker of its own for prompts did something; empty without such workers.
+        replica: number of the replica that decoded it.
+        busy: busy seconds of each replica.
+        prefill_busy: busy seconds of each separate prefill worker; empty without such workers.
         steps: decode steps of all replicas.
-        decoded: tokens that these steps made.
-        area: the integral of the number of requests in the system over time, as counted at each arrival and end.
+        decoded: tokens generated in these steps.
+        area: the integral over time of the number of requests in the system, updated at each arrival and end.
     """
 
     arrived: Array
@@ -45,17 +45,17 @@ class Served(NamedTuple):
 
     @property
     def queueing(self) -> Array:
-        """Seconds each request waited until its prompt was begun."""
+        """Seconds from each request's arrival until reading its prompt began."""
         return self.started - self.arrived
 
     @property
     def ttft(self) -> Array:
-        """Time to first token of each request, seconds, with its queueing."""
+        """Time to first token of each request, seconds, queueing included."""
         return self.first - self.arrived
 
     @property
     def tpot(self) -> Array:
-        """Time per output token after the first, seconds, of each request; NaN where there is only one token."""
+        """Time per output token after the first, seconds, of each request; NaN for a single token."""
         more = np.where(self.outputs > 1, self.outputs - 1, np.nan)
         return (self.finished - self.first) / more
 
@@ -71,32 +71,32 @@ class Served(NamedTuple):
 
     @property
     def throughput(self) -> float:
-        """Requests a second over the whole run."""
+        """Requests per second over the whole run."""
         return len(self.arrived) / self.horizon
 
     @property
     def token_throughput(self) -> float:
-        """Output tokens a second over the whole run."""
+        """Output tokens per second over the whole run."""
         return float(self.outputs.sum()) / self.horizon
 
     @property
     def utilisation(self) -> float:
-        """Share of the run in which a replica did something, mean over the replicas."""
+        """Busy share of the run, mean over the replicas."""
         return float(self.busy.mean()) / self.horizon
 
     @property
     def prefill_utilisation(self) -> float:
-        """Share of the run in which a worker for prompts did something; 0 without such workers."""
+        """Busy share of the run, mean over the prefill workers; 0 without such workers."""
         return float(self.prefill_busy.mean()) / self.horizon if len(self.prefill_busy) else 0.0
 
     @property
     def mean_batch(self) -> float:
-        """Requests in a decode step, mean over the steps; 0 when no request had a second token."""
+        """Requests in a decode step, mean over the steps; 0 if no request had a second token."""
         return self.decoded / self.steps if self.steps else 0.0
 
     @property
     def mean_number(self) -> float:
-        """Requests in the system, mean over time, as counted and not by Little's law."""
+        """Requests in the system, mean over time, counted rather than derived from Little's law."""
         return self.area / self.horizon
 
     def percentiles(self, measure: Measure, percents: Sequence[float], *, skip: float = 0.0) -> Array:
@@ -105,10 +105,10 @@ class Served(NamedTuple):
         Args:
             measure: "queueing", "ttft", "tpot" or "end_to_end".
             percents: from 0 to 100.
-            skip: share of the requests that came first and is left out, so that an empty start does not count.
+            skip: share of requests, the first to arrive, to leave out, so that the empty start does not count.
 
         Raises:
-            ConfigError: a share or percentile out of its range; no request with a second token, for TPOT.
+            ConfigError: a share or percentile is out of range, or, for TPOT, no request has a second token.
         """
         if not 0 <= skip < 1:
             raise ConfigError(f"the share of requests to skip must be from 0 to below 1, not {skip:g}")
@@ -117,5 +117,5 @@ class Served(NamedTuple):
         values: Array = getattr(self, measure)[int(skip * len(self.arrived)) :]
         known = values[~np.isnan(values)]
         if not len(known):
-            raise ConfigError("no request has a second token, so that there is no time per output token")
+            raise ConfigError("no request has a second token, so there is no time per output token")
         return np.percentile(known, percents)

@@ -1,9 +1,9 @@
-"""How fast one replica is: the time of a decode step by batch and context, of a prompt by its tokens, and its room.
+"""The speed of one replica: decode step times by batch and context, prompt times by tokens, and KV cache capacity.
 
-A decode step of `b` requests that hold `c` tokens of context together takes `base[b] + slope[b] * c / b` seconds. Since
-every step adds one token to every running request, the mean context `c / b` grows by one a step, and the time of many
-steps is a sum of an arithmetic series: it is known without walking through them. A step time that bends (sliding
-windows, tables of measurements) is given in pieces, each of them straight.
+A decode step of `b` requests that together hold `c` tokens of context takes `base[b] + slope[b] * c / b` seconds. Every
+step adds one token to every running request, so the mean context `c / b` grows by one per step and the time of many
+steps is the sum of an arithmetic series, computed without iterating over them. Step times that are not linear in the
+context (sliding windows, tables of measurements) are piecewise linear.
 """
 
 import math
@@ -20,16 +20,16 @@ Decode = Callable[[Array, Array], ArrayLike]
 Prefill = Callable[[Array], ArrayLike]
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """The speed of one replica. Make it with `tabulated` or `sampled`.
+class StepTimes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The step times of one replica. Make it with `step_times_from_table` or `sample_step_times`.
 
     Attributes:
         base: seconds of a decode step without context, shape (pieces, largest batch); column 0 is a batch of one.
-        slope: seconds more for each token of mean context, same shape.
+        slope: additional seconds per token of mean context, same shape.
         knots: mean context in tokens at which each piece begins, shape (pieces,); the first is 0.
-        prefill: seconds to read a prompt, from its tokens, for arrays. A prompt takes that time in all, however it is
-            cut into chunks, on top of the decode steps that it is mixed into.
-        capacity: tokens of KV cache that fit at the same time; infinite where memory is no limit.
+        prefill: seconds of a prompt from its tokens, for arrays. The prompt takes this time in total, in any number of
+            chunks, in addition to the decode steps that its chunks share.
+        capacity: tokens of KV cache that fit at the same time; infinite if memory is no limit.
     """
 
     base: Array
@@ -39,35 +39,35 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     capacity: float = math.inf
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a pace that no machine can have."""
+        """Raise ConfigError for shapes that differ and for times that no machine can have."""
         if self.base.ndim != 2 or self.base.size == 0 or self.base.shape != self.slope.shape:
             raise ConfigError(
-                f"a pace needs base and slope of one shape (pieces, batches), not {self.base.shape} and "
+                f"step times need base and slope of one shape (pieces, batches), not {self.base.shape} and "
                 f"{self.slope.shape}"
             )
         if self.knots.shape != self.base.shape[:1] or self.knots[0] != 0 or np.any(np.diff(self.knots) <= 0):
-            raise ConfigError("the knots of a pace must rise from 0, one for each piece")
+            raise ConfigError("the knots of step times must rise from 0, one for each piece")
         if not np.all(np.isfinite(self.base)) or not np.all(np.isfinite(self.slope)) or np.any(self.slope < 0):
-            raise ConfigError("the slope of a pace must be finite and not negative: more context never saves time")
+            raise ConfigError("the slope of step times must be finite and not negative: more context never saves time")
         if np.any(self.base + self.slope * np.maximum(self.knots, 1.0)[:, None] <= 0):
-            raise ConfigError("every decode step of a pace must take more than 0 seconds")
+            raise ConfigError("every decode step must take more than 0 seconds")
         if not self.capacity > 0:
             raise ConfigError(f"the KV capacity must be more than 0 tokens, not {self.capacity:g}")
 
     @property
     def max_batch(self) -> int:
-        """Requests that one step can serve."""
+        """The most requests that one step can serve."""
         return int(self.base.shape[1])
 
     def decode(self, batch: ArrayLike, context_tokens: ArrayLike) -> Array:
-        """Return the seconds of a decode step of `batch` requests that hold `context_tokens` together."""
+        """Return the seconds of a decode step of `batch` requests that together hold `context_tokens`."""
         width, tokens = np.asarray(batch, dtype=np.int64), np.asarray(context_tokens, dtype=np.float64)
         mean = tokens / width
         piece = np.searchsorted(self.knots, mean, side="right") - 1
         return np.asarray(self.base[piece, width - 1] + self.slope[piece, width - 1] * mean)
 
     def steps(self, batch: ArrayLike, context_tokens: ArrayLike, count: ArrayLike) -> Array:
-        """Return the seconds of `count` decode steps of an unchanging batch that starts with `context_tokens` together.
+        """Return the seconds of `count` decode steps of a constant batch that initially holds `context_tokens`.
 
         Step j (from 0) has the mean context m + j, so n steps in one piece take
         n * base + slope * (n * m + n * (n - 1) / 2): the sum of an arithmetic series.
@@ -86,26 +86,26 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return total
 
     def prompt(self, tokens: ArrayLike) -> Array:
-        """Return the seconds that prompts of `tokens` take in all, each at least 0.
+        """Return the total seconds of prompts of `tokens`, each at least 0.
 
         Raises:
-            ConfigError: `prefill` gives something that is no time.
+            ConfigError: `prefill` returns a negative or infinite time.
         """
         asked = np.asarray(tokens, dtype=np.float64)
         seconds = np.array(np.broadcast_to(np.asarray(self.prefill(asked), dtype=np.float64), asked.shape))
         if not np.all(np.isfinite(seconds)) or np.any(seconds < 0):
-            raise ConfigError("prefill(tokens) of a pace must give finite seconds, 0 or more, for every prompt")
+            raise ConfigError("prefill(tokens) must return finite seconds, 0 or more, for every prompt")
         return seconds
 
 
-def tabulated(
+def step_times_from_table(
     base: ArrayLike, slope: ArrayLike = 0.0, *, prefill: Prefill | float = 0.0, capacity: float = math.inf
-) -> Pace:
-    """Return a pace from a table over the batch.
+) -> StepTimes:
+    """Return step times from a table over the batch.
 
     Args:
         base: seconds of a decode step of 1, 2, 3, ... requests without context.
-        slope: seconds more for each token of mean context, one for each batch, or one for all.
+        slope: additional seconds per token of mean context, one per batch or one for all.
         prefill: seconds of a prompt from its tokens (arrays), or seconds per token.
         capacity: tokens of KV cache that fit at the same time.
 
@@ -114,20 +114,20 @@ def tabulated(
     """
     rows = np.atleast_1d(np.asarray(base, dtype=np.float64))[None, :]
     slopes = np.array(np.broadcast_to(np.asarray(slope, dtype=np.float64), rows.shape))
-    return Pace(base=rows, slope=slopes, knots=np.zeros(1), prefill=_callable(prefill), capacity=capacity)
+    return StepTimes(base=rows, slope=slopes, knots=np.zeros(1), prefill=_callable(prefill), capacity=capacity)
 
 
-def sampled(
+def sample_step_times(
     decode: Decode, *, prefill: Prefill | float, max_batch: int, contexts: Sequence[float], capacity: float = math.inf
-) -> Pace:
-    """Return a pace that follows any function of batch and context, straight between the mean contexts `contexts`.
+) -> StepTimes:
+    """Return step times sampled from a function of batch and context, linear between the mean contexts `contexts`.
 
     Args:
-        decode: seconds of a step from (batch, sum of context tokens), for arrays; exact where it is straight between
-            two of `contexts`.
+        decode: seconds of a step from (batch, sum of context tokens), for arrays; the result is exact where `decode`
+            is linear between two of `contexts`.
         prefill: seconds of a prompt from its tokens (arrays), or seconds per token.
-        max_batch: requests that one step can serve.
-        contexts: two or more mean contexts in tokens, rising; the first and last piece go on beyond them.
+        max_batch: the most requests that one step can serve.
+        contexts: two or more mean contexts in tokens, ascending; the first and last piece extend beyond them.
         capacity: tokens of KV cache that fit at the same time.
 
     Raises:
@@ -142,11 +142,11 @@ def sampled(
     asked = np.broadcast_arrays(batch, batch * points[:, None])
     seconds = np.broadcast_to(np.asarray(decode(*asked), dtype=np.float64), asked[0].shape)
     slope = np.diff(seconds, axis=0) / np.diff(points)[:, None]
-    # What rounding makes of a level piece is no slope.
+    # Rounding errors of a constant piece are not a slope.
     slope[np.abs(slope) < 1e-12 * np.abs(seconds[1:])] = 0.0
     base = seconds[:-1] - slope * points[:-1, None]
     knots = np.concatenate([[0.0], points[1:-1]])
-    return Pace(base=base, slope=slope, knots=knots, prefill=_callable(prefill), capacity=capacity)
+    return StepTimes(base=base, slope=slope, knots=knots, prefill=_callable(prefill), capacity=capacity)
 
 
 def _callable(prefill: Prefill | float) -> Prefill:
