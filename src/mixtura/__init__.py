@@ -1,8 +1,9 @@
 """Mixtura: a mixture of agents. Several proposer models draft, an aggregator turns the drafts into one answer.
 
-from mixtura import Mixture
-answer = await Mixture("balanced").ask("Why is the sky blue?")
-print(answer.text)
+    from mixtura import Mixture
+
+    answer = await Mixture("balanced").ask("Why is the sky blue?")
+    print(answer.text)
 """
 
 import importlib
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mixtura.models.card import ModelCard, Predicted, Price
     from mixtura.models.catalog import Catalog
     from mixtura.models.registry import ModelRegistry
-    from mixtura.models.served import Models
+    from mixtura.models.served import Models, Served
     from mixtura.planning.forecast import Forecast
     from mixtura.recipe import Aggregator, Fallback, Layer, Policy, Proposer, Recipe, recipe_names
 
