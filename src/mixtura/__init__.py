@@ -1,5 +1,7 @@
 """Mixtura: a mixture of agents. Several proposer models draft, an aggregator turns the drafts into one answer.
 
+Inside a running event loop:
+
     from mixtura import Mixture
 
     answer = await Mixture("balanced").ask("Why is the sky blue?")
