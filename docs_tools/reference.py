@@ -22,7 +22,11 @@ MODULES = ("chat", "events", "recipe", "errors", "sim", "virtual")
 """Modules with a page of their own; what `mixtura` exports from elsewhere stands on the page of `mixtura`."""
 NAMED_IN_SIGNATURES = {"mixture": ("AskOptions", "Question"), "planning.forecast": ("ForecastRow",)}
 """Names of other modules that stand on the page of `mixtura`, since its signatures and fields name them."""
-COLLECTIONS = {
+COLLECTIONS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+    "mixtura.lab": (
+        "Does a mixture help? Statistics of right and wrong answers.",
+        {"lab.statistics": ("Paired", "exact_p", "mcnemar", "p_in_words", "wilson")},
+    ),
     "mixtura.models": (
         "Parts of the models' side that a program may use: the catalogue, files of predictions, model files.",
         {
