@@ -68,6 +68,17 @@ def test_the_page_says_of_the_toys_what_their_page_says() -> None:
         assert f"| {ours} | {cells[1]} | {mixture} | {cells[6]}, {cells[7]} |" in PAGE
 
 
+def test_every_figure_of_the_readmes_table_stands_on_the_page() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    lines = readme[readme.index("| does it help? |") :].split("\n\n")[0].splitlines()[2:]
+    assert len(lines) == 5
+    for line in lines:
+        _, one, mixture, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        assert one in PAGE, line
+        assert mixture in PAGE, line
+    assert len(readme.splitlines()) < 150
+
+
 def test_the_matrices_hold_marks_and_no_texts() -> None:
     for name in SOURCES:
         matrix = read(name)
