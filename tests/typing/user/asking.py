@@ -17,6 +17,7 @@ async def ask_with_options(mixture: Mixture) -> None:
         max_cost=0.01,
         seed=1,
         priority="batch",
+        watch="answer",
     )
     assert_type(answer, Answer)
     assert_type(answer.text, str)
@@ -46,7 +47,9 @@ async def ask_in_a_conversation(mixture: Mixture) -> str:
 def ask_without_a_loop() -> float:
     assert_type(mixtura.ask("Why?"), Answer)
     assert_type(mixtura.ask("Why?", Path("mine.toml"), deadline=5), Answer)
-    mixture = Mixture(Recipe.named("classic"), env={"GROQ_API_KEY": "gsk_x"}, plan="developer", daily_budget=2.5)
+    mixture = Mixture(
+        Recipe.named("classic"), env={"GROQ_API_KEY": "gsk_x"}, plan="developer", daily_budget=2.5, record="digest"
+    )
     assert_type(mixture.ask_sync("Why?", seed=3), Answer)
     forecast = mixture.forecast("Why?")
     assert_type(forecast, Forecast)

@@ -44,6 +44,7 @@ async def ask(mixture: Mixture) -> str:
         return error.answer.text if isinstance(error.answer, Answer) else ""
     except MixturaError as error:
         assert_type(error.exit_code, int)
+        assert_type(error.answer, Answer | None)
         return error.message
 
 

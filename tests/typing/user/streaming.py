@@ -2,7 +2,8 @@
 
 from typing import assert_never, assert_type
 
-from mixtura import Answer, Draft, Event, EventStream, Mixture, fold
+from mixtura import Answer, Draft, Event, EventStream, Message, Mixture, Recipe, fold
+from mixtura.decisions import Detail, ReducedDetail, VotedDetail, WaitedDetail
 from mixtura.events import (
     AnswerDelta,
     AnswerFinished,
@@ -18,13 +19,33 @@ from mixtura.events import (
     Listener,
     RunFinished,
     RunStarted,
+    UnknownEvent,
 )
+from mixtura.stored import decode_event, encode_event
+
+
+def facts(detail: Detail) -> str:
+    """The facts of a decision have a type for each kind."""
+    match detail:
+        case VotedDetail(votes=votes):
+            assert_type(votes, dict[int, str])
+            return detail.winner
+        case WaitedDetail(seconds=seconds):
+            assert_type(seconds, float)
+            return detail.window
+        case ReducedDetail(recipe=recipe):
+            assert_type(recipe, Recipe | None)
+            return ", ".join(detail.steps)
+        case _:
+            return ""
 
 
 def in_words(event: Event) -> str:
     """Every event is one of these; a new one would be an error here."""
     match event:
-        case RunStarted(run=run):
+        case RunStarted(run=run, recipe=recipe):
+            assert_type(recipe, Recipe)
+            assert_type(event.conversation, tuple[Message, ...] | None)
             return run
         case CallStarted(call=call, model=model):
             assert_type(call, int)
@@ -40,14 +61,17 @@ def in_words(event: Event) -> str:
             return failure.reason
         case Decision(reason=reason):
             assert_type(event.warning, bool)
-            return reason
+            assert_type(event.detail, Detail)
+            return reason + facts(event.detail)
         case AnswerRestarted():
             return ""
         case AnswerFinished():
             assert_type(event.source, int | None)
-            return event.text
+            return event.text or "the text of the call it came from"
         case RunFinished(status=status):
             return status
+        case UnknownEvent(data=data):
+            return str(data)
         case _:
             assert_never(event)
 
@@ -59,6 +83,8 @@ async def watch(mixture: Mixture) -> Answer:
         async for event in stream:
             assert_type(event.at, float)
             events.append(event)
+        assert_type(stream.answer, Answer)
+    assert_type(decode_event(encode_event(events[0])), Event)
     return fold(events)
 
 

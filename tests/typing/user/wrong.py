@@ -25,6 +25,7 @@ async def asking(mixture: Mixture) -> None:
     await mixture.ask(42)  # wrong
     await mixture.ask("Why?", dead_line=3)  # wrong
     await mixture.ask("Why?", priority="now")  # wrong
+    await mixture.ask("Why?", watch="everything")  # wrong
     await mixture.ask("Why?", options={"stop": "x"})  # wrong
     mixture.ask("Why?").text  # wrong
     answer = await mixture.ask("Why?")
@@ -37,6 +38,7 @@ async def asking(mixture: Mixture) -> None:
             event.call.upper()  # wrong
         if isinstance(event, Decision):
             print(event.kind == "voted", event.reasons)  # wrong
+            print(event.detail["seconds"])  # wrong
 
 
 def composing() -> None:
