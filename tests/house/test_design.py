@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from house.test_docs import DOCS, ROOT
+from pages import DOCS, ROOT
 
 PAGES = sorted(path for path in (DOCS / "design").glob("*.md") if path.name != "README.md")
 PARTS = ["Context", "Decision", "Consequences", "Tried and measured"]
