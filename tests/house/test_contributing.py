@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +49,8 @@ def run(command: list[str] | str, project: Path) -> None:
     """Run a command in the copy, with the copy's package and the tools of these tests, and expect that it succeeds."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MIXTURA_", "GROQ_"))}
-    env |= {"PATH": path, "PYTHONPATH": str(project / "src"), "MIXTURA_HOME": str(project / "home")}
+    places = (project / "src", project / "site")
+    env |= {"PATH": path, "PYTHONPATH": os.pathsep.join(map(str, places)), "MIXTURA_HOME": str(project / "home")}
     shell = isinstance(command, str)
     done = subprocess.run(command, cwd=project, env=env, shell=shell, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -67,6 +69,22 @@ def patch(project: Path, body: str) -> None:
     path.write_text(text, "utf-8")
 
 
+def install(project: Path, folder: str) -> None:
+    """Do what pip does with a package of plain modules: copy them, and write its metadata beside them."""
+    told = tomllib.loads((project / folder / "pyproject.toml").read_text("utf-8"))["project"]
+    site, package = project / "site", told["name"].replace("-", "_")
+    shutil.copytree(project / folder / package, site / package)
+    metadata = site / f"{package}-{told['version']}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {told['name']}\nVersion: {told['version']}\n")
+    groups = [f"[{group}]\n{_lines(entries)}" for group, entries in told["entry-points"].items()]
+    (metadata / "entry_points.txt").write_text("\n".join(groups))
+
+
+def _lines(entries: dict[str, str]) -> str:
+    return "".join(f"{name} = {value}\n" for name, value in entries.items())
+
+
 def carry_out(step: Step, project: Path) -> None:
     if step.does == "append":
         path = project / step.file
@@ -78,8 +96,11 @@ def carry_out(step: Step, project: Path) -> None:
     elif step.language == "diff":
         patch(project, step.body)
     elif step.language == "console":
-        for line in step.body.splitlines():
-            run(line.removeprefix("$ "), project)
+        for command in step.body.replace("$ ", "").splitlines():
+            if command.startswith("pip install ./"):
+                install(project, command.removeprefix("pip install ./"))
+            else:
+                run(command, project)
     elif step.language == "python":
         run([sys.executable, "-W", "error", "-c", step.body], project)
     else:
@@ -99,7 +120,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_there_are_how_tos_for_models_providers_and_kinds() -> None:
-    assert len(HOW_TOS) >= 3
+    assert len(HOW_TOS) >= 4
     for word in ("model", "provider", "kind of aggregator"):
         assert any(word in how_to for how_to in HOW_TOS), word
 
