@@ -36,6 +36,17 @@ COLLECTIONS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             "models.wrappers.retry": ("RetryPolicy", "Retrying"),
         },
     ),
+    "mixtura.limits": (
+        "Rate limits and the day's budget, for a program that hands in its own. See [limits](../limits.md).",
+        {
+            "limits.limiter": ("Limiter",),
+            "limits.store": ("WindowStore",),
+            "limits.memory": ("MemoryStore",),
+            "limits.redis.store": ("RedisStore",),
+            "limits.budget.base": ("DailyBudget",),
+            "limits.budget.stores": ("RedisBudget", "SqliteBudget"),
+        },
+    ),
     "mixtura.room": (
         "Mixtures on machines, from a program; needs `pip install 'mixtura[room]'`. See [plans](../plan.md).",
         {
