@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test check demo bench chaos smoke models fit studies room format clean
+.PHONY: test check demo bench chaos smoke models fit studies room reference format clean
 
 test: $(STAMP) check
 	$(BIN)/python -m pytest
@@ -31,6 +31,10 @@ room: fit studies
 
 studies: $(STAMP)
 	$(BIN)/mixtura studies --to docs --markdown
+
+# The API reference, docs/reference, from the docstrings.
+reference: $(STAMP)
+	$(BIN)/python -m docs_tools.reference
 
 # The training code, run small; `models` makes the toy models in the package anew: hours.
 smoke: $(VENV)-training/.installed

@@ -1,8 +1,11 @@
 """Mixtura: a mixture of agents. Several proposer models draft, an aggregator turns the drafts into one answer.
 
-from mixtura import Mixture
-answer = await Mixture("balanced").ask("Why is the sky blue?")
-print(answer.text)
+Inside a running event loop:
+
+    from mixtura import Mixture
+
+    answer = await Mixture("balanced").ask("Why is the sky blue?")
+    print(answer.text)
 """
 
 import importlib
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from mixtura.models.card import ModelCard, Predicted, Price
     from mixtura.models.catalog import Catalog
     from mixtura.models.registry import ModelRegistry
-    from mixtura.models.served import Models
+    from mixtura.models.served import Models, Served
     from mixtura.planning.forecast import Forecast
     from mixtura.recipe import Aggregator, Fallback, Layer, Policy, Proposer, Recipe, recipe_names
 
@@ -108,14 +111,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Names are resolved on first use: importing the package must not cost what only a run needs.
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(module), name)
-    globals()[name] = value
-    return value
+# Hidden from type checkers, for which any misspelt name would exist and be `Any`.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        # Names are resolved on first use: importing the package must not cost what only a run needs.
+        module = _MODULE_OF.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(module), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -210,6 +210,7 @@ Event = (
     | RunFinished
     | UnknownEvent
 )
+"""What can happen in a run; `RunStarted` comes first and `RunFinished` last, each once."""
 Listener = Callable[[Event], None]
 
 

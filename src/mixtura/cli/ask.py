@@ -151,7 +151,7 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
         recipe = _answerable(recipe)
     if asked.dry_run:
         for provider, _ in seats_of(recipe):
-            Catalog.load().provider(provider)  # unknown ones raise here; a forecast asks nobody and would not
+            ModelRegistry().provider(provider)  # unknown ones raise here; a forecast asks nobody and would not
         return _forecast(recipe, question, asked)
     window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
 

@@ -73,7 +73,7 @@ class CapacityCounter:
         policy, notes = recipe.policy, []
         instead: dict[tuple[str, str], str] = {}
         for provider, model in seats_of(recipe):
-            self.registry.catalog.provider(provider)
+            self.registry.provider(provider)
             row = self.registry.catalog.get(provider, model)
             if row is None or row.is_served(today(), self.plan):
                 continue

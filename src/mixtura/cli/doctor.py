@@ -94,7 +94,7 @@ async def _examine(recipe: Recipe, registry: ModelRegistry, wrong: dict[str, Che
 async def _provider(
     session: aiohttp.ClientSession, registry: ModelRegistry, provider: str, models: list[str], *, spend: bool
 ) -> list[Check]:
-    if provider in registry.catalog.providers and registry.catalog.provider(provider).in_process:
+    if registry.is_in_process(provider):
         return [_in_process(registry, provider, model) for model in dict.fromkeys(models)]
     try:
         row = registry.catalog.provider(provider)

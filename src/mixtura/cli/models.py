@@ -44,10 +44,14 @@ def command(ctx: click.Context, provider: str, everything: bool, offline: bool, 
     if ctx.invoked_subcommand is not None:
         return
     catalog, day = Catalog.load(), today()
-    if catalog.provider(provider).in_process:
-        list_files(provider, as_json=as_json)
+    registry = ModelRegistry(catalog)
+    if registry.provider(provider).in_process:
+        if provider in catalog.providers:
+            list_files(provider, as_json=as_json)
+        else:
+            _list_offered(registry, provider, as_json=as_json)
         return
-    key = _Key(said="not asked (--offline)") if offline else asyncio.run(_ask(ModelRegistry(catalog), provider))
+    key = _Key(said="not asked (--offline)") if offline else asyncio.run(_ask(registry, provider))
     rows = [row for row in catalog.models(provider) if everything or row.is_served(day) or row.id in (key.ids or ())]
     known = {row.id for row in catalog.models(provider)}
     unknown = [one_line(name) for name in key.ids or () if name not in known]
@@ -65,6 +69,24 @@ def command(ctx: click.Context, provider: str, everything: bool, offline: bool, 
 
 command.add_command(add)
 command.add_command(remove)
+
+
+def _list_offered(registry: ModelRegistry, provider: str, *, as_json: bool) -> None:
+    """Write the models of a provider that an installed package offers."""
+    cards = [registry.card(provider, str(row["id"])) for row in asyncio.run(registry.list_models(provider))]
+    if as_json:
+        write_json(msgspec.json.encode({"provider": provider, "models": cards}))
+        return
+    lines = [
+        [
+            one_line(card.id),
+            _short(card.window),
+            f"{card.price.input:g}" if card.price else "",
+            f"{card.price.output:g}" if card.price else "",
+        ]
+        for card in cards
+    ]
+    write_text(table([["model", "window", "$ in", "$ out"], *lines], right=(1, 2, 3)))
 
 
 async def _ask(registry: ModelRegistry, provider: str) -> _Key:

@@ -98,7 +98,7 @@ class ModelRegistry:
         if card is None:
             row = self.catalog.get(provider, model)
             card = row.card if row is not None else ModelCard(id=model, provider=provider)
-            if self._is_in_process(provider):
+            if self.is_in_process(provider):
                 card = load_provider(provider).card(model, self._env)
             if (provider, model) in self.predicted:
                 card = msgspec.structs.replace(card, predicted=self.predicted[provider, model])
@@ -116,7 +116,7 @@ class ModelRegistry:
             ConfigError: as `find`.
             ModelError: the list could not be had.
         """
-        if self._provider(provider).in_process:
+        if self.provider(provider).in_process:
             return [{"id": name} for name in load_provider(provider).names(self._env)]
         return await list_models(self.endpoint(provider), self._failures(provider))
 
@@ -127,7 +127,7 @@ class ModelRegistry:
             ConfigError: the provider is unknown or in this process, or its base URL or key cannot be used.
             MissingKeyError: it needs a key and none is set.
         """
-        row = self._provider(provider)
+        row = self.provider(provider)
         if row.in_process:
             raise ConfigError(f"{provider!r} has no address: its models run in this process")
         url = base_url(row, self._env)
@@ -139,13 +139,18 @@ class ModelRegistry:
             proxy=proxy_for(url, self._env),
         )
 
-    def _provider(self, name: str) -> CatalogProvider:
-        """Return the catalogue's row of a provider, or one for a provider in this process that a package offers."""
-        if name not in self.catalog.providers and self._is_in_process(name):
+    def provider(self, name: str) -> CatalogProvider:
+        """Return the catalogue's row of a provider, or one for a provider in this process that a package offers.
+
+        Raises:
+            ConfigError: no such provider.
+        """
+        if name not in self.catalog.providers and self.is_in_process(name):
             return CatalogProvider(title=name, in_process=True)
         return self.catalog.provider(name)
 
-    def _is_in_process(self, provider: str) -> bool:
+    def is_in_process(self, provider: str) -> bool:
+        """Say whether the models of `provider` run in this process, by the catalogue or an installed package."""
         row = self.catalog.providers.get(provider)
         return row.in_process if row is not None else "://" not in provider and is_registered(provider)
 
@@ -153,7 +158,7 @@ class ModelRegistry:
         return Failures(provider, self.catalog, self._today)
 
     def _compose(self, provider: str, model: str) -> Served:
-        if self._provider(provider).in_process:
+        if self.provider(provider).in_process:
             return self._in_process(provider, model)
         row = self.catalog.get(provider, model)
         dialect = Dialect.of(self.catalog.provider(provider), row)

@@ -1,0 +1,1 @@
+"""Commands that write documents: the changelog, the API reference, the picture of the terminal."""
