@@ -82,14 +82,7 @@ def redis_server() -> Iterator[RedisServer]:
             server.kill()
 
 
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """The address of a Redis server that runs for all tests of a module."""
-    with redis_server() as server:
-        yield server.url
-
-
-class Clock:
+class RedisClock:
     """The time that Redis reads, set by a test."""
 
     def __init__(self, url: str) -> None:
@@ -106,12 +99,12 @@ class Clock:
         self._client.close()
 
 
-@pytest.fixture
-def clock(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    """Redis with a clock that stands still unless it is set."""
+@contextmanager
+def redis_clock(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisClock]:
+    """Make Redis' script read a clock that stands still unless it is set; Redis is emptied before and after."""
     still = connection.script().replace("redis.call('TIME')", "redis.call('HMGET', KEYS[1], 'seconds', 'micros')")
     monkeypatch.setattr(connection, "script", lambda: still)
-    clock = Clock(redis_url)
+    clock = RedisClock(url)
     clock._client.flushall()
     clock.set(clock.now)
     yield clock

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.test_run import at, run
+from commands import at, run
 from mixtura.limits.budget.stores import SqliteBudget
 from mixtura.sim import SimOptions, simulated_cloud
 

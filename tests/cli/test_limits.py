@@ -4,7 +4,7 @@ import datetime as dt
 import json
 from pathlib import Path
 
-from cli.test_run import at, environment, run, sentence
+from commands import at, environment, run, sentence
 from mixtura.limits.window import Limits
 from mixtura.sim import SimOptions, simulated_cloud
 

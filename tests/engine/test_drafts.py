@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from conftest import World
+from asking import World
 from mixtura import Aggregator, Layer, Mixture, Proposer, Recipe
 from mixtura.chat import JsonObject
 from mixtura.decisions import SynthesizedDetail, TrimmedDetail

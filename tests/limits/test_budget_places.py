@@ -15,11 +15,9 @@ import pytest
 import redis.asyncio
 
 import servers
-from limits.test_budget import DAY, Clock, Place, books
+from budgets import DAY, Clock, Place, books
 from mixtura.errors import ConfigError
 from mixtura.limits.budget.stores import RedisBudget, budget_file
-
-redis_url = servers.redis_url
 
 # What a user without rights does; root is made one first, for whom no file is read-only.
 STRANGER = """

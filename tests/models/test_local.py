@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from bench.gguf_files import TOOL_TEMPLATE, Shape, write_gguf
 
+from local_models import asked, busy, idle, until
 from mixtura import Mixture, Recipe
 from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, JsonObject, Message
 from mixtura.errors import ConfigError, RejectedError, TimedOutError, TooLargeError
-from mixtura.models.local.llama import Llama
 from mixtura.models.local.model import LocalModel
 from mixtura.models.local.provider import local_model
 from mixtura.models.local.request import body_of
@@ -42,24 +42,6 @@ def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that takes a while: about 2 ms a token."""
     shape = Shape(width=512, layers=6, heads=8, kv_heads=8, hidden=1024, context=4096)
     return write_gguf(tmp_path_factory.mktemp("models") / "slow.gguf", shape)
-
-
-def asked(text: str = "hi", **given: Any) -> ChatRequest:
-    return ChatRequest(model="m", messages=(Message(role="user", content=text),), **{"max_tokens": 16, **given})
-
-
-async def until(holds: Callable[[], Any], seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await holds():  # noqa: ASYNC110  # llama.cpp tells nobody when a slot is free
-            await asyncio.sleep(0.01)
-
-
-async def idle(llama: Llama) -> bool:
-    return not any(slot["is_processing"] for slot in await llama.slots())
-
-
-async def busy(llama: Llama) -> bool:
-    return any(slot["is_processing"] for slot in await llama.slots())
 
 
 async def test_a_file_answers_with_usage_times_and_no_price(file: Path) -> None:

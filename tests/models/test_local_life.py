@@ -345,8 +345,8 @@ def test_a_deep_folder_for_temporary_files_is_no_obstacle(slow: Path, place: Pat
 
 
 async def test_a_batch_that_is_left_in_the_middle_frees_every_slot(slow: Path) -> None:
+    from local_models import asked, idle, until
     from mixtura.models.local.provider import local_model
-    from models.test_local import asked, idle, until
 
     model = local_model(slow, {})
     await model.chat(asked(max_tokens=1))
