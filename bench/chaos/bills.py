@@ -71,10 +71,11 @@ class Bill:
 
 
 class _Estimate(NamedTuple):
-    """What a run says that calls without a word from the cloud took."""
+    """What a run says that calls without a word from the cloud took; of one call, which may have been tried often."""
 
     prompt: int
     completion: int
+    attempts: int
 
 
 def check(bill: Bill, answers: list[Answer], room: int, *, thinks: bool) -> Iterator[str]:
@@ -92,9 +93,9 @@ def check(bill: Bill, answers: list[Answer], room: int, *, thinks: bool) -> Iter
         for done in (*answer.drafts, *answer.calls):
             told = done.usage
             if done.wasted is not None:
-                estimates.append(_of(done.wasted))
+                estimates.append(_of(done.wasted, done.attempts))
             if isinstance(done, Draft) and done.incomplete:
-                estimates.append(_of(told))
+                estimates.append(_of(told, done.attempts))
                 continue
             key = (done.answered_by, told.prompt_tokens, told.cached_tokens, told.completion_tokens)
             if told.estimated:
@@ -102,7 +103,7 @@ def check(bill: Bill, answers: list[Answer], room: int, *, thinks: bool) -> Iter
             elif left[key] < 1:
                 yield f"call {done.call} says {key}, which was never billed"
             left[key] -= 1
-        estimates += [_of(failure.usage) for failure in answer.failures if failure.usage is not None]
+        estimates += [_of(failure.usage, failure.attempts) for failure in answer.failures if failure.usage is not None]
         yield from _adds_up(answer)
     rows: list[Row] = []
     # Of rows alike, those that no run can have had whole are the ones left.
@@ -111,9 +112,10 @@ def check(bill: Bill, answers: list[Answer], room: int, *, thinks: bool) -> Iter
             continue
         left[row.told] -= row.whole
         rows.append(row)
+    most = max(room, max((row.most for row in bill.rows), default=0)) + _ON_THE_WIRE
     for one in estimates:
-        if one.completion > max(room, max((row.most for row in bill.rows), default=0)) + _ON_THE_WIRE:
-            yield f"{one.completion} completion tokens are estimated for a call that could write {room}"
+        if one.completion > most * one.attempts:
+            yield f"{one.completion} completion tokens are estimated for {one.attempts} attempts at {room} at most"
     yield from _interrupted(rows, estimates, any(answer.usage.estimated for answer in answers), thinks=thinks)
 
 
@@ -178,5 +180,5 @@ def _prompt(tokens: int) -> tuple[float, float]:
     return max(0.0, tokens - off), tokens + off
 
 
-def _of(usage: Usage) -> _Estimate:
-    return _Estimate(usage.prompt_tokens, usage.completion_tokens)
+def _of(usage: Usage, attempts: int) -> _Estimate:
+    return _Estimate(usage.prompt_tokens, usage.completion_tokens, attempts)
