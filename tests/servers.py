@@ -1,6 +1,7 @@
-"""Real servers for tests: a Redis or Valkey of its own, on a free port, that can be killed and started again.
+"""Real servers for tests, each on a free port of this machine: Redis or Valkey, and the server of llama.cpp.
 
-A test takes the fixture `redis_url`, or a server of its own with `with redis_server() as server`.
+A test takes the fixture `redis_url`, or a server of its own, which it can kill and start again, with
+`with redis_server() as server`. `with llama_server(file) as url` serves a model file over HTTP.
 """
 
 import functools
@@ -111,6 +112,33 @@ def redis_clock(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisCloc
     yield clock
     clock._client.flushall()
     clock.close()
+
+
+# The package runs llama.cpp's own HTTP server; here it is in a process that has nothing to do with Mixtura.
+_LLAMA_SERVER = """
+import os, sys, xllamacpp
+told = xllamacpp.CommonParams()
+told.model.path, told.hostnames, told.port = sys.argv[1], ["127.0.0.1"], 0
+told.n_parallel, told.n_ctx, told.verbosity = 4, 4 * 512, 1
+server = xllamacpp.Server(told)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+@contextmanager
+def llama_server(file: Path) -> Iterator[str]:
+    """Serve a GGUF file by llama.cpp's own server: four slots of 512 tokens. Yields the base URL, `http://.../v1`."""
+    command = [sys.executable, "-I", "-c", _LLAMA_SERVER, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().strip()
+            assert address, "llama.cpp's server did not start; what it says is above"
+            yield f"{address}/v1"
+        finally:
+            process.kill()
 
 
 def _free_port() -> int:
