@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import World
+from asking import World
 from mixtura import Mixture
 from mixtura.engine.delivery import EventQueue
 from mixtura.events import AnswerDelta, AnswerRestarted, CallDelta, CallStarted, Event, fold
