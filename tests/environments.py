@@ -64,7 +64,7 @@ def project() -> dict[str, Any]:
 def run_time_requirements() -> list[Requirement]:
     """Return what an install needs, and what the extras for users need."""
     extras = project()["optional-dependencies"]
-    users = [line for name, lines in extras.items() if name not in ("dev", "training") for line in lines]
+    users = [line for name, lines in extras.items() if name not in ("dev", "training", "bench") for line in lines]
     return [Requirement(line) for line in (*project()["dependencies"], *users)]
 
 

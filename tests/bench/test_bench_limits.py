@@ -11,6 +11,8 @@ from bench.limits.table import Table
 from mixtura.sim import TUTORIAL_ERA
 from mixtura.virtual import run_virtual
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def word_problems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

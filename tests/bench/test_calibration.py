@@ -141,6 +141,7 @@ def test_a_point_left_out_is_not_known_to_its_prediction(tmp_path: Path) -> None
     assert without.among(lambda row: "70b" in row.model) < 0.5
 
 
+@pytest.mark.slow
 def test_the_kept_factors_are_of_these_points() -> None:
     sure = [row for row in read(recorded_data(MEASURED)) if row.sure]
     assert len(sure) == fitted().points
@@ -151,6 +152,7 @@ def test_the_kept_factors_are_of_these_points() -> None:
     assert np.median(errors) < 0.05
 
 
+@pytest.mark.slow
 def test_what_was_left_out_is_predicted_within_the_bars_and_better_than_by_other_counts_of_experts() -> None:
     """At most 9 % calibrated, 18 % for a model left out, and better than both ablations in every band above eight."""
     rows = [row for row in read(recorded_data(MEASURED)) if row.sure]
@@ -169,6 +171,7 @@ def test_what_was_left_out_is_predicted_within_the_bars_and_better_than_by_other
         assert awake.among(within) < min(everything.among(within), active.among(within)), (low, high)
 
 
+@pytest.mark.slow
 def test_the_check_of_a_file_says_every_band_and_level() -> None:
     rows = read(recorded_data(MEASURED))[::20]
     said = report.serving_check(recorded_data(MEASURED), rows, rows)
@@ -176,6 +179,7 @@ def test_the_check_of_a_file_says_every_band_and_level() -> None:
     assert said.count("\n| those that a batch wakes, D(B) |") == 1
 
 
+@pytest.mark.slow
 def test_without_measured_points_one_sentence_says_what_to_do(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "calibration", "fit", "--data", str(tmp_path)],

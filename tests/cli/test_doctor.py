@@ -13,6 +13,8 @@ from commands import at, run
 from mixtura.limits.budget.stores import SqliteBudget
 from mixtura.sim import SimOptions, simulated_cloud
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "hunter2"
 
 

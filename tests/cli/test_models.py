@@ -19,6 +19,8 @@ from mixtura.errors import ConfigError
 from mixtura.models.local.machine import Machine
 from mixtura.models.registry import ModelRegistry
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:

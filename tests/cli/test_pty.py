@@ -3,9 +3,13 @@
 import asyncio
 import re
 
+import pytest
+
 from mixtura.columns import display_width
 from mixtura.sim import SimOptions, simulated_cloud
 from terminals import ESCAPES, SLOW, terminal
+
+pytestmark = pytest.mark.slow
 
 LLAMA = "llama-3.1-8b-instant"
 

@@ -21,6 +21,8 @@ from mixtura.chat import JsonObject
 from mixtura.models.recorded import count_tokens
 from mixtura.sim import TUTORIAL_ERA, SimOptions, simulated_cloud
 
+pytestmark = pytest.mark.slow
+
 LLAMA, GEMMA, SEVENTY = "llama-3.1-8b-instant", "gemma2-9b-it", "llama-3.3-70b-versatile"
 
 

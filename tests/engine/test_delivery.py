@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ def texts(events: list[Event]) -> list[object]:
     return [*learnt, {call: kept for call, kept in said.items() if any(kept)}]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.one_of(*[pieces] * 99, others), min_size=80, max_size=300),

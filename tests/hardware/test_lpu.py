@@ -193,6 +193,7 @@ def made_of(folder: Path, layer: float, experts: float) -> Path:
     return folder / "hardware"
 
 
+@pytest.mark.slow
 def test_the_fit_finds_the_latencies_that_speeds_were_made_with(tmp_path: Path) -> None:
     assembly = pytest.importorskip("calibration.assembly")
     fits = assembly.fit(made_of(tmp_path, 30, 15), tmp_path)
@@ -203,6 +204,7 @@ def test_the_fit_finds_the_latencies_that_speeds_were_made_with(tmp_path: Path) 
     assert msgspec.json.decode((tmp_path / "lpu.json").read_bytes(), type=lpu.Coefficients) == found
 
 
+@pytest.mark.slow
 def test_the_fit_says_of_each_speed_it_leaves_out_why(tmp_path: Path) -> None:
     assembly = pytest.importorskip("calibration.assembly")
     points = assembly.fit(made_of(tmp_path, 30, 15), None).lpu.points

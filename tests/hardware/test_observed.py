@@ -33,6 +33,7 @@ def test_grouping_by_expert_changes_nothing() -> None:
     assert shares.sum(axis=1) == pytest.approx(np.ones(5))
 
 
+@pytest.mark.slow
 def test_what_is_observed_agrees_with_what_the_router_makes_likely() -> None:
     clock = ticking()
     found = observed.observe(SMALL, (1, 4, 64), lambda: next(clock), repeats=20)
@@ -43,6 +44,7 @@ def test_what_is_observed_agrees_with_what_the_router_makes_likely() -> None:
         assert 2 <= batch.awake <= 8
 
 
+@pytest.mark.slow
 def test_a_skewed_router_is_seen_to_be_skewed() -> None:
     clock = ticking()
     sizes = observed.Sizes(experts=32, used=2, hidden=32, inner=16, alpha=1.0)

@@ -10,6 +10,8 @@ from mixtura.hardware.serving.arrivals import Bursty, Fixed, Geometric, Lognorma
 from mixtura.hardware.serving.pace import tabulated
 from mixtura.hardware.serving.simulator import Scheduling, simulate
 
+pytestmark = pytest.mark.slow
+
 MANY = 300_000
 
 

@@ -102,6 +102,7 @@ def run_program(block: Block, page: Path, namespace: dict[str, Any], runner: asy
         exec(code, namespace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_programs_and_commands_run_in_order(page: Path, place: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -231,6 +232,7 @@ def same(measured: str, said: str) -> bool:
     return all(abs(one - other) <= max(0.15 * abs(other), 0.05) for one, other in values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "measure", [*wire.MEASUREMENTS, *speed.VIRTUAL], ids=lambda one: getattr(one, "__name__", "proposers")
 )
@@ -242,6 +244,7 @@ def test_what_the_tutorials_page_says_is_what_is_measured(measure: Measurement) 
     assert row.verdict == verdict
 
 
+@pytest.mark.slow
 def test_what_the_tutorials_page_says_of_recordings_is_what_they_give() -> None:
     for name in ("recordings/gsm8k-dev.jsonl.gz", "recordings/crux-dev.jsonl.gz", "hardware/gpu_serving_dev.csv.gz"):
         recorded_data(name)

@@ -25,6 +25,8 @@ from mixtura.models.toy.provider import NAMES, SINGLE, words
 from mixtura.sim import simulated_cloud
 from terminals import SLOW, terminal
 
+pytestmark = pytest.mark.models
+
 FILES = Path(str(files("mixtura.models.toy"))) / "files"
 EASY = "Ada has 125 apples. Then she buys 317 more. How many apples does Ada have now?"
 

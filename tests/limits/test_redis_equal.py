@@ -18,6 +18,8 @@ from mixtura.limits.queue import Need, Priority
 from mixtura.limits.redis.store import RedisStore
 from mixtura.limits.window import DIMENSIONS, Limits
 
+pytestmark = pytest.mark.server
+
 BEGUN, INTERACTIVE, BATCH = Priority
 KEYS = (f"equal-{number}" for number in itertools.count())
 

@@ -24,6 +24,8 @@ from mixtura.limits.window import Limits
 from mixtura.sim.quota import Quota
 from mixtura.virtual import run_virtual
 
+pytestmark = pytest.mark.server
+
 BEGUN, INTERACTIVE, BATCH = Priority
 KEYS = (f"test-{number}" for number in itertools.count())
 WIDE = Limits(rpm=600, tpm=6_000)

@@ -107,6 +107,7 @@ async def test_the_sync_door_works_inside_a_running_loop(threaded_cloud: Simulat
     assert Mixture("classic", env=env(threaded_cloud)).ask_sync("Why?").text
 
 
+@pytest.mark.slow
 def test_sync_from_many_threads_at_once(threaded_cloud: SimulatedCloud) -> None:
     mixture = Mixture("classic", env=env(threaded_cloud))
     answers: list[Answer] = []
@@ -119,6 +120,7 @@ def test_sync_from_many_threads_at_once(threaded_cloud: SimulatedCloud) -> None:
     assert threaded_cloud.ledger.max_in_flight > 8
 
 
+@pytest.mark.slow
 def test_asyncio_run_leaves_nothing_open_and_warns_of_nothing(threaded_cloud: SimulatedCloud) -> None:
     program = (
         "import asyncio\nfrom mixtura import Mixture\n"
@@ -355,6 +357,7 @@ async def test_an_odd_model_of_your_own_costs_only_its_call(odd: str) -> None:
     assert [failure.kind for failure in answer.failures] == ["broken_reply"]
 
 
+@pytest.mark.slow
 def test_a_forked_process_has_a_sync_door_of_its_own() -> None:
     program = (
         "import os, sys\nsys.path.insert(0, sys.argv[1])\nfrom own_models import Echoes\n"

@@ -22,6 +22,8 @@ from mixtura.models.local.settings import Wish
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Aggregator, Layer, Proposer
 
+pytestmark = pytest.mark.models
+
 LONG = ChatOptions(extra={"ignore_eos": True})
 SCHEMA: JsonObject = {
     "type": "object",

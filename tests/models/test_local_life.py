@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from bench.gguf_files import Shape, write_gguf
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [pytest.mark.models, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 BEGIN = """
 import asyncio, gc, json, os, signal, sys, threading, time

@@ -246,6 +246,7 @@ def test_one_problem_cannot_be_held_against_others() -> None:
         alike.observe(1)
 
 
+@pytest.mark.slow
 def test_the_recorded_correlations_are_those_that_the_toys_drafts_show() -> None:
     told = tomllib.loads((files("mixtura.room") / "data" / "one_model.toml").read_text("utf-8"))
     three = alike.observe()[-1]

@@ -35,6 +35,7 @@ def test_the_models_say_in_numpy_what_they_say_in_training(model: str) -> None:
             assert float(chances[place, int(token)]) == pytest.approx(chance, abs=0.01)
 
 
+@pytest.mark.slow
 def test_real_routers_are_skewed_and_a_texts_tokens_alike() -> None:
     found = toy_routing.observe("toy-moe-b", problems=8)
     assert found.tokens > 8 * 30
