@@ -34,7 +34,8 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 def one(model=FILE, tokens=60):
-    proposer = Proposer(provider="local", model=model, max_tokens=tokens)
+    # At temperature 0: drawn at random, the first token is now and then the one that ends a text.
+    proposer = Proposer(provider="local", model=model, max_tokens=tokens, temperature=0.0)
     return Recipe(name="one", layers=(Layer(proposers=(proposer,)),), aggregator=None)
 """
 
