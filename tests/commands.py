@@ -5,14 +5,21 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner, Result
+from packaging.version import Version
 
 from mixtura.cli import group, main
 from mixtura.sim import SimulatedCloud
+
+worded_by_click = pytest.mark.skipif(
+    Version(version("click")) < Version("8.5"), reason="an older click words its help and its errors otherwise"
+)
+"""Marks a test of words that are click's own."""
 
 _OURS = re.compile(r".*_(API_KEY|BASE_URL)|(NO|FORCE)_COLOR|COLUMNS|(HTTPS?|ALL|NO)_PROXY", re.IGNORECASE)
 

@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = "not slow and not server and not models and not real"
+WITH_SERVERS = "not slow and not models and not real"
 
 
 class Environment:
@@ -91,8 +92,8 @@ def development_tools() -> list[str]:
     return [line for line in project()["optional-dependencies"]["dev"] if Requirement(line).name not in at_run_time]
 
 
-def quick_tests(environment: Environment) -> subprocess.CompletedProcess[str]:
-    """Run the quick tests of the checkout with the package that is installed in the environment."""
+def run_tests(environment: Environment, marked: str) -> subprocess.CompletedProcess[str]:
+    """Run tests of the checkout with the package that is installed in the environment."""
     done = environment.run("python", "-c", "import mixtura; print(mixtura.__file__)", cwd=ROOT)
     assert str(environment.folder) in done.stdout, f"the tests would not run against the wheel: {done}"
-    return environment.run("python", "-m", "pytest", "-m", QUICK, cwd=ROOT)
+    return environment.run("python", "-m", "pytest", "-m", marked, cwd=ROOT)

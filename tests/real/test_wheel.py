@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mixtura
-from environments import ROOT, Environment, build_wheel, development_tools, quick_tests
+from environments import QUICK, ROOT, Environment, build_wheel, development_tools, run_tests
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
@@ -72,7 +72,7 @@ def test_what_is_installed_is_consistent_and_is_the_wheel(installed: Environment
         ("--version", 0, mixtura.__version__),
         ("--help", 0, "demo"),
         ("recipes", 0, "classic"),
-        ("ask --sim -r classic Why?", 0, ""),
+        ("ask --sim Why?", 0, ""),
         ("demo --recorded --show 1", 0, "The small models agreed on"),
         ("models --json", 0, "openai/gpt-oss-120b"),
         ("doctor", 1, "GROQ_API_KEY is not set"),
@@ -90,14 +90,15 @@ def test_the_command_works_without_key_and_network(
 
 
 @pytest.mark.parametrize(
-    ("command", "extra"), [("plan -r classic", "room"), ("ask --provider local -m x.gguf Hi", "local")]
+    ("command", "extra"), [("studies kimi-chips", "room"), ("ask --provider local -m toy-dense.gguf Hi", "local")]
 )
 def test_a_missing_extra_is_named_with_the_line_that_installs_it(
-    installed: Environment, tmp_path: Path, command: str, extra: str
+    installed: Environment, command: str, extra: str
 ) -> None:
-    done = installed.run("mixtura", *command.split(), cwd=tmp_path)
+    (models,) = installed.folder.glob("lib/python*/site-packages/mixtura/models/toy/files")
+    done = installed.run("mixtura", *command.split(), cwd=models)
     assert done.returncode == 3
-    assert f"mixtura[{extra}]" in done.stderr
+    assert f"pip install 'mixtura[{extra}]'" in done.stderr
 
 
 def test_a_users_program_is_checked_with_the_packages_types(installed: Environment, tmp_path: Path) -> None:
@@ -117,5 +118,5 @@ def test_a_users_program_is_checked_with_the_packages_types(installed: Environme
 def test_the_quick_tests_pass_against_the_wheel(wheel: Path, tmp_path: Path) -> None:
     environment = Environment(tmp_path / "venv")
     environment.install(f"{wheel}[local,redis,room]", *development_tools())
-    done = quick_tests(environment)
+    done = run_tests(environment, QUICK)
     assert done.returncode == 0, done.stdout[-8000:]
