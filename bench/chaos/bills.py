@@ -77,6 +77,7 @@ class _UsageEstimate(NamedTuple):
 
     prompt: int
     completion: int
+    attempts: int
 
 
 def check(bill: CloudBill, answers: list[Answer], room: int, *, thinks: bool) -> Iterator[str]:
@@ -94,9 +95,9 @@ def check(bill: CloudBill, answers: list[Answer], room: int, *, thinks: bool) ->
         for done in (*answer.drafts, *answer.calls):
             usage = done.usage
             if done.wasted is not None:
-                estimates.append(_of(done.wasted))
+                estimates.append(_of(done.wasted, done.attempts))
             if isinstance(done, Draft) and done.incomplete:
-                estimates.append(_of(usage))
+                estimates.append(_of(usage, done.attempts))
                 continue
             key = (done.answered_by, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
             if usage.estimated:
@@ -104,7 +105,7 @@ def check(bill: CloudBill, answers: list[Answer], room: int, *, thinks: bool) ->
             elif left[key] < 1:
                 yield f"call {done.call} says {key}, which was never billed"
             left[key] -= 1
-        estimates += [_of(failure.usage) for failure in answer.failures if failure.usage is not None]
+        estimates += [_of(failure.usage, failure.attempts) for failure in answer.failures if failure.usage is not None]
         yield from _check_sum(answer)
     rows: list[BillRow] = []
     # Of equal rows, those that no run can have received completely remain.
@@ -113,9 +114,10 @@ def check(bill: CloudBill, answers: list[Answer], room: int, *, thinks: bool) ->
             continue
         left[row.key] -= row.whole
         rows.append(row)
+    most = max(room, max((row.most for row in bill.rows), default=0)) + _ON_THE_WIRE
     for one in estimates:
-        if one.completion > max(room, max((row.most for row in bill.rows), default=0)) + _ON_THE_WIRE:
-            yield f"{one.completion} completion tokens are estimated for a call that could write {room}"
+        if one.completion > most * one.attempts:
+            yield f"{one.completion} completion tokens are estimated for {one.attempts} attempts at {room} at most"
     yield from _check_interrupted(rows, estimates, any(answer.usage.estimated for answer in answers), thinks=thinks)
 
 
@@ -182,5 +184,5 @@ def _prompt(tokens: int) -> tuple[float, float]:
     return max(0.0, tokens - off), tokens + off
 
 
-def _of(usage: Usage) -> _UsageEstimate:
-    return _UsageEstimate(usage.prompt_tokens, usage.completion_tokens)
+def _of(usage: Usage, attempts: int) -> _UsageEstimate:
+    return _UsageEstimate(usage.prompt_tokens, usage.completion_tokens, attempts)

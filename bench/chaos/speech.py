@@ -1,28 +1,21 @@
-"""What the simulated models say: what real models wrote to recorded questions, rights and wrongs mixed as told."""
+"""What the simulated models say: drafts of word problems, rights and wrongs mixed as told."""
 
 import functools
 import random
 import re
-from importlib.resources import as_file, files
-from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from bench.chaos.scenarios import CHOICE, FENCED, RANKING
+from bench.word_problems import answered
 from mixtura.chat import JsonObject
 from mixtura.engine.answers import extract, normal
-from mixtura.models.recorded import RecordedQuestion, RecordingIndex
+from mixtura.models.recorded import RecordedQuestion
 from mixtura.sim import Reply
 from mixtura.sim.replies import last_user_text
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data/recordings/gsm8k-dev.jsonl.gz"
 THOUGHT = "Xanthippe"
 """Stands in every thought, and nowhere else: it must never be read as part of an answer, or by another model."""
 
-# Characters that are left of a recorded explanation, its last ones: a scenario costs what its pieces cost.
-_KEPT = 130
-_FEWEST = 12
 _TAG = re.compile(r"<(\w+) (?:choice|ranking)>")
 _LABEL = re.compile(r"^<\w+ draft (\w+)>$", re.MULTILINE)
 
@@ -38,43 +31,17 @@ class Question(NamedTuple):
 
 @functools.cache
 def questions() -> tuple[Question, ...]:
-    """Return recorded questions that some models got right and some wrong; without recordings a dozen of our own."""
-    if SHARED.is_file():
-        found = [_question(row) for row in RecordingIndex.load(SHARED).rows]
-        mixed = [one for one in found if one is not None and len(one.right) > 1 and one.wrong]
-        if len(mixed) >= _FEWEST:
-            return tuple(mixed)
-    with as_file(files("mixtura.cli") / "demo_questions.jsonl") as path:
-        own = [_question(row) for row in RecordingIndex.load(path).rows]
-    return tuple(one for one in own if one is not None and one.right and one.wrong)
+    """Return the questions that several models get right and at least one gets wrong."""
+    found = map(_question, answered())
+    return tuple(one for one in found if len(one.right) > 1 and one.wrong)
 
 
-def _question(row: RecordedQuestion) -> Question | None:
-    if not row.answer:
-        return None
+def _question(row: RecordedQuestion) -> Question:
     gold = normal(row.answer)
-    answers = {text: extract(text) for text in map(_shortened, row.outputs.values()) if text}
+    answers = {text: extract(text) for text in row.outputs.values()}
     right = tuple(sorted(text for text in answers if answers[text] == gold))
     wrong = tuple(sorted(text for text in answers if answers[text] and answers[text] != gold))
-    return Question(row.prompt or row.question, gold, right, wrong)
-
-
-def _shortened(text: str) -> str:
-    """Return a recorded draft with the end of its explanation only; "" for one in another form."""
-    if len(text) <= 2 * _KEPT:
-        return text
-    try:
-        said = msgspec.json.decode(text, type=_Recorded)
-    except msgspec.DecodeError:
-        return ""
-    return msgspec.json.encode(_Recorded(reasoning=said.reasoning[-_KEPT:], answer=said.answer)).decode()
-
-
-class _Recorded(msgspec.Struct):
-    """The form that the recorded models were asked to answer in."""
-
-    reasoning: str
-    answer: str
+    return Question(row.question, gold, right, wrong)
 
 
 class Speaker:

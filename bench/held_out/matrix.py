@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bench.tutorial.recorded import FOLDER
 from mixtura.engine.answers import extract, normal
-from mixtura.models.recorded import RecordingSet
+from mixtura.models.recorded import RecordingIndex
 
 DATA = Path(__file__).parent / "answers"
 
@@ -57,7 +57,7 @@ def from_recordings(name: str) -> Matrix:
     Raises:
         ConfigError: the recordings are not beside the project.
     """
-    recordings = RecordingSet.load(FOLDER / SOURCES[name].file)
+    recordings = RecordingIndex.load(FOLDER / SOURCES[name].file)
     rows = []
     for row in recordings.rows:
         if not normal(row.answer) or not all(model in row.outputs for model in recordings.models):

@@ -1,7 +1,8 @@
-"""What the tables share: the SDK's pipeline for any question, questions and answers that were recorded, spreads."""
+"""What the tables share: the SDK's pipeline for any question, questions with answers, spreads."""
 
 import asyncio
 import datetime as dt
+import functools
 import math
 import random
 from collections.abc import Sequence
@@ -11,10 +12,12 @@ import msgspec
 from groq import AsyncGroq
 
 from bench.pipelines import AGGREGATOR, PROPOSERS, SYSTEM
+from bench.word_problems import answered
+from mixtura.chat import JsonObject
 from mixtura.models.catalog import Catalog
 from mixtura.models.recorded import RecordedQuestion, RecordingIndex
 from mixtura.sim import SimOptions
-from mixtura.sim.replies import filler
+from mixtura.sim.replies import filler, last_user_text
 
 KEY = "gsk_bench"
 RECORDINGS = Path(__file__).resolve().parents[2] / "../shared/data/recordings/gsm8k-dev.jsonl.gz"
@@ -54,25 +57,41 @@ class GatherPipeline:
         await self._client.close()
 
 
-def recorded_questions(count: int) -> list[RecordedQuestion]:
-    """Return the first `count` recorded questions that the recipe's models answered; none without the recordings."""
-    if not RECORDINGS.is_file():
-        return []
-    found = RecordingIndex.load(RECORDINGS)
+def are_recorded() -> bool:
+    """Say whether questions and answers are recorded ones; else they are word problems of our own."""
+    return RECORDINGS.is_file()
+
+
+@functools.cache
+def _recordings(path: Path | None) -> RecordingIndex:
+    return RecordingIndex(answered()) if path is None else RecordingIndex.load(path)
+
+
+def _all_recordings() -> RecordingIndex:
+    return _recordings(RECORDINGS if are_recorded() else None)
+
+
+def answered_questions(count: int) -> list[RecordedQuestion]:
+    """Return the first `count` questions with an answer of each of the recipe's models."""
+    found = _all_recordings()
     needed = {found.name_of(model) for model in (*PROPOSERS, AGGREGATOR)}
     return [row for row in found.rows if needed <= row.outputs.keys()][:count]
 
 
 def questions(count: int) -> list[str]:
-    """Return `count` different questions: recorded ones, or words without meaning where there are none."""
-    real = [row.prompt or row.question for row in recorded_questions(count)]
+    """Return `count` different questions: those with answers, then words without meaning."""
+    real = [row.prompt or row.question for row in answered_questions(count)]
     return real + [filler(180, random.Random(f"question {place}")) for place in range(len(real), count)]
 
 
 def answering_options(options: SimOptions) -> SimOptions:
-    """Return options of a cloud that answers from the recordings, else with text of the usual length."""
-    files = (str(RECORDINGS),) if RECORDINGS.is_file() else ()
-    return msgspec.structs.replace(options, recordings=files, tokens=USUAL_REPLY)
+    """Return options of a cloud that gives the answers of the questions, else text of the usual length."""
+    found = _all_recordings()
+
+    def reply(request: JsonObject, _call: int) -> str | None:
+        return found.output(request["model"], last_user_text(request))
+
+    return msgspec.structs.replace(options, reply=reply, tokens=USUAL_REPLY)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

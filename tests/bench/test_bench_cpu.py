@@ -22,6 +22,8 @@ from bench.server import Pace, running
 from bench import __main__ as command
 from bench import certificate, pipelines, replies, streams
 
+pytestmark = pytest.mark.slow
+
 
 def turns(*spent: float) -> list[Turn]:
     return [Turn(one, 1.0) for one in spent]

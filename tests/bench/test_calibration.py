@@ -17,9 +17,9 @@ from mixtura.errors import ConfigError
 from mixtura.hardware import gpu
 from mixtura.hardware.fitted import factors, load_factors, token_step
 from mixtura.hardware.gpu import mixed_works
+from resources import recorded_data
 
-MEASURED = Path(__file__).parents[3] / "shared" / "data" / "hardware" / "gpu_serving_dev.csv.gz"
-needs_points = pytest.mark.skipif(not MEASURED.is_file(), reason="no measured points in ../shared/data")
+MEASURED = "hardware/gpu_serving_dev.csv.gz"
 FIELDS = (
     *("id", "backend", "backend_version", "model_path", "system", "precision", "mode", "isl", "osl", "batch_size"),
     *("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size", "decode_batch_size", "decode_num_workers"),
@@ -141,9 +141,9 @@ def test_a_point_left_out_is_not_known_to_its_prediction(tmp_path: Path) -> None
     assert without.among(lambda row: "70b" in row.model) < 0.5
 
 
-@needs_points
+@pytest.mark.slow
 def test_the_shipped_factors_were_fitted_on_these_points() -> None:
-    sure = [row for row in read(MEASURED) if row.sure]
+    sure = [row for row in read(recorded_data(MEASURED)) if row.sure]
     assert len(sure) == load_factors().points
     errors = []
     for row in sure:
@@ -152,10 +152,10 @@ def test_the_shipped_factors_were_fitted_on_these_points() -> None:
     assert np.median(errors) < 0.05
 
 
-@needs_points
+@pytest.mark.slow
 def test_left_out_points_are_predicted_within_the_bars_and_better_than_by_other_counts_of_experts() -> None:
     """At most 9 % calibrated, 18 % for a model left out, and less than both ablations in every band above eight."""
-    rows = [row for row in read(MEASURED) if row.sure]
+    rows = [row for row in read(recorded_data(MEASURED)) if row.sure]
     points = serving.token_points(rows)
     assert serving.leave_out("model", points, lambda row: row.kind, far=True).median < 0.18
     activated, everything, active = (
@@ -171,14 +171,15 @@ def test_left_out_points_are_predicted_within_the_bars_and_better_than_by_other_
         assert activated.among(within) < min(everything.among(within), active.among(within)), (low, high)
 
 
-@needs_points
+@pytest.mark.slow
 def test_the_check_of_a_file_reports_every_band_and_level() -> None:
-    rows = read(MEASURED)[::20]
-    said = report.serving_check(MEASURED, rows, rows)
+    rows = read(recorded_data(MEASURED))[::20]
+    said = report.serving_check(recorded_data(MEASURED), rows, rows)
     assert "| all | 145 |" in said
     assert said.count("\n| those that a batch activates, D(B) |") == 1
 
 
+@pytest.mark.slow
 def test_without_measured_points_a_one_sentence_error_names_the_option(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "calibration", "fit", "--data", str(tmp_path)],

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from mixtura import Recipe
 from mixtura.sim.faults import BrokenTransferKind, OddReplyKind, RefusalKind
 
+pytestmark = pytest.mark.slow
+
 SEED = 5
 PARTS, SIZE = 12, 50
 

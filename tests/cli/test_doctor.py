@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cli.test_run import at, run
+from commands import at, run
 from mixtura.limits.budget.stores import SqliteBudget
 from mixtura.sim import SimOptions, simulated_cloud
+
+pytestmark = pytest.mark.slow
 
 PASSWORD = "hunter2"
 

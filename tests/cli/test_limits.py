@@ -4,9 +4,13 @@ import datetime as dt
 import json
 from pathlib import Path
 
-from cli.test_run import at, environment, run, sentence
+import pytest
+
+from commands import at, environment, run, sentence
 from mixtura.limits.window import Limits
 from mixtura.sim import SimOptions, simulated_cloud
+
+pytestmark = pytest.mark.slow
 
 TODAY = dt.date(2026, 11, 22)
 SINGLE = ("ask", "-m", "openai/gpt-oss-20b", "Why?")

@@ -13,11 +13,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from bench.gguf_files import Shape, write_gguf
 
-from cli.test_run import Done, environment, run, sentence
+from commands import Done, environment, run, sentence
 from mixtura.cli import nearby
 from mixtura.errors import ConfigError
 from mixtura.models.local.machine import Machine
 from mixtura.models.registry import ModelRegistry
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

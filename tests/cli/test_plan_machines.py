@@ -15,6 +15,8 @@ from mixtura.cli import group, main
 from mixtura.models.predictions import read_predictions
 from mixtura.models.registry import ModelRegistry
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,69 +10,25 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from commands import Done, at, environment, run, sentence, start, until
 from mixtura.chat import JsonObject
 from mixtura.models.recorded import count_tokens
-from mixtura.sim import TUTORIAL_ERA, SimOptions, SimulatedCloud, simulated_cloud
+from mixtura.sim import TUTORIAL_ERA, SimOptions, simulated_cloud
+
+pytestmark = pytest.mark.slow
 
 LLAMA, GEMMA, SEVENTY = "llama-3.1-8b-instant", "gemma2-9b-it", "llama-3.3-70b-versatile"
-_OURS = re.compile(r".*_(API_KEY|BASE_URL)|(NO|FORCE)_COLOR|COLUMNS|(HTTPS?|ALL|NO)_PROXY", re.IGNORECASE)
-
-
-class Done(NamedTuple):
-    """What a finished command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-def environment(**given: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not _OURS.fullmatch(name)}
-    return {**inherited, "TERM": "xterm", "PYTHONWARNINGS": "error", **given}
-
-
-def at(cloud: SimulatedCloud, **given: str) -> dict[str, str]:
-    return environment(GROQ_BASE_URL=cloud.url, GROQ_API_KEY="gsk_very_secret", **given)
-
-
-async def start(env: dict[str, str], *args: str | bytes, cwd: Path | None = None) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
-    command = (sys.executable, "-m", "mixtura", *args)
-    return await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, env=env, cwd=cwd)
-
-
-async def run(env: dict[str, str], *args: str | bytes, stdin: bytes = b"", cwd: Path | None = None) -> Done:
-    process = await start(env, *args, cwd=cwd)
-    out, err = await process.communicate(stdin)
-    assert process.returncode is not None
-    done = Done(process.returncode, out.decode(), err.decode())
-    assert "Traceback" not in done.err
-    assert "gsk_very_secret" not in done.out + done.err
-    return done
-
-
-def sentence(done: Done) -> str:
-    """Return the one line that a failed command leaves on stderr."""
-    assert done.err.count("\n") == 1, done.err
-    assert done.err.startswith("mixtura: ")
-    return done.err
 
 
 def says(**texts: str | None) -> Callable[[JsonObject, int], str | None]:
     names = {LLAMA: "llama", GEMMA: "gemma", SEVENTY: "seventy"}
     return lambda request, call: texts.get(names.get(request["model"], "other"))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  # it is another process that changes what is waited for
-            await asyncio.sleep(0.02)
 
 
 CLASSIC = SimOptions(reply=says(llama="A draft.", gemma="Another draft.", seventy="The composed answer."))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.test_help import complained, complete, invoke
+from commands import complaint, complete, invoke
 from mixtura.room.studies.all import STUDIES
 
 
@@ -37,7 +37,7 @@ def test_markdown_has_its_charts_beside_it(tmp_path: Path) -> None:
 
 
 def test_the_error_for_an_unknown_study_lists_the_closest_names(capsys: pytest.CaptureFixture[str]) -> None:
-    code, said = complained(capsys, "studies", "kimi-chip")
+    code, said = complaint(capsys, "studies", "kimi-chip")
     assert (code, "did you mean 'kimi-chips'" in said) == (3, True)
 
 
@@ -45,7 +45,7 @@ def test_a_folder_that_cannot_be_written_to_raises_a_one_sentence_error(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    code, said = complained(capsys, "studies", "kimi-chips", "--to", str(tmp_path / "file" / "below"))
+    code, said = complaint(capsys, "studies", "kimi-chips", "--to", str(tmp_path / "file" / "below"))
     assert code == 3
     assert "cannot write the report to" in said
     assert said.endswith("give another folder with --to")

@@ -2,15 +2,13 @@
 
 import gzip
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mixtura.engine import answers
-
-RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "recordings"
+from resources import recorded_data
 
 
 @pytest.mark.parametrize(
@@ -183,10 +181,8 @@ def test_a_number_is_equal_to_itself_however_it_is_written(number: object) -> No
     assert answers.normal(f"{number}") == answers.normal(f"  {number:,}00 ")
 
 
-@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings are not part of the project")
 def test_answers_found_in_recordings_agree_with_their_own_grader() -> None:
-    path = RECORDINGS / "gsm8k-dev.jsonl.gz"
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
+    with gzip.open(recorded_data("recordings/gsm8k-dev.jsonl.gz"), "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     total = differ = 0
     for row in rows:

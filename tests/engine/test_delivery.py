@@ -2,10 +2,11 @@
 
 import asyncio
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import World
+from asking import World
 from mixtura import Mixture
 from mixtura.engine.delivery import EventQueue
 from mixtura.events import AnswerDelta, AnswerRestarted, CallDelta, CallStarted, Event, fold
@@ -37,6 +38,7 @@ def texts(events: list[Event]) -> list[object]:
     return [*learnt, {call: kept for call, kept in said.items() if any(kept)}]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.one_of(*[pieces] * 99, others), min_size=80, max_size=300),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from conftest import World
+from asking import World
 from mixtura import Aggregator, Layer, Mixture, Proposer, Recipe
 from mixtura.chat import JsonObject
 from mixtura.decisions import SynthesizedDetail, TrimmedDetail
@@ -65,6 +65,7 @@ def test_a_draft_that_contains_the_marker_gets_another_marker(world: World) -> N
     assert marker not in markers
 
 
+@pytest.mark.slow
 def test_a_huge_draft_is_trimmed_and_the_small_ones_are_not(world: World) -> None:
     recipe = Recipe(
         layers=(Layer(proposers=(Proposer(model=world.LLAMA, max_tokens=100_000), Proposer(model=world.SEVENTY))),),

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from conftest import World
+from asking import World
 from mixtura import Aggregator, ChatOptions, Layer, Policy, Proposer, Recipe
 from mixtura.chat import JsonObject
 from mixtura.events import RunFinished

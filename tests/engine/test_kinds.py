@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from conftest import World
+from asking import World
 from mixtura import Aggregator, ChatOptions, Layer, Mixture, Policy, Proposer, Recipe, recipe_names
 from mixtura.chat import JsonObject
 from mixtura.decisions import RankedDetail, VotedDetail

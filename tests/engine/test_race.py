@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from conftest import Ran, World
+from asking import Ran, World
 from mixtura import Aggregator, Layer, Policy, Proposer, Recipe
 from mixtura.chat import JsonObject
 from mixtura.events import AnswerDelta, AnswerRestarted, CallStarted

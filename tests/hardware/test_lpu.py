@@ -197,6 +197,7 @@ def made_of(folder: Path, layer: float, experts: float) -> Path:
     return folder / "hardware"
 
 
+@pytest.mark.slow
 def test_the_fit_recovers_the_latencies_behind_synthetic_speeds(tmp_path: Path) -> None:
     assembly = pytest.importorskip("calibration.assembly")
     fits = assembly.fit(made_of(tmp_path, 30, 15), tmp_path)
@@ -207,6 +208,7 @@ def test_the_fit_recovers_the_latencies_behind_synthetic_speeds(tmp_path: Path) 
     assert msgspec.json.decode((tmp_path / "lpu.json").read_bytes(), type=lpu.LpuCoefficients) == found
 
 
+@pytest.mark.slow
 def test_the_fit_gives_a_reason_for_each_speed_it_leaves_out(tmp_path: Path) -> None:
     assembly = pytest.importorskip("calibration.assembly")
     points = assembly.fit(made_of(tmp_path, 30, 15), None).lpu.points

@@ -33,6 +33,7 @@ def test_grouping_by_expert_changes_nothing() -> None:
     assert shares.sum(axis=1) == pytest.approx(np.ones(5))
 
 
+@pytest.mark.slow
 def test_observed_experts_agree_with_the_routers_expectation() -> None:
     clock = ticking()
     found = observed.observe(SMALL, (1, 4, 64), lambda: next(clock), repeats=20)
@@ -43,6 +44,7 @@ def test_observed_experts_agree_with_the_routers_expectation() -> None:
         assert 2 <= batch.activated <= 8
 
 
+@pytest.mark.slow
 def test_the_observation_measures_a_skewed_router() -> None:
     clock = ticking()
     sizes = observed.LayerSizes(experts=32, used=2, hidden=32, inner=16, alpha=1.0)

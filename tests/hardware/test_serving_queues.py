@@ -17,6 +17,8 @@ from mixtura.hardware.serving.arrivals import (
 from mixtura.hardware.serving.simulator import FleetScheduling, simulate
 from mixtura.hardware.serving.step_times import step_times_from_table
 
+pytestmark = pytest.mark.slow
+
 MANY = 300_000
 
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -25,43 +25,11 @@ from mixtura import Answer, MixturaError, Mixture, Recipe, errors, events, recip
 from mixtura.planning.schedule import count_calls
 from mixtura.recipe import Aggregator, Layer, Policy, Proposer
 from mixtura.sim import SimOptions, faults, simulated_cloud
+from pages import DOCS, FENCE, PAGES, ROOT, Block, blocks, name_of, table
+from resources import recorded_data
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
-FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 MOST_NOT_RUN = 4  # fences that need a real key, or do not end
-
-
-class Block(NamedTuple):
-    """One fenced block of a page."""
-
-    language: str
-    runs: bool
-    body: str
-    line: int
-
-
-def blocks(page: Path) -> list[Block]:
-    text = page.read_text("utf-8")
-    found = []
-    for fence in FENCE.finditer(text):
-        language, *words = fence["info"].split() or [""]
-        found.append(Block(language, "no-run" not in words, fence["body"], text.count("\n", 0, fence.start()) + 2))
-    return found
-
-
-def named(page: Path) -> str:
-    return page.relative_to(ROOT).as_posix()
-
-
-def table(page: str, heading: str) -> list[list[str]]:
-    """Return the cells of the first table behind `heading`, its own heading left out."""
-    text = (DOCS / page).read_text("utf-8")
-    rows = text[text.index(f"\n{heading}\n") :].split("\n|", 1)[1].split("\n\n")[0].strip().split("\n")
-    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row.strip("| "))] for row in rows]
-    return cells[2:]
 
 
 @pytest.fixture(scope="module")
@@ -134,13 +102,14 @@ def run_program(block: Block, page: Path, namespace: dict[str, Any], runner: asy
         exec(code, namespace)
 
 
+@pytest.mark.slow
 # The steps of CONTRIBUTING.md change the project: test_contributing.py carries them out in a copy.
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CONTRIBUTING.md"], ids=named)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CONTRIBUTING.md"], ids=name_of)
 def test_programs_and_commands_run_in_order(page: Path, place: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     with asyncio.Runner() as runner, ThreadPoolExecutor(4) as pool, contextlib.redirect_stdout(None):
         for block in blocks(page):
-            where = f"{named(page)}:{block.line}"
+            where = f"{name_of(page)}:{block.line}"
             if block.language == "python" and block.runs:
                 run_program(block, page, namespace, runner)
             if block.language == "console" and block.runs:
@@ -150,7 +119,7 @@ def test_programs_and_commands_run_in_order(page: Path, place: Path) -> None:
 
 
 def test_hardly_anything_is_left_out_of_running() -> None:
-    skipped = [f"{named(page)}:{block.line}" for page in PAGES for block in blocks(page) if not block.runs]
+    skipped = [f"{name_of(page)}:{block.line}" for page in PAGES for block in blocks(page) if not block.runs]
     assert len(skipped) <= MOST_NOT_RUN, skipped
 
 
@@ -158,7 +127,7 @@ def test_fences_say_what_they_hold() -> None:
     for page in PAGES:
         for block in blocks(page):
             known = {"python", "console", "toml", "json", "text", "sh"}
-            assert block.language in known, f"{named(page)}:{block.line}: ```{block.language}"
+            assert block.language in known, f"{name_of(page)}:{block.line}: ```{block.language}"
 
 
 def anchors(page: Path) -> set[str]:
@@ -167,16 +136,16 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
     for found in LINK.finditer(FENCE.sub("", page.read_text("utf-8"))):
         target, _, anchor = found["target"].partition("#")
         if "://" in target or target.startswith("mailto:"):
             continue
         file = (page.parent / target).resolve() if target else page
-        assert file.exists(), f"{named(page)}: {found[0]}"
+        assert file.exists(), f"{name_of(page)}: {found[0]}"
         if anchor:
-            assert anchor in anchors(file), f"{named(page)}: {found[0]}"
+            assert anchor in anchors(file), f"{name_of(page)}: {found[0]}"
 
 
 def test_the_page_of_recipes_lists_every_one_as_it_is() -> None:
@@ -268,6 +237,7 @@ def same(measured: str, said: str) -> bool:
     return all(abs(one - other) <= max(0.15 * abs(other), 0.05) for one, other in values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "measure", [*wire.MEASUREMENTS, *speed.VIRTUAL], ids=lambda one: getattr(one, "__name__", "proposers")
 )
@@ -279,10 +249,14 @@ def test_what_the_tutorials_page_says_is_what_is_measured(measure: Measurement) 
     assert row.verdict == verdict
 
 
+@pytest.mark.slow
 def test_what_the_tutorials_page_says_of_recordings_is_what_they_give() -> None:
+    for name in ("recordings/gsm8k-dev.jsonl.gz", "recordings/crux-dev.jsonl.gz", "hardware/gpu_serving_dev.csv.gz"):
+        recorded_data(name)
     rows, missing = recorded.rows()
-    assert len(rows) + len(missing) == 2
-    if gpus := speed.gpus():
-        rows.append(gpus)
+    assert not missing
+    gpus = speed.gpus()
+    assert gpus is not None
+    rows.append(gpus)
     for line in markdown(rows).splitlines()[2:]:
         assert line in (DOCS / "from-the-tutorial.md").read_text("utf-8"), "run: python -m bench.tutorial --write"

@@ -7,11 +7,11 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from house.test_docs import DOCS, table
 from mixtura.cli import group
 from mixtura.errors import ModelError
 from mixtura.limits import policy
 from mixtura.recipe import Fallback, Recipe, recipe_names
+from pages import DOCS, table
 
 
 def failures() -> list[list[str]]:

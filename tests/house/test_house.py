@@ -246,3 +246,11 @@ def test_the_architecture_page_names_every_part() -> None:
     }
     missing = [part for part in sorted(parts) if part.split(".")[-1] not in page]
     assert not missing
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.stem)
+def test_what_tests_share_is_in_a_module_that_says_what_it_is(path: Path) -> None:
+    imported = {node.module for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom) and node.module}
+    imported |= {alias.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import) for alias in node.names}
+    tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")} | {"conftest"}
+    assert not [name for name in imported if name.split(".")[-1] in tests]

@@ -12,8 +12,7 @@ from training import held_out
 from training.check import differences
 from training.problems import is_held_out, lesson
 
-from cli.test_pty import SLOW, terminal
-from cli.test_run import environment, run
+from commands import environment, run
 from mixtura import Mixture, Recipe
 from mixtura.chat import JsonObject, Message
 from mixtura.errors import ConfigError
@@ -24,6 +23,9 @@ from mixtura.models.registry import ModelRegistry
 from mixtura.models.toy import domain
 from mixtura.models.toy.provider import NAMES, SINGLE, words
 from mixtura.sim import simulated_cloud
+from terminals import SLOW, terminal
+
+pytestmark = pytest.mark.models
 
 FILES = Path(str(files("mixtura.models.toy"))) / "files"
 EASY = "Ada has 125 apples. Then she buys 317 more. How many apples does Ada have now?"

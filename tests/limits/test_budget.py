@@ -1,31 +1,21 @@
 """The daily budget: it is never passed, whoever books at the same time, and a budget that cannot be kept refuses."""
 
 import asyncio
-import contextlib
 import itertools
 import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import redis
-import redis.asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import servers
+from budgets import DAY, NOON, Place, books
 from mixtura.errors import BudgetError, ConfigError, DailyBudgetError
-from mixtura.limits.budget.stores import DailyBudget, RedisBudget, SqliteBudget
-
-redis_url = servers.redis_url
-
-DAY = 86_400.0
-NOON = 20_000 * DAY + DAY / 2  # 2024-10-04
-NAMES = itertools.count()
+from mixtura.limits.budget.stores import RedisBudget, SqliteBudget
 
 # What another process does: book a hundredth of a dollar until it is refused, then say how often it was not.
 SPENDER = """
@@ -56,56 +46,11 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-class Clock:
-    """Unix seconds that a test sets."""
-
-    def __init__(self, now: float = NOON) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Place:
-    """Where a test's budget is kept: a new file, or an emptied Redis."""
-
-    def __init__(self, address: str | Path) -> None:
-        self.address = address
-        self.clock = Clock()
-
-    @contextlib.asynccontextmanager
-    async def open(self, allowed: float = 1.0) -> AsyncIterator[DailyBudget]:
-        """Open the books of this place; any number of budgets may share them."""
-        budget: DailyBudget
-        if isinstance(self.address, Path):
-            budget = SqliteBudget(self.address, allowed, self.clock)
-        else:
-            budget = RedisBudget(self.address, allowed, self.clock)
-        try:
-            yield budget
-        finally:
-            await budget.close()
-
-    def emptied(self) -> "Place":
-        """Return a place of the same kind with nothing booked."""
-        if isinstance(self.address, Path):
-            return Place(self.address.with_name(f"{next(NAMES)}.db"))
-        with redis.Redis.from_url(self.address) as client:
-            client.flushall()
-        return Place(self.address)
-
-
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.server)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """A place of each kind."""
     address = tmp_path / "budget.db" if request.param == "sqlite" else request.getfixturevalue("redis_url")
     return Place(address).emptied()
-
-
-async def books(budget: DailyBudget) -> tuple[float, float]:
-    """Return what is spent and reserved today."""
-    today = await budget.today()
-    return today.spent, today.reserved
 
 
 async def test_a_run_reserves_its_worst_and_settles_to_what_it_cost(place: Place) -> None:
@@ -337,6 +282,12 @@ async def test_one_budget_serves_several_loops(place: Place) -> None:
         assert await books(budget) == (0.0, 0.3)
 
 
+@pytest.fixture(scope="session", params=["sqlite", pytest.param("redis", marks=pytest.mark.server)])
+def kept_in(request: pytest.FixtureRequest) -> str | None:
+    """The address of Redis, or None for a file."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("redis_url"))
+
+
 moves = st.lists(
     st.tuples(
         st.sampled_from(["reserve", "settle", "next day"]),
@@ -349,12 +300,11 @@ moves = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(moves)
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_spent_and_reserved_never_pass_what_is_allowed(
-    kind: str, redis_url: str, steps: list[tuple[str, str, float]]
+    kept_in: str | None, steps: list[tuple[str, str, float]]
 ) -> None:
     async def main(folder: str) -> None:
-        place = Place(Path(folder) / "budget.db" if kind == "sqlite" else redis_url).emptied()
+        place = Place(kept_in or Path(folder) / "budget.db").emptied()
         worst: dict[str, float] = {}
         async with place.open() as one, place.open() as other:
             for budget, (move, run, dollars) in zip(itertools.cycle((one, other)), steps):

@@ -15,11 +15,9 @@ import pytest
 import redis.asyncio
 
 import servers
-from limits.test_budget import DAY, Clock, Place, books
+from budgets import DAY, Clock, Place, books
 from mixtura.errors import ConfigError
 from mixtura.limits.budget.stores import RedisBudget, budget_file
-
-redis_url = servers.redis_url
 
 # What a user without rights does; root is made one first, for whom no file is read-only.
 STRANGER = """
@@ -108,6 +106,7 @@ async def test_days_older_than_forty_days_are_deleted(tmp_path: Path) -> None:
             assert file.execute(f"SELECT count(*), min(day), max(day) FROM {table}").fetchone() == (41, 20_019, 20_059)
 
 
+@pytest.mark.server
 async def test_redis_forgets_days_older_than_forty_days(redis_url: str) -> None:
     place = Place(redis_url).emptied()
     async with place.open() as budget:
@@ -181,6 +180,7 @@ def test_a_place_that_is_read_only_is_refused(exists: bool) -> None:
     assert done.stdout.startswith(f"the daily budget cannot be kept in {file}: Permission denied: make it a file")
 
 
+@pytest.mark.server
 async def test_a_redis_that_cannot_be_reached_refuses_and_is_found_again_when_it_is_back() -> None:
     with servers.redis_server() as server:
         async with Place(server.url).open() as budget:
@@ -196,6 +196,7 @@ async def test_a_redis_that_cannot_be_reached_refuses_and_is_found_again_when_it
             assert await books(budget) == (0.0, 0.2)
 
 
+@pytest.mark.server
 async def test_a_redis_that_holds_something_else_there_refuses(redis_url: str) -> None:
     place = Place(redis_url).emptied()
     async with redis.asyncio.Redis.from_url(redis_url) as client:

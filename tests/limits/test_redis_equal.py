@@ -18,8 +18,7 @@ from mixtura.limits.queue import Need, Priority
 from mixtura.limits.redis.store import RedisStore
 from mixtura.limits.window import DIMENSIONS, Limits
 
-redis_url = servers.redis_url
-clock = servers.clock
+pytestmark = pytest.mark.server
 
 BEGUN, INTERACTIVE, BATCH = Priority
 KEYS = (f"equal-{number}" for number in itertools.count())
@@ -37,7 +36,7 @@ class StillLoop(asyncio.SelectorEventLoop):
 class Pair:
     """The same operations on a limiter of this process and on one in Redis; both have to say the same."""
 
-    def __init__(self, runner: asyncio.Runner, loop: StillLoop, clock: servers.Clock, url: str) -> None:
+    def __init__(self, runner: asyncio.Runner, loop: StillLoop, clock: servers.RedisClock, url: str) -> None:
         self.run: Callable[[Any], Any] = runner.run
         self._loop = loop
         self._clock = clock
@@ -168,7 +167,7 @@ step = st.one_of(
 PLAN = Limits(rpm=30, rpd=1_000, tpm=6_000)
 
 
-def test_one_process_cannot_tell_redis_from_its_own_memory(clock: servers.Clock, redis_url: str) -> None:
+def test_one_process_cannot_tell_redis_from_its_own_memory(clock: servers.RedisClock, redis_url: str) -> None:
     loop = StillLoop()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         pair = Pair(runner, loop, clock, redis_url)

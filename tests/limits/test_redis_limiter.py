@@ -24,8 +24,7 @@ from mixtura.limits.window import Limits
 from mixtura.sim.quota import ModelQuota
 from mixtura.virtual import run_virtual
 
-redis_url = servers.redis_url
-clock = servers.clock
+pytestmark = pytest.mark.server
 
 BEGUN, INTERACTIVE, BATCH = Priority
 KEYS = (f"test-{number}" for number in itertools.count())
@@ -304,7 +303,7 @@ async def test_what_a_refusal_says_all_know(redis_url: str) -> None:
     assert (quote.dimension, round(quote.wait)) == ("blocked", 20)
 
 
-async def test_a_clock_set_back_freezes_nothing(clock: servers.Clock, redis_url: str) -> None:
+async def test_a_clock_set_back_freezes_nothing(clock: servers.RedisClock, redis_url: str) -> None:
     key = next(KEYS)
     limiter = opened(redis_url, key, Limits(tpm=6_000))
     account = limiter.accounts[key]
@@ -317,7 +316,7 @@ async def test_a_clock_set_back_freezes_nothing(clock: servers.Clock, redis_url:
     assert await held(limiter, [Need(key, 2_000)], "a") == 0
 
 
-async def test_a_hold_ends_with_its_lifetime(clock: servers.Clock, redis_url: str) -> None:
+async def test_a_hold_ends_with_its_lifetime(clock: servers.RedisClock, redis_url: str) -> None:
     key = next(KEYS)
     one, two = opened(redis_url, key, Limits(tpm=6_000), count=2)
     hold = await one.admit([Need(key, 6_000)], lifetime=30.0)

@@ -14,23 +14,20 @@ import msgspec
 import pytest
 
 import mixtura
-from conftest import World
+from asking import World
 from mixtura import (
     Answer,
     BudgetError,
     ChatRequest,
     Completion,
-    Delta,
     Event,
     InputError,
     Message,
     MissingKeyError,
     Mixture,
-    ModelCard,
     Policy,
     Recipe,
     RecipeError,
-    Usage,
     fold,
 )
 from mixtura.models.base import Emit
@@ -38,6 +35,7 @@ from mixtura.models.served import Served
 from mixtura.planning.schedule import count_calls
 from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
 from mixtura.virtual import run_virtual
+from own_models import Echo, Echoes
 
 
 @pytest.fixture
@@ -109,6 +107,7 @@ async def test_the_sync_door_works_inside_a_running_loop(threaded_cloud: Simulat
     assert Mixture("classic", env=env(threaded_cloud)).ask_sync("Why?").text
 
 
+@pytest.mark.slow
 def test_sync_from_many_threads_at_once(threaded_cloud: SimulatedCloud) -> None:
     mixture = Mixture("classic", env=env(threaded_cloud))
     answers: list[Answer] = []
@@ -121,6 +120,7 @@ def test_sync_from_many_threads_at_once(threaded_cloud: SimulatedCloud) -> None:
     assert threaded_cloud.ledger.max_in_flight > 8
 
 
+@pytest.mark.slow
 def test_asyncio_run_leaves_nothing_open_and_warns_of_nothing(threaded_cloud: SimulatedCloud) -> None:
     program = (
         "import asyncio\nfrom mixtura import Mixture\n"
@@ -240,37 +240,6 @@ def test_an_unknown_recipe_is_known_at_once() -> None:
         Mixture("clasic")
 
 
-class Echo:
-    """A model of the user's own."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-
-    async def chat(
-        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
-    ) -> Completion:
-        if self.error:
-            raise self.error
-        if emit:
-            emit(Delta("Echo: "))
-        return Completion(
-            model=request.model, text=f"Echo: {request.messages[-1].text[:20]} {request.seed}", usage=Usage()
-        )
-
-
-class Echoes:
-    """Models of the user's own: one of them breaks its contract."""
-
-    def find(self, provider: str, model: str) -> Served:
-        return Served(Echo(ValueError("a bug of mine") if model == "broken" else None), self.card(provider, model))
-
-    def card(self, provider: str, model: str) -> ModelCard:
-        return ModelCard(id=model, provider=provider)
-
-    def replacement(self, provider: str, model: str) -> str | None:
-        return None
-
-
 async def test_a_model_of_your_own_that_breaks_costs_only_itself() -> None:
     recipe = Recipe.from_toml(
         '[[proposers]]\nmodel = "broken"\n[[proposers]]\nmodel = "a"\nsamples = 2\nseed = 1\n[aggregator]\nmodel = "b"'
@@ -388,9 +357,10 @@ async def test_an_odd_model_of_your_own_costs_only_its_call(odd: str) -> None:
     assert [failure.kind for failure in answer.failures] == ["broken_reply"]
 
 
+@pytest.mark.slow
 def test_a_forked_process_has_a_sync_door_of_its_own() -> None:
     program = (
-        "import os, sys\nsys.path.insert(0, sys.argv[1])\nfrom mixture.test_mixture import Echoes\n"
+        "import os, sys\nsys.path.insert(0, sys.argv[1])\nfrom own_models import Echoes\n"
         "from mixtura import Mixture, Recipe\n"
         "mixture = Mixture(Recipe.from_toml('[[proposers]]\\nmodel = \"a\"'), models=Echoes())\n"
         "print(mixture.ask_sync('Hi').status, flush=True)\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import GEMMA, LLAMA, SEVENTY, World
+from asking import GEMMA, LLAMA, SEVENTY, World
 from mixtura import Aggregator, ConfigError, InputError, Layer, Mixture, Policy, Proposer, Recipe
 from mixtura.chat import JsonObject
 from mixtura.events import AnswerDelta, CallDelta, Decision, Event, Listener, RunFinished

@@ -16,7 +16,7 @@ from mixtura.limits.window import Limits
 from mixtura.models.served import Accounting
 from mixtura.models.wrappers.limited import Limited
 from mixtura.virtual import run_virtual
-from models.test_limited import FREE, REQUEST, Scripted, completion
+from scripted import FREE, REQUEST, Scripted, completion
 
 OPERATIONS = ("account", "breaker", "send", "settle", "refused", "lost", "release")
 

@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 from bench.gguf_files import TOOL_TEMPLATE, Shape, write_gguf
 
+from local_models import busy, idle, request_of, until
 from mixtura import Mixture, Recipe
 from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, JsonObject, Message
 from mixtura.errors import ConfigError, RejectedError, TimedOutError, TooLargeError
-from mixtura.models.local.llama import LlamaFile
 from mixtura.models.local.model import LocalModel
 from mixtura.models.local.provider import local_model
 from mixtura.models.local.request import body_of
 from mixtura.models.local.settings import RequestedSettings
 from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Aggregator, Layer, Proposer
+
+pytestmark = pytest.mark.models
 
 LONG = ChatOptions(extra={"ignore_eos": True})
 SCHEMA: JsonObject = {
@@ -42,24 +44,6 @@ def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that takes a while: about 2 ms a token."""
     shape = Shape(width=512, layers=6, heads=8, kv_heads=8, hidden=1024, context=4096)
     return write_gguf(tmp_path_factory.mktemp("models") / "slow.gguf", shape)
-
-
-def request_of(text: str = "hi", **given: Any) -> ChatRequest:
-    return ChatRequest(model="m", messages=(Message(role="user", content=text),), **{"max_tokens": 16, **given})
-
-
-async def until(holds: Callable[[], Any], seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await holds():  # noqa: ASYNC110  # llama.cpp has no event for a free slot
-            await asyncio.sleep(0.01)
-
-
-async def idle(llama: LlamaFile) -> bool:
-    return not any(slot["is_processing"] for slot in await llama.slots())
-
-
-async def busy(llama: LlamaFile) -> bool:
-    return any(slot["is_processing"] for slot in await llama.slots())
 
 
 async def test_a_file_answers_with_usage_times_and_no_price(file: Path) -> None:

@@ -27,6 +27,8 @@ from mixtura.models.local.provider import local_model
 from mixtura.models.local.settings import RequestedSettings, resolve_settings
 from mixtura.models.registry import ModelRegistry
 
+pytestmark = pytest.mark.models
+
 ROOT = Path(__file__).parents[2]
 HI = ChatRequest(model="m", messages=(Message(role="user", content="hi"),), max_tokens=3)
 U64 = (1 << 64) - 1

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from bench.gguf_files import Shape, write_gguf
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [pytest.mark.models, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 BEGIN = """
 import asyncio, gc, json, os, signal, sys, threading, time
@@ -34,7 +34,8 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 def one(model=FILE, tokens=60):
-    proposer = Proposer(provider="local", model=model, max_tokens=tokens)
+    # At temperature 0: drawn at random, the first token is now and then the one that ends a text.
+    proposer = Proposer(provider="local", model=model, max_tokens=tokens, temperature=0.0)
     return Recipe(name="one", layers=(Layer(proposers=(proposer,)),), aggregator=None)
 """
 
@@ -345,8 +346,8 @@ def test_a_deep_folder_for_temporary_files_is_no_obstacle(slow: Path, place: Pat
 
 
 async def test_a_batch_that_is_left_in_the_middle_frees_every_slot(slow: Path) -> None:
+    from local_models import idle, request_of, until
     from mixtura.models.local.provider import local_model
-    from models.test_local import idle, request_of, until
 
     model = local_model(slow, {})
     await model.chat(request_of(max_tokens=1))

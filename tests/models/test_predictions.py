@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import GEMMA, LLAMA, SEVENTY
+from asking import GEMMA, LLAMA, SEVENTY
 from mixtura import Aggregator, Answer, Layer, LimitError, Mixture, Policy, Predicted, Proposer, Recipe
 from mixtura.cli.session import environment
 from mixtura.errors import ConfigError

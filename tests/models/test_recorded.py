@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from mixtura.chat import ChatRequest, Delta, Message
 from mixtura.errors import ConfigError, RejectedError
 from mixtura.models.recorded import RecordedModel, RecordedQuestion, RecordingIndex, count_tokens, split_tokens
-
-DATA = Path(__file__).parents[2] / ".." / "shared" / "data" / "recordings"
+from resources import recorded_data
 
 EGGS: dict[str, Any] = {
     "id": "1",
@@ -141,9 +140,8 @@ def test_pieces_join_to_the_text_they_were_cut_from(text: str) -> None:
     assert all(split_tokens(text))
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the recordings are not in this checkout")
 def test_every_real_recording_is_found_by_its_prompt() -> None:
-    recordings = RecordingIndex.load(DATA / "gsm8k-dev.jsonl.gz", DATA / "crux-dev.jsonl.gz")
+    recordings = RecordingIndex.load(*(recorded_data(f"recordings/{name}-dev.jsonl.gz") for name in ("gsm8k", "crux")))
     assert len(recordings.rows) == 1060
     assert all(recordings.find(f"Draft 1: no.\n\n{row.prompt}\n\nAnswer.") is row for row in recordings.rows)
     said = [recordings.output(name, row.prompt) for row in recordings.rows for name in row.outputs]

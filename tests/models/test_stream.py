@@ -1,6 +1,5 @@
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -8,8 +7,8 @@ from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Message, Ti
 from mixtura.models.openai.sse import EventParser, ServerEvent
 from mixtura.models.openai.stream import StreamedReply
 from mixtura.models.openai.wire import WireError
+from resources import recorded_data
 
-WIRE = Path(__file__).parents[3] / "shared" / "data" / "wire"
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
 DONE = ServerEvent("", b"[DONE]")
 
@@ -149,9 +148,8 @@ def test_the_halves_of_a_surrogate_pair_in_two_chunks_do_not_break_the_reader() 
     assert completion.text == "\ufffd\ufffd"
 
 
-@pytest.mark.skipif(not WIRE.is_dir(), reason="the recordings are not here")
 def test_a_recorded_stream_is_read() -> None:
-    text = (WIRE / "fantasy_kimi_k2_simple_streaming.yaml").read_text("utf-8")
+    text = recorded_data("wire/fantasy_kimi_k2_simple_streaming.yaml").read_text("utf-8")
     lines = re.findall(r"^ +(data: .*)$", text, re.MULTILINE)
     events = EventParser().feed("".join(f"{line}\n\n" for line in lines).encode())
     deltas, completion = gathered(*events)
@@ -159,9 +157,8 @@ def test_a_recorded_stream_is_read() -> None:
     assert (completion.text, completion.usage.completion_tokens, completion.seed) == ("Olá!", 4, 2139001717)
 
 
-@pytest.mark.skipif(not WIRE.is_dir(), reason="the recordings are not here")
 def test_a_recorded_error_inside_a_stream_is_found() -> None:
-    text = (WIRE / "pydantic_ai_test_tool_use_failed_error_streaming.yaml").read_text("utf-8")
+    text = recorded_data("wire/pydantic_ai_test_tool_use_failed_error_streaming.yaml").read_text("utf-8")
     found = re.search(r"^ +event: error\n\s*data: (\{.*\})$", text, re.MULTILINE)
     assert found is not None
     with pytest.raises(WireError) as caught:

@@ -1,6 +1,5 @@
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,8 +10,8 @@ from hypothesis import strategies as st
 from mixtura.chat import ChatOptions, ChatRequest, Completion, JsonObject, Message, Timing
 from mixtura.models.catalog import Catalog
 from mixtura.models.openai.wire import Dialect, WireError, completion_from, decode_reply, encode_request
+from resources import recorded_data
 
-WIRE = Path(__file__).parents[3] / "shared" / "data" / "wire"
 GROQ_DIALECT = Dialect(max_tokens="max_completion_tokens", usage_option=True)
 
 
@@ -289,12 +288,13 @@ def test_any_text_comes_back_as_it_was_sent(text: str) -> None:
     )
 
 
-@pytest.mark.skipif(not WIRE.is_dir(), reason="the recordings are not here")
 def test_recorded_replies_are_read() -> None:
     texts = [
         read(found[1].encode()).text
         for name in ("fantasy_kimi_k2_simple", "fantasy_kimi_k2_tool")
-        for found in re.finditer(r'^ +(\{"id":.*\})$', (WIRE / f"{name}.yaml").read_text("utf-8"), re.MULTILINE)
+        for found in re.finditer(
+            r'^ +(\{"id":.*\})$', recorded_data(f"wire/{name}.yaml").read_text("utf-8"), re.MULTILINE
+        )
     ]
     assert texts == [
         "Olá!",

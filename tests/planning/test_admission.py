@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from conftest import GEMMA, LLAMA, SEVENTY
+from asking import GEMMA, LLAMA, SEVENTY
 from mixtura import Answer, MixturaError, Mixture, Policy, Recipe
 from mixtura.chat import Message
 from mixtura.engine.run import drive

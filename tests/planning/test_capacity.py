@@ -49,6 +49,7 @@ async def admitted(recipe: Recipe, runs: int) -> list[float]:
         return sorted(await asyncio.gather(*map(ask, range(runs))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["balanced", "fast"])
 def test_the_simulated_cloud_admits_as_many_mixtures_a_minute_as_the_table_says(name: str) -> None:
     recipe = Recipe.named(name)

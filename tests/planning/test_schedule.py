@@ -22,6 +22,7 @@ TWO = Layer(proposers=(Proposer(model=SMALL, samples=2, seed=4), Proposer(model=
 BLOCKS, EACH = 10, 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_a_forecast_holds_and_limits_are_asked_for_what_can_be_called(block: int) -> None:
     found = {number: problems(number) for number in range(block * EACH, (block + 1) * EACH)}

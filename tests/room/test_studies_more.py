@@ -254,6 +254,7 @@ def test_one_problem_cannot_be_compared_with_others() -> None:
         alike.observe(1)
 
 
+@pytest.mark.slow
 def test_the_recorded_correlations_match_the_toy_models_drafts() -> None:
     told = tomllib.loads((files("mixtura.room") / "data" / "one_model.toml").read_text("utf-8"))
     three = alike.observe()[-1]

@@ -35,6 +35,7 @@ def test_the_models_give_the_same_logits_in_numpy_as_in_training(model: str) -> 
             assert float(chances[place, int(token)]) == pytest.approx(chance, abs=0.01)
 
 
+@pytest.mark.slow
 def test_real_routers_are_skewed_and_tokens_of_one_text_correlated() -> None:
     found = toy_routing.observe("toy-moe-b", problems=8)
     assert found.tokens > 8 * 30

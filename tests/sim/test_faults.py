@@ -211,6 +211,7 @@ def test_an_error_can_come_in_the_middle_of_a_stream() -> None:
     _faulty("error_event=1", scenario)
 
 
+@pytest.mark.slow
 def test_a_drip_sends_one_byte_a_second() -> None:
     async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
         loop = asyncio.get_running_loop()

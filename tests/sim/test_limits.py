@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import aiohttp
+import pytest
 
 from mixtura.limits.window import Limits
 from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
@@ -255,6 +256,7 @@ def test_a_prompt_prefix_seen_before_is_cached_and_free_of_the_token_limit() -> 
     _with_cloud(SimOptions(), scenario)
 
 
+@pytest.mark.slow
 def test_ten_busy_minutes_take_the_same_course_every_time() -> None:
     def run() -> list[tuple[float, int, str]]:
         seen: list[tuple[float, int, str]] = []

@@ -5,7 +5,6 @@ import csv
 import random
 import statistics
 from collections import defaultdict
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -16,8 +15,8 @@ from mixtura.sim import SimOptions, simulated_cloud
 from mixtura.sim.bodies import CallTimes
 from mixtura.sim.timing import parse_profile
 from mixtura.virtual import run_virtual
+from resources import recorded_data
 
-RECORDED = Path(__file__).parents[2] / ".." / "shared" / "data" / "timings" / "groq_usage_dev.csv"
 LLAMA = CatalogModel(id="llama-3.1-8b-instant", speed=560)
 
 
@@ -55,10 +54,9 @@ def test_the_heavy_profile_has_its_quantiles_and_its_stalls() -> None:
     assert calm[int(len(calm) * 0.99)] == pytest.approx(2.0, rel=0.25)
 
 
-@pytest.mark.skipif(not RECORDED.is_file(), reason="the recorded times are not in this checkout")
 def test_the_lpu_profile_has_the_recorded_medians() -> None:
     rates, queues = defaultdict(list), defaultdict(list)
-    with RECORDED.open(newline="") as file:
+    with recorded_data("timings/groq_usage_dev.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             queues[row["model"]].append(float(row["queue_time"]))
             if int(row["completion_tokens"]) >= 40:
