@@ -25,7 +25,7 @@ NAMED_IN_SIGNATURES = {"mixture": ("AskOptions", "Question"), "planning.forecast
 COLLECTIONS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "mixtura.lab": (
         "Does a mixture help? Statistics of right and wrong answers.",
-        {"lab.statistics": ("Paired", "exact_p", "mcnemar", "p_in_words", "wilson")},
+        {"lab.statistics": ("PairedTest", "exact_p", "mcnemar", "p_in_words", "wilson")},
     ),
     "mixtura.models": (
         "Parts of the models' side that a program may use: the catalogue, files of predictions, model files.",

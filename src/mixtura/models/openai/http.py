@@ -76,7 +76,9 @@ class HttpModel:
                 raise
         except WireError as problem:
             error = self._failures.of_wire(request.model, problem)
-            error.usage = problem.usage or _billed(request, gathered, answered=answered)
+            # What a broken reply says of its usage need not be what is billed.
+            said = problem.usage and msgspec.structs.replace(problem.usage, estimated=True)
+            error.usage = said or _billed(request, gathered, answered=answered)
             raise error from None
         except LineTooLongError as problem:
             error = self._failures.of_wire(request.model, WireError(str(problem)))
@@ -206,12 +208,17 @@ async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> C
     if context is not None:
         context.attach(late)
     size = 0
-    while piece := await reply.more():
-        size += len(piece)
-        if size > REPLY_LIMIT:
-            raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
-        if late.feed(piece, clock()):
-            break
+    try:
+        while piece := await reply.more():
+            size += len(piece)
+            if size > REPLY_LIMIT:
+                raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
+            if late.feed(piece, clock()):
+                break
+    except BaseException:
+        # What had come by then is billed, and has to be counted.
+        late.parse()
+        raise
     late.finish()
     total = clock() - begun
     await _let_end(reply)

@@ -7,7 +7,7 @@ nobody watches them. Parsing each piece as it comes costs more than everything e
 from collections.abc import Sequence
 
 from mixtura.chat import Delta
-from mixtura.models.openai.sse import EventParser, LineTooLongError, ServerEvent
+from mixtura.models.openai.sse import LINE_LIMIT, EventParser, LineTooLongError, ServerEvent
 from mixtura.models.openai.stream import StreamedReply
 from mixtura.models.openai.wire import WireError
 
@@ -30,6 +30,7 @@ class LateReader:
         self._waiting: list[tuple[float, bytes]] = []
         self._unread: list[tuple[float, Delta]] = []
         self._tail = b""
+        self._open = 0  # bytes of the line that has not ended
         self._problem: WireError | LineTooLongError | None = None
 
     def feed(self, piece: bytes, now: float) -> bool:
@@ -41,7 +42,12 @@ class LateReader:
         self._waiting.append((now, piece))
         seen = self._tail + piece if self._tail else piece
         self._tail = seen[-_LONGEST_MARK:]
-        if b"[DONE]" not in seen and (b"error" not in seen or not any(mark in seen for mark in _ERRORS)):
+        self._open = len(piece) - piece.rfind(b"\n") - 1 + (self._open if b"\n" not in piece else 0)
+        if (
+            b"[DONE]" not in seen
+            and self._open <= LINE_LIMIT
+            and (b"error" not in seen or not any(mark in seen for mark in _ERRORS))
+        ):
             return False
         self._parse_whole()
         self._raise()
@@ -63,6 +69,10 @@ class LateReader:
         self._parse()
         found, self._unread = self._unread, []
         return found
+
+    def parse(self) -> None:
+        """Parse what has come, so that the reply is counted as far as it goes. Never raises."""
+        self._parse()
 
     def _parse_whole(self) -> None:
         """Parse what is waiting; nobody has asked for a piece of it yet, so its text is taken as a whole if it can."""

@@ -35,13 +35,17 @@ class EventParser:
         self._event = ""
         self._data: list[bytes] = []
         self._data_size = 0
+        self._problem: LineTooLongError | None = None
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Return the events that `chunk` completes.
 
         Raises:
-            LineTooLongError: a line or an event is over the limit; the parser is of no use any more.
+            LineTooLongError: a line or an event is over the limit; the parser is of no use any more. Events that stood
+                before it are returned first: the next call raises.
         """
+        if self._problem is not None:
+            raise self._problem
         if self._after_cr and chunk:
             self._after_cr = False
             if chunk.startswith(b"\n"):
@@ -62,17 +66,27 @@ class EventParser:
         if not self._begun:
             self._begun = True
             lines[0] = lines[0].removeprefix(_BOM)
-        events = self._read(lines)
-        if rest:
-            self._hold(rest)
+        events: list[ServerEvent] = []
+        try:
+            self._read(lines, events)
+            if rest:
+                self._hold(rest)
+        except LineTooLongError as problem:
+            if not events:
+                raise
+            self._problem = problem
         return events
 
     def finish(self) -> list[ServerEvent]:
         """Return the event that the end of the stream completes, if it left one open."""
+        if self._problem is not None:
+            raise self._problem
         line = b"".join(self._rest)
         self._rest.clear()
         self._rest_size = 0
-        return self._read([line if self._begun else line.removeprefix(_BOM), b""])
+        events: list[ServerEvent] = []
+        self._read([line if self._begun else line.removeprefix(_BOM), b""], events)
+        return events
 
     def _hold(self, piece: bytes) -> None:
         if not piece:
@@ -82,8 +96,7 @@ class EventParser:
         if self._rest_size > self._limit:
             raise LineTooLongError(f"a line of the stream is longer than {self._limit} bytes")
 
-    def _read(self, lines: list[bytes]) -> list[ServerEvent]:
-        events = []
+    def _read(self, lines: list[bytes], events: list[ServerEvent]) -> None:
         data = self._data
         for line in lines:
             if line.startswith(b"data:"):
@@ -104,7 +117,6 @@ class EventParser:
                     self._event = value.removeprefix(b" ").decode("utf-8", "replace")
                 elif name == b"data":
                     data.append(b"")
-        return events
 
 
 def plain_data(chunk: bytes) -> list[bytes]:

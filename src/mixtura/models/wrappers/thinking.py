@@ -290,8 +290,8 @@ class _SplitReader:
         splitter = self._splitter = self._splitter or ThinkSplitter()
         for at, delta in self._reader.read():
             split = splitter.feed(delta.text) if delta.text else Delta()
-            # A piece that is held back still shows that the model writes.
-            found.append((at, Delta(split.text, delta.reasoning + split.reasoning)))
+            if split.text or split.reasoning or delta.reasoning:
+                found.append((at, Delta(split.text, delta.reasoning + split.reasoning)))
         return found
 
 
