@@ -30,7 +30,7 @@ COLLECTIONS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "mixtura.models": (
         "Parts of the models' side that a program may use: the catalogue, files of predictions, model files.",
         {
-            "models.catalog": ("CatalogModel", "Provider", "parse_models", "read_models"),
+            "models.catalog": ("CatalogModel", "CatalogProvider", "parse_models", "read_models"),
             "models.predictions": ("predictions_toml", "read_predictions"),
             "models.local.provider": ("local_model",),
             "models.wrappers.retry": ("RetryPolicy", "Retrying"),
@@ -50,9 +50,9 @@ COLLECTIONS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "mixtura.room": (
         "Mixtures on machines, from a program; needs `pip install 'mixtura[room]'`. See [plans](../plan.md).",
         {
-            "room.plan.advice": ("Advice", "advise"),
-            "room.plan.option": ("Allowed", "Asked", "Option", "World"),
-            "room.plan.machines": ("Spec", "read_spec"),
+            "room.plan.advice": ("DeploymentAdvice", "advise"),
+            "room.plan.option": ("DeploymentOption", "DeploymentRequest", "PlanningContext", "RateAllowance"),
+            "room.plan.machines": ("PlacementSpec", "read_spec"),
             "room.predictions": ("predictions",),
         },
     ),

@@ -34,16 +34,16 @@ def estimate_tokens(text: str) -> int:
     ascii_bytes = len(text) if text.isascii() else sum(character < "\x80" for character in text)
     other = len(text) - ascii_bytes
     by_length = int(ascii_bytes / _ASCII_PER_TOKEN + other / _OTHER_PER_TOKEN) + 1
-    # Short words and punctuation are more tokens than their letters suggest.
+    # A text of short words and signs has more tokens than its length suggests: at least one per word or run of signs.
     return _words_and_signs(text, by_length) + lines // 2
 
 
 def _words_and_signs(text: str, least: int) -> int:
-    """Return how many words and runs of signs `text` holds, but at least `least`; its spaces are single and inside."""
+    """Return the number of words and runs of signs in `text`, at least `least`. Its spaces are single and inside."""
     if not text.isascii():
         return max(least, len(_WORD_OR_SIGNS.findall(text)))
-    # Every call that is counted against limits comes by here, so the pattern is left out where it cannot matter: a sign
-    # adds itself, and at most one word, which it splits.
+    # Every call that is counted against limits runs this code, so the exact count is skipped where it cannot matter: a
+    # sign adds at most itself and one word, which it splits.
     kinds = text.encode("ascii").translate(_KINDS)
     words = kinds.count(b" ") + 1
     if words + 2 * kinds.count(b"s") <= least:
