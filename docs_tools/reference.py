@@ -36,6 +36,10 @@ COLLECTIONS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             "models.wrappers.retry": ("RetryPolicy", "Retrying"),
         },
     ),
+    "mixtura.planning": (
+        "What a run of a recipe may ask for, before anything is sent.",
+        {"planning.schedule": ("PlannedCall", "Schedule", "count_calls", "schedule")},
+    ),
     "mixtura.limits": (
         "Rate limits and the day's budget, for a program that hands in its own. See [limits](../limits.md).",
         {

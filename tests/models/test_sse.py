@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixtura.models.openai.sse import EventParser, LineTooLongError, ServerEvent, encode_comment, encode_event
+from mixtura.models.openai.sse import (
+    EventParser,
+    LineTooLongError,
+    ServerEvent,
+    encode_comment,
+    encode_event,
+    plain_data,
+)
 
 
 def parsed(*chunks: bytes, limit: int = 10_000) -> list[ServerEvent]:
@@ -78,3 +85,23 @@ def test_what_is_encoded_is_parsed_back(data: bytes, name: str) -> None:
     plain = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     stream = encode_comment("hello\nthere") + encode_event(data, name)
     assert parsed(*(stream[at : at + 1] for at in range(len(stream)))) == [(name, plain)]
+
+
+def test_events_before_a_line_that_is_too_long_are_not_lost() -> None:
+    parser = EventParser(limit=20)
+    assert [event.data for event in parser.feed(b"data: one\n\ndata: two\n\ndata: " + b"x" * 30)] == [b"one", b"two"]
+    with pytest.raises(LineTooLongError):
+        parser.feed(b"x")
+    with pytest.raises(LineTooLongError):
+        parser.finish()
+
+
+@given(
+    st.lists(st.binary(max_size=12), max_size=6),
+    st.sampled_from([b"", b": hi\n\n", b"event: a\ndata: b\n\n", b"data: c"]),
+)
+def test_what_is_split_as_plain_events_is_what_the_parser_reads(datas: list[bytes], after: bytes) -> None:
+    body = b"".join(b"data: " + data.replace(b"\n", b"").replace(b"\r", b"") + b"\n\n" for data in datas) + after
+    read = EventParser().feed(body)
+    if found := plain_data(body):
+        assert [ServerEvent("", data) for data in found] == read

@@ -66,10 +66,8 @@ class Progress:
     # What follows is `chat.CallContext`.
 
     def attach(self, reader: PartialReader) -> None:
-        """Take the reader of a new attempt; what an earlier one had written is lost."""
+        """Take the reader of the attempt that is out."""
         self._reader = reader
-        self._text = self._reasoning = None
-        self.pieces = 0
 
     def draw(self, account: str, tokens: int) -> str:
         """Return the id of the run's hold for the first attempt; the rest of the hold is for other calls."""
@@ -83,8 +81,11 @@ class Progress:
         return ""
 
     def begin(self, now: float) -> None:
-        """Note that an attempt is sent."""
+        """Note that an attempt is sent; what an earlier one had written is lost, and `wasted` holds what it took."""
         self.since = now
+        if self._reader is not None:
+            self._reader = self._text = self._reasoning = None
+            self.pieces = 0
         if self.on_begin is not None:
             self.on_begin()
 

@@ -114,10 +114,9 @@ class StreamedReply:
         texts = [delta.content for delta in deltas if delta.content]
         self._text += texts
         self.pieces += len(texts)
-        if len(texts) < len(deltas):
-            reasoned = [(delta, said) for delta in deltas if (said := delta.reasoning or delta.reasoning_content)]
-            self._reasoning += [said for _, said in reasoned]
-            self.pieces += sum(not delta.content for delta, _ in reasoned)
+        if reasoned := [delta for delta in deltas if delta.reasoning or delta.reasoning_content]:
+            self._reasoning += [delta.reasoning or delta.reasoning_content or "" for delta in reasoned]
+            self.pieces += sum(not delta.content for delta in reasoned)
         self._chosen = True
         return len(body) - sum(len(piece) + _AROUND for piece in pieces[end:])
 

@@ -1,0 +1,113 @@
+"""A stream read late gives the same reply as one read piece by piece, however it is cut and whoever asks meanwhile."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixtura.chat import ChatRequest, Completion, Timing
+from mixtura.models.openai.late import LateReader
+from mixtura.models.openai.sse import LINE_LIMIT, EventParser, LineTooLongError
+from mixtura.models.openai.stream import StreamedReply
+from mixtura.models.openai.wire import WireError
+
+REQUEST = ChatRequest(model="m", messages=())
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"id": "c", "model": "m", "choices": [choice], **more}
+
+
+texts = st.text('ab\n"\\ é日', max_size=8)
+deltas = st.one_of(
+    st.builds(lambda text: chunk({"content": text}), texts),
+    st.builds(lambda text: chunk({"content": text}), texts),
+    st.builds(lambda text: chunk({"reasoning": text}), texts),
+    st.builds(lambda one, two: chunk({"content": one, "reasoning_content": two}), texts, texts),
+    st.sampled_from(
+        [
+            chunk({"content": None}),
+            chunk({}),
+            {"choices": []},
+            {"choices": [{"delta": {"content": [{"type": "text", "text": "parts"}]}}]},
+            chunk({"content": 'he said "error" and "usage":{'}),
+            chunk({"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f", "arguments": "{}"}}]}),
+            chunk({}, x_groq={"id": "r"}),
+            chunk({"content": "x"}, usage={"prompt_tokens": 3, "completion_tokens": 4}),
+        ]
+    ),
+)
+endings = st.sampled_from(
+    [
+        [chunk({}, "stop", x_groq={"usage": {"prompt_tokens": 5, "completion_tokens": 6}}), "[DONE]"],
+        [chunk({}, "length"), {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 6}}, "[DONE]"],
+        [chunk({"content": "end"}, "stop")],
+        [{"error": {"message": "it broke"}}],
+        [],
+    ]
+)
+
+
+def body_of(events: list[Any], separator: str) -> bytes:
+    return "".join(
+        f"data:{separator}{event if isinstance(event, str) else json.dumps(event, separators=(',', ':'))}\n\n"
+        for event in events
+    ).encode()
+
+
+def outcome(make: Any) -> Completion | str:
+    try:
+        found: Completion = make()
+    except WireError as problem:
+        return str(problem)
+    return found
+
+
+def plainly(body: bytes) -> tuple[Completion | str, int]:
+    gathered = StreamedReply(REQUEST)
+
+    def read() -> Completion:
+        parser = EventParser()
+        for event in (*parser.feed(body), *parser.finish()):
+            gathered.take(event)
+        return gathered.completion(Timing())
+
+    return outcome(read), gathered.pieces
+
+
+@given(st.lists(deltas, max_size=25), endings, st.sampled_from([" ", ""]), st.data())
+def test_a_stream_read_late_is_the_same_reply(
+    middle: list[Any], ending: list[Any], separator: str, data: st.DataObject
+) -> None:
+    body = body_of([chunk({"role": "assistant"}, x_groq={"id": "req"}), *middle, *ending], separator)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=6)))
+    asks = data.draw(st.sets(st.integers(0, len(cuts))))
+    gathered, seen = StreamedReply(REQUEST), 0
+    late = LateReader(gathered)
+
+    def read() -> Completion:
+        nonlocal seen
+        for place, (begin, end) in enumerate(zip([0, *cuts], [*cuts, len(body)], strict=True)):
+            if end > begin and late.feed(body[begin:end], float(place)):
+                break
+            if place in asks:
+                seen += len(late.read())
+                assert seen == gathered.pieces
+        late.finish()
+        return gathered.completion(Timing())
+
+    assert (outcome(read), gathered.pieces) == plainly(body)
+
+
+def test_a_line_without_an_end_is_given_up_and_what_came_before_is_counted() -> None:
+    gathered = StreamedReply(REQUEST)
+    late = LateReader(gathered)
+    late.feed(body_of([chunk({"role": "assistant"}), chunk({"content": "one"}), chunk({"content": "two"})], " "), 1.0)
+    for _ in range(LINE_LIMIT // 100_000):
+        assert not late.feed(b"x" * 100_000, 2.0)
+    with pytest.raises(LineTooLongError):
+        late.feed(b"x" * 100_000, 2.0)
+    assert gathered.pieces == 2
