@@ -37,6 +37,7 @@ bench: $(VENV)/.bench
 
 chaos: $(STAMP)
 	$(BIN)/python -m bench.chaos
+	$(BIN)/python -m bench.chaos.worst_case
 
 # The machine room: factors from measured points and docs/fit.md; then docs/machine-room.md with its plots.
 fit: $(STAMP)

@@ -296,10 +296,15 @@ class Race:
         """Have the race wake at the next moment at which something may be due."""
         moment = self._wake()
         if self._timer is not None:
-            if self._timer.when() == moment and not self._timer.cancelled():
+            if self._timer.when() == moment:
                 return
             self._timer.cancel()
-        self._timer = self._run.loop.call_at(moment, self._tell)
+        self._timer = self._run.loop.call_at(moment, self._due)
+
+    def _due(self) -> None:
+        # Forgotten once it fired: a timer may fire a moment early, and is then needed again for the same one.
+        self._timer = None
+        self._tell()
 
     async def _wait(self) -> None:
         """Return when something may be due, or has happened."""
@@ -311,7 +316,7 @@ class Race:
             self._set_timer()
         elif self._timer is None:
             # Nothing is sent yet, so nothing can be late: only the end of the time counts.
-            self._timer = self._run.loop.call_at(self._until, self._tell)
+            self._timer = self._run.loop.call_at(self._until, self._due)
         try:
             await self._news
         finally:
