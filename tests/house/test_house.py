@@ -254,3 +254,16 @@ def test_what_tests_share_is_in_a_module_that_says_what_it_is(path: Path) -> Non
     imported |= {alias.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import) for alias in node.names}
     tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")} | {"conftest"}
     assert not [name for name in imported if name.split(".")[-1] in tests]
+
+
+def test_the_walk_from_a_question_to_an_answer_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    steps = re.findall(r"^\d+\. `([\w/]+\.py)`: `([\w.]+)`", page, re.MULTILINE)
+    assert 8 <= len(steps) <= 12
+    assert len(steps) == len(re.findall(r"^\d+\. `", page, re.MULTILINE))
+    for file, name in steps:
+        inside: list[ast.stmt] = tree_of(SRC / file).body
+        for part in name.split("."):
+            found = [node for node in inside if getattr(node, "name", None) == part]
+            assert found, f"{file} has no {name}"
+            inside = getattr(found[0], "body", [])
