@@ -73,7 +73,7 @@ class CloudBill:
 
 
 class _UsageEstimate(NamedTuple):
-    """A run's estimate for a call whose usage the cloud did not report."""
+    """A run's estimate for all attempts of a call whose usage the cloud did not report."""
 
     prompt: int
     completion: int
