@@ -14,7 +14,7 @@ def request_of(text: str = "hi", **given: Any) -> ChatRequest:
 
 async def until(holds: Callable[[], Any], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not await holds():  # noqa: ASYNC110  # llama.cpp tells nobody when a slot is free
+        while not await holds():  # noqa: ASYNC110  # llama.cpp has no event for a free slot
             await asyncio.sleep(0.01)
 
 

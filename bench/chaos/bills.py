@@ -73,7 +73,7 @@ class CloudBill:
 
 
 class _UsageEstimate(NamedTuple):
-    """A run's estimate for a call whose usage the cloud did not report."""
+    """A run's estimate for all attempts of a call whose usage the cloud did not report."""
 
     prompt: int
     completion: int
@@ -141,7 +141,7 @@ def _check_interrupted(
     claimed_prompt = sum(one.prompt for one in estimates)
     claimed_completion = sum(one.completion for one in estimates)
     least = most = 0
-    least_prompt = most_prompt = 0.0
+    least_prompt = most_prompt = unreported = 0.0
     for row in rows:
         low, high = _completion(row, slack)
         least, most = least + low, most + high
@@ -149,9 +149,11 @@ def _check_interrupted(
         # a reply with status 400, which ends a generation that failed the cloud's checks.
         known = low > 0 if row.streamed else row.kind != "error_event"
         least_prompt += _prompt(row.prompt)[0] * known
+        # A reply without choices reports its usage, which is then no estimate.
+        unreported += _prompt(row.prompt)[0] * (known and row.kind != "empty_choices")
         most_prompt += _prompt(row.prompt)[1]
     said = f"{len(rows)} interrupted calls {sorted({row.kind or 'stopped' for row in rows})}"
-    if least_prompt and not admitted:
+    if unreported and not admitted:
         yield f"{said} were billed and the usage is not marked as an estimate"
     if claimed_prompt < least_prompt:
         yield f"{said}: prompts of {least_prompt:.0f} tokens at least are estimated as {claimed_prompt}"

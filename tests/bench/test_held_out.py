@@ -17,7 +17,11 @@ from bench.held_out.__main__ import (
     votes_of_three,
 )
 from bench.held_out.matrix import SOURCES, Matrix, from_recordings, read
-from bench.tutorial.recorded import FOLDER, LARGE, SMALL
+from bench.tutorial.recorded import LARGE, SMALL
+
+from resources import recorded_data
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/when-it-helps.md").read_text("utf-8")
@@ -91,6 +95,5 @@ def test_the_matrices_hold_marks_and_no_texts() -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_matrices_are_what_the_recordings_give(name: str) -> None:
-    if not (FOLDER / SOURCES[name].file).is_file():
-        pytest.skip("no recordings beside the clone")
+    recorded_data(f"recordings/{SOURCES[name].file}")
     assert from_recordings(name) == read(name)

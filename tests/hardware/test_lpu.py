@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from calibration import assembly
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -199,9 +200,9 @@ def made_of(folder: Path, layer: float, experts: float) -> Path:
 
 @pytest.mark.slow
 def test_the_fit_recovers_the_latencies_behind_synthetic_speeds(tmp_path: Path) -> None:
-    assembly = pytest.importorskip("calibration.assembly")
     fits = assembly.fit(made_of(tmp_path, 30, 15), tmp_path)
     found = fits.lpu.coefficients
+    assert isinstance(found, lpu.LpuCoefficients)
     assert (found.layer, found.experts) == pytest.approx((30e-6, 15e-6), rel=1e-2)
     assert found.left_out < 0.01
     assert (found.models, found.date) == (6, "2026-02")
@@ -210,7 +211,6 @@ def test_the_fit_recovers_the_latencies_behind_synthetic_speeds(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_the_fit_gives_a_reason_for_each_speed_it_leaves_out(tmp_path: Path) -> None:
-    assembly = pytest.importorskip("calibration.assembly")
     points = assembly.fit(made_of(tmp_path, 30, 15), None).lpu.points
     reasons = {(point.speed.kind, point.speed.speculative): point.speed.left for point in points if point.speed.left}
     assert reasons[("docs", False)] == "the vendor's page, no measurement"
@@ -220,6 +220,5 @@ def test_the_fit_gives_a_reason_for_each_speed_it_leaves_out(tmp_path: Path) -> 
 
 
 def test_the_fit_names_the_file_it_misses(tmp_path: Path) -> None:
-    assembly = pytest.importorskip("calibration.assembly")
     with pytest.raises(ConfigError, match=r"published_speeds\.csv"):
         assembly.fit(tmp_path)

@@ -19,6 +19,8 @@ from docs_tools import changelog
 
 from pages import ROOT
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n]+)\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 HOW_TOS = re.findall(r"^## (Add .+)$", PAGE, re.MULTILINE)

@@ -102,8 +102,8 @@ def run_program(block: Block, page: Path, namespace: dict[str, Any], runner: asy
         exec(code, namespace)
 
 
-@pytest.mark.slow
 # The steps of CONTRIBUTING.md change the project: test_contributing.py carries them out in a copy.
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CONTRIBUTING.md"], ids=name_of)
 def test_programs_and_commands_run_in_order(page: Path, place: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}

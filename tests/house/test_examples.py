@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from docs_tools import examples
 
+pytestmark = pytest.mark.slow
+
 FIGURE = re.compile(r"\d[\d,.]*\d|\d")
 PAGE = examples.FOLDER / "README.md"
 

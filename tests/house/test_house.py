@@ -14,6 +14,7 @@ import mixtura
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src" / "mixtura"
 MODULES = sorted(SRC.rglob("*.py"))
+TEST_FILES = {path.stem for path in (ROOT / "tests").rglob("test_*.py")} | {"conftest"}
 
 # What each floor may stand on; a floor is a module or folder of the package. Arrows only run down this list.
 FLOORS: dict[str, set[str]] = {
@@ -252,8 +253,7 @@ def test_the_architecture_page_names_every_part() -> None:
 def test_what_tests_share_is_in_a_module_that_says_what_it_is(path: Path) -> None:
     imported = {node.module for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom) and node.module}
     imported |= {alias.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import) for alias in node.names}
-    tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")} | {"conftest"}
-    assert not [name for name in imported if name.split(".")[-1] in tests]
+    assert not [name for name in imported if name.split(".")[-1] in TEST_FILES]
 
 
 def test_the_walk_from_a_question_to_an_answer_names_what_there_is() -> None:

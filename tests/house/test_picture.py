@@ -8,6 +8,8 @@ import pyte
 import pytest
 from docs_tools import picture
 
+pytestmark = pytest.mark.slow
+
 FIGURE = re.compile(r"\d[\d,.]*\d|\d")
 
 

@@ -11,7 +11,8 @@ class Progress:
 
     Attributes:
         provider, model: whom it asks at present: the slot's model, a fall-back or a substitute.
-        pieces: pieces with text or reasoning in them that have come; Groq sends one for each token.
+        pieces: pieces with text or reasoning in them that have come of the present attempt; Groq sends one for each
+            token.
         last: event-loop time of the latest piece.
         since: event-loop time at which the present attempt was sent; None while it waits for room or a next attempt.
         wasted: what attempts that failed will be billed; None for nothing.
@@ -66,8 +67,10 @@ class Progress:
     # What follows is `chat.CallContext`.
 
     def attach(self, reader: PartialReader) -> None:
-        """Take the reader of the attempt that is out."""
+        """Take the reader of a new attempt; what an earlier one had written is lost."""
         self._reader = reader
+        self._text = self._reasoning = None
+        self.pieces = 0
 
     def draw(self, account: str, tokens: int) -> str:
         """Return the id of the run's hold for the first attempt; the rest of the hold is for other calls."""
@@ -81,11 +84,14 @@ class Progress:
         return ""
 
     def begin(self, now: float) -> None:
-        """Note that an attempt is sent; what an earlier one had written is lost, and `wasted` holds what it took."""
+        """Note that an attempt is sent.
+
+        What an earlier one wrote may still be used, and `wasted` has what it took: its pieces are not this one's.
+        """
+        self.catch_up()
+        self._reader = None
+        self.pieces = 0
         self.since = now
-        if self._reader is not None:
-            self._reader = self._text = self._reasoning = None
-            self.pieces = 0
         if self.on_begin is not None:
             self.on_begin()
 
