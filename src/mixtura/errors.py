@@ -64,7 +64,7 @@ class ConfigError(MixturaError):
 
 
 class RecipeError(ConfigError):
-    """A recipe cannot be used: `where` is its file and key, the text says what was expected."""
+    """A recipe cannot be used; `where` is its file and key, the text says what was expected."""
 
     def __init__(self, where: str, problem: str) -> None:
         self.where = where
