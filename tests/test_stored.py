@@ -129,6 +129,15 @@ def test_fields_of_a_newer_schema_are_kept_when_an_older_version_writes_the_even
         assert msgspec.json.decode(encode_event(read)) == raw
 
 
+@pytest.mark.parametrize("name", ["a`b", "` - at `$.recipe", "line\nend", "", "é"])
+def test_a_field_of_any_name_is_read(world: World, name: str) -> None:
+    raw = msgspec.json.decode(encode_event(world("classic").events[0]))
+    raw["recipe"]["policy"][name] = 1
+    line = msgspec.json.encode(raw)
+    read = decode_event(line)
+    assert msgspec.json.decode(encode_event(read)) == raw
+
+
 def test_events_and_decisions_of_a_newer_schema_are_kept_and_named_in_the_answer(world: World) -> None:
     ran = world("classic")
     lines = write_events(ran.events).splitlines()
@@ -148,6 +157,7 @@ def test_events_and_decisions_of_a_newer_schema_are_kept_and_named_in_the_answer
     [
         (b"{", "not JSON"),
         (b"[1]", "expected an object with the key 'event'"),
+        (b'{"event": "x", "a": ' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deeply"),
         (b'{"event": 5}', "expected an object with the key 'event'"),
     ],
 )

@@ -34,7 +34,8 @@ class ChatOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """What a caller may ask of the answer besides its text; sent as given.
 
     `tools` and `tool_choice` go to the model that answers (the aggregator, or the only model), never to
-    proposers. `extra` is merged into the request body last, for fields Mixtura does not know.
+    proposers. `extra` is merged into the request body last, for fields Mixtura does not know; a
+    `Mixture` refuses `messages`, `model`, `stream` and `tools` in it, which decide what a call costs.
     """
 
     tools: list[JsonObject] | None = None

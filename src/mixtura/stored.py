@@ -15,7 +15,7 @@ from mixtura.errors import ConfigError
 from mixtura.events import Event, UnknownEvent
 
 # How msgspec words a refused field and where it stands: "... `extra` - at `$.recipe.layers[0]`".
-_REFUSED = re.compile(r"Object contains unknown field `([^`]*)`(?: - at `\$([^`]*)`)?")
+_REFUSED = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$([^`]*)`)?\Z", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
@@ -36,9 +36,14 @@ def decode_event(data: bytes | str) -> Event:
         ConfigError: it is not JSON, or no event.
     """
     try:
-        raw = msgspec.json.decode(data)
+        return _event_of(msgspec.json.decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"a stored event is not JSON: {error}") from None
+    except RecursionError:
+        raise ConfigError("a stored event is nested too deeply to be read") from None
+
+
+def _event_of(raw: object) -> Event:
     if not isinstance(raw, dict) or not isinstance(raw.get("event"), str):
         raise ConfigError("a stored event has no name: expected an object with the key 'event'")
     event = _convert(raw)
@@ -82,7 +87,14 @@ def _convert(raw: JsonObject) -> Event | None:
             found = _REFUSED.match(str(error))
             if found is None:
                 return None
-            raw = _without(raw, _STEP.findall(found[2] or ""), found[1])
+            try:
+                rest = _without(raw, _STEP.findall(found[2] or ""), found[1])
+            except (AttributeError, IndexError, KeyError, TypeError):
+                return None
+            if rest == raw:
+                # msgspec names the place in a way that is not understood here.
+                return None
+            raw = rest
 
 
 def _without(value: Any, path: list[tuple[str, str]], field: str) -> Any:

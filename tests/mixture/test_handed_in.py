@@ -1,11 +1,21 @@
 """What is handed in: a budget or limiter of a caller's own, also one that raises; the environment as it was."""
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 
-from mixtura import Answer, ConfigError, DailyBudgetError, Mixture, Recipe
+from mixtura import (
+    Answer,
+    ChatOptions,
+    ConfigError,
+    DailyBudgetError,
+    DeadlineError,
+    InputError,
+    Mixture,
+    Recipe,
+)
 from mixtura.limits.budget.base import DailySpending
 from mixtura.limits.budget.stores import SqliteBudget
 from mixtura.limits.limiter import Limiter
@@ -85,6 +95,71 @@ def test_a_budget_that_raises_after_the_run_costs_no_answer() -> None:
     assert answer.warnings == [
         f"the daily budget could not be told that the run cost ${answer.cost:.6f} (RuntimeError: the ledger is gone)"
     ]
+
+
+class Hangs(OwnBudget):
+    """A budget that never returns where it is told to; one that is empty counts as false."""
+
+    def __len__(self) -> int:
+        return 0
+
+    async def reserve(self, run: str, dollars: float) -> None:
+        await self._wait("reserve")
+
+    async def settle(self, run: str, dollars: float) -> None:
+        await self._wait("settle")
+
+    async def _wait(self, name: str) -> None:
+        self._note(name)
+        if self.raises == f"hang {name}":
+            await asyncio.sleep(1e9)
+
+
+def test_a_budget_that_is_false_is_a_budget() -> None:
+    budget = Hangs()
+    ask(budget=budget)
+    assert [name for name, _ in budget.calls] == ["today", "reserve", "settle"]
+
+
+def test_a_budget_that_hangs_before_the_run_ends_it_at_its_deadline() -> None:
+    with pytest.raises(DeadlineError, match=r"the daily budget \(Hangs\) did not answer within .* nothing was sent"):
+        ask(budget=Hangs("hang reserve"))
+
+
+def test_a_budget_that_hangs_after_the_run_costs_no_answer() -> None:
+    answer, _ = ask(budget=Hangs("hang settle"))
+    assert (answer.status, answer.text != "") == ("ok", True)
+    assert answer.warnings[0].endswith("(no reply within 5 s)")
+
+
+@pytest.mark.parametrize("hangs", ["admit", "release"])
+def test_a_limiter_that_hangs_holds_no_run_past_its_deadline(hangs: str) -> None:
+    async def forever(*args: Any, **kwargs: Any) -> None:
+        await asyncio.sleep(1e9)
+
+    async def main() -> Answer:
+        limiter = type("Hanging", (Limiter,), {hangs: forever})()
+        async with simulated_cloud(SimOptions(tokens=50)) as cloud:
+            env = {"GROQ_API_KEY": "gsk_x", "GROQ_BASE_URL": cloud.url}
+            begun = asyncio.get_running_loop().time()
+            try:
+                return await Mixture(RECIPE, env=env, plan="developer", limiter=limiter).ask("Why?", deadline=20.0)
+            finally:
+                assert asyncio.get_running_loop().time() - begun <= 26.0
+
+    if hangs == "admit":
+        with pytest.raises(DeadlineError):
+            run_virtual(main())
+    else:
+        answer = run_virtual(main())
+        assert answer.text
+        assert "TimeoutError" in answer.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["messages", "model", "stream", "tools"])
+def test_what_costs_are_counted_by_cannot_be_changed_behind_them(name: str) -> None:
+    with pytest.raises(InputError, match=f"options.extra: '{name}' cannot be set there"):
+        Mixture(RECIPE, env={}).forecast("Why?", options=ChatOptions(extra={name: []}))
 
 
 def test_a_budget_file_that_is_locked_at_the_end_costs_no_answer(tmp_path: Any, monkeypatch: Any) -> None:

@@ -218,3 +218,25 @@ def test_a_stream_knows_its_answer_at_any_time() -> None:
             assert run.answer.status == "ok"
 
     run_virtual(main())
+
+
+class Heard(list[Event]):
+    """A listener that equals every other one while both are empty."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        super().__init__()
+        self._error = error
+
+    def __call__(self, event: Event) -> None:
+        if self._error is not None:
+            raise self._error
+        self.append(event)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), asyncio.CancelledError(), GeneratorExit()])
+def test_the_listener_that_raises_is_the_one_left_out_whatever_it_raises(error: BaseException) -> None:
+    good = Heard()
+    ask(PLAIN, Heard(), good, Heard(error))
+    assert [event for event in good if isinstance(event, RunFinished)] == good[-1:]
+    assert isinstance(good[-1], RunFinished)
+    assert good[-1].status == "ok"

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from msgspec import structs
 
 from mixtura._version import __version__
-from mixtura.chat import ChatRequest, Delta, JsonObject, Message
+from mixtura.chat import ChatRequest, Delta, JsonObject, Message, PartialReader, Usage
 from mixtura.errors import (
     BrokenReplyError,
     ModelError,
@@ -45,6 +46,26 @@ def reply(text: str = "hello") -> JsonObject:
 def chunk(text: str, finish: str | None = None) -> bytes:
     body = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
     return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+class Unseen:
+    """The context of a call that nobody watches and whose beginning may be wanted."""
+
+    partial = True
+
+    def attach(self, reader: PartialReader) -> None: ...
+
+    def draw(self, account: str, tokens: int) -> str:
+        return ""
+
+    def begin(self, now: float) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def waste(self, usage: Usage) -> None: ...
+
+
+UNSEEN = structs.replace(REQUEST, context=Unseen())
 
 
 @asynccontextmanager
@@ -144,6 +165,34 @@ async def test_a_server_that_streams_unasked_is_read_all_the_same() -> None:
         assert (await model(url).chat(REQUEST)).text == "hello"
 
 
+@pytest.mark.parametrize("kind", ["Text/Event-Stream", "text/plain", ""])
+@pytest.mark.parametrize("watched", [True, False])
+async def test_a_stream_is_known_by_what_it_is_where_its_type_is_written_oddly(kind: str, watched: bool) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        body = chunk("hel") + chunk("lo", "stop") + b"data: [DONE]\n\n"
+        response = web.Response(body=body, headers={"Content-Type": kind} if kind else None)
+        if not kind:
+            response.headers.popall("Content-Type", None)
+        return response
+
+    seen: list[Delta] = []
+    async with served(handler) as url:
+        completion = await model(url).chat(REQUEST if watched else UNSEEN, emit=seen.append if watched else None)
+    assert completion.text == "hello"
+    assert "".join(delta.text for delta in seen) == ("hello" if watched else "")
+
+
+@pytest.mark.parametrize(("status", "said"), [(204, "an empty body"), (304, "304")])
+@pytest.mark.parametrize("watched", [True, False])
+async def test_a_status_that_has_no_body_is_told_as_such(status: int, said: str, watched: bool) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    async with served(handler) as url:
+        with pytest.raises(ModelError, match=said):
+            await model(url).chat(REQUEST, emit=(lambda delta: None) if watched else None)
+
+
 async def test_connections_are_kept_and_shared_by_all_models() -> None:
     peers: set[object] = set()
 
@@ -238,6 +287,23 @@ async def test_a_connection_cut_half_way_is_unreachable() -> None:
             await model(url).chat(REQUEST, emit=lambda delta: None)
         with pytest.raises(UnreachableError, match="broke before the answer was whole"):
             await model(url).chat(REQUEST)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+async def test_a_connection_cut_behind_the_last_word_takes_nothing_of_the_answer(watched: bool) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = await started(request)
+        await response.write(chunk("whole", "stop"))
+        await asyncio.sleep(0.05)
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with served(handler) as url:
+        completion = await model(url).chat(
+            REQUEST if watched else UNSEEN, emit=(lambda delta: None) if watched else None
+        )
+    assert (completion.text, completion.finish_reason) == ("whole", "stop")
 
 
 async def test_a_stream_that_stays_open_after_done_does_not_hold_its_answer_back() -> None:

@@ -81,6 +81,48 @@ def test_a_provider_that_cannot_be_loaded_says_why(
         load_provider.cache_clear()
 
 
+BROKEN = """
+def find(model, env):
+    return None if model == "none" else 1 / 0
+
+def card(model, env):
+    return 1 / 0
+
+def names(env):
+    return 1 / 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("raise RuntimeError('no GPU here')", "the provider 'here' cannot be loaded from 'here_provider': no GPU here"),
+        (BROKEN, "the provider 'here' failed with ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_provider_that_raises_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+) -> None:
+    monkeypatch.syspath_prepend(str(installed(tmp_path)))
+    (tmp_path / "here_provider.py").write_text(source)
+    monkeypatch.delitem(sys.modules, "here_provider", raising=False)
+    is_registered.cache_clear()
+    load_provider.cache_clear()
+    registry = ModelRegistry(env={})
+    try:
+        for use in (lambda: registry.find("here", "m"), lambda: registry.card("here", "m")):
+            with pytest.raises(ConfigError) as error:
+                use()
+            assert error.value.message == said
+        if source == BROKEN:
+            with pytest.raises(ConfigError, match="returned NoneType, not Served"):
+                registry.find("here", "none")
+    finally:
+        monkeypatch.delitem(sys.modules, "here_provider", raising=False)
+        is_registered.cache_clear()
+        load_provider.cache_clear()
+
+
 def test_a_provider_that_nobody_offers_is_unknown() -> None:
     with pytest.raises(ConfigError, match="unknown provider 'nowhere'"):
         ModelRegistry(env={}).find("nowhere", "m")

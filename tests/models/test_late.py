@@ -32,6 +32,7 @@ deltas = st.one_of(
             chunk({"content": None}),
             chunk({}),
             {"choices": []},
+            {"choices": [{"delta": {"content": "P"}}, {"delta": {"content": "Q"}}]},
             {"choices": [{"delta": {"content": [{"type": "text", "text": "parts"}]}}]},
             chunk({"content": 'he said "error" and "usage":{'}),
             chunk({"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f", "arguments": "{}"}}]}),
@@ -111,3 +112,31 @@ def test_a_line_without_an_end_is_given_up_and_what_came_before_is_counted() -> 
     with pytest.raises(LineTooLongError):
         late.feed(b"x" * 100_000, 2.0)
     assert gathered.pieces == 2
+
+
+@given(
+    st.lists(deltas, max_size=12),
+    st.sampled_from(
+        [
+            b'event: error\ndata: {"message":"it broke"}\n\n',
+            b'event:error\r\ndata: "it broke"\r\n\r\n',
+            b'data: {"error":{"message":"it broke","code":"busy"}}\n\n',
+        ]
+    ),
+    st.data(),
+)
+def test_an_error_is_raised_as_soon_as_its_event_has_come_however_it_is_cut(
+    middle: list[Any], error: bytes, data: st.DataObject
+) -> None:
+    body = body_of(middle, " ") + error
+    # A CR alone may end a line, so that an event can have ended before its last bytes.
+    end_at = len(body) - len(b"\r\n\r\n")
+    last = data.draw(st.lists(st.integers(len(body) - len(error), end_at), max_size=3))
+    cuts = sorted({*data.draw(st.lists(st.integers(0, end_at), max_size=3)), *last} - {0})
+    late = LateReader(StreamedReply(REQUEST))
+    *pieces, end = [body[begin:stop] for begin, stop in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    for piece in pieces:
+        assert not late.feed(piece, 0.0)
+    # The server may keep the connection open: nothing comes behind the error, and the end of the stream never does.
+    with pytest.raises(WireError, match="error"):
+        late.feed(end, 1.0)

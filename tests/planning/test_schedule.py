@@ -6,6 +6,7 @@ import pytest
 from bench.chaos.worst_case import problems
 
 from mixtura import Aggregator, BudgetError, ChatOptions, Layer, Message, Mixture, Proposer, Recipe
+from mixtura.chat import JsonObject
 from mixtura.kinds import KINDS
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.demand import demands
@@ -166,3 +167,34 @@ def test_a_limit_in_extra_is_the_one_that_is_sent() -> None:
     assert output_limit(Proposer(model=LARGE, max_tokens=50), card, "proposer", options) == 9000
     one = Mixture(Recipe(layers=(Layer(proposers=(Proposer(model=LARGE, max_tokens=50),)),)), env=KEYS)
     assert one.forecast("Why?", options=ChatOptions(extra={"n": 3})).completion_tokens == 150
+
+
+def test_slots_of_one_model_review_within_their_own_limits() -> None:
+    slots = (Proposer(model=LARGE, max_tokens=40, samples=2), Proposer(model=LARGE))
+    recipe = Recipe(layers=(Layer(proposers=slots),), aggregator=Aggregator(kind="rank", model=LARGE, max_tokens=40))
+    assert_a_run_stays_within_its_forecast(recipe, "Which index suits heavy writes?")
+
+
+def test_a_forecast_holds_for_a_question_of_one_word() -> None:
+    assert_a_run_stays_within_its_forecast(Recipe(layers=(Layer(proposers=(Proposer(model=LARGE),)),)), "5")
+
+
+def longest(request: JsonObject, call: int) -> str:
+    return "word " * int(request["max_completion_tokens"])
+
+
+def assert_a_run_stays_within_its_forecast(recipe: Recipe, question: str) -> None:
+    """Ask a cloud twice, whose replies take no time."""
+
+    async def main() -> None:
+        async with simulated_cloud(SimOptions(unlimited=True, reply=longest)) as cloud:
+            mixture = Mixture(recipe, env={"GROQ_API_KEY": "gsk_x", "GROQ_BASE_URL": cloud.url})
+            said = mixture.forecast(question)
+            for _ in range(2):
+                await mixture.ask(question)
+            ledger = cloud.ledger
+            assert ledger.calls.total() == 2 * said.calls
+            assert ledger.prompt_tokens.total() <= 2 * said.prompt_tokens
+            assert ledger.completion_tokens.total() <= 2 * said.completion_tokens
+
+    run_virtual(main())

@@ -11,7 +11,7 @@ from mixtura.limits.account import Account
 from mixtura.limits.limiter import Hold
 from mixtura.models.served import Models
 from mixtura.planning.options import RunOptions
-from mixtura.recipe import Recipe
+from mixtura.recipe import Proposer, Recipe
 
 
 class CostMeter:
@@ -41,10 +41,23 @@ class Run:
         silence: the policy limits how long a call may be silent.
         partial: what a stopped draft had written is wanted: there is a quorum, or the caller set a deadline.
         fell_back: the answer is not the one that the recipe meant.
+        authors: who wrote the draft of a call, by the call's number.
     """
 
     __slots__ = (
-        *("_calls", "_marker", "_time", "conversation", "deadline", "emit", "fell_back", "hedges", "hold", "loop"),
+        *(
+            "_calls",
+            "_marker",
+            "_time",
+            "authors",
+            "conversation",
+            "deadline",
+            "emit",
+            "fell_back",
+            "hedges",
+            "hold",
+            "loop",
+        ),
         *("models", "options", "partial", "question", "recipe", "rng", "silence", "start"),
     )
 
@@ -69,6 +82,7 @@ class Run:
         self.silence = policy.first_token is not None or policy.between_tokens is not None
         self.partial = policy.quorum is not None or options.deadline is not None
         self.fell_back = False
+        self.authors: dict[int, Proposer] = {}
         self._calls = 0
         self._marker = ""
 
@@ -115,7 +129,8 @@ class Run:
         now = self.loop.time()
         if len(stages) < 2:
             return self.deadline
-        # No stage gets less than half of an even share: what was measured is a guess about what comes.
-        least = sum(stages) / len(stages) / 2
+        # No stage gets less than half of an even share: what was measured is a guess about what comes. Calls that took
+        # no time that a clock can tell get even shares.
+        least = sum(stages) / len(stages) / 2 or 1.0
         weights = [max(seconds, least) for seconds in stages]
         return now + (self.deadline - now) * weights[0] / sum(weights)

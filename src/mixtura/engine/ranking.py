@@ -33,7 +33,7 @@ async def rank_drafts(run: Run, drafts: DraftSet, until: float) -> Ranking:
 
     A reviewer that fails, or gives no readable ranking, is left out and that is said.
     """
-    authors = _authors(run, drafts)
+    authors = [run.authors[draft.call] for draft in drafts]
     # No more reviews than the run has been planned with, if drafts of an earlier, larger layer have to do.
     most = sum(call.role == "reviewer" for call in schedule(run.recipe, run.options.chat).calls)
     orders: list[tuple[int, list[int]]] = []
@@ -65,15 +65,6 @@ async def rank_drafts(run: Run, drafts: DraftSet, until: float) -> Ranking:
 
 def _how_to_end(tag: str, _order: Sequence[int]) -> str:
     return f"End with your ranking of all letters above, best first: <{tag} ranking>B > A</{tag} ranking>"
-
-
-def _authors(run: Run, drafts: DraftSet) -> list[Proposer]:
-    slots = {
-        (slot.provider, slot.model): slot
-        for layer in (*run.recipe.layers, *([run.recipe.escalate] if run.recipe.escalate else []))
-        for slot in layer.slots
-    }
-    return [slots[(draft.provider, draft.model)] for draft in drafts]
 
 
 def parse_ranking(text: str, tag: str, count: int) -> list[int]:

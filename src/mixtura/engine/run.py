@@ -73,7 +73,7 @@ async def drive(
             run.emit(RunFinished(at=run.now, status="failed", error=_last_words(error)))
         raise
     try:
-        if run.hold is not None or meter is not None or (keeper is not None and keeper.degraded):
+        if meter is not None or keeper is not None:
             await close_accounts(run, meter, keeper)
     finally:
         if options.watch != "nothing" and outcome.text and not outcome.said:

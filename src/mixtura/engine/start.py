@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mixtura.chat import Message
 from mixtura.decisions import NoticedDetail, ReducedDetail, RoutedDetail, WaitedDetail
 from mixtura.engine.context import CostMeter, Run
-from mixtura.errors import BudgetError, ConfigError, LimitError, MixturaError
+from mixtura.errors import BudgetError, ConfigError, DeadlineError, LimitError, MixturaError
 from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.failsafe import FailSafe
 from mixtura.limits.limiter import Hold, Limiter, NoRoomError
@@ -18,6 +18,9 @@ from mixtura.planning.forecast import forecast
 from mixtura.planning.options import RunOptions
 from mixtura.planning.schedule import schedule
 from mixtura.recipe import Recipe
+
+# How long a limiter or a budget that was handed in may take over its last word: by then the answer is there.
+_CLOSING_SECONDS = 5.0
 
 
 class Limiters(NamedTuple):
@@ -40,7 +43,7 @@ def find_limiters(recipe: Recipe, models: Models) -> Limiters:
             accounting = models.find(link.provider, link.model).accounting
             if accounting is None or limiter is not None:
                 continue
-            keeper = keeper or accounting.limiter()
+            keeper = accounting.limiter() if keeper is None else keeper
             if accounting.known or keeper.keeps:
                 account = accounting.account(keeper)
                 if account.known and not account.unlimited:
@@ -55,21 +58,28 @@ async def plan_run(
 
     Raises:
         BudgetError, LimitError: not even the smallest run that the policy allows fits; nothing was sent.
+        DeadlineError: the day's budget did not answer.
         ConfigError: the day's budget cannot be kept.
     """
     budget = options.budget
     if limiter is None and options.max_cost is None and budget is None and not recipe.policy.latency_target:
         return RunPlan(recipe), None
     request = AdmissionRequest(recipe, conversation, models, options, limiter, asyncio.get_running_loop().time())
+    seconds = recipe.policy.deadline if options.deadline is None else options.deadline
     if budget is None:
         return _priced(admission.choose(request._replace(most=options.max_cost)), request, options.max_cost), request
     try:
-        return await _reserve(budget, request), request
+        async with asyncio.timeout(seconds) as limit:
+            return await _reserve(budget, request), request
     except MixturaError:
         raise
     except Exception as error:
         # A budget that was handed in is somebody's code; one that cannot be kept refuses.
         name = type(budget).__name__
+        if limit.expired():
+            raise DeadlineError(
+                f"the daily budget ({name}) did not answer within the deadline of {seconds:g} s; nothing was sent"
+            ) from None
         raise ConfigError(
             f"the daily budget ({name}) raised {type(error).__name__}: {error}; nothing was sent"
         ) from error
@@ -143,13 +153,14 @@ async def _held(run: Run, plan: RunPlan, limiter: Limiter) -> Hold | None:
     latest = max(run.start, run.deadline - sum(expected))
     try:
         with FailSafe(limiter):
-            return await limiter.admit(
-                plan.needs,
-                priority=run.options.priority,
-                until=latest,
-                lifetime=run.deadline - run.start + 1.0,
-                owed=plan.owed,
-            )
+            async with asyncio.timeout_at(run.deadline):
+                return await limiter.admit(
+                    plan.needs,
+                    priority=run.options.priority,
+                    until=latest,
+                    lifetime=run.deadline - run.start + 1.0,
+                    owed=plan.owed,
+                )
     except NoRoomError as error:
         quote = error.quote
         raise LimitError(
@@ -163,15 +174,22 @@ async def _held(run: Run, plan: RunPlan, limiter: Limiter) -> Hold | None:
 
 async def close_accounts(run: Run, meter: CostMeter | None, keeper: Limiter | None) -> None:
     """Give back the room that was not used and settle the day's budget; whatever fails here costs no answer."""
-    if run.hold is not None:
-        await run.hold.close()
+    if run.hold is not None and keeper is not None:
+        with FailSafe(keeper, passes=()):
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await run.hold.close()
     budget = run.options.budget
     if meter is not None and budget is not None:
         try:
-            await budget.settle(run.options.run, meter.dollars)
+            async with asyncio.timeout(_CLOSING_SECONDS) as closing:
+                await budget.settle(run.options.run, meter.dollars)
         except Exception as error:  # noqa: BLE001  # a budget may be a caller's own; it is emitted below
             said = error.message if isinstance(error, MixturaError) else f"{type(error).__name__}: {error}"
+            if closing.expired():
+                said = f"no reply within {_CLOSING_SECONDS:g} s"
             reason = f"the daily budget could not be told that the run cost ${meter.dollars:.6f} ({said})"
             run.decide(NoticedDetail(), reason, warning=True)
-    if keeper is not None and keeper.degraded:
-        run.decide(NoticedDetail(), keeper.problem, warning=True)
+    if keeper is not None:
+        with FailSafe(keeper, passes=()):
+            if keeper.degraded:
+                run.decide(NoticedDetail(), keeper.problem, warning=True)

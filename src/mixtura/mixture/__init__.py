@@ -87,13 +87,13 @@ class Mixture:
             raise ConfigError("budget: expected either an amount (daily_budget) or who keeps it (budget), not both")
         if record not in ("conversation", "digest"):
             raise ConfigError(f"record: expected 'conversation' or 'digest', got {record!r}")
-        self._models = models or registry_of(client, env, plan, predicted, limiter)
+        self._models = registry_of(client, env, plan, predicted, limiter) if models is None else models
         self._listeners = checked(listeners)
         self._settings = RunSettings(
             rng=random.Random(),
             record=record,
             gone={},
-            budget=budget or daily_budget_of(daily_budget, env),
+            budget=daily_budget_of(daily_budget, env) if budget is None else budget,
         )
 
     async def ask(self, question: Question, **asked: Unpack[AskOptions]) -> Answer:

@@ -62,8 +62,9 @@ class ListenerGroup:
             begun = clock()
             try:
                 listener(event)
-            except Exception:  # noqa: BLE001  # a listener is anybody's code; it is logged below
-                self._listeners.remove(listener)
+            except (Exception, asyncio.CancelledError, GeneratorExit):  # noqa: BLE001  # anybody's code; logged below
+                # Nothing is awaited here, so a cancellation is the listener's own, not that of the run.
+                self._listeners = [other for other in self._listeners if other is not listener]
                 _LOG.exception("listener %s raised and is not called again in this run", _name(listener))
             took = clock() - begun
             if took > _BLOCKS and id(listener) not in self._slow:

@@ -12,6 +12,13 @@ from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.queue import Priority
 from mixtura.planning.options import RunOptions, Watch
 
+# Fields of a request that decide what it costs, or how its reply is read: limits, money and drafts are counted by them.
+_SET_ELSEWHERE = {
+    "messages": "they are the question and the recipe's prompts",
+    "model": "the recipe names its models",
+    "stream": "say what is watched (watch)",
+    "tools": "set ChatOptions.tools",
+}
 _PRIORITIES: Mapping[str, Priority] = {"interactive": Priority.INTERACTIVE, "batch": Priority.BATCH}
 
 
@@ -64,6 +71,9 @@ def run_options(asked: AskOptions, watch: Watch, settings: RunSettings) -> RunOp
     given: object = asked.get("options")
     if given is not None and not isinstance(given, ChatOptions):
         raise InputError(f"options: expected ChatOptions, got {type(given).__name__}")
+    if given is not None and (taken := _SET_ELSEWHERE.keys() & given.extra.keys()):
+        name = min(taken)
+        raise InputError(f"options.extra: {name!r} cannot be set there; {_SET_ELSEWHERE[name]}")
     priority: str = asked.get("priority", "interactive")
     if priority not in _PRIORITIES:
         raise InputError(f"priority: expected {' or '.join(_PRIORITIES)}, got {priority!r}")

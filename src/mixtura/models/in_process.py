@@ -9,12 +9,13 @@ The value is a module or object with the three functions of `InProcessProvider`.
 `provider = "here"`; Mixtura's own `local` and `toy` are registered the same way.
 """
 
+import contextlib
 import functools
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol, cast
 
-from mixtura.errors import ConfigError
+from mixtura.errors import ConfigError, MixturaError
 from mixtura.models.card import ModelCard
 from mixtura.models.served import Served
 
@@ -59,9 +60,21 @@ def load_provider(name: str) -> InProcessProvider:
         raise ConfigError(f"no installed package offers the provider {name!r} (entry points {GROUP!r}); reinstall it")
     try:
         loaded = found[0].load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the provider {name!r} cannot be loaded from {found[0].value!r}: {error}") from error
+    except Exception as error:  # a package runs code of its own when it is imported
+        said = str(error) or type(error).__name__
+        raise ConfigError(f"the provider {name!r} cannot be loaded from {found[0].value!r}: {said}") from error
     missing = [part for part in ("find", "card", "names") if not callable(getattr(loaded, part, None))]
     if missing:
         raise ConfigError(f"the provider {name!r} ({found[0].value}) lacks {', '.join(missing)}")
     return cast("InProcessProvider", loaded)
+
+
+@contextlib.contextmanager
+def asking(name: str) -> Iterator[None]:
+    """Turn whatever the provider `name` raises in the block into a ConfigError that names it."""
+    try:
+        yield
+    except MixturaError:
+        raise
+    except Exception as error:  # a provider is a package's own code
+        raise ConfigError(f"the provider {name!r} failed with {type(error).__name__}: {error}") from error

@@ -20,7 +20,7 @@ from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard, Predicted
 from mixtura.models.catalog import TIERS, Catalog, CatalogModel, CatalogProvider, Tier
 from mixtura.models.environment import api_key, base_url, proxy_for, server_address
-from mixtura.models.in_process import is_registered, load_provider
+from mixtura.models.in_process import asking, is_registered, load_provider
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.http import HttpModel, list_models
@@ -99,7 +99,8 @@ class ModelRegistry:
             row = self.catalog.get(provider, model)
             card = row.card if row is not None else ModelCard(id=model, provider=provider)
             if self.is_in_process(provider):
-                card = load_provider(provider).card(model, self._env)
+                with asking(provider):
+                    card = load_provider(provider).card(model, self._env)
             if (provider, model) in self.predicted:
                 card = msgspec.structs.replace(card, predicted=self.predicted[provider, model])
             self._cards[provider, model] = card
@@ -117,7 +118,8 @@ class ModelRegistry:
             ModelError: the list could not be had.
         """
         if self.provider(provider).in_process:
-            return [{"id": name} for name in load_provider(provider).names(self._env)]
+            with asking(provider):
+                return [{"id": name} for name in load_provider(provider).names(self._env)]
         return await list_models(self.endpoint(provider), self._failures(provider))
 
     def endpoint(self, provider: str) -> Endpoint:
@@ -181,7 +183,10 @@ class ModelRegistry:
 
     def _in_process(self, provider: str, model: str) -> Served:
         # No limits, and no second tries: what fails in this process fails again.
-        found = load_provider(provider).find(model, self._env)
+        with asking(provider):
+            found = load_provider(provider).find(model, self._env)
+            if not isinstance(found, Served):
+                raise TypeError(f"find({model!r}) returned {type(found).__name__}, not Served")
         chat: ChatModel = ThinkingApart(found.chat)
         if found.card.price is not None:
             chat = Priced(chat, found.card.price)

@@ -11,7 +11,7 @@ from mixtura.kinds import CallRole
 from mixtura.models.served import Models
 from mixtura.planning.schedule import PlannedCall, output_limit, prompt_tokens, schedule
 from mixtura.recipe import Recipe
-from mixtura.tokens import PROMPT_MARGIN, estimate_messages
+from mixtura.tokens import PROMPT_HEAD, PROMPT_MARGIN, estimate_messages
 
 # What is taken for a model whose output limit is not known.
 _UNKNOWN_OUTPUT = 4096
@@ -49,14 +49,15 @@ def forecast(
 ) -> Forecast:
     """Return what a run of `recipe` takes at most; nothing is sent, and of `models` only the cards are read.
 
-    A prompt counts as its estimate times `tokens.PROMPT_MARGIN`. Where a fall-back or a substitute may answer for a
-    slot, the dearest of them counts.
+    A prompt counts as its estimate times `tokens.PROMPT_MARGIN`, and `tokens.PROMPT_HEAD` more. Where a fall-back or a
+    substitute may answer for a slot, the dearest of them counts.
     """
     options = options or ChatOptions()
     planned = schedule(recipe, options)
     worst = _Worst(recipe, models, options)
     sizes = prompt_tokens(planned, estimate_messages(conversation), worst.output, options)
-    rows = [worst.row(call, math.ceil(size * PROMPT_MARGIN)) for call, size in zip(planned.calls, sizes, strict=True)]
+    prompts = [math.ceil(size * PROMPT_MARGIN) + PROMPT_HEAD for size in sizes]
+    rows = [worst.row(call, size) for call, size in zip(planned.calls, prompts, strict=True)]
     merged = [_merged(list(alike)) for _, alike in itertools.groupby(rows)]
     costs = [row.cost for row in merged if row.cost is not None]
     return Forecast(

@@ -80,7 +80,7 @@ def report(found: toys.ToyStudy) -> str:
         + f"""
 {len(found.problems)} held-out problems; {new} of them, the column "new", in sentences that were never trained on.
 Greedy takes the likeliest token each time; the aggregator does. "No drafts" and "another problem's drafts" are
-controls: a mixture that reads its drafts does worse with either. MFLOP: multiply-adds times two of an answer, in millions.
+controls: a mixture that reads its drafts does worse with either. MFLOP: multiply-adds times two, in millions an answer.
 won:lost are problems that the mixture had right and the other not, and the reverse; McNemar's exact test asks
 whether that is chance.
 """

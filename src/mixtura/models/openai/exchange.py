@@ -157,6 +157,8 @@ class _PooledReply:
     async def more(self) -> bytes:
         """Return what has come since the last call. See `Reply.more`."""
         content = self._content
+        if content is aiohttp.streams.EMPTY_PAYLOAD:
+            return b""
         waiting: deque[bytes] = content._buffer  # noqa: SLF001
         while not waiting and not content._eof:  # noqa: SLF001
             if (problem := content.exception()) is not None:

@@ -134,7 +134,7 @@ class Failures:
             return self._make(RateLimitedError, model, text, status, said, wait)
         if status in _BUSY_STATUS or status >= 500:
             return self._make(OverloadedError, model, text, status, said, wait)
-        if 300 <= status < 400:
+        if 300 <= status < 400 and status != 304:
             where = headers.get("Location", "elsewhere")
             text = f"redirected to {where!r}; set the base URL to where the API really is"
         elif code == "unknown_url":

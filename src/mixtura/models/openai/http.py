@@ -67,7 +67,8 @@ class HttpModel:
                 if gathered is not None:
                     completion = await _streamed(reply, gathered, emit, begun)
                 else:
-                    completion = _whole(await _read(reply), request, clock() - begun)
+                    body = await _read(reply)
+                    completion = _whole(body, request, Timing(total=clock() - begun))
                 limits = rate_limit_headers(reply.headers)
                 return completion if limits is None else msgspec.structs.replace(completion, rate_limits=limits)
             except BaseException:
@@ -147,13 +148,13 @@ async def _read(reply: "Reply") -> bytes:
     return b"".join(pieces)
 
 
-def _whole(body: bytes, request: ChatRequest, seconds: float) -> Completion:
-    """Read a reply that was asked for in one piece."""
+def _whole(body: bytes, request: ChatRequest, timing: Timing) -> Completion:
+    """Read a reply that came, or says that it comes, in one piece."""
     try:
         whole = decode_reply(body)
     except WireError:
-        return _unasked_stream(body, request, Timing(total=seconds))
-    return completion_from(whole, request, Timing(total=seconds))
+        return _untold_stream(body, request, timing)
+    return completion_from(whole, request, timing)
 
 
 def _billed(request: ChatRequest, gathered: StreamedReply | None, *, answered: bool) -> Usage | None:
@@ -166,36 +167,48 @@ def _billed(request: ChatRequest, gathered: StreamedReply | None, *, answered: b
 
 async def _streamed(reply: "Reply", gathered: StreamedReply, emit: Emit | None, begun: float) -> Completion:
     """Read a streamed reply: `emit` gets each piece as it comes; without it pieces are parsed when they are wanted."""
-    clock, request = asyncio.get_running_loop().time, gathered.request
-    if not reply.headers.get("Content-Type", "").startswith("text/event-stream"):
+    request = gathered.request
+    if not reply.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
         body = await _read(reply)
-        now = clock() - begun
-        completion = completion_from(decode_reply(body), request, Timing(total=now, first_token=now))
+        now = asyncio.get_running_loop().time() - begun
+        completion = _whole(body, request, Timing(total=now, first_token=now))
         if emit is not None:
             emit(Delta(completion.text, completion.reasoning))
         return completion
     if emit is None:
         return await _read_late(reply, gathered, begun)
-    parser = EventParser()
+    return await _read_watched(reply, gathered, emit, begun)
+
+
+async def _read_watched(reply: "Reply", gathered: StreamedReply, emit: Emit, begun: float) -> Completion:
+    """Read a streamed reply, each piece handed to `emit` as it comes."""
+    from aiohttp import ClientError
+
+    clock, parser = asyncio.get_running_loop().time, EventParser()
     first: float | None = None
     size = 0
-    while piece := await reply.more():
-        size += len(piece)
-        if size > REPLY_LIMIT:
-            raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
-        for event in parser.feed(piece):
-            delta = gathered.take(event)
-            if delta is not None:
-                if first is None:
-                    first = clock() - begun
-                emit(delta)
-        if gathered.done:
-            break
-    else:
-        for event in parser.finish():
-            delta = gathered.take(event)
-            if delta is not None:
-                emit(delta)
+    try:
+        while piece := await reply.more():
+            size += len(piece)
+            if size > REPLY_LIMIT:
+                raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
+            for event in parser.feed(piece):
+                delta = gathered.take(event)
+                if delta is not None:
+                    if first is None:
+                        first = clock() - begun
+                    emit(delta)
+            if gathered.done:
+                break
+        else:
+            for event in parser.finish():
+                delta = gathered.take(event)
+                if delta is not None:
+                    emit(delta)
+    except (ClientError, OSError):
+        # A connection that breaks behind the last word of an answer takes nothing of it.
+        if not gathered.whole:
+            raise
     total = clock() - begun
     await _let_end(reply)
     return gathered.completion(Timing(total=total, first_token=first))
@@ -203,6 +216,8 @@ async def _streamed(reply: "Reply", gathered: StreamedReply, emit: Emit | None, 
 
 async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> Completion:
     """Read a streamed reply that nobody watches: its pieces are parsed when they are wanted, and at its end."""
+    from aiohttp import ClientError
+
     clock, context = asyncio.get_running_loop().time, gathered.request.context
     late = LateReader(gathered)
     if context is not None:
@@ -215,10 +230,11 @@ async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> C
                 raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
             if late.feed(piece, clock()):
                 break
-    except BaseException:
+    except BaseException as problem:
         # What had come by then is billed, and has to be counted.
         late.parse()
-        raise
+        if not (gathered.whole and isinstance(problem, (ClientError, OSError))):
+            raise
     late.finish()
     total = clock() - begun
     await _let_end(reply)
@@ -241,8 +257,8 @@ async def _let_end(reply: "Reply") -> None:
         reply.close()
 
 
-def _unasked_stream(body: bytes, request: ChatRequest, timing: Timing) -> Completion:
-    """Read a body that is no JSON: a server that streams although nobody asked for it, or no completion."""
+def _untold_stream(body: bytes, request: ChatRequest, timing: Timing) -> Completion:
+    """Read a body that is no JSON: a stream that nobody asked for or that says it is none, or no completion."""
     if not body.lstrip().startswith((b"data:", b"event:", b":")):
         decode_reply(body)
     parser, gathered = EventParser(), StreamedReply(request)

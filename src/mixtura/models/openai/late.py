@@ -31,6 +31,7 @@ class LateReader:
         self._unread: list[tuple[float, Delta]] = []
         self._tail = b""
         self._open = 0  # bytes of the line that has not ended
+        self._alert = False  # an event that may break the stream off has begun and not ended
         self._problem: WireError | LineTooLongError | None = None
 
     def feed(self, piece: bytes, now: float) -> bool:
@@ -44,11 +45,13 @@ class LateReader:
         self._tail = seen[-_LONGEST_MARK:]
         self._open = len(piece) - piece.rfind(b"\n") - 1 + (self._open if b"\n" not in piece else 0)
         if (
-            b"[DONE]" not in seen
+            not self._alert
+            and b"[DONE]" not in seen
             and self._open <= LINE_LIMIT
             and (b"error" not in seen or not any(mark in seen for mark in _ERRORS))
         ):
             return False
+        self._alert = not piece.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
         self._parse_whole()
         self._raise()
         return self._gathered.done

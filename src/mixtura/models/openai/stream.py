@@ -76,6 +76,11 @@ class StreamedReply:
         self._chosen = False
         self._finish: str | None = None
 
+    @property
+    def whole(self) -> bool:
+        """The stream has said why the answer ended: all of its text is here."""
+        return self.done or self._finish is not None
+
     def take(self, event: ServerEvent) -> Delta | None:
         """Return what `event` adds to the answer, None when it adds no text.
 
@@ -105,11 +110,11 @@ class StreamedReply:
             end -= 1
         try:
             plain = _PLAIN.decode(b"[%b]" % b",".join(pieces[1:end]))
-            deltas = [choice.delta for chunk in plain for choice in chunk.choices]
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        if len(deltas) != end - 1:
+        if any(len(chunk.choices) != 1 for chunk in plain):
             return None
+        deltas = [chunk.choices[0].delta for chunk in plain]
         self.add(decode_reply(pieces[0]))
         texts = [delta.content for delta in deltas if delta.content]
         self._text += texts
@@ -160,7 +165,7 @@ class StreamedReply:
         Raises:
             WireError: the stream ended before the reply did.
         """
-        if self._finish is None and not self.done:
+        if not self.whole:
             raise WireError("the stream stopped before the answer was whole", usage=self._told())
         if not self._chosen:
             raise WireError("a stream without choices", usage=self._told())

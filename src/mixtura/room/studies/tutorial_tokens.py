@@ -15,7 +15,7 @@ from mixtura.room.draw.charts import Chart, Series
 from mixtura.room.studies.ratios import to
 from mixtura.room.studies.study import TUTORIAL, Study, StudyTable, digits
 from mixtura.room.studies.tutorial import tutorial
-from mixtura.tokens import PROMPT_MARGIN
+from mixtura.tokens import PROMPT_HEAD, PROMPT_MARGIN
 
 _WORD = 3.6  # letters per token of plain English, as tokens.py estimates
 
@@ -48,7 +48,7 @@ def count_tokens(recipe: Recipe, length: int | None = None) -> Forecast:
 def typical_tokens(recipe: Recipe, length: int) -> int:
     """Return the tokens of a mixture with answers of `length` tokens: the forecast without its margin on prompts."""
     found = count_tokens(recipe, length)
-    return round(found.prompt_tokens / PROMPT_MARGIN) + found.completion_tokens
+    return round((found.prompt_tokens - PROMPT_HEAD * found.calls) / PROMPT_MARGIN) + found.completion_tokens
 
 
 def _cut(recipe: Recipe, length: int) -> Recipe:
