@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
@@ -63,10 +63,11 @@ def test_a_step_yields_between_one_token_and_all_drafts_plus_one(first: float, d
     assert few <= drafts + 1
 
 
+@example(first=0.203125, decay=1.0)
 @given(first=st.floats(0.2, 0.98), decay=st.floats(0.6, 1))
 def test_the_fit_recovers_the_acceptance_behind_a_curve(first: float, decay: float) -> None:
     curve = expected_tokens(np.arange(1, 9), AcceptanceRate(first, decay))
-    assert error(list(curve), fit(curve)) < 1e-3  # curves are measured to three digits
+    assert error(list(curve), fit(curve)) < 1e-4  # curves are measured to three digits
 
 
 def test_all_accepted_is_every_draft_and_one() -> None:

@@ -37,6 +37,7 @@ def test_no_page_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
     assert reference.main(["--check"]) == 0, f"{capsys.readouterr().out}run: make reference"
 
 
+@pytest.mark.slow
 def test_a_stale_page_and_one_too_many_are_found_and_written_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

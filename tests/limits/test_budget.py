@@ -298,6 +298,7 @@ moves = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(moves)
 def test_spent_and_reserved_never_pass_what_is_allowed(

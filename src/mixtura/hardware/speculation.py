@@ -18,6 +18,7 @@ from mixtura.errors import ConfigError
 from mixtura.hardware.step import Array, array
 
 _GRID = 41  # values of each parameter tried in a round of the fit
+_LEAST = 1e-9  # in place of an acceptance or a decay of 0, which nothing can be divided by
 _ROUNDS = 12  # each keeps two fifths of the range: finer than curves of three digits need
 
 
@@ -92,28 +93,31 @@ def fit(lengths: ArrayLike, *, decaying: bool = True) -> AcceptanceRate:
     Raises:
         ConfigError: there are no lengths, or one is below 1 or above the drafted tokens plus 1.
 
-    The fit minimises the sum of squared relative errors on a grid that narrows around the best point, which suffices
-    for two bounded parameters.
+    The fit minimises the sum of squared relative errors on a grid that narrows around the best point. Its axes are the
+    acceptance of the first and of the second draft. In a grid of `first` and `decay`, a decay that is too low makes up
+    for a first acceptance that is too high, and the grid narrows around a point beside the best one.
     """
     measured = array(lengths).ravel()
     drafts = np.arange(1, measured.size + 1)
     if not measured.size or not np.all((measured >= 1) & (measured <= drafts + 1)):
         raise ConfigError("acceptance lengths: expected at least one, each from 1 to the drafted tokens plus 1")
     decaying = decaying and measured.size > 1  # one length says nothing about decay
-    firsts, decays = (0.0, 1.0), ((0.0, 1.0) if decaying else (1.0, 1.0))
+    firsts = seconds = (0.0, 1.0)
     for _ in range(_ROUNDS):
         first = np.linspace(*firsts, _GRID)[:, None, None]
-        decay = np.linspace(*decays, _GRID if decaying else 1)[None, :, None]
+        second = np.linspace(*seconds, _GRID)[None, :, None] if decaying else first
+        decay = np.minimum(second / np.maximum(first, _LEAST), 1.0)
         predicted = 1 + np.cumsum(np.cumprod(first * decay ** (drafts - 1), axis=-1), axis=-1)
         wrong = np.sum((predicted / measured - 1) ** 2, axis=-1)
         row, column = np.unravel_index(int(np.argmin(wrong)), wrong.shape)
         firsts = _around(float(first[row, 0, 0]), firsts)
-        decays = _around(float(decay[0, column, 0]), decays) if decaying else decays
-    return AcceptanceRate(float(first[row, 0, 0]), max(float(decay[0, column, 0]), 1e-9))
+        seconds = _around(float(second[0, column, 0]), seconds) if decaying else seconds
+    fitted_decay = float(decay[row, column, 0]) if decaying else 1.0
+    return AcceptanceRate(float(first[row, 0, 0]), max(fitted_decay, _LEAST))
 
 
 def _around(best: float, limits: tuple[float, float]) -> tuple[float, float]:
-    reach = 8 * (limits[1] - limits[0]) / (_GRID - 1)  # many cells, because first and decay can compensate each other
+    reach = 8 * (limits[1] - limits[0]) / (_GRID - 1)
     return max(0.0, best - reach), min(1.0, best + reach)
 
 
