@@ -157,7 +157,7 @@ def test_events_and_decisions_of_a_newer_schema_are_kept_and_named_in_the_answer
     [
         (b"{", "not JSON"),
         (b"[1]", "expected an object with the key 'event'"),
-        (b'{"event": "x", "a": ' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deeply"),
+        (b'{"event": "x", "a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (b'{"event": 5}', "expected an object with the key 'event'"),
     ],
 )
