@@ -80,11 +80,9 @@ FLOORS: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"*"},
 }
-# What a ChatModel, a provider, a budget or a listener of a caller's own raises, and the threads that run what blocks.
+# What a ChatModel, a budget or a listener of a caller's own raises, and the threads that run what blocks.
 # What a limiter raises is caught by `limits/failsafe.py`, a context manager.
-BROAD_EXCEPTS = {
-    *("engine/calls.py", "engine/start.py", "mixture/listeners.py", "models/in_process.py", "models/threads.py")
-}
+BROAD_EXCEPTS = {"engine/calls.py", "engine/start.py", "models/threads.py", "mixture/listeners.py"}
 # Types that a lower floor names and does not import when it runs: an error carries the answer so far.
 TYPE_ONLY = {("errors", "chat"), ("errors", "events")}
 

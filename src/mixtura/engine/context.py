@@ -11,7 +11,8 @@ from mixtura.limits.account import Account
 from mixtura.limits.limiter import Hold
 from mixtura.models.served import Models
 from mixtura.planning.options import RunOptions
-from mixtura.recipe import Proposer, Recipe
+from mixtura.planning.schedule import Slot
+from mixtura.recipe import Recipe
 
 
 class CostMeter:
@@ -82,7 +83,7 @@ class Run:
         self.silence = policy.first_token is not None or policy.between_tokens is not None
         self.partial = policy.quorum is not None or options.deadline is not None
         self.fell_back = False
-        self.authors: dict[int, Proposer] = {}
+        self.authors: dict[int, Slot] = {}
         self._calls = 0
         self._marker = ""
 

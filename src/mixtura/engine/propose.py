@@ -70,7 +70,7 @@ class Drafting:
         reading = self._reading(slot, previous)
         ask = calls.Ask(self.role, slot, reading.messages, self.layer, options, reads=reading.calls)
         if self._protected:
-            await self._race(ask, slot)
+            await self._race(ask)
             return
         number, progress = run.next_call(), calls.progress_of(run, ask)
         try:
@@ -87,15 +87,15 @@ class Drafting:
                 self.errors.append(late)
                 results.emit_failed(run, number, ask, late, progress)
             raise
-        self._keep(results.make_draft(number, ask, completion, lenient=self._lenient), slot)
+        self._keep(results.make_draft(number, ask, completion, lenient=self._lenient), ask)
 
-    async def _race(self, ask: calls.Ask, slot: Proposer) -> None:
+    async def _race(self, ask: calls.Ask) -> None:
         """Ask one slot, protected against what is slow or silent."""
         race = Race(self.run, ask, self.until, self._watch if self._watched else None)
         try:
             completion = await race.run()
         except ModelError as error:
-            self._keep_partial(race, slot)
+            self._keep_partial(race, ask)
             if race.partial is None:
                 self.errors.append(error)
             return
@@ -103,13 +103,13 @@ class Drafting:
             late = None if self._stopping else results.timeout_error(self.run, ask, self.until)
             race.stop(self._stopping or "its time was up", late)
             if self._stopping != _STOPPED:
-                self._keep_partial(race, slot)
+                self._keep_partial(race, ask)
             if late is not None and race.partial is None:
                 self.errors.append(late)
             raise
-        self._keep(results.make_draft(race.number, ask, completion, lenient=self._lenient), slot)
+        self._keep(results.make_draft(race.number, ask, completion, lenient=self._lenient), ask)
 
-    def _keep_partial(self, race: Race, slot: Proposer) -> None:
+    def _keep_partial(self, race: Race, ask: calls.Ask) -> None:
         """Take what a straggler had written; nobody waits for it, so it does not count for the quorum."""
         draft = race.partial
         if draft is None:
@@ -119,10 +119,10 @@ class Drafting:
             f"{draft.model} was stopped after {size} words ({draft.incomplete}); they are used as an incomplete draft"
         )
         self.run.decide(CutDetail(call=draft.call), reason)
-        self.run.authors[draft.call] = slot
+        self.run.authors[draft.call] = ask.slot
         self.drafts.append(draft)
 
-    def _keep(self, draft: Draft, slot: Proposer) -> None:
+    def _keep(self, draft: Draft, ask: calls.Ask) -> None:
         run = self.run
         run.emit(CallFinished(at=run.now, done=draft))
         if not draft.text.strip():
@@ -132,7 +132,7 @@ class Drafting:
         if draft.finish_reason == "length":
             said = f"the draft of {draft.model} is cut off at its output limit"
             run.decide(NoticedDetail(call=draft.call), said)
-        run.authors[draft.call] = slot
+        run.authors[draft.call] = ask.slot
         self.drafts.append(draft)
         self._whole += 1
         if self._whole != self._enough:

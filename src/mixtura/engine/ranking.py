@@ -14,8 +14,7 @@ from mixtura.engine.drafts import DraftSet
 from mixtura.engine.race import Race, call_within
 from mixtura.errors import ModelError
 from mixtura.events import Draft
-from mixtura.planning.schedule import schedule
-from mixtura.recipe import Proposer
+from mixtura.planning.schedule import Slot, schedule
 
 _LETTER = re.compile(r"\b[A-Z]\d*\b")
 _NOUN = re.compile(r"\b(?:answer|draft|response|option)s?\b", re.IGNORECASE)
@@ -38,7 +37,7 @@ async def rank_drafts(run: Run, drafts: DraftSet, until: float) -> Ranking:
     most = sum(call.role == "reviewer" for call in schedule(run.recipe, run.options.chat).calls)
     orders: list[tuple[int, list[int]]] = []
 
-    async def review(reviewer: int, slot: Proposer) -> None:
+    async def review(reviewer: int, slot: Slot) -> None:
         reader = Reader(slot, "reviewer", prompts.RANK, _how_to_end)
         reading = read_drafts(run, reader, drafts.all)
         ask = calls.Ask("reviewer", slot, reading.messages, reads=reading.calls)

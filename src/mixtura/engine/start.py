@@ -19,8 +19,9 @@ from mixtura.planning.options import RunOptions
 from mixtura.planning.schedule import schedule
 from mixtura.recipe import Recipe
 
-# How long a limiter or a budget that was handed in may take over its last word: by then the answer is there.
-_CLOSING_SECONDS = 5.0
+# How long a budget may take to settle, though the answer is there: longer than our own stores wait for their turn
+# (20 s), since a settlement that is cut off leaves money reserved. It ends what a caller's own budget does not.
+_SETTLE_SECONDS = 30.0
 
 
 class Limiters(NamedTuple):
@@ -174,19 +175,17 @@ async def _held(run: Run, plan: RunPlan, limiter: Limiter) -> Hold | None:
 
 async def close_accounts(run: Run, meter: CostMeter | None, keeper: Limiter | None) -> None:
     """Give back the room that was not used and settle the day's budget; whatever fails here costs no answer."""
-    if run.hold is not None and keeper is not None:
-        with FailSafe(keeper, passes=()):
-            async with asyncio.timeout(_CLOSING_SECONDS):
-                await run.hold.close()
+    if run.hold is not None:
+        await run.hold.close()
     budget = run.options.budget
     if meter is not None and budget is not None:
         try:
-            async with asyncio.timeout(_CLOSING_SECONDS) as closing:
+            async with asyncio.timeout(_SETTLE_SECONDS) as closing:
                 await budget.settle(run.options.run, meter.dollars)
         except Exception as error:  # noqa: BLE001  # a budget may be a caller's own; it is emitted below
             said = error.message if isinstance(error, MixturaError) else f"{type(error).__name__}: {error}"
             if closing.expired():
-                said = f"no reply within {_CLOSING_SECONDS:g} s"
+                said = f"no reply within {_SETTLE_SECONDS:g} s"
             reason = f"the daily budget could not be told that the run cost ${meter.dollars:.6f} ({said})"
             run.decide(NoticedDetail(), reason, warning=True)
     if keeper is not None:

@@ -26,6 +26,8 @@ __all__ = ["Hold", "Limiter", "NoRoomError"]
 # The first in the queue asks again after this many seconds at the soonest.
 _SHORTEST_SLEEP = 0.005
 _A_DAY = 86_400.0
+# How long a store may take to free what a run did not send: by then the answer is there.
+_RELEASE_SECONDS = 5.0
 
 _LOG = logging.getLogger("mixtura")
 
@@ -56,7 +58,8 @@ class Hold(Reservation):
                 self.pay(account, tokens)
             self._limiter.holds.pop(self.id, None)
             if self.needs:
-                await self._limiter.release(self)
+                async with asyncio.timeout(_RELEASE_SECONDS):
+                    await self._limiter.release(self)
 
 
 class Limiter:
