@@ -31,19 +31,41 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChatOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a caller may ask of the answer besides its text; sent as given.
+    """What a caller may set for the answer. Which calls of a run a field reaches: `caller_options.REACH`.
 
-    `tools` and `tool_choice` go to the model that answers (the aggregator, or the only model), never to
-    proposers. `extra` is merged into the request body last, for fields Mixtura does not know; a
-    `Mixture` refuses `messages`, `model`, `stream` and `tools` in it, which decide what a call costs.
+    A field that is set replaces the recipe's own value in the calls that it reaches.
+
+    Attributes:
+        temperature: 0 to 2, of the call that writes the answer.
+        top_p: above 0 and up to 1, of the same call.
+        max_tokens: the most the answer may have, reasoning included. An answer that it cuts off is no failure.
+        seed: sent with every call, counted up from draft to draft.
+        reasoning_effort: for the models that take that value.
+        stop: where the answer ends. An answer that it ends is no failure.
+        tools: what the answering model may call; see `recipe.Tools` for who decides.
+        tool_choice: "auto", "none", "required", or the function to call.
+        parallel_tool_calls: whether one reply may call several tools.
+        response_format: the form of the answer, which is checked: `{"type": "json_object"}` or a JSON schema.
+        images: http(s) or data URLs of images that belong to the question.
+        service_tier, user: sent with every call.
+        metadata: kept with the run's events, and sent to nobody.
+        extra: fields that Mixtura does not know, merged into the request body last.
     """
 
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    stop: str | list[str] | None = None
     tools: list[JsonObject] | None = None
     tool_choice: str | JsonObject | None = None
+    parallel_tool_calls: bool | None = None
     response_format: JsonObject | None = None
-    stop: str | list[str] | None = None
+    images: list[str] | None = None
     service_tier: str | None = None
     user: str | None = None
+    metadata: dict[str, str] | None = None
     extra: JsonObject = {}
 
 
@@ -82,10 +104,15 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delta(msgspec.Struct, frozen=True):
-    """A piece of a streamed reply: answer text, reasoning text, or both; either may be empty."""
+    """A piece of a streamed reply: answer text, reasoning text, pieces of tool calls; each may be empty.
+
+    A piece of a tool call is the wire's: `index` (the place of the call in the whole reply), `id`, `type`, and
+    `function` with `name` and a piece of `arguments`; the first piece of a call has the name.
+    """
 
     text: str = ""
     reasoning: str = ""
+    tool_calls: list[JsonObject] | None = None
 
 
 class PartialReader(Protocol):
@@ -132,6 +159,7 @@ class CallContext(Protocol):
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One call to one model. `max_tokens` counts reasoning too; None leaves it to the provider.
 
+    What these fields say is not repeated in `options`, whose fields of the same names are None here.
     `context` is the call while it is under way; None for a call that nobody accounts for. It is never sent.
     """
 

@@ -22,7 +22,10 @@ DecisionKind = Literal[
     "routed",  # one model answers, since the mixture was expected to take longer than it may
     "hedged",  # a call was slower than usual and was tried a second time
     "cut",  # a straggler was stopped and what it had written is used, marked as incomplete
-    "edited",  # words about the drafts were taken off the front of the answer
+    "merged",  # JSON drafts were merged field by field
+    "acted",  # who decided on the tools that the caller offers, and what is called
+    "repaired",  # the answer had not the form that was asked for and was written again
+    "edited",  # words about the drafts, or round the JSON that was asked for, were taken off the answer
     "noticed",  # something a reader should know; nothing was changed
 ]
 
@@ -129,8 +132,34 @@ class CutDetail(_Detail, frozen=True, kw_only=True, tag="cut"):
     call: int | None = None
 
 
+class MergedDetail(_Detail, frozen=True, kw_only=True, tag="merged"):
+    """`fields` of the JSON are in the answer; about those in `disputed` (JSON pointers) a model was asked."""
+
+    fields: int = 0
+    disputed: list[str] = []
+
+
+class ActedDetail(_Detail, frozen=True, kw_only=True, tag="acted"):
+    """Who decided on the caller's tools, and which are called.
+
+    `by` is "agreement" where `votes` of `drafts` proposals were equal, else "model": then `model` decided.
+    """
+
+    by: str = "model"
+    model: str = ""
+    tools: list[str] = []
+    votes: int = 0
+    drafts: int = 0
+
+
+class RepairedDetail(_Detail, frozen=True, kw_only=True, tag="repaired"):
+    """`call` wrote the answer again."""
+
+    call: int | None = None
+
+
 class EditedDetail(_Detail, frozen=True, kw_only=True, tag="edited"):
-    """The answer lost its opening words."""
+    """The answer lost its opening words, or what stood round its JSON."""
 
 
 class NoticedDetail(_Detail, frozen=True, kw_only=True, tag="noticed"):
@@ -155,6 +184,9 @@ Detail = (
     | RoutedDetail
     | HedgedDetail
     | CutDetail
+    | MergedDetail
+    | ActedDetail
+    | RepairedDetail
     | EditedDetail
     | NoticedDetail
 )

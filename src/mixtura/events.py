@@ -1,8 +1,7 @@
 """What happens in a run, and the answer it adds up to.
 
-A run is a stream of these events; `Answer` is a pure fold over them, so that a stored stream gives the same
-answer again (`stored.py` writes and reads them). `at` is seconds since the run began. Calls are numbered from 0 in
-the order they were started.
+A run is a stream of these events; `Answer` is a pure fold over them, so that a stored stream gives the same answer
+again (`stored.py`). `at` is seconds since the run began. Calls are numbered from 0 in the order they were started.
 """
 
 from collections.abc import Callable, Iterable
@@ -120,7 +119,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CallStarted(_Event, frozen=True, kw_only=True, tag="call_started"):
-    """A request is about to be sent. `reads` are the drafts, by call, that it is shown, in their order."""
+    """A request is about to be sent.
+
+    `reads` are the drafts, by call, that it is shown, in their order; `messages` is None where they are the run's
+    conversation as it is, or the caller keeps them out.
+    """
 
     call: int
     role: Role
@@ -129,14 +132,16 @@ class CallStarted(_Event, frozen=True, kw_only=True, tag="call_started"):
     layer: int = 0
     parameters: Parameters = Parameters()
     reads: list[int] = []
+    messages: tuple[Message, ...] | None = None
 
 
 class CallDelta(_Event, frozen=True, kw_only=True, tag="call_delta", omit_defaults=True):
-    """A piece of a draft as it is written."""
+    """A piece of a draft as it is written; `tool_calls` as in `chat.Delta`."""
 
     call: int
     text: str = ""
     reasoning: str = ""
+    tool_calls: list[JsonObject] | None = None
 
 
 class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
@@ -161,10 +166,11 @@ class Decision(_Event, frozen=True, kw_only=True, tag="decision", omit_defaults=
 
 
 class AnswerDelta(_Event, frozen=True, kw_only=True, tag="answer_delta", omit_defaults=True):
-    """A piece of the answer as it is written."""
+    """A piece of the answer as it is written; `tool_calls` as in `chat.Delta`."""
 
     text: str = ""
     reasoning: str = ""
+    tool_calls: list[JsonObject] | None = None
 
 
 class AnswerRestarted(_Event, frozen=True, kw_only=True, tag="answer_restarted"):

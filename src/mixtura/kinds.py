@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from mixtura import prompts
 
-AggregatorKind = Literal["synthesize", "select", "vote", "rank", "auto"]
-CallRole = Literal["proposer", "escalation", "reviewer", "selector", "aggregator"]
+AggregatorKind = Literal["synthesize", "select", "vote", "rank", "auto", "merge"]
+CallRole = Literal["proposer", "escalation", "reviewer", "selector", "aggregator", "repair"]
 
 
 class KindRow(NamedTuple):
@@ -22,6 +22,8 @@ class KindRow(NamedTuple):
         reviews: the author of every draft is asked to review all of them.
         certain: its model is asked whatever the drafts say.
         counts: the drafts' final answers are counted, so a bare number may be one.
+        returns_drafts: a draft, or parts of several, can be the answer word for word, so what a caller asks of the
+            answer's form is asked of the drafts as well. ("rank" returns one where it has no chairman.)
     """
 
     model: Literal["needed", "optional", "none"]
@@ -30,12 +32,14 @@ class KindRow(NamedTuple):
     reviews: bool = False
     certain: bool = True
     counts: bool = False
+    returns_drafts: bool = False
 
 
 KINDS: dict[AggregatorKind, KindRow] = {
     "synthesize": KindRow(model="needed"),
-    "select": KindRow(model="needed", role="selector", instructions=prompts.SELECT),
-    "vote": KindRow(model="none", counts=True),
+    "select": KindRow(model="needed", role="selector", instructions=prompts.SELECT, returns_drafts=True),
+    "vote": KindRow(model="none", counts=True, returns_drafts=True),
     "rank": KindRow(model="optional", instructions=prompts.RANKED_SYNTHESIS, reviews=True),
-    "auto": KindRow(model="needed", certain=False, counts=True),
+    "auto": KindRow(model="needed", certain=False, counts=True, returns_drafts=True),
+    "merge": KindRow(model="needed", role="selector", instructions=prompts.MERGE, certain=False, returns_drafts=True),
 }

@@ -15,17 +15,31 @@ More layers are written `[[layers]]` with `[[layers.proposers]]` inside.
 import difflib
 import functools
 import math
-import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args
 
 import msgspec
 import tomli_w
 
 from mixtura.errors import RecipeError
-from mixtura.kinds import KINDS, AggregatorKind
+from mixtura.recipe_checks import explain
+from mixtura.slots import Aggregator, Fallback, Proposer, Slot
+
+__all__ = [
+    "STEPS",
+    "Aggregator",
+    "Fallback",
+    "Layer",
+    "Policy",
+    "Proposer",
+    "Recipe",
+    "Slot",
+    "Step",
+    "Tools",
+    "recipe_names",
+]
 
 Step = Literal["wait", "shrink", "swap", "fewer", "single"]
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -35,52 +49,6 @@ def _check_seconds(key: str, value: float | None, least: float) -> None:
     if value is not None and not least <= value < math.inf:
         what = "seconds above 0" if least else "seconds, 0 or more"
         raise ValueError(f"{key}: expected {what}, got {value}")
-
-
-class Fallback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A model to ask in place of one that fails or has no room, of the same or another provider."""
-
-    model: str
-    provider: str = "groq"
-
-    def __post_init__(self) -> None:
-        _check_text("model", self.model)
-
-
-class Proposer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One model that drafts, `samples` times (each sample is a call of its own).
-
-    Attributes:
-        model: the provider's id for it.
-        provider: a name from the catalogue, or a base URL.
-        temperature: 0 to 2; None leaves it to the provider.
-        system: said to this proposer only, after the conversation's own system prompt.
-        max_tokens: the most it may write, reasoning included; None takes what suits the model.
-        seed: sample i is asked with seed + i.
-        reasoning_effort: one of the values the model takes (see `mixtura models`).
-        weight: what its draft counts in a vote.
-        fallbacks: asked in turn where this model fails or has no room; the first also takes its second tries.
-    """
-
-    model: str
-    provider: str = "groq"
-    temperature: float | None = None
-    top_p: float | None = None
-    system: str | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    reasoning_effort: str | None = None
-    samples: int = 1
-    weight: float = 1.0
-    fallbacks: tuple[Fallback, ...] = ()
-
-    def __post_init__(self) -> None:
-        _check_text("model", self.model)
-        _check_sampling(self.temperature, self.top_p, self.max_tokens)
-        if not 1 <= self.samples <= 64:
-            raise ValueError(f"samples: expected 1 to 64, got {self.samples}")
-        if not (math.isfinite(self.weight) and self.weight > 0):
-            raise ValueError(f"weight: expected a number above 0, got {self.weight}")
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -111,33 +79,28 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
         )
 
 
-class Aggregator(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How drafts become the answer.
+class Tools(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Who decides on a tool call where the caller offers tools.
 
-    Kinds: `synthesize` (a model writes it from the drafts), `select` (a model names the best draft, returned
-    word for word), `vote` (final answers are extracted and counted; no call), `rank` (every proposer ranks the
-    anonymous drafts; `model`, when given, is the chairman who then writes), `auto` (vote where a clear majority
-    of drafts ends in the same checkable answer, else synthesize).
+    Attributes:
+        policy: `act`: one model decides, having read the drafts, which are written without tools. `agree`: the
+            proposers are offered the tools too, and calls that enough of them propose are made; where they do not
+            agree, the acting model decides.
+        agree: how many proposals have to be equal in tools and arguments; None: more than half of the drafts.
+        acting: the model that decides; None takes the aggregator's. A recipe without either takes no tools.
     """
 
-    kind: AggregatorKind = "synthesize"
-    model: str = ""
-    provider: str = "groq"
-    temperature: float | None = None
-    top_p: float | None = None
-    system: str | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    reasoning_effort: str | None = None
-    fallbacks: tuple[Fallback, ...] = ()
+    policy: Literal["act", "agree"] = "act"
+    agree: int | None = None
+    acting: Aggregator | None = None
 
     def __post_init__(self) -> None:
-        model = KINDS[self.kind].model
-        if not self.model.strip() and model == "needed":
-            raise ValueError(f"model: expected one, since kind {self.kind!r} makes a call")
-        if self.model and model == "none":
-            raise ValueError(f"model: expected none, since kind {self.kind!r} makes no call")
-        _check_sampling(self.temperature, self.top_p, self.max_tokens)
+        if self.agree is not None and self.policy != "agree":
+            raise ValueError("agree: expected policy = 'agree' beside it")
+        if self.agree is not None and self.agree < 1:
+            raise ValueError(f"agree: expected at least 1, got {self.agree}")
+        if self.acting is not None and self.acting.kind != "synthesize":
+            raise ValueError(f"acting.kind: expected none, got {self.acting.kind!r}")
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -203,7 +166,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     """A whole mixture: who drafts, who answers, under which policy.
 
     `escalate` is asked only when the drafts do not agree; its drafts then join the others. Without an
-    `aggregator` the one draft of the one proposer is the answer.
+    `aggregator` the one draft of the one proposer is the answer. `tools` says who decides on tool calls.
     """
 
     name: str = "custom"
@@ -211,6 +174,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     layers: tuple[Layer, ...]
     escalate: Layer | None = None
     aggregator: Aggregator | None = None
+    tools: Tools = Tools()
     policy: Policy = Policy()
 
     def __post_init__(self) -> None:
@@ -224,6 +188,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
             count = getattr(self.policy, key)
             if count is not None and count > smallest:
                 raise ValueError(f"policy.{key}: {count} drafts are more than the smallest layer makes")
+        if self.tools.agree is not None and self.tools.agree > last:
+            raise ValueError(f"tools.agree: {self.tools.agree} drafts are more than the last layer makes")
 
     @classmethod
     def from_toml(cls, text: str, where: str = "recipe") -> "Recipe":
@@ -246,7 +212,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         try:
             return msgspec.convert(data, cls)
         except msgspec.ValidationError as error:
-            problem = _explain(str(error))
+            problem = explain(str(error), _PARTS)
             if short:
                 problem = problem.replace("layers[0].proposers", "proposers")
             raise RecipeError(where, problem) from error
@@ -286,7 +252,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         data: dict[str, Any] = msgspec.to_builtins(self)
         if len(self.layers) == 1:
             data["proposers"] = data.pop("layers")[0]["proposers"]
-        order = ("name", "description", "proposers", "layers", "escalate", "aggregator", "policy")
+        order = ("name", "description", "proposers", "layers", "escalate", "aggregator", "tools", "policy")
         return tomli_w.dumps({key: data[key] for key in order if key in data})
 
 
@@ -303,56 +269,14 @@ def _builtin(name: str) -> Recipe:
     return Recipe.from_toml(text, f"{name}.toml")
 
 
-def _check_text(key: str, value: str) -> None:
-    if not value.strip():
-        raise ValueError(f"{key}: expected text, got {value!r}")
-
-
-def _check_sampling(temperature: float | None, top_p: float | None, max_tokens: int | None) -> None:
-    # NaN passes no comparison, so both bounds are asked for positively.
-    if temperature is not None and not 0 <= temperature <= 2:
-        raise ValueError(f"temperature: expected 0 to 2, got {temperature}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p: expected above 0 and up to 1, got {top_p}")
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(f"max_tokens: expected at least 1, got {max_tokens}")
-
-
-def _explain(problem: str) -> str:
-    """Turn msgspec's words into ours: the key first, then what was expected, then the nearest valid name."""
-    problem, _, path = problem.partition(" - at `$")
-    key = path.rstrip("`").removeprefix(".")
-    if found := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
-        fields = _fields_at(key)
-        near = difflib.get_close_matches(found[1], fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(fields)}"
-        return f"{_join(key, found[1])}: unknown key; {hint}"
-    if found := re.fullmatch(r"Object missing required field `(.*)`", problem):
-        return f"{_join(key, found[1])}: missing"
-    if found := re.fullmatch(r"Invalid enum value '?(.*?)'?", problem):
-        kinds = STEPS if "when_limited" in key else get_args(AggregatorKind)
-        near = difflib.get_close_matches(found[1], kinds, n=1)
-        return f"{key}: expected one of {', '.join(kinds)}, got {found[1]!r}" + (
-            f"; did you mean {near[0]!r}?" if near else ""
-        )
-    if found := re.match(r"([a-z_.]+): ", problem):
-        return _join(key, problem)
-    return f"{key or 'recipe'}: {problem[0].lower()}{problem[1:]}"
-
-
-def _join(key: str, rest: str) -> str:
-    return f"{key}.{rest}" if key else rest
-
-
-def _fields_at(key: str) -> list[str]:
-    parts: dict[str, type[msgspec.Struct]] = {
-        "proposers": Proposer,
-        "layers": Layer,
-        "escalate": Layer,
-        "aggregator": Aggregator,
-        "policy": Policy,
-    }
-    owner: type[msgspec.Struct] = Recipe
-    for word in re.findall(r"[a-z_]+", key):
-        owner = parts.get(word, owner)
-    return list(get_type_hints(owner))
+_PARTS: dict[str, type[msgspec.Struct]] = {
+    "proposers": Proposer,
+    "layers": Layer,
+    "escalate": Layer,
+    "aggregator": Aggregator,
+    "acting": Aggregator,
+    "fallbacks": Fallback,
+    "tools": Tools,
+    "policy": Policy,
+    "recipe": Recipe,
+}

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixtura.answer_format import AnswerFormat
 from mixtura.chat import Completion
-from mixtura.engine import guard
+from mixtura.engine import agree, guard
 
 OPENINGS = [
     "Based on the drafts, ",
@@ -52,25 +53,87 @@ def test_other_openings_stay(text: str) -> None:
 def test_a_streamed_answer_is_the_whole_one_however_it_is_cut(text: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     said: list[str] = []
-    passed = guard.LeadInFilter(said.append, "Which index?")
+    passed = guard.Opening(said.append, "Which index?")
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
         passed.add(text[start:end])
     passed.close()
     assert "".join(said) == guard.without_lead_in(text)
-    assert passed.removed == (guard.without_lead_in(text) != text)
 
 
 def test_ordinary_answers_are_passed_on_at_once() -> None:
     said: list[str] = []
-    passed = guard.LeadInFilter(said.append, "Which index?")
+    passed = guard.Opening(said.append, "Which index?")
     passed.add("LSM")
     passed.add("-trees")
     assert said == ["LSM", "-trees"]
 
 
+REFUSALS = [
+    "I'm sorry, but I can't help with that.",
+    "Sorry, I cannot assist with this request.",
+    "I can’t comply.",
+    "I am unable to provide that information.",
+    "I won't write that.",
+    "Unfortunately, I am not able to answer that question.",
+    "As an AI language model, I cannot continue this conversation.",
+    "I'm very sorry, but I can not really discuss it.",
+]
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_a_refusal_is_held_to_its_end(text: str) -> None:
+    assert agree.refuses(text)
+    said: list[str] = []
+    passed = guard.Opening(said.append, "Which index?")
+    for character in text:
+        passed.add(character)
+    assert said == []
+    passed.close()
+    assert said == [text]
+
+
+@pytest.mark.parametrize(
+    ("text", "soon"),
+    [
+        ("I think an LSM-tree suits heavy writes.", 10),
+        ("I'd take an LSM-tree.", 6),
+        ("If writes are many, an LSM-tree.", 4),
+        ("It depends on the reads.", 4),
+        ("Sort the writes first.", 4),
+        ("I cannot recommend a B-tree for heavy writes; take an LSM-tree.", 40),
+        ("Unfortunately, B-trees rewrite whole pages for each change, so an LSM-tree is the better choice here.", 102),
+    ],
+)
+def test_what_only_begins_like_a_refusal_is_passed_on_soon(text: str, soon: int) -> None:
+    said: list[str] = []
+    passed = guard.Opening(said.append, "Which index?")
+    for character in text[:soon]:
+        passed.add(character)
+    assert said
+    for character in text[soon:]:
+        passed.add(character)
+    passed.close()
+    assert "".join(said) == text
+
+
+def test_nothing_but_json_is_passed_on_where_json_was_asked_for() -> None:
+    form = AnswerFormat({"type": "json_object"})
+    said: list[str] = []
+    passed = guard.Opening(said.append, "Which index?", form)
+    for piece in ("\n", " {", '"index"', ': "lsm"}'):
+        passed.add(piece)
+    assert "".join(said) == '\n {"index": "lsm"}'
+    said.clear()
+    passed = guard.Opening(said.append, "Which index?", form)
+    for piece in ("Sure", ': {"index"', ': "lsm"}'):
+        passed.add(piece)
+    passed.close()
+    assert said == []
+
+
 def test_who_asks_about_drafts_gets_them() -> None:
     said: list[str] = []
-    passed = guard.LeadInFilter(said.append, "Compare the drafts of my letter")
+    passed = guard.Opening(said.append, "Compare the drafts of my letter")
     passed.add("Based on the drafts, the second is better.")
     assert said == ["Based on the drafts, the second is better."]
     assert not guard.mentions_drafts("Both drafts are fine.", "Compare the drafts")

@@ -23,7 +23,7 @@ from bench.tutorial.asking import QUESTION, Measurement, measure_virtually
 
 from mixtura import Answer, MixturaError, Mixture, Recipe, errors, events, recipe_names
 from mixtura.planning.schedule import count_calls
-from mixtura.recipe import Aggregator, Layer, Policy, Proposer
+from mixtura.recipe import Aggregator, Layer, Policy, Proposer, Tools
 from mixtura.sim import SimOptions, faults, simulated_cloud
 from pages import DOCS, FENCE, PAGES, ROOT, Block, blocks, name_of, table
 from resources import recorded_data
@@ -164,7 +164,7 @@ def test_the_page_of_recipes_lists_every_one_as_it_is() -> None:
         assert f"\n### {name}\n\n`{shapes[name]}`\n" in text
 
 
-@pytest.mark.parametrize("part", [Recipe, Layer, Proposer, Aggregator, Policy], ids=lambda part: part.__name__)
+@pytest.mark.parametrize("part", [Recipe, Layer, Proposer, Aggregator, Tools, Policy], ids=lambda part: part.__name__)
 def test_the_page_of_recipes_names_every_field_with_its_default(part: type[msgspec.Struct]) -> None:
     rows = {row[0].strip("`"): row[2].strip("`") for row in table("recipes.md", f"### {part.__name__}")}
     fields = msgspec.structs.fields(part)
@@ -178,7 +178,7 @@ def test_the_page_of_recipes_names_every_field_with_its_default(part: type[msgsp
             assert rows[field.name] == "required"
             continue
         said = "none" if default is None else msgspec.json.encode(default).decode()
-        assert rows[field.name] == ("all defaults" if isinstance(default, Policy) else said), field.name
+        assert rows[field.name] == ("all defaults" if isinstance(default, Policy | Tools) else said), field.name
 
 
 def test_the_library_page_names_every_event_error_and_field_of_the_answer() -> None:

@@ -28,7 +28,11 @@ FLOORS: dict[str, set[str]] = {
     "prompts": {"chat"},
     "tokens": {"chat"},
     "kinds": {"prompts"},
-    "recipe": {"errors", "kinds"},
+    "caller_options": {"chat", "errors"},
+    "answer_format": {"chat", "errors"},
+    "recipe_checks": set(),
+    "slots": {"caller_options", "kinds", "recipe_checks"},
+    "recipe": {"errors", "recipe_checks", "slots"},
     "decisions": {"recipe"},
     "events": {"chat", "decisions", "kinds", "recipe"},
     "stored": {"chat", "errors", "events"},
@@ -41,10 +45,11 @@ FLOORS: dict[str, set[str]] = {
         "tokens",
     },
     "planning": {
-        *("chat", "errors", "kinds", "limits", "models.base", "models.card", "models.served", "prompts", "recipe"),
-        "tokens",
+        *("caller_options", "chat", "errors", "kinds", "limits", "models.base", "models.card", "models.served"),
+        *("prompts", "recipe", "tokens"),
     },
     "engine": {
+        *("answer_format", "caller_options"),
         *("chat", "decisions", "errors", "events", "kinds", "limits", "models.base", "models.card", "models.served"),
         *("planning", "prompts", "recipe", "tokens"),
     },
@@ -55,8 +60,9 @@ FLOORS: dict[str, set[str]] = {
     "terminal": {"chat", "columns", "decisions", "events"},
     "hardware": {"errors"},
     "mixture": {
+        *("answer_format", "caller_options"),
         *("chat", "engine", "errors", "events", "limits", "models.card", "models.registry", "models.served"),
-        *("planning", "recipe"),
+        *("planning", "recipe", "recipe_checks"),
     },
     "room": {
         *(
@@ -80,9 +86,10 @@ FLOORS: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"*"},
 }
-# What a ChatModel, a budget or a listener of a caller's own raises, and the threads that run what blocks.
+# What a ChatModel, a budget or a listener of a caller's own raises, or a library for a schema that is none, and the
+# threads that run what blocks.
 # What a limiter raises is caught by `limits/failsafe.py`, a context manager.
-BROAD_EXCEPTS = {"engine/calls.py", "engine/start.py", "models/threads.py", "mixture/listeners.py"}
+BROAD_EXCEPTS = {"answer_format.py", "engine/calls.py", "engine/start.py", "models/threads.py", "mixture/listeners.py"}
 # Types that a lower floor names and does not import when it runs: an error carries the answer so far.
 TYPE_ONLY = {("errors", "chat"), ("errors", "events")}
 

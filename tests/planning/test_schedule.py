@@ -11,8 +11,8 @@ from mixtura.kinds import KINDS
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.demand import demands
 from mixtura.planning.reductions import single
-from mixtura.planning.schedule import count_calls, output_limit, replace_slots, schedule
-from mixtura.recipe import Policy
+from mixtura.planning.schedule import acting_recipe, count_calls, output_limit, replace_slots, schedule
+from mixtura.recipe import Policy, Slot
 from mixtura.sim import SimOptions, simulated_cloud
 from mixtura.virtual import run_virtual
 
@@ -121,10 +121,11 @@ def test_the_list_is_made_once_for_a_recipe_and_anew_for_another() -> None:
     assert schedule(recipe) is schedule(recipe)
     assert schedule(ranked()) is not schedule(recipe)
     assert len(schedule(ranked(escalated=False)).calls) == 6
-    # With tools in hand the aggregator is asked even when the drafts agree.
+    # With tools in hand one model acts, even when the drafts agree.
     both = Recipe(layers=(TWO,), aggregator=Aggregator(kind="auto", model=SMALL), policy=Policy(stop_when_agree=True))
     assert not schedule(both).calls[-1].certain
-    assert schedule(both, ChatOptions(tools=[{"type": "function"}])).calls[-1].certain
+    tools = ChatOptions(tools=[{"type": "function"}])
+    assert schedule(acting_recipe(both, tools), tools).calls[-1].certain
 
 
 def test_every_kind_of_aggregator_has_a_module_that_answers() -> None:
@@ -143,7 +144,7 @@ def test_slots_are_replaced_wherever_they_stand() -> None:
     )
     seen: list[tuple[str, str]] = []
 
-    def note(slot: Proposer | Aggregator, role: str) -> Proposer | Aggregator:
+    def note(slot: Slot, role: str) -> Slot:
         seen.append((role, slot.model))
         return slot
 
@@ -160,13 +161,13 @@ def test_one_model_alone_is_the_aggregator_then_the_weightiest_of_the_latest_sta
     assert [words for _, words in single(recipe)] == [f"{name} answers alone" for name in ("d", "b", "c", "a")]
 
 
-def test_a_limit_in_extra_is_the_one_that_is_sent() -> None:
+def test_a_limit_of_the_caller_is_the_one_that_is_sent() -> None:
     card = ModelRegistry(env=KEYS).card("groq", LARGE)
     assert output_limit(Proposer(model=LARGE, max_tokens=50), card, "proposer") == 50
-    options = ChatOptions(extra={"max_completion_tokens": 9000})
+    options = ChatOptions(max_tokens=9000)
     assert output_limit(Proposer(model=LARGE, max_tokens=50), card, "proposer", options) == 9000
     one = Mixture(Recipe(layers=(Layer(proposers=(Proposer(model=LARGE, max_tokens=50),)),)), env=KEYS)
-    assert one.forecast("Why?", options=ChatOptions(extra={"n": 3})).completion_tokens == 150
+    assert one.forecast("Why?", options=ChatOptions(extra={"max_completion_tokens": 150})).completion_tokens == 150
 
 
 def test_slots_of_one_model_review_within_their_own_limits() -> None:

@@ -86,6 +86,44 @@ def refuses(text: str) -> bool:
     return _REFUSAL.match(bare) is not None and not answers.states(bare)
 
 
+# The words with which a refusal can begin, before its "I", and those that stand between that and what is not done.
+_APOLOGIES = re.compile(
+    r"^\W*(?:i['’]?m (?:very |really )?sorry|sorry|apologies|unfortunately|as an ai\b)", re.IGNORECASE
+)
+_OPENERS = ("i'm very sorry", "i'm really sorry", "im sorry", "sorry", "apologies", "unfortunately", "as an ai")
+_BEFORE_NEGATION = frozenset(
+    "i i'm im am can can't cant cannot not no won't wont will unable to able but and however".split()  # noqa: SIM905
+)
+_OPENING_WORDS = 14
+
+
+def may_refuse(text: str) -> bool:
+    """Say whether `text`, the beginning of a reply, may become a refusal (see `refuses`) as it goes on."""
+    if len(text) >= _MOST:
+        return False
+    if _REFUSAL.match(text.strip()):
+        return True
+    opening = re.sub(r"^\W+", "", text).casefold().replace("’", "'")
+    if not opening:
+        return True
+    if apology := _APOLOGIES.match(opening):
+        # Anything can stand in an apology's sentence; a refusal begins soon behind it.
+        return len(opening[apology.end() :].split()) < _OPENING_WORDS
+    if any(known.startswith(opening) for known in _OPENERS):
+        return True
+    words = opening.split()
+    whole = words if opening[-1].isspace() else words[:-1]
+    if not words[0].startswith("i") or (whole and whole[0] not in ("i", "i'm", "im")):
+        return False
+    # "I" and what may stand before the verb of a refusal; the first other words are that verb or its adverbs.
+    others = [word for word in whole if word.strip(".,;:!-") not in _BEFORE_NEGATION]
+    negated = any(word.strip(".,;:!-") in _NEGATING for word in whole)
+    return len(others) <= (3 if negated else 0)
+
+
+_NEGATING = frozenset("can't cant cannot not won't wont unable".split())  # noqa: SIM905
+
+
 def best(drafts: Sequence[Draft], whole: Tally | None = None) -> tuple[int, str]:
     """Return the place of the draft that the others support best, and the reason in words.
 

@@ -6,21 +6,21 @@ from typing import NamedTuple
 
 import msgspec
 
+from mixtura.caller_options import NO_OPTIONS, wants_json
 from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Usage
-from mixtura.decisions import SubstitutedDetail
+from mixtura.decisions import NoticedDetail, SubstitutedDetail
+from mixtura.engine import tools
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
-from mixtura.errors import BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
+from mixtura.errors import BadGenerationError, BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
 from mixtura.events import CallStarted, Parameters, Role
 from mixtura.models.base import Emit
 from mixtura.models.card import ModelCard
-from mixtura.planning.schedule import Slot, is_held, output_limit
-from mixtura.recipe import Fallback
+from mixtura.planning.schedule import effort_of, is_held, output_limit
+from mixtura.recipe import Fallback, Slot
 from mixtura.tokens import characters, estimate_messages
 
 OnDelta = Callable[[int, Delta], None]
-
-_NO_OPTIONS = ChatOptions()
 
 # An estimate this far over the window is no estimate error: the call is not even sent.
 _SURELY_TOO_LARGE = 1.35
@@ -30,17 +30,19 @@ class Ask(NamedTuple):
     """What to ask of a slot, in which role, with which options of the caller.
 
     `instead` is the model to begin with in place of the slot's own; `again` marks a second try. `reads` are the drafts,
-    by call, that the messages show.
+    by call, that the messages show. `options` are those of the caller that reach the call; `place` is its place among
+    the drafts of its layer.
     """
 
     role: Role
     slot: Slot
     messages: tuple[Message, ...]
     layer: int = 0
-    options: ChatOptions = _NO_OPTIONS
+    options: ChatOptions = NO_OPTIONS
     instead: Fallback | None = None
     again: bool = False
     reads: tuple[int, ...] = ()
+    place: int = 0
 
 
 def progress_of(run: Run, ask: Ask) -> Progress:
@@ -51,20 +53,64 @@ def progress_of(run: Run, ask: Ask) -> Progress:
     return Progress(first.provider, first.model, None if ask.again else run.hold, held=held)
 
 
-def request(slot: Slot, card: ModelCard, ask: Ask, context: Progress | None = None) -> ChatRequest:
+class _Settings(NamedTuple):
+    """How a model is asked: the caller's wishes before the slot's."""
+
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    seed: int | None
+    reasoning_effort: str | None
+    options: ChatOptions
+
+
+def _settings(card: ModelCard, ask: Ask) -> _Settings:
+    slot, options = ask.slot, ask.options
+    limit = output_limit(slot, card, ask.role, options)
+    effort = effort_of(slot, card, options)
+    sent = _sent(slot, options, stops=ask.role not in ("reviewer", "selector"))
+    if options is NO_OPTIONS:
+        return _Settings(slot.temperature, slot.top_p, limit, slot.seed, effort, sent)
+    return _Settings(
+        slot.temperature if options.temperature is None else options.temperature,
+        slot.top_p if options.top_p is None else options.top_p,
+        limit,
+        slot.seed if options.seed is None else options.seed + ask.place,
+        effort,
+        sent,
+    )
+
+
+def _sent(slot: Slot, options: ChatOptions, *, stops: bool) -> ChatOptions:
+    """Return what the body of a request holds besides sampling: the slot's own fields, and the caller's over them."""
+    stop = slot.stop if stops and slot.stop and options.stop is None else ()
+    plain = slot.top_k is None and slot.min_p is None and slot.repeat_penalty is None and not slot.extra
+    if options is NO_OPTIONS and plain and not stop:
+        return NO_OPTIONS
+    return msgspec.structs.replace(
+        options,
+        temperature=None,
+        top_p=None,
+        max_tokens=None,
+        seed=None,
+        reasoning_effort=None,
+        stop=list(stop) if stop else options.stop,
+        extra=options.extra if plain else {**slot.sampling_extra, **options.extra},
+    )
+
+
+def request(card: ModelCard, ask: Ask, context: Progress | None = None) -> ChatRequest:
     """Return what is sent to `card`'s model for `ask`; settings a substitute does not take are left out."""
-    effort = slot.reasoning_effort
-    if effort is not None and card.id != slot.model and effort not in card.efforts:
-        effort = None
+    settings = _settings(card, ask)
     return ChatRequest(
         model=card.id,
         messages=ask.messages,
-        temperature=slot.temperature,
-        top_p=slot.top_p,
-        max_tokens=output_limit(slot, card, ask.role),
-        seed=slot.seed,
-        reasoning_effort=effort,
-        options=ask.options,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_tokens=settings.max_tokens,
+        seed=settings.seed,
+        reasoning_effort=settings.reasoning_effort,
+        options=settings.options,
         context=context,
     )
 
@@ -78,7 +124,6 @@ class _Watching(NamedTuple):
 
 def _watching(run: Run, number: int, progress: Progress, on_delta: OnDelta | None) -> _Watching:
     clock = run.loop.time
-    progress.streamed = True
 
     def emit(delta: Delta) -> None:
         progress.take(delta, clock())
@@ -89,14 +134,15 @@ def _watching(run: Run, number: int, progress: Progress, on_delta: OnDelta | Non
 
 
 def _parameters(run: Run, ask: Ask) -> Parameters:
-    slot, options = ask.slot, ask.options
+    slot = ask.slot
+    settings = _settings(run.models.card(slot.provider, slot.model), ask)
     return Parameters(
-        temperature=slot.temperature,
-        top_p=slot.top_p,
-        max_tokens=output_limit(slot, run.models.card(slot.provider, slot.model), ask.role),
-        seed=slot.seed,
-        reasoning_effort=slot.reasoning_effort,
-        options=None if options is _NO_OPTIONS else options,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_tokens=settings.max_tokens,
+        seed=settings.seed,
+        reasoning_effort=settings.reasoning_effort,
+        options=None if settings.options is NO_OPTIONS else settings.options,
     )
 
 
@@ -127,6 +173,9 @@ async def call(
             layer=ask.layer,
             parameters=_parameters(run, ask),
             reads=list(ask.reads),
+            messages=ask.messages
+            if ask.messages is not run.conversation and run.options.record == "conversation"
+            else None,
         )
     )
     watch: _Watching | None = None
@@ -211,7 +260,8 @@ def _substitute(run: Run, provider: str, model: str, error: ModelGoneError) -> s
 async def _once(run: Run, ask: Ask, until: float, progress: Progress, watch: _Watching | None) -> Completion:
     provider, model = progress.provider, progress.model
     served = run.models.find(provider, model)
-    asked = request(ask.slot, served.card, ask, progress)
+    asked = request(served.card, ask, progress)
+    progress.streamed = watch is not None and (served.card.streams_formats or not wants_json(ask.options))
     if served.accounting is None:
         # Nobody says when such a call is sent: at once, as far as anybody can tell.
         progress.begin(run.loop.time())
@@ -224,7 +274,7 @@ async def _once(run: Run, ask: Ask, until: float, progress: Progress, watch: _Wa
     if watch is not None:
         # A reply that is streamed only because its partial text may be used is parsed when that is wanted, if its
         # model can; else it is watched.
-        progress.partial = served.partial and not watch.watched
+        progress.partial = served.partial and not watch.watched and progress.streamed
         emit = None if progress.partial else watch.emit
     try:
         # A user's own model need not have been checked against the types.
@@ -242,7 +292,28 @@ async def _once(run: Run, ask: Ask, until: float, progress: Progress, watch: _Wa
         raise BrokenReplyError(provider, model, f"the model raised {type(error).__name__}: {error}") from error
     if not isinstance(completion, Completion) or not _is_whole(completion):
         raise BrokenReplyError(provider, model, f"the model returned {type(completion).__name__}, no whole Completion")
-    return completion
+    return _with_sound_calls(run, ask, completion, progress)
+
+
+def _with_sound_calls(run: Run, ask: Ask, completion: Completion, progress: Progress) -> Completion:
+    """Return `completion` with those of its calls of tools that can be made.
+
+    Raises:
+        BadGenerationError: none can.
+    """
+    if not completion.tool_calls:
+        return completion
+    if not ask.options.tools:
+        # Nobody offered it any.
+        return msgspec.structs.replace(completion, tool_calls=None)
+    sound = tools.sound_calls(completion, ask.options, run.options.run)
+    if not sound.calls:
+        error = BadGenerationError(progress.provider, progress.model, "; ".join(sound.problems))
+        error.usage = completion.usage
+        raise error
+    for problem in sound.problems:
+        run.decide(NoticedDetail(), f"a call of {progress.model} was left out: {problem}", warning=True)
+    return msgspec.structs.replace(completion, tool_calls=sound.calls)
 
 
 def _is_whole(completion: Completion) -> bool:
@@ -254,10 +325,3 @@ def _is_whole(completion: Completion) -> bool:
 def _size(messages: tuple[Message, ...], window: int) -> int:
     """Return the estimated prompt tokens; 0 when the characters alone say that they fit."""
     return 0 if characters(messages) < window else estimate_messages(messages)
-
-
-def without_tools(options: ChatOptions) -> ChatOptions:
-    """Return the options for a call that drafts: tools are for the model that answers."""
-    if options.tools is None and options.tool_choice is None:
-        return options
-    return msgspec.structs.replace(options, tools=None, tool_choice=None)

@@ -4,15 +4,17 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from mixtura.chat import Message
+from mixtura import prompts
+from mixtura.answer_format import AnswerFormat, answer_format
+from mixtura.caller_options import NO_OPTIONS
+from mixtura.chat import ChatOptions, Message
 from mixtura.decisions import Detail, kind_of
 from mixtura.events import CallFailed, CallFinished, Decision, Event, Listener, Role
 from mixtura.limits.account import Account
 from mixtura.limits.limiter import Hold
 from mixtura.models.served import Models
 from mixtura.planning.options import RunOptions
-from mixtura.planning.schedule import Slot
-from mixtura.recipe import Recipe
+from mixtura.recipe import Recipe, Slot
 
 
 class CostMeter:
@@ -43,18 +45,21 @@ class Run:
         partial: what a stopped draft had written is wanted: there is a quorum, or the caller set a deadline.
         fell_back: the answer is not the one that the recipe meant.
         authors: who wrote the draft of a call, by the call's number.
+        form: the form that the caller asks of the answer; None for any text.
     """
 
     __slots__ = (
         *(
             "_calls",
             "_marker",
+            "_plain",
             "_time",
             "authors",
             "conversation",
             "deadline",
             "emit",
             "fell_back",
+            "form",
             "hedges",
             "hold",
             "loop",
@@ -84,6 +89,9 @@ class Run:
         self.partial = policy.quorum is not None or options.deadline is not None
         self.fell_back = False
         self.authors: dict[int, Slot] = {}
+        chat = options.chat
+        self.form: AnswerFormat | None = None if chat is NO_OPTIONS else answer_format(chat.response_format)
+        self._plain: tuple[Message, ...] | None = None
         self._calls = 0
         self._marker = ""
 
@@ -100,6 +108,15 @@ class Run:
     def streams(self, role: Role) -> bool:
         """Say whether calls of `role` are streamed although no reader watches them."""
         return self.silence or (self.partial and role in ("proposer", "escalation"))
+
+    def conversation_for(self, options: ChatOptions) -> tuple[Message, ...]:
+        """Return the conversation for a call with `options`: turns of tools are text where it is offered no tools."""
+        if options.tools:
+            return self.conversation
+        if self._plain is None:
+            turns = any(said.tool_calls or said.role in ("tool", "function") for said in self.conversation)
+            self._plain = prompts.without_tool_turns(self.conversation) if turns else self.conversation
+        return self._plain
 
     def decide(self, detail: Detail, reason: str, *, warning: bool = False) -> None:
         """Emit a decision."""

@@ -17,24 +17,27 @@ _ANSWER = -1
 class _Pieces:
     """Pieces of one text that become one event."""
 
-    __slots__ = ("call", "last", "reasoning", "text")
+    __slots__ = ("call", "last", "reasoning", "text", "tool_calls")
 
     def __init__(self, first: CallDelta | AnswerDelta, call: int) -> None:
         self.call = call
         self.last = first
         self.text = [first.text]
         self.reasoning = [first.reasoning]
+        self.tool_calls = list(first.tool_calls or ())
 
     def add(self, delta: CallDelta | AnswerDelta) -> None:
         self.last = delta
         self.text.append(delta.text)
         self.reasoning.append(delta.reasoning)
+        self.tool_calls += delta.tool_calls or ()
 
     def event(self) -> Event:
+        at, calls = self.last.at, self.tool_calls or None
         text, reasoning = "".join(self.text), "".join(self.reasoning)
         if self.call == _ANSWER:
-            return AnswerDelta(at=self.last.at, text=text, reasoning=reasoning)
-        return CallDelta(at=self.last.at, call=self.call, text=text, reasoning=reasoning)
+            return AnswerDelta(at=at, text=text, reasoning=reasoning, tool_calls=calls)
+        return CallDelta(at=at, call=self.call, text=text, reasoning=reasoning, tool_calls=calls)
 
 
 class EventQueue:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mixtura import prompts
-from mixtura.chat import Message
+from mixtura.caller_options import NO_OPTIONS
+from mixtura.chat import ChatOptions, Message
 from mixtura.decisions import TrimmedDetail
 from mixtura.engine import trim
 from mixtura.engine.context import Run
 from mixtura.events import Draft, Role
-from mixtura.planning.schedule import Slot, output_limit
+from mixtura.planning.schedule import output_limit
+from mixtura.recipe import Aggregator, Slot
 from mixtura.tokens import characters, estimate_messages, estimate_tokens
 
 After = Callable[[str, Sequence[int]], str]
@@ -31,7 +33,7 @@ class Reader(NamedTuple):
     """Who reads the drafts, and what for.
 
     `after(marker, order)` gives the text behind the drafts. `share` is the part of the drafts' tokens to show at most,
-    for a reader that turned out to take less than its window.
+    for a reader that turned out to take less than its window. `options` are those of its call.
     """
 
     slot: Slot
@@ -39,6 +41,7 @@ class Reader(NamedTuple):
     instructions: str
     after: After | None = None
     share: float = 1.0
+    options: ChatOptions = NO_OPTIONS
 
 
 def read_drafts(
@@ -50,21 +53,22 @@ def read_drafts(
     every reader, so that no draft profits from its place.
     """
     slot, instructions = reader.slot, reader.instructions
-    conversation = run.conversation if conversation is None else conversation
+    conversation = run.conversation_for(reader.options) if conversation is None else conversation
     order = list(range(len(drafts)))
     run.rng.shuffle(order)
-    marker = run.marker([draft.text for draft in drafts])
+    shown = [_shown(draft) for draft in drafts]
+    marker = run.marker(shown)
     ending = reader.after(marker, order) if reader.after else ""
     card = run.models.card(slot.provider, slot.model)
     room = None
     window = _window(run, slot, card.window)
     if window is not None:
-        output = output_limit(slot, card, reader.role, run.options.chat)
-        room = _room(window, output, conversation, drafts, instructions + ending)
+        output = output_limit(slot, card, reader.role, reader.options)
+        room = _room(window, output, conversation, shown, instructions + ending)
     if reader.share < 1:
-        size = int(reader.share * sum(estimate_tokens(draft.text) for draft in drafts))
+        size = int(reader.share * sum(map(estimate_tokens, shown)))
         room = size if room is None else min(room, size)
-    texts, left_out = trim.trim([drafts[place].text for place in order], room)
+    texts, left_out = trim.trim([shown[place] for place in order], room)
     if left_out:
         lost = {drafts[order[place]].call: count for place, count in left_out.items()}
         run.decide(
@@ -75,8 +79,21 @@ def read_drafts(
         text + prompts.INCOMPLETE if drafts[place].incomplete else text
         for place, text in zip(order, texts, strict=True)
     ]
-    messages = prompts.with_drafts(conversation, instructions, texts, marker, ending)
+    messages = prompts.with_drafts(conversation, instructions, texts, marker, ending, _template(slot))
     return Reading(messages, tuple(order), tuple(drafts[place].call for place in order))
+
+
+def _shown(draft: Draft) -> str:
+    """Return what is shown of a draft: its text, and the calls of tools that it proposes."""
+    if not draft.tool_calls:
+        return draft.text
+    return "\n".join(filter(None, (draft.text, prompts.describe_calls(draft.tool_calls))))
+
+
+def _template(slot: Slot) -> prompts.Template | None:
+    if not isinstance(slot, Aggregator) or slot.template is None:
+        return None
+    return prompts.Template(slot.template, slot.draft_template)
 
 
 def _window(run: Run, slot: Slot, window: int | None) -> int | None:
@@ -89,13 +106,12 @@ def _window(run: Run, slot: Slot, window: int | None) -> int | None:
 
 
 def _room(
-    window: int, output: int | None, conversation: Sequence[Message], drafts: Sequence[Draft], words: str
+    window: int, output: int | None, conversation: Sequence[Message], drafts: Sequence[str], words: str
 ) -> int | None:
     """Return the tokens that are left for drafts, None when their characters alone say that they fit."""
     fences = prompts.FENCE_TOKENS * (len(drafts) + 1)
     at_most = characters(conversation) + len(words) + fences
-    for draft in drafts:
-        at_most += len(draft.text)
+    at_most += sum(map(len, drafts))
     if trim.room(window, output, at_most) > 0:
         return None
     return trim.room(window, output, estimate_messages(conversation) + estimate_tokens(words) + fences)

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable, Sequence
 
+from mixtura.answer_format import AnswerFormat
 from mixtura.chat import Completion
+from mixtura.engine import agree
 from mixtura.engine.agree import refuses
 from mixtura.events import Draft
 
@@ -71,15 +73,26 @@ def mentions_drafts(text: str, conversation: str) -> bool:
     )
 
 
-class LeadInFilter:
-    """Passes a streamed answer on, less an opening about drafts; holds back only as much as it must."""
+class Opening:
+    """Passes a streamed answer on, less an opening about drafts.
 
-    def __init__(self, emit: Callable[[str], None], conversation: str) -> None:
+    What the answer begins with is held back until it is decided: an opening about drafts is left out, a refusal is held
+    to its end (drafts may stand in its place), and so is what is no JSON where JSON was asked for. No more is held
+    than that takes, and what was passed on is rarely withdrawn.
+
+    Args:
+        emit: takes each piece that is passed on.
+        conversation: the question; who asks about drafts may get an answer that begins with them.
+        form: the form that the answer has to have; None for any text.
+    """
+
+    def __init__(self, emit: Callable[[str], None], conversation: str, form: AnswerFormat | None = None) -> None:
         self._emit = emit
-        self._held = ""
-        # Who asks about drafts may get an answer that begins with them.
-        self._open = "draft" in conversation.casefold()
-        self.removed = False
+        self._form = form
+        self._held: list[str] = []
+        self._length = 0
+        self._about_drafts = "draft" in conversation.casefold()
+        self._open = False
 
     def add(self, text: str) -> None:
         """Take the next piece of the answer."""
@@ -87,21 +100,32 @@ class LeadInFilter:
             if text:
                 self._emit(text)
             return
-        self._held += text
-        if len(self._held) < _LEAD_IN_LIMIT and _may_be_lead_in(self._held):
+        self._held.append(text)
+        self._length += len(text)
+        if self._form is not None:
+            if self._form.starts("".join(self._held)):
+                self._pass_on("".join(self._held))
+            return
+        held = "".join(self._held)
+        if agree.may_refuse(held):
+            return
+        if not self._about_drafts and self._length < _LEAD_IN_LIMIT and _may_be_lead_in(held):
             return
         self.close()
 
     def close(self) -> None:
-        """Let go of what is held; the answer is over or can no longer begin with such an opening."""
-        held, self._held = self._held, ""
-        if not self._open and held:
-            kept = without_lead_in(held)
-            self.removed = kept != held
-            held = kept
+        """Let go of what is held; the answer is over, or can no longer begin with such an opening."""
+        held = "".join(self._held)
+        if self._form is not None:
+            # What does not begin as JSON is shown once it is known whether it can be used.
+            return
+        self._pass_on(held if self._open or self._about_drafts else without_lead_in(held))
+
+    def _pass_on(self, text: str) -> None:
+        self._held.clear()
         self._open = True
-        if held:
-            self._emit(held)
+        if text:
+            self._emit(text)
 
 
 _OPENERS = (

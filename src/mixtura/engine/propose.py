@@ -17,6 +17,7 @@ from mixtura.engine.race import Race
 from mixtura.errors import ModelError
 from mixtura.events import CallDelta, CallFinished, Draft, Role
 from mixtura.kinds import KINDS
+from mixtura.planning.schedule import draft_options
 from mixtura.recipe import Layer, Proposer
 
 _STOPPED = "the run was stopped"
@@ -40,6 +41,9 @@ class Drafting:
         # A race costs a task a call; where nothing is hedged and nothing streamed it would have nothing to do.
         self._watched = run.options.watch == "calls"
         self._protected = run.protected or self._watched
+        last = role == "escalation" or layer == len(run.recipe.layers) - 1
+        self._options = draft_options(run.recipe, run.options.chat, last=last)
+        self._form = run.form if self._options.response_format is not None else None
         # Counted answers may end in a bare number where the question asks for one.
         aggregator = run.recipe.aggregator
         counts = aggregator is not None and KINDS[aggregator.kind].counts
@@ -54,7 +58,9 @@ class Drafting:
         timer = self.run.loop.call_at(self.until, self._stop, "")
         try:
             async with asyncio.TaskGroup() as group:
-                self._running += [group.create_task(self._propose(slot, previous)) for slot in slots]
+                self._running += [
+                    group.create_task(self._propose(slot, place, previous)) for place, slot in enumerate(slots)
+                ]
         except BaseExceptionGroup as errors:
             # Failures of models are kept above; what is left is one mistake, and the caller should see it plainly.
             raise errors.exceptions[0] from errors
@@ -64,11 +70,10 @@ class Drafting:
                 self._grace.cancel()
         self.drafts.sort(key=lambda draft: draft.call)
 
-    async def _propose(self, slot: Proposer, previous: Sequence[Draft]) -> None:
+    async def _propose(self, slot: Proposer, place: int, previous: Sequence[Draft]) -> None:
         run = self.run
-        options = calls.without_tools(run.options.chat)
         reading = self._reading(slot, previous)
-        ask = calls.Ask(self.role, slot, reading.messages, self.layer, options, reads=reading.calls)
+        ask = calls.Ask(self.role, slot, reading.messages, self.layer, self._options, reads=reading.calls, place=place)
         if self._protected:
             await self._race(ask)
             return
@@ -87,7 +92,7 @@ class Drafting:
                 self.errors.append(late)
                 results.emit_failed(run, number, ask, late, progress)
             raise
-        self._keep(results.make_draft(number, ask, completion, lenient=self._lenient), ask)
+        self._keep(results.make_draft(number, ask, completion, lenient=self._lenient, form=self._form), ask)
 
     async def _race(self, ask: calls.Ask) -> None:
         """Ask one slot, protected against what is slow or silent."""
@@ -107,7 +112,7 @@ class Drafting:
             if late is not None and race.partial is None:
                 self.errors.append(late)
             raise
-        self._keep(results.make_draft(race.number, ask, completion, lenient=self._lenient), ask)
+        self._keep(results.make_draft(race.number, ask, completion, lenient=self._lenient, form=self._form), ask)
 
     def _keep_partial(self, race: Race, ask: calls.Ask) -> None:
         """Take what a straggler had written; nobody waits for it, so it does not count for the quorum."""
@@ -125,7 +130,7 @@ class Drafting:
     def _keep(self, draft: Draft, ask: calls.Ask) -> None:
         run = self.run
         run.emit(CallFinished(at=run.now, done=draft))
-        if not draft.text.strip():
+        if not draft.text.strip() and not draft.tool_calls:
             why = " (it spent them on reasoning)" if draft.reasoning and draft.finish_reason == "length" else ""
             run.decide(DroppedDetail(call=draft.call), f"{draft.model} wrote an empty draft{why}", warning=True)
             return
@@ -153,10 +158,12 @@ class Drafting:
 
     def _watch(self, number: int, delta: Delta) -> None:
         run = self.run
-        run.emit(CallDelta(at=run.now, call=number, text=delta.text, reasoning=delta.reasoning))
+        run.emit(
+            CallDelta(at=run.now, call=number, text=delta.text, reasoning=delta.reasoning, tool_calls=delta.tool_calls)
+        )
 
     def _reading(self, slot: Proposer, previous: Sequence[Draft]) -> Reading:
-        conversation = prompts.with_system(self.run.conversation, slot.system)
+        conversation = prompts.with_system(self.run.conversation_for(self._options), slot.system)
         if not previous:
             return Reading(conversation)
         return read_drafts(self.run, Reader(slot, self.role, prompts.SYNTHESIZE), previous, conversation)

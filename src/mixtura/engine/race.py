@@ -62,7 +62,6 @@ class Race:
         self._news: asyncio.Future[None] | None = None
         self._dirty = False
         self._timer: asyncio.TimerHandle | None = None
-        self._streamed = on_delta is not None or run.streams(ask.role)
 
     @property
     def protected(self) -> bool:
@@ -223,7 +222,7 @@ class Race:
         since = progress.since
         # A second try that is stopped has had no time to be late.
         if account is not None and since is not None and not progress.pieces and not begun.ask.again:
-            waits = account.latency.first if self._streamed else account.latency.total
+            waits = account.latency.first if progress.streamed else account.latency.total
             waits.add(self._run.loop.time() - since)
         if begun.task is not None:
             begun.task.cancel()
@@ -243,7 +242,7 @@ class Race:
         progress, policy = begun.progress, self._run.recipe.policy
         since = progress.since
         patience = policy.between_tokens if progress.pieces else policy.first_token
-        if patience is None or since is None or not self._streamed:
+        if patience is None or since is None or not progress.streamed:
             return math.inf
         return max(since, progress.last if progress.pieces else since) + patience
 
@@ -257,7 +256,7 @@ class Race:
         if progress.pieces or since is None:
             return math.inf
         account = self._run.account(progress.provider, progress.model)
-        late = None if account is None else account.latency.late_after(streamed=self._streamed)
+        late = None if account is None else account.latency.late_after(streamed=progress.streamed)
         return since + max(policy.hedge_after if late is None else late, _SOONEST_HEDGE)
 
     def _hedge(self, group: asyncio.TaskGroup) -> None:
@@ -287,7 +286,7 @@ class Race:
         """Return the next moment at which something may be due."""
         moments = [self._silent_at(begun) for begun in self._open]
         between = self._run.recipe.policy.between_tokens
-        if between is not None and self._streamed and any(not begun.progress.pieces for begun in self._open):
+        if between is not None and any(begun.progress.streamed and not begun.progress.pieces for begun in self._open):
             # The first token may come the next moment, and be the last one.
             moments.append(self._run.loop.time() + between)
         return min(*moments, self._late_at(), self._until)

@@ -14,7 +14,8 @@ from mixtura.engine.drafts import DraftSet
 from mixtura.engine.race import Race, call_within
 from mixtura.errors import ModelError
 from mixtura.events import Draft
-from mixtura.planning.schedule import Slot, schedule
+from mixtura.planning.schedule import other_options, schedule
+from mixtura.recipe import Slot
 
 _LETTER = re.compile(r"\b[A-Z]\d*\b")
 _NOUN = re.compile(r"\b(?:answer|draft|response|option)s?\b", re.IGNORECASE)
@@ -36,11 +37,12 @@ async def rank_drafts(run: Run, drafts: DraftSet, until: float) -> Ranking:
     # No more reviews than the run has been planned with, if drafts of an earlier, larger layer have to do.
     most = sum(call.role == "reviewer" for call in schedule(run.recipe, run.options.chat).calls)
     orders: list[tuple[int, list[int]]] = []
+    options = other_options(run.options.chat)
 
     async def review(reviewer: int, slot: Slot) -> None:
         reader = Reader(slot, "reviewer", prompts.RANK, _how_to_end)
         reading = read_drafts(run, reader, drafts.all)
-        ask = calls.Ask("reviewer", slot, reading.messages, reads=reading.calls)
+        ask = calls.Ask("reviewer", slot, reading.messages, options=options, reads=reading.calls)
         try:
             number, completion = await call_within(Race(run, ask, until))
         except ModelError:

@@ -1,10 +1,12 @@
 """How calls end: as a draft or another whole reply, as a failure, or stopped; and what each of them took."""
 
+import contextlib
 import math
 from typing import Any
 
 import msgspec
 
+from mixtura.answer_format import AnswerFormat, canonical
 from mixtura.chat import Completion, Timing, Usage
 from mixtura.engine import agree, answers
 from mixtura.engine.calls import Ask
@@ -115,13 +117,24 @@ def partial_draft(run: Run, number: int, ask: Ask, progress: Progress, why: str)
     )
 
 
-def make_draft(number: int, ask: Ask, completion: Completion, *, lenient: bool = False) -> Draft:
-    """Return a proposer's completion as a draft, its final answer extracted (see `answers.extract`)."""
+def make_draft(
+    number: int, ask: Ask, completion: Completion, *, lenient: bool = False, form: AnswerFormat | None = None
+) -> Draft:
+    """Return a proposer's completion as a draft, its final answer extracted (see `answers.extract`).
+
+    With a `form` that states no answer of its own, all of the JSON is the final answer.
+    """
+    choice = ""
+    if not agree.refuses(completion.text):
+        choice = answers.extract(completion.text, lenient=lenient and form is None)
+        if form is not None and not choice:
+            with contextlib.suppress(ValueError):
+                choice = canonical(form.value(completion.text))
     return Draft(
         **_common(number, ask, completion),
         layer=ask.layer,
         weight=ask.slot.weight if isinstance(ask.slot, Proposer) else 1.0,
-        choice="" if agree.refuses(completion.text) else answers.extract(completion.text, lenient=lenient),
+        choice=choice,
     )
 
 

@@ -7,18 +7,20 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from mixtura import prompts
-from mixtura.chat import ChatOptions, Delta, Message
+from mixtura.caller_options import NO_OPTIONS
+from mixtura.chat import Completion, Message
 from mixtura.decisions import AgreedDetail, CutDetail, DroppedDetail, EscalatedDetail, NoticedDetail
-from mixtura.engine import calls, results
+from mixtura.engine import calls, results, tools
 from mixtura.engine.aggregate import aggregate
 from mixtura.engine.context import CostMeter, Run
 from mixtura.engine.delivery import EventQueue
 from mixtura.engine.drafts import DraftSet
+from mixtura.engine.form import ended_by_caller, in_form, usable_drafts
 from mixtura.engine.outcome import Outcome, outcome_of
 from mixtura.engine.propose import Drafting
 from mixtura.engine.race import Race, call_within
 from mixtura.engine.start import close_accounts, emit_plan, find_limiters, hold_room, plan_run
-from mixtura.engine.writer import answer_alone
+from mixtura.engine.writer import AnswerPieces, answer_alone
 from mixtura.errors import (
     DeadlineError,
     MixturaError,
@@ -32,12 +34,11 @@ from mixtura.events import SCHEMA, AnswerDelta, CallFinished, Draft, Event, List
 from mixtura.models.served import Models
 from mixtura.planning import demand, estimates
 from mixtura.planning.options import RunOptions
-from mixtura.planning.schedule import Slot, count_calls, schedule
-from mixtura.recipe import Layer, Proposer, Recipe
+from mixtura.planning.schedule import count_calls, draft_options, schedule
+from mixtura.recipe import Layer, Proposer, Recipe, Slot
 
 # So many seconds before the deadline it counts as over: the last stage's timer is set to the same moment.
 _NEARLY = 0.01
-_NO_OPTIONS = ChatOptions()
 
 
 async def drive(
@@ -92,7 +93,7 @@ def _started(run: Run) -> RunStarted:
         started_at=options.started_at,
         conversation=run.conversation if kept else None,
         digest="" if kept else hashlib.sha256(msgspec.json.encode(run.conversation)).hexdigest(),
-        options=None if options.chat == _NO_OPTIONS else options.chat,
+        options=None if options.chat is NO_OPTIONS else options.chat,
         schema=SCHEMA,
     )
 
@@ -137,23 +138,36 @@ async def run(
 
 
 async def _answer(run: Run) -> Outcome:
+    """Return the answer, in the form that the caller asked for."""
+    slots = run.recipe.layers[0].slots
+    if run.recipe.aggregator is None and len(run.recipe.layers) == 1 and len(slots) == 1:
+        outcome, drafts = await _single(run, slots[0]), DraftSet(())
+    else:
+        outcome, drafts = await _mixed(run)
+    return outcome if run.form is None else await in_form(run, outcome, drafts)
+
+
+async def _mixed(run: Run) -> tuple[Outcome, DraftSet]:
+    """Return what the drafts lead to, and the drafts."""
     recipe = run.recipe
-    slots = recipe.layers[0].slots
-    if recipe.aggregator is None and len(recipe.layers) == 1 and len(slots) == 1:
-        return await _single(run, slots[0])
     found, errors = await _layers(run)
-    drafts = DraftSet(found)
+    drafts = DraftSet(usable_drafts(run, found))
     may_stop = recipe.policy.stop_when_agree or recipe.escalate is not None
-    if found and recipe.aggregator is not None and may_stop and not run.options.chat.tools and drafts.tally.unanimous:
+    if found and recipe.aggregator is not None and may_stop and drafts.tally.unanimous:
         winner = drafts.tally.winner
         run.decide(AgreedDetail(winner=winner), f"all {len(drafts)} drafts end in {winner!r}")
-        return outcome_of(drafts.best[0])
+        return outcome_of(drafts.best[0]), drafts
     if recipe.escalate is not None and (found or not _hopeless(errors, recipe.escalate.proposers)):
         more, lost = await _escalate(run, recipe.escalate, drafts)
-        drafts, errors = DraftSet([*drafts, *more]), errors + lost
-    if len(drafts):
-        return await aggregate(run, drafts)
-    return await _without_drafts(run, errors)
+        drafts, errors = DraftSet(usable_drafts(run, [*drafts, *more])), errors + lost
+    decided = tools.decide_by_agreement(run, drafts)
+    if decided is not None:
+        return decided, drafts
+    outcome = await aggregate(run, drafts) if len(drafts) else await _without_drafts(run, errors)
+    if run.options.chat.tools:
+        acting = recipe.aggregator or recipe.layers[-1].slots[0]
+        tools.emit_acting(run, outcome, acting.model)
+    return outcome, drafts
 
 
 async def _layers(run: Run) -> tuple[list[Draft], list[ModelError]]:
@@ -234,7 +248,7 @@ def _hopeless(errors: Sequence[ModelError], slots: Sequence[Slot]) -> bool:
     return (
         bool(errors)
         and all(isinstance(error, UnauthorizedError | UnreachableError) for error in errors)
-        and all(link.provider in lost for slot in slots for link in (slot, *slot.fallbacks))
+        and all(link.provider in lost for slot in slots for link in slot.links)
     )
 
 
@@ -250,16 +264,13 @@ def _nothing(run: Run, errors: list[ModelError]) -> MixturaError:
 
 async def _single(run: Run, slot: Proposer) -> Outcome:
     """One model, no aggregator: its reply is the answer, streamed as such."""
-    messages = prompts.with_system(run.conversation, slot.system)
-    ask = calls.Ask("proposer", slot, messages, 0, run.options.chat)
-    said = False
-
-    def watch(_number: int, delta: Delta) -> None:
-        nonlocal said
-        said = said or bool(delta.text)
-        run.emit(AnswerDelta(at=run.now, text=delta.text, reasoning=delta.reasoning))
-
-    race = Race(run, ask, run.deadline, None if run.options.watch == "nothing" else watch, exclusive=True)
+    options = draft_options(run.recipe, run.options.chat, last=True)
+    messages = prompts.with_system(run.conversation_for(options), slot.system)
+    ask = calls.Ask("proposer", slot, messages, 0, options)
+    # No draft can stand in for a refusal, so only an answer without the form is held back.
+    pieces = AnswerPieces(run, held=run.form is not None)
+    watch = None if run.options.watch == "nothing" else pieces.take
+    race = Race(run, ask, run.deadline, watch, exclusive=True)
     try:
         number, completion = await call_within(race)
     except ModelError as error:
@@ -268,15 +279,30 @@ async def _single(run: Run, slot: Proposer) -> Outcome:
         run.fell_back = True
         ended = f"{slot.model} {_how_it_ended(error)}; the answer is what it had written"
         run.decide(CutDetail(call=race.partial.call), ended, warning=True)
-        return outcome_of(race.partial)._replace(said=said)
+        return outcome_of(race.partial)._replace(said=pieces.said)
     draft = results.make_draft(number, ask, completion)
     run.emit(CallFinished(at=run.now, done=draft))
-    if not completion.text.strip() and not completion.tool_calls:
+    _check_written(run, slot, completion)
+    outcome = outcome_of(draft)._replace(said=pieces.said)
+    if options.tools:
+        tools.emit_acting(run, outcome, slot.model)
+    return outcome
+
+
+def _check_written(run: Run, slot: Proposer, completion: Completion) -> None:
+    """Emit what is wrong with the reply of a model that answers alone.
+
+    Raises:
+        NoAnswerError: there is nothing in it that could be the answer.
+    """
+    if ended_by_caller(run, completion.finish_reason):
+        return
+    stopped = run.options.chat.stop is not None and completion.finish_reason == "stop"
+    if not completion.text.strip() and not completion.tool_calls and not stopped:
         only = " (only reasoning)" if completion.reasoning else ""
         raise NoAnswerError([], f"{slot.model} wrote no answer{only}; raise max_tokens or lower reasoning_effort")
     if completion.finish_reason == "length":
         run.decide(NoticedDetail(), "the answer is cut off at its output limit", warning=True)
-    return outcome_of(draft)._replace(said=said)
 
 
 def _how_it_ended(error: ModelError) -> str:

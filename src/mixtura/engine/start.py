@@ -40,7 +40,7 @@ def find_limiters(recipe: Recipe, models: Models) -> Limiters:
     limiter: Limiter | None = None
     keeper: Limiter | None = None
     for call in schedule(recipe).calls:
-        for link in (call.slot, *call.slot.fallbacks):
+        for link in call.slot.links:
             accounting = models.find(link.provider, link.model).accounting
             if accounting is None or limiter is not None:
                 continue

@@ -1,58 +1,99 @@
 """The call that writes the answer: streamed when watched, less an opening about drafts, judged by the guard."""
 
-from mixtura.chat import Completion, Delta
+from mixtura.chat import Completion, Delta, JsonObject
 from mixtura.decisions import EditedDetail, FellBackDetail, NoticedDetail
 from mixtura.engine import calls, guard, results
 from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reading
 from mixtura.engine.drafts import DraftSet
+from mixtura.engine.form import ended_by_caller
 from mixtura.engine.outcome import Outcome
 from mixtura.engine.race import Race, call_within
 from mixtura.errors import BrokenReplyError, ModelError
 from mixtura.events import AnswerDelta
+from mixtura.planning.schedule import writer_options
 from mixtura.recipe import Aggregator
+
+
+class AnswerPieces:
+    """The pieces of an answer on their way to its reader.
+
+    Attributes:
+        said: any of its text or calls of tools have been emitted.
+    """
+
+    def __init__(self, run: Run, *, held: bool) -> None:
+        self.said = False
+        self._run = run
+        self._opening = guard.Opening(self._say, run.question, run.form) if held else None
+
+    def take(self, _number: int, delta: Delta) -> None:
+        """Take the next piece of the reply."""
+        if self._opening is None:
+            self._emit(delta.text, delta.reasoning, delta.tool_calls)
+            return
+        if delta.reasoning:
+            self._emit("", delta.reasoning)
+        if delta.text:
+            self._opening.add(delta.text)
+        if delta.tool_calls:
+            self._opening.close()
+            self._emit("", "", delta.tool_calls)
+
+    def close(self) -> None:
+        """Emit what was held back: the answer stands."""
+        if self._opening is not None:
+            self._opening.close()
+
+    def _say(self, text: str) -> None:
+        self._emit(text)
+
+    def _emit(self, text: str, reasoning: str = "", tool_calls: list[JsonObject] | None = None) -> None:
+        self.said = self.said or bool(text or tool_calls)
+        self._run.emit(AnswerDelta(at=self._run.now, text=text, reasoning=reasoning, tool_calls=tool_calls))
 
 
 class AnswerWriter:
     """One attempt of an aggregator's model at the answer.
 
     Attributes:
-        said: pieces of it have been emitted.
         error: why the call failed; None while it has not.
     """
 
     def __init__(self, run: Run) -> None:
-        self.said = False
         self.error: ModelError | None = None
         self._run = run
-        self._filter = None if run.options.watch == "nothing" else guard.LeadInFilter(self._say, run.question)
+        self._pieces = AnswerPieces(run, held=True)
+
+    @property
+    def said(self) -> bool:
+        """Whether pieces of it have been emitted."""
+        return self._pieces.said
 
     async def write(self, aggregator: Aggregator, reading: Reading, drafts: DraftSet) -> Outcome | str:
         """Return the answer, or in words why the reply cannot be one."""
         run = self._run
+        options = writer_options(run.options.chat)
         ask = calls.Ask(
-            "aggregator",
-            aggregator,
-            reading.messages,
-            len(run.recipe.layers),
-            run.options.chat,
-            reads=reading.calls,
+            "aggregator", aggregator, reading.messages, len(run.recipe.layers), options, reads=reading.calls
         )
-        watch = None if self._filter is None else self._watch
+        watch = None if run.options.watch == "nothing" else self._pieces.take
         try:
             number, completion = await call_within(Race(run, ask, run.deadline, watch, exclusive=True))
         except ModelError as error:
             self.error = error
             return f"failed ({error.reason})"
         results.emit_finished(run, number, ask, completion)
-        problem = guard.problem(completion, drafts.all)
-        if problem and not self._stands_anyway(completion, drafts):
+        problem = self._problem(completion, drafts)
+        if problem:
             return problem
-        text = completion.text if "draft" in run.question.casefold() else guard.without_lead_in(completion.text)
+        text = completion.text
+        if run.form is None and "draft" not in run.question.casefold():
+            text = guard.without_lead_in(text)
         if text != completion.text:
             run.decide(EditedDetail(), "words about the drafts were taken off the front of the answer")
-        if self._filter is not None:
-            self._filter.close()
+        if watch is not None:
+            self._pieces.close()
         return Outcome(
             text,
             number,
@@ -63,6 +104,20 @@ class AnswerWriter:
             said=self.said,
         )
 
+    def _problem(self, completion: Completion, drafts: DraftSet) -> str:
+        """Return why the reply cannot stand as the answer, "" when it can."""
+        chat = self._run.options.chat
+        if completion.tool_calls:
+            return ""
+        if chat.tool_choice is not None and chat.tool_choice != "auto":
+            return "called no tool, though one was required"
+        if ended_by_caller(self._run, completion.finish_reason):
+            return ""
+        if not completion.text.strip() and chat.stop is not None and completion.finish_reason == "stop":
+            return ""
+        problem = guard.problem(completion, drafts.all)
+        return "" if problem and self._stands_anyway(completion, drafts) else problem
+
     def _stands_anyway(self, completion: Completion, drafts: DraftSet) -> bool:
         """Say whether a cut-off answer is still the best there is: every draft is cut off as well, or there is none."""
         if completion.finish_reason != "length" or not completion.text.strip():
@@ -71,16 +126,6 @@ class AnswerWriter:
             self._run.decide(NoticedDetail(), "the answer is cut off at its output limit", warning=True)
             return True
         return False
-
-    def _watch(self, _number: int, delta: Delta) -> None:
-        if delta.reasoning:
-            self._run.emit(AnswerDelta(at=self._run.now, reasoning=delta.reasoning))
-        if delta.text and self._filter is not None:
-            self._filter.add(delta.text)
-
-    def _say(self, text: str) -> None:
-        self.said = True
-        self._run.emit(AnswerDelta(at=self._run.now, text=text))
 
 
 async def answer_alone(run: Run, aggregator: Aggregator) -> Outcome:
@@ -93,7 +138,8 @@ async def answer_alone(run: Run, aggregator: Aggregator) -> Outcome:
     said = f"no usable draft came; {aggregator.model} was asked to answer alone"
     run.decide(FellBackDetail(), said, warning=True)
     writer = AnswerWriter(run)
-    result = await writer.write(aggregator, Reading(run.conversation), DraftSet(()))
+    messages = run.conversation_for(writer_options(run.options.chat))
+    result = await writer.write(aggregator, Reading(messages), DraftSet(()))
     if isinstance(result, Outcome):
         return result
     raise writer.error or BrokenReplyError(aggregator.provider, aggregator.model, result)

@@ -24,6 +24,7 @@ from mixtura.models.served import Models
 from mixtura.planning.admission import plan_for_money
 from mixtura.planning.forecast import Forecast, forecast
 from mixtura.planning.options import RunOptions, Watch
+from mixtura.planning.schedule import acting_recipe
 from mixtura.recipe import Recipe
 
 __all__ = ["AskOptions", "EventStream", "Mixture", "Question", "as_conversation", "ask"]
@@ -114,10 +115,11 @@ class Mixture:
         Each error's `answer` holds what is known of the run by then.
         """
         folded = Fold()
-        conversation = as_conversation(question, asked.get("system"))
         options = self._options(asked, asked.get("watch", "nothing"))
+        conversation = as_conversation(question, asked.get("system"), options.chat.images or ())
+        recipe = acting_recipe(self.recipe, options.chat)
         try:
-            await drive(self.recipe, conversation, self._models, self._heard_by(folded.add), options)
+            await drive(recipe, conversation, self._models, self._heard_by(folded.add), options)
         except MixturaError as error:
             error.answer = folded.answer()
             raise
@@ -125,11 +127,12 @@ class Mixture:
 
     def stream(self, question: Question, **asked: Unpack[AskOptions]) -> EventStream:
         """Return the events of a run over `question` as they happen; same arguments and errors as `ask`."""
-        conversation = as_conversation(question, asked.get("system"))
         options = self._options(asked, asked.get("watch", "calls"))
+        conversation = as_conversation(question, asked.get("system"), options.chat.images or ())
+        recipe = acting_recipe(self.recipe, options.chat)
 
         def begin(fold: Listener) -> AsyncGenerator[Event, None]:
-            return run(self.recipe, conversation, self._models, options, self._heard_by(fold))
+            return run(recipe, conversation, self._models, options, self._heard_by(fold))
 
         return EventStream(begin)
 
@@ -148,11 +151,12 @@ class Mixture:
         Raises:
             BudgetError: not even the smallest run allowed costs at most `max_cost`.
         """
-        conversation = as_conversation(question, asked.get("system"))
         options = self._options(asked, "nothing")
+        conversation = as_conversation(question, asked.get("system"), options.chat.images or ())
+        recipe = acting_recipe(self.recipe, options.chat)
         if options.max_cost is None:
-            return forecast(self.recipe, conversation, self._models, options.chat)
-        plan = plan_for_money(self.recipe, conversation, self._models, options)
+            return forecast(recipe, conversation, self._models, options.chat)
+        plan = plan_for_money(recipe, conversation, self._models, options)
         found = forecast(plan.recipe, conversation, self._models, options.chat)
         return msgspec.structs.replace(found, notes=[f"{plan.why}: {', '.join(plan.steps)}"] if plan.steps else [])
 

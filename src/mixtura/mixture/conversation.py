@@ -10,8 +10,10 @@ from mixtura.errors import InputError
 Question = str | Sequence[Message | JsonObject]
 
 
-def as_conversation(question: Question, system: str | None = None) -> tuple[Message, ...]:
-    """Return `question` as messages.
+def as_conversation(question: Question, system: str | None = None, images: Sequence[str] = ()) -> tuple[Message, ...]:
+    """Return `question` as messages, the `images` (URLs) in the last one.
+
+    A conversation that ends in the result of a tool goes on from there, whatever the result says.
 
     Raises:
         InputError: it is empty, holds characters that are not text, or is no conversation.
@@ -28,8 +30,15 @@ def as_conversation(question: Question, system: str | None = None) -> tuple[Mess
                 messages.append(said if isinstance(said, Message) else msgspec.convert(said, Message))
             except msgspec.ValidationError as error:
                 raise InputError(f"message {place + 1} of the conversation: {error}") from error
-    if not messages or not any(message.text.strip() or _has_parts(message) for message in messages[-1:]):
+    last = messages[-1] if messages else None
+    if last is None or not (last.text.strip() or _has_parts(last) or last.role in ("tool", "function") or images):
         raise InputError("the question is empty")
+    if images:
+        if last.role != "user":
+            raise InputError(f"images: expected a conversation that ends in a question, not in a turn of {last.role!r}")
+        parts = last.content if isinstance(last.content, list) else [{"type": "text", "text": last.text}]
+        shown = [{"type": "image_url", "image_url": {"url": url}} for url in images]
+        messages[-1] = msgspec.structs.replace(last, content=[*parts, *shown])
     prompt: object = system
     if prompt is not None and not isinstance(prompt, str):
         raise InputError(f"system: expected text, got {type(prompt).__name__}")

@@ -1,6 +1,5 @@
 """What one question may set for itself, checked."""
 
-import math
 import random
 import time
 from collections.abc import Mapping
@@ -10,15 +9,9 @@ from mixtura.chat import ChatOptions
 from mixtura.errors import InputError
 from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.queue import Priority
+from mixtura.mixture.checks import checked_options, is_number
 from mixtura.planning.options import RunOptions, Watch
 
-# Fields of a request that decide what it costs, or how its reply is read: limits, money and drafts are counted by them.
-_SET_ELSEWHERE = {
-    "messages": "they are the question and the recipe's prompts",
-    "model": "the recipe names its models",
-    "stream": "say what is watched (watch)",
-    "tools": "set ChatOptions.tools",
-}
 _PRIORITIES: Mapping[str, Priority] = {"interactive": Priority.INTERACTIVE, "batch": Priority.BATCH}
 
 
@@ -27,7 +20,7 @@ class AskOptions(TypedDict, total=False):
 
     Attributes:
         system: a system prompt, put before the conversation's own.
-        options: tools, response_format, stop and the like, for the model that answers.
+        options: what is asked of the answer: max_tokens, tools, response_format and the like.
         deadline: seconds for the whole run, in place of the recipe's.
         max_cost: dollars the run may cost at most, decided before anything is sent.
         seed: fixes what the run draws at random (the order drafts are shown in).
@@ -61,24 +54,18 @@ def run_options(asked: AskOptions, watch: Watch, settings: RunSettings) -> RunOp
         InputError: a value cannot be.
     """
     deadline, cost = asked.get("deadline"), asked.get("max_cost")
-    if deadline is not None and not (_is_number(deadline) and deadline > 0):
+    if deadline is not None and not (is_number(deadline) and deadline > 0):
         raise InputError(f"deadline: expected seconds above 0, got {deadline!r}")
-    if cost is not None and not (_is_number(cost) and cost >= 0):
+    if cost is not None and not (is_number(cost) and cost >= 0):
         raise InputError(f"max_cost: expected dollars, 0 or more, got {cost!r}")
     seed: object = asked.get("seed")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
         raise InputError(f"seed: expected a whole number, got {seed!r}")
-    given: object = asked.get("options")
-    if given is not None and not isinstance(given, ChatOptions):
-        raise InputError(f"options: expected ChatOptions, got {type(given).__name__}")
-    if given is not None and (taken := _SET_ELSEWHERE.keys() & given.extra.keys()):
-        name = min(taken)
-        raise InputError(f"options.extra: {name!r} cannot be set there; {_SET_ELSEWHERE[name]}")
     priority: str = asked.get("priority", "interactive")
     if priority not in _PRIORITIES:
         raise InputError(f"priority: expected {' or '.join(_PRIORITIES)}, got {priority!r}")
     return RunOptions(
-        chat=asked.get("options") or NO_OPTIONS,
+        chat=checked_options(asked.get("options")),
         deadline=deadline,
         max_cost=cost,
         seed=asked.get("seed"),
@@ -88,10 +75,3 @@ def run_options(asked: AskOptions, watch: Watch, settings: RunSettings) -> RunOp
         priority=_PRIORITIES[priority],
         **settings,
     )
-
-
-NO_OPTIONS = ChatOptions()
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

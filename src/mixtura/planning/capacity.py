@@ -19,8 +19,8 @@ from mixtura.models.card import ModelCard
 from mixtura.models.served import Accounting, Models, Served
 from mixtura.planning import demand
 from mixtura.planning.forecast import forecast
-from mixtura.planning.schedule import Slot, replace_slots
-from mixtura.recipe import Recipe
+from mixtura.planning.schedule import replace_slots
+from mixtura.recipe import Recipe, Slot
 
 LimitsOf = Callable[[str, str], Limits | None]
 """Gives the limits of (provider, model), None where none are known."""

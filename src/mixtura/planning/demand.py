@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mixtura.caller_options import NO_OPTIONS
 from mixtura.chat import ChatOptions, Message
 from mixtura.limits.account import Account, Quote
 from mixtura.limits.limiter import Limiter
@@ -35,7 +36,7 @@ class _Sum(NamedTuple):
 
 
 def demands(
-    recipe: Recipe, conversation: Sequence[Message], models: Models, options: ChatOptions | None = None
+    recipe: Recipe, conversation: Sequence[Message], models: Models, options: ChatOptions = NO_OPTIONS
 ) -> list[Demand]:
     """Return what the calls of `recipe` ask of accounts whose limits are known; drafts are of the expected length."""
     planned = schedule(recipe, options)
@@ -50,14 +51,12 @@ def demands(
     }
     if not limited:
         return []
-    sizes = prompt_tokens(
-        planned, estimate_messages(conversation), lambda call: estimates.reply_tokens(models, call), options
-    )
+    sizes = prompt_tokens(planned, estimate_messages(conversation), lambda call: estimates.reply_tokens(models, call))
     found: list[Demand] = []
     for call, size in zip(planned.calls, sizes, strict=True):
         name = (call.slot.provider, call.slot.model)
         if name in limited:
-            output = output_limit(call.slot, models.card(*name), call.role, options)
+            output = output_limit(call.slot, models.card(*name), call.role, call.options)
             found.append(Demand(limited[name], call, limited[name].reserve_for(size, output)))
     return found
 

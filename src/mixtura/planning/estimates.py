@@ -6,11 +6,11 @@ a draft to be of the usual length. These are guesses for planning; no run is ref
 
 import math
 
-from mixtura.kinds import CallRole
 from mixtura.limits.account import Account
 from mixtura.limits.latency import ENOUGH
 from mixtura.models.served import Models
-from mixtura.planning.schedule import PlannedCall, Schedule, Slot, output_limit
+from mixtura.planning.schedule import PlannedCall, Schedule, output_limit
+from mixtura.recipe import Slot
 
 USUAL_DRAFT = 400
 """Tokens of a draft or answer while nothing is known: recorded replies to questions have 100 to 600."""
@@ -28,14 +28,11 @@ def account_of(models: Models, provider: str, model: str) -> Account | None:
 
 def reply_tokens(models: Models, call: PlannedCall) -> int:
     """Return how many tokens the reply to `call` is expected to have."""
-    return _tokens(models, call.slot, call.role)
-
-
-def _tokens(models: Models, slot: Slot, role: CallRole) -> int:
+    slot = call.slot
     account = account_of(models, slot.provider, slot.model)
     measured = account.latency.tokens if account is not None else None
     known = measured.at(0.75) if measured is not None and len(measured) >= ENOUGH else None
-    limit = output_limit(slot, models.card(slot.provider, slot.model), role)
+    limit = output_limit(slot, models.card(slot.provider, slot.model), call.role, call.options)
     expected = int(known) if known is not None else USUAL_DRAFT
     return expected if limit is None else min(expected, limit)
 
@@ -48,8 +45,8 @@ def call_seconds(models: Models, call: PlannedCall) -> float:
         return known
     card = models.card(slot.provider, slot.model)
     if card.predicted is not None:
-        return card.predicted.seconds(_tokens(models, slot, call.role))
-    return _USUAL_WAIT + _tokens(models, slot, call.role) / (card.speed or _USUAL_SPEED)
+        return card.predicted.seconds(reply_tokens(models, call))
+    return _USUAL_WAIT + reply_tokens(models, call) / (card.speed or _USUAL_SPEED)
 
 
 def has_predictions(models: Models, planned: Schedule) -> bool:

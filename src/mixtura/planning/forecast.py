@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from mixtura.caller_options import NO_OPTIONS
 from mixtura.chat import ChatOptions, Message, Usage
 from mixtura.kinds import CallRole
 from mixtura.models.served import Models
@@ -45,17 +46,16 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def forecast(
-    recipe: Recipe, conversation: Sequence[Message], models: Models, options: ChatOptions | None = None
+    recipe: Recipe, conversation: Sequence[Message], models: Models, options: ChatOptions = NO_OPTIONS
 ) -> Forecast:
     """Return what a run of `recipe` takes at most; nothing is sent, and of `models` only the cards are read.
 
     A prompt counts as its estimate times `tokens.PROMPT_MARGIN`, and `tokens.PROMPT_HEAD` more. Where a fall-back or a
     substitute may answer for a slot, the dearest of them counts.
     """
-    options = options or ChatOptions()
     planned = schedule(recipe, options)
-    worst = _Worst(recipe, models, options)
-    sizes = prompt_tokens(planned, estimate_messages(conversation), worst.output, options)
+    worst = _Worst(recipe, models)
+    sizes = prompt_tokens(planned, estimate_messages(conversation), worst.output)
     prompts = [math.ceil(size * PROMPT_MARGIN) + PROMPT_HEAD for size in sizes]
     rows = [worst.row(call, size) for call, size in zip(planned.calls, prompts, strict=True)]
     merged = [_merged(list(alike)) for _, alike in itertools.groupby(rows)]
@@ -73,12 +73,9 @@ def forecast(
 class _Worst:
     """The most that single calls can take."""
 
-    def __init__(self, recipe: Recipe, models: Models, options: ChatOptions) -> None:
+    def __init__(self, recipe: Recipe, models: Models) -> None:
         self._policy = recipe.policy
         self._models = models
-        self._options = options
-        copies = options.extra.get("n")
-        self._copies = copies if isinstance(copies, int) and copies > 1 else 1
 
     def output(self, call: PlannedCall) -> int:
         """Return the most tokens that the reply to `call` may have, whichever model answers."""
@@ -106,12 +103,12 @@ class _Worst:
 
     def _output(self, call: PlannedCall, provider: str, model: str) -> int:
         card = self._models.card(provider, model)
-        return (output_limit(call.slot, card, call.role, self._options) or _UNKNOWN_OUTPUT) * self._copies
+        return output_limit(call.slot, card, call.role, call.options) or _UNKNOWN_OUTPUT
 
     def _names(self, call: PlannedCall) -> list[tuple[str, str]]:
         """Return every (provider, id) that may answer: the slot's own, its fall-backs, and their substitutes."""
         found: list[tuple[str, str]] = []
-        for link in (call.slot, *call.slot.fallbacks):
+        for link in call.slot.links:
             following: str | None = link.model
             while following is not None and (link.provider, following) not in found:
                 found.append((link.provider, following))

@@ -6,8 +6,8 @@ import msgspec
 
 from mixtura.kinds import CallRole
 from mixtura.models.served import Models
-from mixtura.planning.schedule import Slot, output_limit, replace_slots, schedule
-from mixtura.recipe import Fallback, Layer, Proposer, Recipe
+from mixtura.planning.schedule import output_limit, replace_slots, schedule
+from mixtura.recipe import Fallback, Layer, Proposer, Recipe, Slot
 
 # Output limits are halved, and halved again; less than this makes answers that end in the middle.
 _SHARES = (0.5, 0.25)
@@ -106,13 +106,5 @@ def _alone(slot: Slot) -> Proposer:
     if isinstance(slot, Proposer):
         return slot
     # Its system prompt is about drafts, and there are none.
-    return Proposer(
-        model=slot.model,
-        provider=slot.provider,
-        temperature=slot.temperature,
-        top_p=slot.top_p,
-        max_tokens=slot.max_tokens,
-        seed=slot.seed,
-        reasoning_effort=slot.reasoning_effort,
-        fallbacks=slot.fallbacks,
-    )
+    shared = {name: getattr(slot, name) for name in Slot.__struct_fields__ if name != "system"}
+    return Proposer(**shared)

@@ -12,21 +12,21 @@ from typing import NamedTuple
 import msgspec
 
 from mixtura import prompts
+from mixtura.caller_options import NO_OPTIONS, reaching, wants_json
 from mixtura.chat import ChatOptions
+from mixtura.errors import InputError
 from mixtura.kinds import KINDS, CallRole
 from mixtura.models.card import ModelCard
-from mixtura.recipe import Aggregator, Layer, Proposer, Recipe
+from mixtura.recipe import Aggregator, Layer, Proposer, Recipe, Slot
 from mixtura.tokens import estimate_tokens
-
-Slot = Proposer | Aggregator
-"""A model slot of a recipe: what to ask, and how."""
 
 # The output limit of a call whose recipe sets none. Groq counts the limit that a request asks for against the tokens of
 # a minute, so it is not simply large; and a model that reasons spends most of it before the first word of the answer.
 _DRAFT_TOKENS = 1024
 _ANSWER_TOKENS = 2048
 _REASONING_TOKENS = {"none": 1024, "low": 2048, "medium": 4096, "default": 4096, "high": 8192}
-_OUTPUT_FIELDS = ("max_tokens", "max_completion_tokens")
+# What stands in a repair besides the reply: the instruction, and what is wrong.
+_REPAIR_TOKENS = 120
 
 
 class PlannedCall(NamedTuple):
@@ -40,7 +40,7 @@ class PlannedCall(NamedTuple):
         reads: places in `Schedule.calls` of the drafts that it reads.
         certain: it is made whatever the drafts end in, as long as nothing fails. (Drafts that are the same, word for
             word, still need no aggregator.)
-        answers: its reply can be the answer, so the caller's tools and response format go to it.
+        options: what of the caller's options it is asked with.
     """
 
     role: CallRole
@@ -49,7 +49,7 @@ class PlannedCall(NamedTuple):
     system: str = ""
     reads: tuple[int, ...] = ()
     certain: bool = True
-    answers: bool = False
+    options: ChatOptions = NO_OPTIONS
 
     @property
     def held(self) -> bool:
@@ -68,19 +68,18 @@ class Schedule(NamedTuple):
         return [call for call in self.calls if call.stage == stage]
 
 
-def schedule(recipe: Recipe, options: ChatOptions | None = None) -> Schedule:
-    """Return the calls that a run of `recipe` may make when no call fails.
+def schedule(recipe: Recipe, options: ChatOptions = NO_OPTIONS) -> Schedule:
+    """Return the calls that a run of `recipe` may make when no call fails; with tools, that of `acting_recipe`.
 
     Left out are second tries, repeated attempts, fall-backs and substitutes: they stand in for a listed call.
     """
-    tools = options is not None and bool(options.tools)
-    if tools:
-        return _Builder(recipe, tools=True).build()
+    if options is not NO_OPTIONS:
+        return _Builder(recipe, options).build()
     known = _CACHE.get(id(recipe))
     if known is not None and known[0]() is recipe:
         return known[1]
     place = id(recipe)
-    planned = _Builder(recipe, tools=False).build()
+    planned = _Builder(recipe, options).build()
     _CACHE[place] = weakref.ref(recipe, lambda _: _CACHE.pop(place, None)), planned
     return planned
 
@@ -99,12 +98,75 @@ def is_held(role: CallRole, stage: int) -> bool:
     return role in ("aggregator", "selector") or (role == "proposer" and stage == 0)
 
 
+def acting_recipe(recipe: Recipe, options: ChatOptions) -> Recipe:
+    """Return what is run of `recipe` where the caller offers tools: its drafts, and one model that acts.
+
+    Raises:
+        InputError: the recipe has no model that could act.
+    """
+    if not options.tools or (recipe.aggregator is None and recipe.tools.acting is None):
+        return recipe
+    acting, aggregator = recipe.tools.acting, recipe.aggregator
+    if acting is None and aggregator is not None and aggregator.model:
+        # The instructions of a kind that does not write are for choosing among drafts.
+        writes = KINDS[aggregator.kind].role == "aggregator"
+        system, template = (aggregator.system, aggregator.template) if writes else (None, None)
+        per_draft = aggregator.draft_template if writes else None
+        acting = msgspec.structs.replace(
+            aggregator, kind="synthesize", system=system, template=template, draft_template=per_draft
+        )
+    if acting is None:
+        raise InputError(
+            f"the recipe {recipe.name!r} takes no tools: nobody in it writes an answer; "
+            "name a model under [tools.acting], or take another recipe"
+        )
+    policy = msgspec.structs.replace(recipe.policy, stop_when_agree=False)
+    return msgspec.structs.replace(recipe, aggregator=acting, escalate=None, policy=policy)
+
+
+def returns_drafts(recipe: Recipe) -> bool:
+    """Say whether a draft of the last layer can be the answer word for word."""
+    aggregator = recipe.aggregator
+    if aggregator is None or recipe.policy.stop_when_agree or recipe.escalate is not None:
+        return True
+    return KINDS[aggregator.kind].returns_drafts or not aggregator.model
+
+
+def draft_options(recipe: Recipe, options: ChatOptions, *, last: bool) -> ChatOptions:
+    """Return what of the caller's options a draft is asked with; `last`: of the last layer, or of the escalation."""
+    alone = recipe.aggregator is None
+    return reaching(
+        options,
+        writes=last and alone,
+        answers=last and returns_drafts(recipe),
+        acts=last and (alone or recipe.tools.policy == "agree"),
+    )
+
+
+def writer_options(options: ChatOptions) -> ChatOptions:
+    """Return what of the caller's options the call that writes the answer is asked with."""
+    return reaching(options, writes=True, answers=True, acts=True)
+
+
+def other_options(options: ChatOptions) -> ChatOptions:
+    """Return what of the caller's options a call is asked with whose reply is not for the caller."""
+    return reaching(options, writes=False, answers=False, acts=False)
+
+
+def repairer(recipe: Recipe) -> Slot | None:
+    """Return who is asked once more when the answer has not the form that was asked for; None: nobody."""
+    aggregator = recipe.aggregator
+    if aggregator is not None:
+        return aggregator if aggregator.model else None
+    return recipe.layers[-1].slots[0]
+
+
 class _Builder:
     """Walks through a recipe once."""
 
-    def __init__(self, recipe: Recipe, *, tools: bool) -> None:
+    def __init__(self, recipe: Recipe, options: ChatOptions) -> None:
         self._recipe = recipe
-        self._tools = tools
+        self._options = options
         self._calls: list[PlannedCall] = []
         self._stages: list[str] = []
 
@@ -112,69 +174,99 @@ class _Builder:
         recipe, several = self._recipe, len(self._recipe.layers) > 1
         drafts: tuple[int, ...] = ()
         for number, layer in enumerate(recipe.layers, 1):
-            drafts = self._layer(f"layer {number}" if several else "drafts", layer, "proposer", drafts)
+            name = f"layer {number}" if several else "drafts"
+            drafts = self._layer(name, layer, "proposer", drafts, last=number == len(recipe.layers))
         asked = list(recipe.layers[-1].slots)
         if recipe.escalate is not None:
-            drafts += self._layer("escalation", recipe.escalate, "escalation", ())
+            drafts += self._layer("escalation", recipe.escalate, "escalation", (), last=True)
             asked += recipe.escalate.slots
         if recipe.aggregator is not None:
             self._aggregation(recipe.aggregator, asked, drafts)
+        if wants_json(self._options) and (slot := repairer(recipe)) is not None:
+            options = writer_options(self._options)
+            stage, last = self._stage("repair"), len(self._calls) - 1
+            self._calls.append(PlannedCall("repair", slot, stage, "", (last,), certain=False, options=options))
         return Schedule(tuple(self._calls), tuple(self._stages))
 
-    def _layer(self, name: str, layer: Layer, role: CallRole, reads: tuple[int, ...]) -> tuple[int, ...]:
+    def _layer(self, name: str, layer: Layer, role: CallRole, reads: tuple[int, ...], *, last: bool) -> tuple[int, ...]:
         stage, first = self._stage(name), len(self._calls)
-        alone = self._recipe.aggregator is None
+        options = draft_options(self._recipe, self._options, last=last)
         for slot in layer.slots:
             system = _joined(slot.system, prompts.SYNTHESIZE if reads else None)
-            self._calls.append(PlannedCall(role, slot, stage, system, reads, certain=role == "proposer", answers=alone))
+            certain = role == "proposer"
+            self._calls.append(PlannedCall(role, slot, stage, system, reads, certain, options))
         return tuple(range(first, len(self._calls)))
 
     def _aggregation(self, aggregator: Aggregator, authors: Sequence[Proposer], drafts: tuple[int, ...]) -> None:
         kind = KINDS[aggregator.kind]
-        # Drafts that agree end the run, unless the caller's tools have yet to be shown to a model.
-        ends_early = (self._recipe.policy.stop_when_agree or self._recipe.escalate is not None) and not self._tools
-        certain = not ends_early and (kind.certain or self._tools)
+        ends_early = self._recipe.policy.stop_when_agree or self._recipe.escalate is not None
+        certain = not ends_early and kind.certain
         if kind.reviews:
             stage = self._stage("reviews")
             for slot in authors:
-                self._calls.append(PlannedCall("reviewer", slot, stage, prompts.RANK, drafts, certain=certain))
+                options = other_options(self._options)
+                self._calls.append(PlannedCall("reviewer", slot, stage, prompts.RANK, drafts, certain, options))
         if aggregator.model:
-            system = aggregator.system or kind.instructions
+            system = instructions_of(aggregator) + _template_words(aggregator)
+            writes = kind.role == "aggregator"
+            options = writer_options(self._options) if writes else other_options(self._options)
             stage = self._stage("answer")
-            self._calls.append(PlannedCall(kind.role, aggregator, stage, system, drafts, certain, answers=True))
+            self._calls.append(PlannedCall(kind.role, aggregator, stage, system, drafts, certain, options))
 
     def _stage(self, name: str) -> int:
         self._stages.append(name)
         return len(self._stages) - 1
 
 
-def output_limit(slot: Slot, card: ModelCard, role: CallRole, options: ChatOptions | None = None) -> int | None:
-    """Return the most tokens that a reply may have: the slot's own limit, else one that does not starve the model.
+def instructions_of(aggregator: Aggregator) -> str:
+    """Return the system text that the aggregator's model reads the drafts with."""
+    if aggregator.template is not None:
+        return aggregator.system or ""
+    return aggregator.system or KINDS[aggregator.kind].instructions
 
-    A limit in `options.extra` is sent in its place. None (the provider's default) where the catalogue does not know
-    the model.
+
+def _template_words(aggregator: Aggregator) -> str:
+    """Return the words of a template, once for itself and often enough for what stands round each draft."""
+    return (
+        "".join(("\n", aggregator.template or "", 8 * (aggregator.draft_template or ""))) if aggregator.template else ""
+    )
+
+
+def output_limit(slot: Slot, card: ModelCard, role: CallRole, options: ChatOptions = NO_OPTIONS) -> int | None:
+    """Return the most tokens that a reply may have: the caller's limit, the slot's, or one that suits the model.
+
+    `options` are those of the call. None (the provider's default) where the catalogue does not know the model.
     """
-    if options is not None and options.extra:
-        given = [options.extra.get(name) for name in _OUTPUT_FIELDS]
-        sent = [limit for limit in given if isinstance(limit, int) and limit > 0]
-        if sent:
-            return max(sent)
+    if options.max_tokens is not None:
+        return options.max_tokens if card.max_output is None else min(options.max_tokens, card.max_output)
     if slot.max_tokens is not None:
         return slot.max_tokens
     if card.max_output is None:
         return None
-    wanted = _ANSWER_TOKENS if role == "aggregator" else _DRAFT_TOKENS
+    wanted = _ANSWER_TOKENS if role in ("aggregator", "repair") else _DRAFT_TOKENS
     if card.reasons:
-        effort = slot.reasoning_effort or card.default_effort or "default"
+        effort = effort_of(slot, card, options) or card.default_effort or "default"
         wanted = max(wanted, _REASONING_TOKENS.get(effort, 4096))
     return min(wanted, card.max_output)
+
+
+def effort_of(slot: Slot, card: ModelCard, options: ChatOptions) -> str | None:
+    """Return the reasoning effort that `card`'s model is asked for; one that it does not take is left out.
+
+    A slot's own effort for its own model is sent whatever the catalogue says, and so is a caller's where the catalogue
+    does not know the model.
+    """
+    wanted = options.reasoning_effort
+    if wanted is not None and (wanted in card.efforts or card.window is None):
+        return wanted
+    effort = slot.reasoning_effort
+    return effort if card.id == slot.model or effort in card.efforts else None
 
 
 def prompt_tokens(
     planned: Schedule,
     conversation: int,
     reply: Callable[[PlannedCall], float],
-    options: ChatOptions | None = None,
 ) -> list[int]:
     """Return the estimated prompt tokens of each call, in the order of `planned.calls`.
 
@@ -182,16 +274,16 @@ def prompt_tokens(
         planned: the calls.
         conversation: estimated tokens of the conversation.
         reply: the tokens of a draft by its call, as far as they are known: at most, or on the average.
-        options: the caller's; tools and a schema are part of the prompt of the call that answers.
     """
-    attached = 0 if options is None else _attached(options)
     systems: dict[str, int] = {"": 0}
     found: list[int] = []
     for call in planned.calls:
         if call.system not in systems:
             systems[call.system] = estimate_tokens(call.system)
-        size = conversation + systems[call.system] + attached * call.answers
-        if call.reads:
+        size = conversation + systems[call.system] + _attached(call.options)
+        if call.role == "repair":
+            size += math.ceil(reply(call)) + _REPAIR_TOKENS
+        elif call.reads:
             drafts = sum(reply(planned.calls[place]) + prompts.FENCE_TOKENS for place in call.reads)
             size += math.ceil(drafts) + prompts.READING_TOKENS
         found.append(size)
@@ -219,6 +311,8 @@ def replace_slots(recipe: Recipe, change: Callable[[Slot, CallRole], Slot]) -> R
 
 def _attached(options: ChatOptions) -> int:
     """Return the estimated tokens of what the caller attaches to the request besides its messages."""
+    if options is NO_OPTIONS:
+        return 0
     parts = [part for part in (options.tools, options.response_format) if part]
     return sum(estimate_tokens(msgspec.json.encode(part).decode()) for part in parts)
 

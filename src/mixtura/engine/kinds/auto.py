@@ -9,6 +9,6 @@ from mixtura.recipe import Aggregator
 
 async def answer(run: Run, aggregator: Aggregator, drafts: DraftSet) -> Outcome:
     """Return the answer of the kind that suits the drafts. See `engine.aggregate.KindModule`."""
-    if drafts.tally.majority and not run.options.chat.tools:
+    if drafts.tally.majority:
         return vote.count(run, drafts)
     return await synthesize.answer(run, aggregator, drafts)

@@ -12,7 +12,7 @@ from mixtura.engine.drafts import DraftSet
 from mixtura.engine.outcome import Outcome, fall_back, outcome_of
 from mixtura.engine.race import Race, call_within
 from mixtura.errors import ModelError
-from mixtura.kinds import KINDS
+from mixtura.planning.schedule import instructions_of, other_options
 from mixtura.recipe import Aggregator
 
 
@@ -21,9 +21,10 @@ async def answer(run: Run, aggregator: Aggregator, drafts: DraftSet) -> Outcome:
     if len(drafts) == 1:
         run.decide(SelectedDetail(call=drafts[0].call), "only one draft came; nothing to select from")
         return outcome_of(drafts[0])
-    instructions = aggregator.system or KINDS["select"].instructions
-    reading = read_drafts(run, Reader(aggregator, "selector", instructions, _how_to_choose), drafts.all)
-    ask = calls.Ask("selector", aggregator, reading.messages, len(run.recipe.layers), reads=reading.calls)
+    options = other_options(run.options.chat)
+    reader = Reader(aggregator, "selector", instructions_of(aggregator), _how_to_choose)
+    reading = read_drafts(run, reader, drafts.all)
+    ask = calls.Ask("selector", aggregator, reading.messages, len(run.recipe.layers), options, reads=reading.calls)
     try:
         number, completion = await call_within(Race(run, ask, run.deadline))
     except ModelError as error:

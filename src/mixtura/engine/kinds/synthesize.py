@@ -11,7 +11,7 @@ from mixtura.engine.outcome import Outcome, fall_back
 from mixtura.engine.writer import AnswerWriter
 from mixtura.errors import BrokenReplyError, TimedOutError, TooLargeError, UnreachableError
 from mixtura.events import AnswerRestarted
-from mixtura.kinds import KINDS
+from mixtura.planning.schedule import instructions_of, writer_options
 from mixtura.recipe import Aggregator
 
 # Of the drafts' tokens, what is shown to an aggregator that finds the whole too large (its window is not known, the
@@ -35,10 +35,10 @@ async def write(run: Run, aggregator: Aggregator, drafts: DraftSet, after: After
         drafts: at least one.
         after: gives the text that stands below the drafts.
     """
-    instructions = aggregator.system or KINDS[aggregator.kind].instructions
+    instructions, options = instructions_of(aggregator), writer_options(run.options.chat)
     share, seen, began = 1.0, False, run.loop.time()
     while True:
-        reading = read_drafts(run, Reader(aggregator, "aggregator", instructions, after, share), drafts.all)
+        reading = read_drafts(run, Reader(aggregator, "aggregator", instructions, after, share, options), drafts.all)
         writer = AnswerWriter(run)
         result = await writer.write(aggregator, reading, drafts)
         seen = seen or writer.said

@@ -15,7 +15,7 @@ from mixtura.tokens import estimate_messages, estimate_tokens
 
 # Groq refuses a request that holds both, so a caller's own choice replaces ours.
 _REASONING: dict[str, Any] = {"reasoning_format": "parsed", "include_reasoning": True}
-_OPTIONS = ("tools", "tool_choice", "response_format", "stop", "service_tier", "user")
+_OPTIONS = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "stop", "service_tier", "user")
 _FINISH: dict[str | None, FinishReason] = {
     "stop": "stop",
     "eos": "stop",
