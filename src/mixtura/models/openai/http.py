@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
+from mixtura.chat import ChatRequest, Completion, JsonObject, Timing, Usage
 from mixtura.errors import ModelError, TimedOutError, UnreachableError
 from mixtura.models.base import Emit
 from mixtura.models.openai.endpoint import Endpoint
@@ -13,7 +13,7 @@ from mixtura.models.openai.failures import Failures, rate_limit_headers
 from mixtura.models.openai.late import LateReader
 from mixtura.models.openai.pool import CONNECT_SECONDS, current_pool
 from mixtura.models.openai.sse import EventParser, LineTooLongError
-from mixtura.models.openai.stream import StreamedReply
+from mixtura.models.openai.stream import StreamedReply, in_one_piece
 from mixtura.models.openai.wire import Dialect, WireError, completion_from, decode_reply, encode_request
 from mixtura.tokens import estimate_messages
 
@@ -173,7 +173,7 @@ async def _streamed(reply: "Reply", gathered: StreamedReply, emit: Emit | None, 
         now = asyncio.get_running_loop().time() - begun
         completion = _whole(body, request, Timing(total=now, first_token=now))
         if emit is not None:
-            emit(Delta(completion.text, completion.reasoning))
+            emit(in_one_piece(completion))
         return completion
     if emit is None:
         return await _read_late(reply, gathered, begun)

@@ -250,7 +250,7 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         text=text,
         reasoning=reasoning,
         finish_reason=finish_reason(choice.finish_reason),
-        tool_calls=message.tool_calls or None,
+        tool_calls=[_call_of(call) for call in message.tool_calls] if message.tool_calls else None,
         usage=usage,
         timing=timing,
         id=reply.id or "",
@@ -259,6 +259,14 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         system_fingerprint=reply.system_fingerprint,
         extra=_extra(reply, request, message),
     )
+
+
+def _call_of(call: JsonObject) -> JsonObject:
+    """Return a tool call whose arguments are the text that they should be, also where a server sends an object."""
+    function = call.get("function")
+    if not isinstance(function, dict) or isinstance(function.get("arguments"), str | None):
+        return call
+    return {**call, "function": {**function, "arguments": json.dumps(function["arguments"])}}
 
 
 def _extra(reply: WireReply, request: ChatRequest, message: WireMessage) -> JsonObject:
