@@ -1,6 +1,7 @@
 """Models behind HTTP: `HttpModel`, over the pool of connections that every model shares."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +12,7 @@ from mixtura.models.base import Emit
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures, rate_limit_headers
 from mixtura.models.openai.late import LateReader
+from mixtura.models.openai.learned import LearnedDialect
 from mixtura.models.openai.pool import CONNECT_SECONDS, current_pool
 from mixtura.models.openai.sse import EventParser, LineTooLongError
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
@@ -34,13 +36,13 @@ class HttpModel:
 
     def __init__(self, endpoint: Endpoint, dialect: Dialect, failures: Failures) -> None:
         self._endpoint = endpoint
-        self._dialect = dialect
+        self._dialect = LearnedDialect(dialect)
         self._failures = failures
 
     async def chat(
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
-        """Answer `request`, streamed if somebody watches. See `ChatModel.chat`."""
+        """Answer `request`, streamed if somebody watches and its format allows it. See `ChatModel.chat`."""
         pool = current_pool()
         most = self._endpoint.max_concurrency
         if most is None:
@@ -49,17 +51,30 @@ class HttpModel:
             return await self._call(pool.route(self._endpoint), request, emit)
 
     async def _call(self, route: "Route", request: ChatRequest, emit: Emit | None) -> Completion:
-        from aiohttp import ClientError
-
-        clock = asyncio.get_running_loop().time
-        begun = clock()
+        begun = asyncio.get_running_loop().time()
         # Nobody watches, yet what has arrived may be wanted before the reply is whole: it is streamed, and parsed late.
         late = emit is None and request.context is not None and request.context.partial
-        streams = late or emit is not None
-        gathered = StreamedReply(request) if streams else None
+
+        def attempt(dialect: Dialect, gathered: StreamedReply | None) -> Awaitable[Completion]:
+            body = encode_request(request, dialect, stream=gathered is not None)
+            return self._attempt(route.post(body), request, gathered, emit, begun)
+
+        return await self._dialect.ask(request, attempt, stream=late or emit is not None)
+
+    async def _attempt(
+        self,
+        posting: "Awaitable[Reply]",
+        request: ChatRequest,
+        gathered: StreamedReply | None,
+        emit: Emit | None,
+        begun: float,
+    ) -> Completion:
+        """Read the reply to one request, streamed into `gathered` or whole."""
+        from aiohttp import ClientError
+
         answered = False
         try:
-            reply = await route.post(encode_request(request, self._dialect, stream=streams))
+            reply = await posting
             try:
                 if not 200 <= reply.status < 300:
                     raise self._failures.of_reply(request.model, reply.status, reply.headers, await _read(reply))
@@ -68,7 +83,9 @@ class HttpModel:
                     completion = await _streamed(reply, gathered, emit, begun)
                 else:
                     body = await _read(reply)
-                    completion = _whole(body, request, Timing(total=clock() - begun))
+                    completion = _whole(body, request, Timing(total=asyncio.get_running_loop().time() - begun))
+                    if emit is not None:
+                        emit(in_one_piece(completion))
                 limits = rate_limit_headers(reply.headers)
                 return completion if limits is None else msgspec.structs.replace(completion, rate_limits=limits)
             except BaseException:
