@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import groq
 import pytest
@@ -15,6 +16,9 @@ from msgspec import structs
 from local_servers import Unseen, http_model, sdk_model, served
 from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Message, PartialReader, Timing
 from mixtura.models.base import Emit
+from mixtura.models.local.llama import LlamaFile
+from mixtura.models.local.model import LocalModel
+from mixtura.models.local.slots import SlotQueue
 from mixtura.models.openai.late import LateReader
 from mixtura.models.openai.sse import EventParser
 from mixtura.models.openai.stream import StreamedReply
@@ -230,3 +234,24 @@ async def test_thinking_in_the_text_of_a_piece_with_tool_calls_is_taken_apart() 
     both = Delta("<think>hm</think>now", "first. ", CALL.tool_calls)
     await ThinkingApart(Says(both)).chat(REQUEST, emit=deltas.append)
     assert deltas == [Delta("now", "first. hm", CALL.tool_calls)]
+
+
+class WritesChunks:
+    """Stands for a model file in this process: hands over chunks as llama.cpp's server does."""
+
+    is_closing = False
+
+    def __init__(self) -> None:
+        self.slot_queue = SlotQueue(1)
+
+    def generate(self, body: bytes, on_chunk: Callable[[bytes], bool]) -> None:
+        for piece in STREAM[:-1]:
+            if on_chunk(piece.removeprefix(b"data: ")):
+                return
+
+
+async def test_a_model_in_this_process_shows_them() -> None:
+    deltas: list[Delta] = []
+    model = LocalModel(cast("LlamaFile", WritesChunks()), "m")
+    completion = await model.chat(REQUEST, emit=deltas.append)
+    assert completion.tool_calls == joined(deltas) == CALLS
