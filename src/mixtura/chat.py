@@ -106,8 +106,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 class Delta(msgspec.Struct, frozen=True):
     """A piece of a streamed reply: answer text, reasoning text, pieces of tool calls; each may be empty.
 
-    A piece of a tool call is the wire's: `index` (the place of the call in the whole reply), `id`, `type`, and
-    `function` with `name` and a piece of `arguments`; the first piece of a call has the name.
+    A piece of a tool call has the wire's form, `{"index": 0, "id": ..., "type": ..., "function": {"name": ...,
+    "arguments": ...}}`. `index` is the place of the call in `Completion.tool_calls`, whatever the server wrote there;
+    the first piece of a call has its `type`; of the rest each field is there when the piece brings it. The pieces of a
+    call, their `arguments` joined, are the call.
     """
 
     text: str = ""

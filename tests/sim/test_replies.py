@@ -11,7 +11,8 @@ import pytest
 from mixtura.errors import ConfigError
 from mixtura.models.recorded import RecordingIndex, count_tokens
 from mixtura.sim import Reply, SimOptions, serve, simulated_cloud
-from mixtura.sim.replies import SIMULATED, ReplyScript, ReplySources, filler, sample
+from mixtura.sim.replies import SIMULATED, ReplyScript, ReplySources, filler
+from mixtura.sim.schemas import sample
 
 LLAMA, GEMMA = "llama-3.1-8b-instant", "gemma2-9b-it"
 

@@ -360,7 +360,7 @@ async def test_required_tools_and_json_modes_are_served_and_their_failures_are_e
     as_schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
     async with client_of() as client:
         called = await client.ask(tools=[tool], tool_choice="required")
-        shaped = await client.ask(response_format=as_schema)
+        shaped = await client.ask(model=OSS, response_format=as_schema)
     assert called.body["choices"][0]["message"]["tool_calls"][0]["function"] == {"name": "w", "arguments": '{"n":1}'}
     assert json.loads(shaped.body["choices"][0]["message"]["content"]) == {"tags": ["a"]}
     async with client_of(reply=lambda request, call: "plain words") as client:
@@ -411,8 +411,8 @@ async def test_json_that_is_cut_off_or_not_as_asked_is_a_failed_generation() -> 
     schema = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": {"required": ["a"]}}}
     async with client_of(reply=lambda _request, _call: '{"b": 1, "c": "two three four"}') as client:
         cut = await client.ask(response_format={"type": "json_object"}, max_tokens=3)
-        other = await client.ask(response_format=schema)
-        stream = await client.ask(response_format=schema, stream=True)
+        other = await client.ask(model=OSS, response_format=schema)
+        stream = await client.ask(response_format={"type": "json_object"}, stream=True, max_tokens=3)
         fine = await client.ask(response_format={"type": "json_object"})
     assert (cut.status, cut.error["code"]) == (400, "json_validate_failed")
     assert cut.error["failed_generation"] == "max completion tokens reached before generating a valid document"

@@ -42,6 +42,7 @@ class CatalogProvider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     usage_option: bool = False
     reasoning: Literal["", "groq"] = ""
+    formats_alone: bool = False
     max_concurrency: int | None = None
     checked: dt.date | None = None
 
@@ -49,7 +50,9 @@ class CatalogProvider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 class CatalogModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One model of one provider, served now or in the past.
 
-    Unknown figures are None. `chat` is false for models that return verdicts (moderation) instead of answers.
+    Unknown figures are None. `chat` is false for models that return verdicts (moderation) instead of answers. `schemas`
+    says what becomes of a JSON schema for the answer: the model keeps to it ("strict"), takes it as a help
+    ("best_effort") or takes none ("none").
     """
 
     id: str
@@ -67,6 +70,7 @@ class CatalogModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     reasons: bool = False
     efforts: tuple[str, ...] = ()
     default_effort: str | None = None
+    schemas: Literal["strict", "best_effort", "none"] | None = None
     free: Limits | None = None
     developer: Limits | None = None
     note: str = ""

@@ -11,6 +11,7 @@ import msgspec
 from mixtura.chat import JsonObject
 from mixtura.sim import bodies
 from mixtura.sim.replies import Reply, ToolCall
+from mixtura.sim.schemas import schema_errors
 from mixtura.sim.speech import RenderedReply
 
 _UNFINISHED = "max completion tokens reached before generating a valid document"
@@ -47,24 +48,8 @@ def _call_problem(call: ToolCall, offered: JsonObject) -> str:
     except msgspec.DecodeError:
         return f"parameters for tool {call.name} are not JSON"
     schema = offered[call.name].get("parameters") or {}
-    errors = object_errors(given, schema)
+    errors = schema_errors(given, {"type": "object", **schema})
     return f"parameters for tool {call.name} did not match schema: errors: [{', '.join(errors)}]" if errors else ""
-
-
-def object_errors(given: object, schema: JsonObject) -> list[str]:
-    """Return what is wrong with an object, in the cloud's words.
-
-    Only the commonest rules of a JSON schema are checked: the type, required properties and additional ones.
-    """
-    if not isinstance(given, dict):
-        return ["expected object"]
-    properties = schema.get("properties") or {}
-    missing = [name for name in schema.get("required") or () if name not in given]
-    errors = [f"missing properties: {', '.join(map(repr, missing))}"] if missing else []
-    if schema.get("additionalProperties") is False:
-        more = [name for name in given if name not in properties]
-        errors += [f"additionalProperties {', '.join(map(repr, more))} not allowed"] if more else []
-    return errors
 
 
 def _check_json(request: JsonObject, reply: Reply, rendered: RenderedReply) -> JsonObject | None:
@@ -77,7 +62,7 @@ def _check_json(request: JsonObject, reply: Reply, rendered: RenderedReply) -> J
     except msgspec.DecodeError:
         return _json_error(_UNFINISHED if rendered.finish_reason == "length" else text)
     described = wants.get("json_schema") or {}
-    if described.get("strict") and object_errors(given, described.get("schema") or {}):
+    if described.get("strict") and schema_errors(given, described.get("schema") or {}):
         return _json_error(text)
     return None
 

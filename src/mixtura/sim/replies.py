@@ -18,7 +18,6 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -26,6 +25,7 @@ from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
 from mixtura.models.recorded import RecordingIndex, count_tokens
 from mixtura.sim.faults import parse_faults
+from mixtura.sim.schemas import sample
 
 SIMULATED = "This is a simulated answer: no model was asked."
 """The default text of an unscripted model. The number of the call follows it, so that answers differ."""
@@ -182,26 +182,6 @@ def filler(tokens: int, rng: random.Random) -> str:
     text = " ".join(words)
     assert count_tokens(text) == tokens, "each word is one token"
     return text
-
-
-def sample(schema: Any) -> Any:
-    """Return a small value that satisfies the common parts of a JSON schema, {} for anything but a schema."""
-    if not isinstance(schema, dict):
-        return {}
-    if "const" in schema:
-        return schema["const"]
-    for choice in ("enum", "anyOf", "oneOf"):
-        if isinstance(schema.get(choice), list) and schema[choice]:
-            return schema[choice][0] if choice == "enum" else sample(schema[choice][0])
-    kinds = schema.get("type", "object")
-    kind = next(iter(kinds), "null") if isinstance(kinds, list) else kinds
-    if kind == "array":
-        return [sample(schema.get("items", {"type": "string"}))]
-    plain = {"string": "simulated", "integer": 1, "number": 1.0, "boolean": True, "null": None}
-    if isinstance(kind, str) and kind in plain:
-        return plain[kind]
-    parts = schema.get("properties")
-    return {name: sample(part) for name, part in parts.items()} if isinstance(parts, dict) else {}
 
 
 def last_user_text(request: JsonObject) -> str:

@@ -91,7 +91,7 @@ def check_for_model(request: JsonObject, model: CatalogModel, prompt_tokens: int
     room = max((value for _, value in requested_tokens(request)), default=0)
     if model.window is not None and prompt_tokens + room > model.window:
         return bodies.error("Please reduce the length of the messages or completion.", code="context_length_exceeded")
-    problem = _check_reasoning(request, model)
+    problem = _check_reasoning(request, model) or _check_format(request, model)
     return bodies.error(problem) if problem else None
 
 
@@ -186,3 +186,15 @@ def _check_reasoning(request: JsonObject, model: CatalogModel) -> str:
     if not model.efforts:
         return "`reasoning_effort` is not supported with this model"
     return f"`reasoning_effort` must be one of {', '.join(f'`{known}`' for known in model.efforts)}"
+
+
+def _check_format(request: JsonObject, model: CatalogModel) -> str:
+    """Refuse a format of JSON beside tools, and a schema in a stream or of a model that takes none."""
+    kind = (request.get("response_format") or {}).get("type", "text")
+    if kind != "text" and request.get("tools"):
+        return "json mode cannot be combined with tool/function calling"
+    if kind != "json_schema":
+        return ""
+    if model.schemas == "none":
+        return "This model does not support response format `json_schema`."
+    return "`response_format` does not support streaming" if request.get("stream") else ""

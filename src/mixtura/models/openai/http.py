@@ -1,19 +1,21 @@
 """Models behind HTTP: `HttpModel`, over the pool of connections that every model shares."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
+from mixtura.chat import ChatRequest, Completion, JsonObject, Timing, Usage
 from mixtura.errors import ModelError, TimedOutError, UnreachableError
 from mixtura.models.base import Emit
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures, rate_limit_headers
 from mixtura.models.openai.late import LateReader
+from mixtura.models.openai.learned import LearnedDialect
 from mixtura.models.openai.pool import CONNECT_SECONDS, current_pool
 from mixtura.models.openai.sse import EventParser, LineTooLongError
-from mixtura.models.openai.stream import StreamedReply
+from mixtura.models.openai.stream import StreamedReply, in_one_piece
 from mixtura.models.openai.wire import Dialect, WireError, completion_from, decode_reply, encode_request
 from mixtura.tokens import estimate_messages
 
@@ -34,13 +36,13 @@ class HttpModel:
 
     def __init__(self, endpoint: Endpoint, dialect: Dialect, failures: Failures) -> None:
         self._endpoint = endpoint
-        self._dialect = dialect
+        self._dialect = LearnedDialect(dialect)
         self._failures = failures
 
     async def chat(
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
-        """Answer `request`, streamed if somebody watches. See `ChatModel.chat`."""
+        """Answer `request`, streamed if somebody watches and its format allows it. See `ChatModel.chat`."""
         pool = current_pool()
         most = self._endpoint.max_concurrency
         if most is None:
@@ -48,18 +50,31 @@ class HttpModel:
         async with pool.gate(self._endpoint.url, most):
             return await self._call(pool.route(self._endpoint), request, emit)
 
-    async def _call(self, route: "Route", request: ChatRequest, emit: Emit | None) -> Completion:
-        from aiohttp import ClientError
-
-        clock = asyncio.get_running_loop().time
-        begun = clock()
+    def _call(self, route: "Route", request: ChatRequest, emit: Emit | None) -> Awaitable[Completion]:
+        begun = asyncio.get_running_loop().time()
         # Nobody watches, yet what has arrived may be wanted before the reply is whole: it is streamed, and parsed late.
         late = emit is None and request.context is not None and request.context.partial
-        streams = late or emit is not None
-        gathered = StreamedReply(request) if streams else None
+
+        def attempt(dialect: Dialect, gathered: StreamedReply | None) -> Awaitable[Completion]:
+            body = encode_request(request, dialect, stream=gathered is not None)
+            return self._attempt(route.post(body), request, gathered, emit, begun)
+
+        return self._dialect.ask(request, attempt, stream=late or emit is not None)
+
+    async def _attempt(
+        self,
+        posting: "Awaitable[Reply]",
+        request: ChatRequest,
+        gathered: StreamedReply | None,
+        emit: Emit | None,
+        begun: float,
+    ) -> Completion:
+        """Read the reply to one request, streamed into `gathered` or whole."""
+        from aiohttp import ClientError
+
         answered = False
         try:
-            reply = await route.post(encode_request(request, self._dialect, stream=streams))
+            reply = await posting
             try:
                 if not 200 <= reply.status < 300:
                     raise self._failures.of_reply(request.model, reply.status, reply.headers, await _read(reply))
@@ -68,7 +83,9 @@ class HttpModel:
                     completion = await _streamed(reply, gathered, emit, begun)
                 else:
                     body = await _read(reply)
-                    completion = _whole(body, request, Timing(total=clock() - begun))
+                    completion = _whole(body, request, Timing(total=asyncio.get_running_loop().time() - begun))
+                    if emit is not None:
+                        emit(in_one_piece(completion))
                 limits = rate_limit_headers(reply.headers)
                 return completion if limits is None else msgspec.structs.replace(completion, rate_limits=limits)
             except BaseException:
@@ -173,7 +190,7 @@ async def _streamed(reply: "Reply", gathered: StreamedReply, emit: Emit | None, 
         now = asyncio.get_running_loop().time() - begun
         completion = _whole(body, request, Timing(total=now, first_token=now))
         if emit is not None:
-            emit(Delta(completion.text, completion.reasoning))
+            emit(in_one_piece(completion))
         return completion
     if emit is None:
         return await _read_late(reply, gathered, begun)

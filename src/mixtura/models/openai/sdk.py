@@ -10,7 +10,7 @@ import inspect
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -19,7 +19,8 @@ from mixtura.chat import ChatRequest, Completion, JsonObject, Timing
 from mixtura.errors import ConfigError, ModelError, UnreachableError
 from mixtura.models.base import Emit
 from mixtura.models.openai.failures import Failures
-from mixtura.models.openai.stream import StreamedReply
+from mixtura.models.openai.learned import LearnedDialect
+from mixtura.models.openai.stream import StreamedReply, in_one_piece
 from mixtura.models.openai.wire import Dialect, WireError, WireReply, completion_from, reply_from, request_body
 from mixtura.models.threads import DaemonThreads
 
@@ -66,7 +67,7 @@ class SdkClient:
     def arguments(self, request: ChatRequest, dialect: Dialect, *, stream: bool) -> JsonObject:
         """Return the arguments of `create`: fields its signature lacks go into `extra_body`."""
         body = request_body(request, dialect, stream=stream)
-        body["messages"] = msgspec.to_builtins(request.messages)
+        body["messages"] = msgspec.to_builtins(body["messages"])
         extra = {name: body.pop(name) for name in list(body) if name not in self._names}
         if extra:
             body["extra_body"] = extra
@@ -78,36 +79,54 @@ class SdkModel:
 
     def __init__(self, client: SdkClient, dialect: Dialect, failures: Failures) -> None:
         self._client = client
-        self._dialect = dialect
+        self._dialect = LearnedDialect(dialect)
         self._failures = failures
 
     async def chat(
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
-        """Answer `request`, streamed if somebody watches. See `ChatModel.chat`."""
-        arguments = self._client.arguments(request, self._dialect, stream=emit is not None)
+        """Answer `request`, streamed if somebody watches and its format allows it. See `ChatModel.chat`."""
         begun = asyncio.get_running_loop().time()
+
+        def attempt(dialect: Dialect, gathered: StreamedReply | None) -> Awaitable[Completion]:
+            arguments = self._client.arguments(request, dialect, stream=gathered is not None)
+            return self._attempt(arguments, request, gathered, emit, deadline, begun)
+
+        return await self._dialect.ask(request, attempt, stream=emit is not None)
+
+    async def _attempt(
+        self,
+        arguments: JsonObject,
+        request: ChatRequest,
+        gathered: StreamedReply | None,
+        emit: Emit | None,
+        deadline: float | None,
+        begun: float,
+    ) -> Completion:
+        """Make one call, its reply streamed into `gathered` or whole."""
+        clock = asyncio.get_running_loop().time
         if self._client.synchronous and deadline is not None and self._client.takes_timeout:
             # Nothing can be called off in a thread: the client has to let go of the connection by itself.
-            arguments["timeout"] = max(0.05, deadline - begun)
+            arguments["timeout"] = max(0.05, deadline - clock())
         try:
-            if emit is not None:
-                return await self._streamed(request, arguments, emit, begun)
+            if gathered is not None and emit is not None:
+                return await self._streamed(gathered, arguments, emit, begun)
             if self._client.synchronous:
                 create = functools.partial(self._client.create, **arguments)
                 reply = await asyncio.get_running_loop().run_in_executor(_THREADS, create)
             else:
                 reply = await self._client.create(**arguments)
-            timing = Timing(total=asyncio.get_running_loop().time() - begun)
-            return completion_from(_wire(reply), request, timing)
+            completion = completion_from(_wire(reply), request, Timing(total=clock() - begun))
+            if emit is not None:
+                emit(in_one_piece(completion))
+            return completion
         except WireError as problem:
             raise self._failures.of_wire(request.model, problem) from None
         except self._client.errors as problem:
             raise self._meaning(request.model, problem) from problem
 
-    async def _streamed(self, request: ChatRequest, arguments: JsonObject, emit: Emit, begun: float) -> Completion:
+    async def _streamed(self, gathered: StreamedReply, arguments: JsonObject, emit: Emit, begun: float) -> Completion:
         clock = asyncio.get_running_loop().time
-        gathered = StreamedReply(request)
         first: float | None = None
 
         def take(chunk: object) -> None:

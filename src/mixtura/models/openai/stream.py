@@ -59,7 +59,7 @@ def _closes(data: bytes) -> bool:
 class StreamedReply:
     """Gathers one stream. `done` is set by the stream's `[DONE]`.
 
-    `pieces` counts those with text or reasoning in them: Groq sends one for each token.
+    `pieces` counts those with text, reasoning or tool calls in them: of text Groq sends one for each token.
     """
 
     def __init__(self, request: ChatRequest) -> None:
@@ -69,7 +69,7 @@ class StreamedReply:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._tool_calls: list[JsonObject] = []
-        self._call_at: dict[object, int] = {}
+        self._call_at: dict[int | None, int] = {}
         self._message = WireMessage()
         self._whole = WireReply()
         self._usage: WireUsage | None = None
@@ -82,7 +82,7 @@ class StreamedReply:
         return self.done or self._finish is not None
 
     def take(self, event: ServerEvent) -> Delta | None:
-        """Return what `event` adds to the answer, None when it adds no text.
+        """Return what `event` adds to the answer, None when it adds nothing that a `Delta` holds.
 
         Raises:
             WireError: the stream reports an error, or the event is no chunk.
@@ -145,8 +145,9 @@ class StreamedReply:
         delta = choice.delta or choice.message
         if delta is None:
             return None
+        calls = None
         if delta.tool_calls or delta.executed_tools or delta.annotations or delta.refusal:
-            self._note_rare(delta)
+            calls = self._note_rare(delta)
         content = delta.content
         text = content if type(content) is str else text_of(content)
         reasoning = text_of(delta.reasoning or delta.reasoning_content)
@@ -154,10 +155,10 @@ class StreamedReply:
             self._text.append(text)
         if reasoning:
             self._reasoning.append(reasoning)
-        if not (text or reasoning):
+        if not (text or reasoning or calls):
             return None
         self.pieces += 1
-        return Delta(text, reasoning)
+        return Delta(text, reasoning, calls)
 
     def completion(self, timing: Timing) -> Completion:
         """Return the whole reply.
@@ -196,38 +197,55 @@ class StreamedReply:
             kept.usage_breakdown = groq.usage_breakdown or kept.usage_breakdown
             whole.x_groq = kept
 
-    def _note_rare(self, delta: WireMessage) -> None:
+    def _note_rare(self, delta: WireMessage) -> list[JsonObject] | None:
+        """Note what few chunks hold, and return the pieces of tool calls among it."""
         message = self._message
-        for piece in delta.tool_calls or ():
-            self._merge_call(piece)
+        pieces = [self._merge_call(piece) for piece in delta.tool_calls or ()]
         if delta.executed_tools:
             message.executed_tools = [*(message.executed_tools or ()), *delta.executed_tools]
         if delta.annotations:
             message.annotations = [*(message.annotations or ()), *delta.annotations]
         if delta.refusal:
             message.refusal = (message.refusal or "") + delta.refusal
+        return pieces or None
 
-    def _merge_call(self, piece: JsonObject) -> None:
-        """Add a piece of a tool call to its call.
+    def _merge_call(self, piece: JsonObject) -> JsonObject:
+        """Add a piece of a tool call to its call; return what it adds, with the place of the call as its index.
 
         Groq sends a whole call at once, OpenAI the name first and the arguments in pieces with the same index.
         Some servers leave the index out, or give every call index 0: a new id then begins a new call.
         """
         index = piece.get("index")
+        index = index if isinstance(index, int) else None
         known = self._call_at.get(index, len(self._tool_calls) - 1 if index is None else None)
         call = self._tool_calls[known] if known is not None and known >= 0 else None
         if call is None or (piece.get("id") and call.get("id") and piece["id"] != call["id"]):
-            call = {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
-            self._call_at[index] = len(self._tool_calls)
+            call = {"id": None, "type": None, "function": {"name": "", "arguments": ""}}
+            known = self._call_at[index] = len(self._tool_calls)
             self._tool_calls.append(call)
-        call["id"] = call["id"] or piece.get("id")
-        call["type"] = piece.get("type") or call["type"]
+        added: JsonObject = {"index": known}
+        if piece.get("id") and not call["id"]:
+            added["id"] = call["id"] = piece["id"]
+        if not call["type"]:
+            added["type"] = call["type"] = piece.get("type") or "function"
         function, more = call["function"], piece.get("function")
+        added["function"] = {}
         if isinstance(more, dict):
-            function["name"] = function["name"] or more.get("name") or ""
+            if more.get("name") and not function["name"]:
+                added["function"]["name"] = function["name"] = more["name"]
             arguments = more.get("arguments")
             if arguments is not None:
-                function["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
+                text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+                function["arguments"] += text
+                added["function"]["arguments"] = text
+        return added
+
+
+def in_one_piece(completion: Completion) -> Delta:
+    """Return a whole reply as the only piece of it that is shown."""
+    calls = completion.tool_calls
+    pieces = [{**call, "index": place} for place, call in enumerate(calls)] if calls else None
+    return Delta(completion.text, completion.reasoning, pieces)
 
 
 def _error_in(data: bytes) -> object:

@@ -11,6 +11,7 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, FinishReason, JsonObject, Timing, Usage
 from mixtura.models.catalog import CatalogModel, CatalogProvider
+from mixtura.models.openai.formats import Formats
 from mixtura.tokens import estimate_messages, estimate_tokens
 
 # Groq refuses a request that holds both, so a caller's own choice replaces ours.
@@ -42,12 +43,14 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """How one model of one provider wants to be asked.
 
     `max_tokens` is the field of the output limit, `usage_option` whether a stream is asked for its usage,
-    `reasoning` the field (if any) that keeps thinking apart from the answer.
+    `reasoning` the field (if any) that keeps thinking apart from the answer, `formats` what it takes of answers in
+    JSON.
     """
 
     max_tokens: str = "max_tokens"
     usage_option: bool = False
     reasoning: Literal["", "reasoning_format", "include_reasoning"] = ""
+    formats: Formats = Formats()
 
     @classmethod
     def of(cls, provider: CatalogProvider, row: CatalogModel | None) -> "Dialect":
@@ -55,7 +58,14 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         reasoning: Literal["", "reasoning_format", "include_reasoning"] = ""
         if provider.reasoning == "groq" and row is not None and row.reasons:
             reasoning = "include_reasoning" if row.family == "gpt-oss" else "reasoning_format"
-        return cls(max_tokens=provider.max_tokens, usage_option=provider.usage_option, reasoning=reasoning)
+        formats = Formats(
+            schemas=None if row is None else row.schemas,
+            streamed=not provider.formats_alone,
+            beside_tools=not provider.formats_alone,
+        )
+        return cls(
+            max_tokens=provider.max_tokens, usage_option=provider.usage_option, reasoning=reasoning, formats=formats
+        )
 
 
 def request_body(request: ChatRequest, dialect: Dialect, *, stream: bool) -> JsonObject:
@@ -82,6 +92,8 @@ def request_body(request: ChatRequest, dialect: Dialect, *, stream: bool) -> Jso
         value = getattr(options, name)
         if value is not None:
             body[name] = value
+    if options.response_format is not None:
+        dialect.formats.write(body, options)
     body.update(options.extra)
     return body
 
@@ -250,7 +262,7 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         text=text,
         reasoning=reasoning,
         finish_reason=finish_reason(choice.finish_reason),
-        tool_calls=message.tool_calls or None,
+        tool_calls=[_call_of(call) for call in message.tool_calls] if message.tool_calls else None,
         usage=usage,
         timing=timing,
         id=reply.id or "",
@@ -259,6 +271,14 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         system_fingerprint=reply.system_fingerprint,
         extra=_extra(reply, request, message),
     )
+
+
+def _call_of(call: JsonObject) -> JsonObject:
+    """Return a tool call whose arguments are the text that they should be, also where a server sends an object."""
+    function = call.get("function")
+    if not isinstance(function, dict) or isinstance(function.get("arguments"), str | None):
+        return call
+    return {**call, "function": {**function, "arguments": json.dumps(function["arguments"])}}
 
 
 def _extra(reply: WireReply, request: ChatRequest, message: WireMessage) -> JsonObject:

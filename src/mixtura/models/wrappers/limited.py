@@ -15,6 +15,7 @@ from mixtura.limits.limiter import Limiter, NoRoomError
 from mixtura.limits.policy import TRIPS, UNCOUNTED
 from mixtura.limits.window import DIMENSIONS
 from mixtura.models.base import ChatModel, Emit
+from mixtura.models.openai.formats import format_words
 from mixtura.models.served import Accounting
 from mixtura.tokens import estimate_messages, estimate_tokens
 
@@ -230,5 +231,9 @@ def _record_failure(error: ModelError, shared: CircuitBreaker, own: CircuitBreak
 
 def _prompt_tokens(request: ChatRequest) -> int:
     size = estimate_messages(request.messages)
-    tools = request.options.tools
-    return size + estimate_tokens(msgspec.json.encode(tools).decode()) if tools else size
+    options = request.options
+    if options.tools:
+        size += estimate_tokens(msgspec.json.encode(options.tools).decode())
+    if options.response_format is not None or options.extra:
+        size += estimate_tokens(format_words(options))
+    return size

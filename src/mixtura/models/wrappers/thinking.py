@@ -68,20 +68,37 @@ class ThinkSplitter:
 
     def finish(self) -> Delta:
         """Return what was held back, now that nothing follows."""
-        delta = self._work()
-        rest, self._buffer = self._buffer, ""
-        if self._state == "thinking":
-            return Delta(delta.text, delta.reasoning + self._think(rest))
-        if self._state == "maybe":
-            rest = "".join(self._held) + rest
-            self._held.clear()
-            self._state = "text"
-        said = Delta(delta.text + self._say(rest, seen=True), delta.reasoning)
+        said = self.release()
         if self._stray is not None and not self.text.strip():
             # Nothing came behind that tag: what stood before it is all there is, so it is the answer after all.
             self._blocks = [block for block in self._blocks if block is not self._stray]
             self._text = self._stray
         return said
+
+    def release(self) -> Delta:
+        """Return what was held back, since it has to be shown before what comes next."""
+        delta = self._work()
+        rest, self._buffer = self._buffer, ""
+        if self._state == "thinking":
+            return Delta(delta.text, delta.reasoning + self._think(rest))
+        held = ""
+        if self._state == "maybe":
+            held = self._say("".join(self._held), seen=True)
+            self._held.clear()
+            self._state = "text"
+        return Delta(delta.text + held + self._say(rest), delta.reasoning)
+
+    def apart(self, delta: Delta) -> Delta:
+        """Return `delta` with the reasoning in its text apart; in front of tool calls nothing is held back."""
+        if not delta.text and not delta.tool_calls:
+            return delta
+        split = self.feed(delta.text) if delta.text else Delta()
+        if delta.tool_calls:
+            rest = self.release()
+            split = Delta(split.text + rest.text, split.reasoning + rest.reasoning)
+        elif not delta.reasoning:
+            return split
+        return Delta(split.text, delta.reasoning + split.reasoning, delta.tool_calls)
 
     def _work(self) -> Delta:
         texts: list[str] = []
@@ -249,10 +266,8 @@ class ThinkingApart:
         splitter = ThinkSplitter()
 
         def separated(delta: Delta) -> None:
-            if delta.text:
-                split = splitter.feed(delta.text)
-                delta = Delta(split.text, delta.reasoning + split.reasoning) if delta.reasoning else split
-            if delta.text or delta.reasoning:
+            delta = splitter.apart(delta)
+            if delta.text or delta.reasoning or delta.tool_calls:
                 emit(delta)
 
         completion = await self._model.chat(request, emit=separated, deadline=deadline)
@@ -289,9 +304,9 @@ class _SplitReader:
         # Made when a piece is wanted: most replies come whole.
         splitter = self._splitter = self._splitter or ThinkSplitter()
         for at, delta in self._reader.read():
-            split = splitter.feed(delta.text) if delta.text else Delta()
-            if split.text or split.reasoning or delta.reasoning:
-                found.append((at, Delta(split.text, delta.reasoning + split.reasoning)))
+            split = splitter.apart(delta)
+            if split.text or split.reasoning or split.tool_calls:
+                found.append((at, split))
         return found
 
 
