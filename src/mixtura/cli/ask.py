@@ -9,6 +9,7 @@ from typing import Any, Literal
 import click
 import msgspec
 
+from mixtura.cli.answer_options import AnswerOptions, answer_options, write_prompts
 from mixtura.cli.common import (
     amount,
     budget_option,
@@ -30,7 +31,7 @@ from mixtura.cli.models import life
 from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.errors import BudgetError, MissingKeyError, MixturaError
-from mixtura.events import Answer, Fold
+from mixtura.events import Answer, Event, Fold
 from mixtura.mixture import AskOptions, Mixture
 from mixtura.models.catalog import Catalog, Tier
 from mixtura.models.local.machine import Machine, is_installed
@@ -39,7 +40,7 @@ from mixtura.planning.forecast import Forecast
 from mixtura.recipe import Recipe
 
 
-class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+class _Asked(AnswerOptions, frozen=True, kw_only=True):
     """The options of the command line, by their names."""
 
     recipe: str | None
@@ -48,6 +49,7 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     system: str | None
     as_json: bool
     drafts: bool
+    show_prompts: bool
     deadline: float | None
     max_cost: float | None
     daily_budget: float | None
@@ -63,7 +65,7 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     def options(self) -> AskOptions:
         return AskOptions(
             system=self.system,
-            options=None,
+            options=self.chat(),
             deadline=self.deadline,
             max_cost=self.max_cost,
             seed=self.seed,
@@ -97,6 +99,8 @@ mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
 @click.option("-s", "--system", help="A system prompt.")
 @json_option
 @click.option("--drafts", is_flag=True, help="Show every draft too, on stderr.")
+@click.option("--show-prompts", is_flag=True, help="Show every prompt too, on stderr.")
+@answer_options
 @click.option(
     "--deadline",
     metavar="SECONDS",
@@ -157,8 +161,13 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
 
     async def run() -> Answer:
         async with environment(simulated) as env:
-            mixture = Mixture(recipe, env=env, plan=asked.plan, daily_budget=asked.daily_budget)
-            return await follow(mixture, question, window, fold, asked.options)
+            events: list[Event] = []
+            listeners = [events.append] if asked.show_prompts else []
+            mixture = Mixture(recipe, env=env, plan=asked.plan, daily_budget=asked.daily_budget, listeners=listeners)
+            try:
+                return await follow(mixture, question, window, fold, asked.options)
+            finally:
+                write_prompts(events)
 
     return asyncio.run(run())
 

@@ -169,6 +169,8 @@ class ReplySources:
             body = sample((response_format.get("json_schema") or {}).get("schema"))
             return Reply(text=msgspec.json.encode(body).decode(), reasoning=reasoning)
         if response_format.get("type") == "json_object":
+            if (described := _schema_in_words(request)) is not None:
+                return Reply(text=msgspec.json.encode(sample(described)).decode(), reasoning=reasoning)
             return Reply(text='{"answer":"simulated"}', reasoning=reasoning)
         if self._tokens is not None:
             return Reply(text=filler(self._tokens, rng), reasoning=reasoning)
@@ -182,6 +184,21 @@ def filler(tokens: int, rng: random.Random) -> str:
     text = " ".join(words)
     assert count_tokens(text) == tokens, "each word is one token"
     return text
+
+
+def _schema_in_words(request: JsonObject) -> JsonObject | None:
+    """Return the JSON schema that stands at the end of a system message, None where there is none."""
+    for turn in request["messages"]:
+        text = text_of(turn) if turn.get("role") == "system" else ""
+        at = text.find("\n{")
+        while at >= 0:
+            try:
+                found = msgspec.json.decode(text[at:])
+            except msgspec.DecodeError:
+                at = text.find("\n{", at + 1)
+                continue
+            return found if isinstance(found, dict) else None
+    return None
 
 
 def last_user_text(request: JsonObject) -> str:
