@@ -14,12 +14,13 @@ import sys
 from collections.abc import Iterator
 from typing import get_args
 
+import msgspec
+
 from bench.chaos.recipes import MODELS
 from mixtura import (
     Aggregator,
     ChatOptions,
     Layer,
-    Message,
     MixturaError,
     Mixture,
     ModelRegistry,
@@ -30,9 +31,11 @@ from mixtura import (
 )
 from mixtura.chat import JsonObject
 from mixtura.kinds import KINDS, AggregatorKind
+from mixtura.mixture import as_conversation
 from mixtura.planning.demand import demands, needs, owed
 from mixtura.planning.forecast import Forecast
-from mixtura.planning.schedule import count_calls, schedule
+from mixtura.planning.schedule import acting_recipe, count_calls, schedule
+from mixtura.recipe import Tools
 from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
 from mixtura.virtual import run_virtual
 
@@ -82,16 +85,19 @@ def recipe(rng: random.Random) -> Recipe:
     kind: AggregatorKind = rng.choice(get_args(AggregatorKind))
     row = KINDS[kind]
     named = row.model == "needed" or (row.model == "optional" and rng.random() < 0.6)
+    shown = named and kind != "merge"
     aggregator = Aggregator(
         kind=kind,
         model=rng.choice(MODELS) if named else "",
         system=text(rng, rng.choice((3, 60))) if named and rng.random() < 0.3 else None,
         max_tokens=rng.choice((None, 40, 900)),
+        template=f"Of {{question}}:\n{{drafts}}\n{text(rng, 20)}" if shown and rng.random() < 0.2 else None,
     )
     alone = len(layers) == 1 and layers[0].size == 1 and rng.random() < 0.5
     smallest = min(layer.size for layer in layers)
     return Recipe(
         name="random",
+        tools=Tools(policy=rng.choice(("act", "agree")), acting=Aggregator(model=rng.choice(MODELS))),
         layers=layers,
         escalate=Layer(proposers=(proposer(rng),)) if not alone and rng.random() < 0.3 else None,
         aggregator=None if alone else aggregator,
@@ -104,6 +110,33 @@ def recipe(rng: random.Random) -> Recipe:
     )
 
 
+def question(rng: random.Random) -> list[JsonObject]:
+    """Return a random conversation: a question, most often, or one in the middle of calls of a tool."""
+    asked: list[JsonObject] = [{"role": "user", "content": text(rng, 20)}]
+    for number in range(rng.choice((0, 0, 0, 1, 3))):
+        arguments = msgspec.json.encode({"place": text(rng, 2), "days": number}).decode()
+        call = {"id": f"c{number}", "type": "function", "function": {"name": "weather_0", "arguments": arguments}}
+        asked.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        asked.append({"role": "tool", "tool_call_id": f"c{number}", "content": text(rng, 4)})
+    return asked
+
+
+def caller_options(rng: random.Random) -> ChatOptions:
+    """Return what a caller may set, most often nothing."""
+    wish = rng.choice(("none", "none", "tools", "schema", "object", "limits"))
+    if wish == "tools":
+        named = [{**_TOOL["function"], "name": f"weather_{number}"} for number in range(rng.randint(1, 3))]
+        return ChatOptions(tools=[{"type": "function", "function": function} for function in named])
+    if wish == "schema":
+        schema = {"type": "object", "properties": {f"field_{n}": {"type": "string"} for n in range(rng.randint(1, 9))}}
+        return ChatOptions(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+    if wish == "object":
+        return ChatOptions(response_format={"type": "json_object"})
+    if wish == "limits":
+        return ChatOptions(max_tokens=rng.choice((5, 300, 3000)), stop=["END"], seed=7)
+    return ChatOptions()
+
+
 class RandomReplies:
     """The replies of one cloud's models: as long as their limit allows, all with the same answer, or different."""
 
@@ -112,6 +145,8 @@ class RandomReplies:
         self._mood = rng.choice(("long", "agree", "differ"))
 
     def __call__(self, request: JsonObject, call: int) -> str:
+        if request.get("response_format") and self._rng.random() < 0.6:
+            return '{"field_0": "a value", "answer": 5}'
         if self._mood == "long" or self._rng.random() < 0.3:
             return "word " * (request.get("max_completion_tokens") or request.get("max_tokens") or 1200)
         return f"The answer is {5 if self._mood == 'agree' else call}."
@@ -123,22 +158,22 @@ def problems(number: int) -> list[str]:
 
 
 async def _problems(rng: random.Random) -> list[str]:
-    made, question = recipe(rng), text(rng, 20)
-    options = ChatOptions(tools=[_TOOL] * rng.randint(1, 3)) if rng.random() < 0.2 else ChatOptions()
+    made, asked, options = recipe(rng), question(rng), caller_options(rng)
     sim = SimOptions(
         plan="enterprise", unlimited=True, extra_models=MODELS, reply=RandomReplies(rng), seed=rng.getrandbits(32)
     )
     async with simulated_cloud(sim) as cloud:
         env = {"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url}
         mixture = Mixture(made, models=ModelRegistry(env=env))
-        said = mixture.forecast(question, options=options)
+        said = mixture.forecast(asked, options=options)
         try:
-            await mixture.ask(question, options=options, seed=rng.getrandbits(32))
+            await mixture.ask(asked, options=options, seed=rng.getrandbits(32))
         except MixturaError as error:
-            if cloud.ledger.total_tokens == 0:
+            # What a model wrote in place of JSON is refused by the cloud, and not billed.
+            if cloud.ledger.total_tokens == 0 and not options.response_format:
                 return [f"nothing was answered: {error}"]
         await cloud.ledger.wait_idle()
-        return [*_check_bill(cloud, said), *_check_bookings(made, question, options, said)]
+        return [*_check_bill(cloud, said), *_check_bookings(made, asked, options, said)]
 
 
 def _check_bill(cloud: SimulatedCloud, said: Forecast) -> Iterator[str]:
@@ -171,13 +206,15 @@ def _dollars(cloud: SimulatedCloud) -> float:
     return total
 
 
-def _check_bookings(made: Recipe, question: str, options: ChatOptions, said: Forecast) -> Iterator[str]:
+def _check_bookings(made: Recipe, asked: list[JsonObject], options: ChatOptions, said: Forecast) -> Iterator[str]:
     """Yield where the calls booked with the limiter differ from the calls that the recipe can make."""
+    made = acting_recipe(made, options)
+    repairs = sum(row.role == "repair" for row in said.rows)
     possible = schedule(made, options).calls
     models = ModelRegistry(env={"GROQ_API_KEY": KEY}, plan="developer")
     limited = {model for model in MODELS if models.find("groq", model).accounting.limits is not None}  # type: ignore[union-attr]
-    found = demands(made, [Message(role="user", content=question)], models, options)
-    if not len(possible) == said.calls == count_calls(made):
+    found = demands(made, as_conversation(asked), models, options)
+    if not len(possible) == said.calls - repairs == count_calls(made):
         yield f"{len(possible)} calls are possible, {said.calls} forecast, {count_calls(made)} counted"
     if [demand.call for demand in found] != [call for call in possible if call.slot.model in limited]:
         yield f"{len(found)} calls are booked of {len(possible)} that are possible"

@@ -41,5 +41,6 @@ KINDS: dict[AggregatorKind, KindRow] = {
     "vote": KindRow(model="none", counts=True, returns_drafts=True),
     "rank": KindRow(model="optional", instructions=prompts.RANKED_SYNTHESIS, reviews=True),
     "auto": KindRow(model="needed", certain=False, counts=True, returns_drafts=True),
-    "merge": KindRow(model="needed", role="selector", instructions=prompts.MERGE, certain=False, returns_drafts=True),
+    # Drafts that are no JSON objects are composed, which takes more than deciding fields.
+    "merge": KindRow(model="needed", certain=False, returns_drafts=True),
 }

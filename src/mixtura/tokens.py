@@ -6,6 +6,8 @@ A reply's `usage` has the true count. The estimates serve decisions that come be
 import re
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from mixtura.chat import Message
 
 # English prose has about 4 characters per token, code and numbers about 3, other scripts 1 to 2.
@@ -14,6 +16,8 @@ from mixtura.chat import Message
 _ASCII_PER_TOKEN = 3.6
 _OTHER_PER_TOKEN = 1.4
 _PER_MESSAGE = 5
+# What stands round the result of a tool where it is text; see `prompts.without_tool_turns`.
+_PER_RESULT = 12
 # Hardly any vocabulary has tokens of two words, or of a word and a sign.
 _WORD_OR_SIGNS = re.compile(r"\w+|[^\w\s]+")
 # The same for ASCII, by a table: whether a byte is of a word, a sign or a space.
@@ -59,9 +63,20 @@ def characters(messages: Sequence[Message]) -> int:
     for message in messages:
         content = message.content
         total += len(content if isinstance(content, str) else message.text)
+        if message.tool_calls or message.role == "tool":
+            total += len(_calls(message)) + 4 * _PER_RESULT
     return total
 
 
 def estimate_messages(messages: Iterable[Message]) -> int:
     """Return an estimate of the prompt tokens of a conversation, including the chat template."""
-    return sum(estimate_tokens(message.text) + _PER_MESSAGE for message in messages)
+    total = 0
+    for message in messages:
+        total += estimate_tokens(message.text) + _PER_MESSAGE
+        if message.tool_calls or message.role == "tool":
+            total += estimate_tokens(_calls(message)) + _PER_RESULT
+    return total
+
+
+def _calls(message: Message) -> str:
+    return msgspec.json.encode(message.tool_calls).decode() if message.tool_calls else ""

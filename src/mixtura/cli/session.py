@@ -51,7 +51,9 @@ def chosen_recipe(name: str | None, models: Sequence[str] = (), provider: str | 
             )
         )
         layers = (*recipe.layers[:-1], last)
-        return msgspec.structs.replace(recipe, layers=layers, policy=_fitting(recipe.policy, layers))
+        agree = None if recipe.tools.agree is None else min(recipe.tools.agree, last.size)
+        tools = msgspec.structs.replace(recipe.tools, agree=agree)
+        return msgspec.structs.replace(recipe, layers=layers, policy=_fitting(recipe.policy, layers), tools=tools)
     except ValueError as error:
         raise RecipeError(f"{recipe.name} with --model", str(error)) from error
 
@@ -74,6 +76,9 @@ def _served_by(recipe: Recipe, provider: str) -> Recipe:
         layers=tuple(moved(layer) for layer in recipe.layers),
         escalate=recipe.escalate and moved(recipe.escalate),
         aggregator=recipe.aggregator and msgspec.structs.replace(recipe.aggregator, provider=provider),
+        tools=msgspec.structs.replace(
+            recipe.tools, acting=recipe.tools.acting and msgspec.structs.replace(recipe.tools.acting, provider=provider)
+        ),
     )
 
 

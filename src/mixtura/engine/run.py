@@ -93,7 +93,8 @@ def _started(run: Run) -> RunStarted:
         started_at=options.started_at,
         conversation=run.conversation if kept else None,
         digest="" if kept else hashlib.sha256(msgspec.json.encode(run.conversation)).hexdigest(),
-        options=None if options.chat is NO_OPTIONS else options.chat,
+        # The images are in the conversation, which the caller may keep out of the events.
+        options=None if options.chat is NO_OPTIONS else msgspec.structs.replace(options.chat, images=None),
         schema=SCHEMA,
     )
 

@@ -53,7 +53,7 @@ def forecast(
     A prompt counts as its estimate times `tokens.PROMPT_MARGIN`, and `tokens.PROMPT_HEAD` more. Where a fall-back or a
     substitute may answer for a slot, the dearest of them counts.
     """
-    planned = schedule(recipe, options)
+    planned = schedule(recipe, options, repair=True)
     worst = _Worst(recipe, models)
     sizes = prompt_tokens(planned, estimate_messages(conversation), worst.output)
     prompts = [math.ceil(size * PROMPT_MARGIN) + PROMPT_HEAD for size in sizes]

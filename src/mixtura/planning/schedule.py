@@ -27,6 +27,8 @@ _ANSWER_TOKENS = 2048
 _REASONING_TOKENS = {"none": 1024, "low": 2048, "medium": 4096, "default": 4096, "high": 8192}
 # What stands in a repair besides the reply: the instruction, and what is wrong.
 _REPAIR_TOKENS = 120
+# What is said of the form of an answer, besides a schema, to a model that takes none.
+_FORMAT_WORDS = 40
 
 
 class PlannedCall(NamedTuple):
@@ -68,18 +70,19 @@ class Schedule(NamedTuple):
         return [call for call in self.calls if call.stage == stage]
 
 
-def schedule(recipe: Recipe, options: ChatOptions = NO_OPTIONS) -> Schedule:
+def schedule(recipe: Recipe, options: ChatOptions = NO_OPTIONS, *, repair: bool = False) -> Schedule:
     """Return the calls that a run of `recipe` may make when no call fails; with tools, that of `acting_recipe`.
 
-    Left out are second tries, repeated attempts, fall-backs and substitutes: they stand in for a listed call.
+    Left out are second tries, repeated attempts, fall-backs and substitutes: they stand in for a listed call. With
+    `repair` the list has the call that asks for JSON once more where the answer is none.
     """
     if options is not NO_OPTIONS:
-        return _Builder(recipe, options).build()
+        return _Builder(recipe, options, repair=repair).build()
     known = _CACHE.get(id(recipe))
     if known is not None and known[0]() is recipe:
         return known[1]
     place = id(recipe)
-    planned = _Builder(recipe, options).build()
+    planned = _Builder(recipe, options, repair=False).build()
     _CACHE[place] = weakref.ref(recipe, lambda _: _CACHE.pop(place, None)), planned
     return planned
 
@@ -164,9 +167,10 @@ def repairer(recipe: Recipe) -> Slot | None:
 class _Builder:
     """Walks through a recipe once."""
 
-    def __init__(self, recipe: Recipe, options: ChatOptions) -> None:
+    def __init__(self, recipe: Recipe, options: ChatOptions, *, repair: bool) -> None:
         self._recipe = recipe
         self._options = options
+        self._repair = repair and wants_json(options)
         self._calls: list[PlannedCall] = []
         self._stages: list[str] = []
 
@@ -182,7 +186,7 @@ class _Builder:
             asked += recipe.escalate.slots
         if recipe.aggregator is not None:
             self._aggregation(recipe.aggregator, asked, drafts)
-        if wants_json(self._options) and (slot := repairer(recipe)) is not None:
+        if self._repair and (slot := repairer(recipe)) is not None:
             options = writer_options(self._options)
             stage, last = self._stage("repair"), len(self._calls) - 1
             self._calls.append(PlannedCall("repair", slot, stage, "", (last,), certain=False, options=options))
@@ -314,7 +318,8 @@ def _attached(options: ChatOptions) -> int:
     if options is NO_OPTIONS:
         return 0
     parts = [part for part in (options.tools, options.response_format) if part]
-    return sum(estimate_tokens(msgspec.json.encode(part).decode()) for part in parts)
+    words = _FORMAT_WORDS if wants_json(options) else 0
+    return words + sum(estimate_tokens(msgspec.json.encode(part).decode()) for part in parts)
 
 
 def _joined(*texts: str | None) -> str:

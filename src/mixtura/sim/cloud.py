@@ -321,6 +321,8 @@ def _prompt_tokens(request: JsonObject) -> int:
     texts += [bodies.encode(turn["tool_calls"]).decode() for turn in request["messages"] if turn.get("tool_calls")]
     if request.get("tools"):
         texts.append(bodies.encode(request["tools"]).decode())
+    if (request.get("response_format") or {}).get("json_schema"):
+        texts.append(bodies.encode(request["response_format"]["json_schema"]).decode())
     return sum(map(count_tokens, texts))
 
 

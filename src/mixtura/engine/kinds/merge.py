@@ -16,7 +16,7 @@ from mixtura.engine.outcome import Outcome, outcome_of
 from mixtura.engine.race import Race, call_within
 from mixtura.errors import ModelError
 from mixtura.events import Draft
-from mixtura.planning.schedule import instructions_of, other_options
+from mixtura.planning.schedule import other_options
 from mixtura.recipe import Aggregator
 
 _JSON_OBJECT = AnswerFormat({"type": "json_object"})
@@ -147,7 +147,7 @@ async def _settle(run: Run, aggregator: Aggregator, merged: Merge) -> None:
     head = f"Fields, each between lines that begin with <{marker} and </{marker}:"
     options = msgspec.structs.replace(other_options(run.options.chat), response_format=_ASKED)
     conversation = run.conversation_for(options)
-    messages = prompts.with_block(conversation, instructions_of(aggregator), f"{head}\n\n{block}")
+    messages = prompts.with_block(conversation, aggregator.system or prompts.MERGE, f"{head}\n\n{block}")
     ask = calls.Ask("selector", aggregator, messages, len(run.recipe.layers), options)
     try:
         number, completion = await call_within(Race(run, ask, run.deadline))
