@@ -13,6 +13,7 @@ from mixtura.cli.common import (
     amount,
     budget_option,
     check_text,
+    complete_models,
     dollars,
     json_option,
     model_options,
@@ -26,9 +27,11 @@ from mixtura.cli.common import (
     write_json,
     write_text,
 )
+from mixtura.cli.measured import alone
 from mixtura.cli.models import life
 from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
+from mixtura.cli.versus import Pair, answer_both, write_forecasts
 from mixtura.errors import BudgetError, MissingKeyError, MixturaError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture
@@ -37,6 +40,7 @@ from mixtura.models.local.machine import Machine, is_installed
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.forecast import Forecast
 from mixtura.recipe import Recipe
+from mixtura.sim.options import SimOptions
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +62,7 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     quiet: bool
     sim: bool
     as_of: dt.date | None
+    vs: str | None
 
     @property
     def options(self) -> AskOptions:
@@ -121,10 +126,16 @@ mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
 @click.option("--dry-run", is_flag=True, help="Show what it would take; send nothing.")
 @click.option("--seed", type=int, help="Fix the order in which drafts are shown to a model.")
 @click.option("-q", "--quiet", is_flag=True, help="The answer alone.")
+@click.option(
+    "--vs", metavar="MODEL", shell_complete=complete_models, help="Ask this model alone as well, and compare the two."
+)
 @sim_options
 def command(question: tuple[str, ...], **given: Any) -> None:
     """Ask QUESTION, or forecast what that would take."""
     asked, fold = _Asked(**given), Fold()
+    if asked.vs is not None:
+        _compare(question, asked, asked.vs)
+        return
     try:
         answer = _answer(question, asked, fold)
     except MixturaError as error:
@@ -140,18 +151,29 @@ def command(question: tuple[str, ...], **given: Any) -> None:
         write_answer(answer.text)
 
 
-def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecast:
+def _prepared(words: Sequence[str], asked: _Asked) -> tuple[str, Recipe, SimOptions | None]:
+    """Return the question, the recipe and the cloud that `--sim` starts.
+
+    Raises:
+        ConfigError: one of them cannot be.
+    """
     question = read_question(words)
     check_text("the system prompt", asked.system or "")
     recipe = chosen_recipe(asked.recipe, asked.models, asked.provider)
     if asked.sim:
         check_simulated(recipe)
     simulated = simulation(asked.sim, asked.as_of, plan=asked.plan, quiet=asked.quiet or asked.dry_run)
-    if not (asked.recipe or asked.models or asked.provider or asked.sim or asked.dry_run):
+    if not (asked.recipe or asked.models or asked.provider or asked.sim or asked.dry_run or asked.vs):
         recipe = _answerable(recipe)
     if asked.dry_run:
         for provider, _ in seats_of(recipe):
             ModelRegistry().provider(provider)  # unknown ones raise here; a forecast asks nobody and would not
+    return question, recipe, simulated
+
+
+def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecast:
+    question, recipe, simulated = _prepared(words, asked)
+    if asked.dry_run:
         return _forecast(recipe, question, asked)
     window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
 
@@ -161,6 +183,24 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
             return await follow(mixture, question, window, fold, asked.options)
 
     return asyncio.run(run())
+
+
+def _compare(words: Sequence[str], asked: _Asked, model: str) -> None:
+    """Ask, or forecast, the mixture and `model` alone."""
+    question, recipe, simulated = _prepared(words, asked)
+    pair = Pair(
+        question=question,
+        recipe=recipe,
+        model=model,
+        alone=alone(model, asked.provider),
+        options=asked.options,
+        make=lambda recipe, env: Mixture(recipe, env=env, plan=asked.plan, daily_budget=asked.daily_budget),
+    )
+    if asked.dry_run:
+        write_forecasts(pair, lambda found: _write_forecast(found, as_json=False), as_json=asked.as_json)
+    else:
+        window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
+        answer_both(pair, window, simulated, as_json=asked.as_json)
 
 
 def _forecast(recipe: Recipe, question: str, asked: _Asked) -> Forecast:
