@@ -7,6 +7,9 @@ import asyncio
 import datetime as dt
 import ipaddress
 import os
+import shutil
+import sys
+import textwrap
 import urllib.parse
 from importlib.resources import files
 from pathlib import Path
@@ -122,13 +125,21 @@ class _Live:
         try:
             asyncio.run(self._ask(worst))
             self._predict()
+            self._say(self._table())
+            self._tell(f"\n{self._legend()}")
         finally:
             self._save()
-        self._say(self._report())
 
     def _say(self, text: str) -> None:
         if not self.told.as_json:
             write_text(text)
+
+    def _tell(self, prose: str) -> None:
+        """Say `prose`, its lines broken between words where a terminal is too narrow for them."""
+        if sys.stdout.isatty():
+            width = max(20, shutil.get_terminal_size().columns - 1)
+            prose = "\n".join(textwrap.fill(line, width, break_on_hyphens=False) for line in prose.split("\n"))
+        self._say(prose)
 
     def _forecast(self) -> dict[tuple[str, str], float]:
         """Return the dollars each run costs at most, by question and name; say what all of them do.
@@ -158,8 +169,8 @@ class _Live:
         if self.unpriced:
             names = ", ".join(self.unpriced)
             money = f"Dollars unknown: no price is known for {names}, served on this machine or in its network."
-        self._say(f"{asked} question{'s' * (asked > 1)}, each asked of {self.names[0]} and of {self.names[1]}.")
-        self._say(f"At most {calls[0]} + {calls[1]} calls. {money}\n\n")
+        self._tell(f"{asked} question{'s' * (asked > 1)}, each asked of {self.names[0]} and of {self.names[1]}.")
+        self._tell(f"At most {calls[0]} + {calls[1]} calls. {money}\n\n")
 
     def _is_local(self) -> bool:
         """Say whether whoever has no price serves on this machine or in a private network, where no bill comes from."""
@@ -175,7 +186,7 @@ class _Live:
         recipes = self.recipes if allowed is not None else map(_without_second_tries, self.recipes)
         mixtures = {name: Mixture(recipe) for name, recipe in zip(self.names, recipes, strict=True)}
         for number, row in enumerate(self.questions):
-            self._say(f"Question {number + 1} of {len(self.questions)}: {one_line(row.question)}\n")
+            self._tell(f"Question {number + 1} of {len(self.questions)}: {one_line(row.question)}")
             # They take turns in going first: whoever does opens the connections that both use.
             for name in self.names if number % 2 == 0 else self.names[::-1]:
                 own = worst.pop((row.id, name))
@@ -198,7 +209,7 @@ class _Live:
         right = is_right(answer.text, row.answer)
         self.ran[name].append(_Ran(question=row.id, right=right, figures=figures, text=answer.text, run=answer.run))
         verdict = "right" if right else f"WRONG, the answer is {row.answer}"
-        self._say(f"=> {verdict}; first word {figures.word}, whole answer {figures.seconds:.2f} s\n\n")
+        self._tell(f"=> {verdict}; first word {figures.word}, whole answer {figures.seconds:.2f} s\n\n")
 
     def _predict(self) -> None:
         """Note what the simulated cloud takes for the same runs, with replies as long as the real ones were."""
@@ -246,24 +257,23 @@ class _Live:
             "record": None if self.file is None else str(self.file),
         }
 
-    def _report(self) -> str:
+    def _table(self) -> str:
         columns = [_column(self.ran[name], len(self.questions)) for name in self.names]
         short = [self.names[0], strongest(self.told.recipe)[1].rpartition("/")[2]]
         labels = ["", "right", "first word", "seconds", "dollars", "tokens", "simulated", "ratio"]
         first, second = ([name, *cells] for name, cells in zip(short, columns, strict=True))
-        said = [
-            table(list(zip(labels, first, second, strict=True)), right=(1, 2)),
-            "",
-            f"{short[1]} was asked alone. Seconds are medians of the questions, waits for",
-            "rate limits included; dollars and tokens are sums.",
-        ]
-        if self.why_not:
-            return "\n".join([*said, self.why_not])
-        told = [
-            "simulated: seconds of the same calls in the simulated cloud, with replies as",
-            "long and no rate limits; ratio: measured seconds to simulated ones.",
-        ]
-        return "\n".join([*said, *told])
+        return table(list(zip(labels, first, second, strict=True)), right=(1, 2))
+
+    def _legend(self) -> str:
+        said = (
+            "Seconds are medians of the questions, waits for rate limits included; dollars and tokens are sums."
+            f" {self.names[1].partition(' ')[0]} was asked alone."
+        )
+        simulated = (
+            "simulated: seconds of the same calls in the simulated cloud, with replies as long and no rate limits; "
+            "ratio: measured seconds to simulated ones."
+        )
+        return f"{said}\n{self.why_not or simulated}"
 
 
 def _column(ran: list[_Ran], asked: int) -> list[str]:
