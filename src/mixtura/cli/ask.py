@@ -198,6 +198,8 @@ def _compare(words: Sequence[str], asked: _Asked, model: str) -> None:
     )
     if asked.dry_run:
         write_forecasts(pair, lambda found: _write_forecast(found, as_json=False), as_json=asked.as_json)
+        for note in dict.fromkeys([*_notes(recipe), *_notes(pair.alone)]):
+            click.echo(f"mixtura: {note}", err=True)
     else:
         window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
         answer_both(pair, window, simulated, as_json=asked.as_json)
