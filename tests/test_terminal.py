@@ -360,6 +360,18 @@ def test_a_stopped_run_leaves_its_lines_and_no_running_mark() -> None:
     assert terminal.shown[1].endswith("stopped")
 
 
+@pytest.mark.parametrize("can_redraw", [True, False])
+def test_the_line_of_a_model_that_answers_alone_stands_below_its_answer(can_redraw: bool) -> None:
+    terminal = Emulator(100)
+    screen = live(terminal) if can_redraw else Screen(live=False)
+    view = TerminalView(terminal, terminal, screen=screen)
+    pieces = [AnswerDelta(at=0.5, text="It is "), AnswerDelta(at=0.6, text="18.")]
+    for event in (*started(1), *pieces, finished(0), AnswerFinished(at=1.3, source=0), ended()):
+        view.add(event)
+    assert terminal.shown[0] == "It is 18."
+    assert terminal.shown[1].startswith("✓ llama-3.1-8b-instant")
+
+
 def test_thinking_is_shown_as_such_until_text_comes() -> None:
     terminal = Emulator(100)
     view = show([*started(1), CallDelta(at=0.2, call=0, reasoning="let me see")], terminal)

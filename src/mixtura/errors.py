@@ -22,6 +22,8 @@ MixturaError
 │   ├── RejectedError       drop        400, 422: the request itself is wrong for this model
 │   └── UnauthorizedError   drop        401, 403: the key is wrong or not allowed
 └── NoAnswerError           a run ended without one usable draft; `.failures` says why for each call
+
+Each of them has `.status` and `.retry_after`: what a server that asked for its own client can send on to it.
 """
 
 import math
@@ -45,12 +47,23 @@ def scrub(text: str) -> str:
     return _SECRETS.sub("***", text)
 
 
+def followed(reason: str, clause: str) -> str:
+    """Return `reason` and then `clause`: behind a question as a sentence of its own, else after a semicolon."""
+    if reason.endswith("?"):
+        return f"{reason} {clause[:1].upper()}{clause[1:]}"
+    return f"{reason.rstrip('.')}; {clause}"
+
+
 class MixturaError(Exception):
     """The root; catch it to catch everything Mixtura means to raise. Its text never holds a secret."""
 
     exit_code: ClassVar[int] = 1
     answer: "Answer | None" = None
     """What is known of the run that raised it: usage, cost and decisions; None where no run was begun."""
+    status: int | None = None
+    """The HTTP status that a server can send on to its own client, 400 or more; None where nothing names one."""
+    retry_after: float | None = None
+    """The seconds after which asking again may help; None where nobody said, or where it would not."""
 
     def __init__(self, message: str) -> None:
         self.message = scrub(message)
@@ -85,6 +98,7 @@ class InputError(ConfigError):
     """The question cannot be asked as it is (empty, too long, not text)."""
 
     exit_code = 2
+    status = 400
 
 
 class BudgetError(MixturaError):
@@ -106,10 +120,11 @@ class DailyBudgetError(BudgetError):
     Attributes:
         spent: dollars that today's settled runs cost.
         reserved: dollars that runs not yet settled could cost.
-        seconds_left: seconds until the next day begins.
+        seconds_left: seconds until the next day begins; `retry_after` is the same.
     """
 
     exit_code = 75
+    status = 429
 
     def __init__(self, worst: float, allowed: float, spent: float, reserved: float, seconds_left: float) -> None:
         self.worst: float = worst
@@ -117,6 +132,7 @@ class DailyBudgetError(BudgetError):
         self.spent = spent
         self.reserved = reserved
         self.seconds_left = seconds_left
+        self.retry_after = max(0.0, seconds_left)
         left = max(0.0, allowed - spent - reserved)
         # Rounded up: whoever waits as long as told is not a few seconds early.
         hours, minutes = divmod(math.ceil(max(0.0, seconds_left) / 60), 60)
@@ -134,6 +150,7 @@ class LimitError(MixturaError):
 
     Attributes:
         retry_after: seconds until it would fit, None when it never will as it is.
+        status: 429, or 413 when it never will fit.
         window: the window that binds, in words.
     """
 
@@ -141,6 +158,7 @@ class LimitError(MixturaError):
 
     def __init__(self, message: str, *, retry_after: float | None, window: str) -> None:
         self.retry_after = retry_after
+        self.status = 413 if retry_after is None else 429
         self.window = window
         super().__init__(message)
 
@@ -149,6 +167,7 @@ class DeadlineError(MixturaError):
     """The deadline passed before the run had anything to answer with."""
 
     exit_code = 75
+    status = 504
 
 
 class Exceeded(NamedTuple):
@@ -163,7 +182,7 @@ class ModelError(MixturaError):
     """One call to `provider`/`model` failed.
 
     Attributes:
-        status: HTTP status, or None when none was received.
+        status: HTTP status as it was received, or None when none was.
         code: the provider's own error code, or "".
         retry_after: seconds the provider asks to wait, or None.
         attempts: how often it was tried.
@@ -303,17 +322,68 @@ _URGENCY: tuple[type[ModelError], ...] = (
 
 
 class NoAnswerError(MixturaError):
-    """No draft survived; `failures` holds each call's error, the most telling first."""
+    """No draft survived; `failures` holds each call's error, the most telling first.
+
+    Attributes:
+        failures: the errors of the calls.
+        status: what a server can send on where all calls failed alike: 429 when every one met a rate limit; 401, or
+            the common 402 or 403, when every key was refused; the common 5xx, else 503, when every provider was busy
+            or broken; else the 4xx that all of them have in common. None when they failed in different ways, or when
+            none was answered: a gateway sends 502 then.
+        retry_after: the longest that a call asks to wait, where every failure may pass by itself; else None.
+    """
 
     def __init__(self, failures: Sequence[ModelError], message: str = "") -> None:
         rank = {kind: place for place, kind in enumerate(_URGENCY)}
-        self.failures = tuple(sorted(failures, key=lambda failure: rank.get(type(failure), len(rank))))
-        if not message and self.failures:
-            first, more = self.failures[0], len({f.message for f in self.failures}) - 1
-            message = first.message + (f" (and {more} other failure{'s' * (more > 1)})" if more else "")
-        super().__init__(message or "no model gave an answer")
+        # Of failures alike, one that a provider gave tells more than one by which a call was not even sent.
+        order = sorted(failures, key=lambda failure: (rank.get(type(failure), len(rank)), not failure.sent))
+        self.failures = tuple(order)
+        super().__init__(message or _sentence(self.failures))
+        self.status = _status_of_all(self.failures)
+        if all(failure.action in ("retry", "wait") for failure in self.failures):
+            told = [failure.retry_after for failure in self.failures if failure.retry_after is not None]
+            self.retry_after = max(told, default=None)
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]  # the class default, made precise by the failure
         """The exit code of the most telling failure."""
         return self.failures[0].exit_code if self.failures else 1
+
+
+def _sentence(failures: Sequence[ModelError]) -> str:
+    """Return the most telling of `failures`, which come first, and how many others there are."""
+    if not failures:
+        return "no model gave an answer"
+    first = failures[0]
+    if all(isinstance(failure, UnreachableError) for failure in failures):
+        # The way to the provider is broken and no model is at fault, so the cause goes before their names.
+        said, more = first.reason, len({failure.provider for failure in failures}) - 1
+    else:
+        said, more = first.message, len({failure.message for failure in failures}) - 1
+    return said + (f" (and {more} other failure{'s' * (more > 1)})" if more else "")
+
+
+def _status_of_all(failures: Sequence[ModelError]) -> int | None:
+    """Return the HTTP status that speaks for all of `failures`, None when none does."""
+    found = {_status_to_send(failure) for failure in failures}
+    if len(found) == 1:
+        return found.pop()
+    if failures and all(isinstance(failure, UnauthorizedError) for failure in failures):
+        return 401
+    if failures and all(isinstance(failure, OverloadedError) for failure in failures):
+        return 503
+    return None
+
+
+def _status_to_send(failure: ModelError) -> int | None:
+    """Return the status that a client understands for a failure: providers have some of their own, such as 498."""
+    status = failure.status
+    match failure:
+        case RateLimitedError():
+            return 429
+        case UnauthorizedError():
+            # Providers that refuse for want of money send 429 as well; waiting would not help.
+            return 402 if status in (402, 429) else 403 if status == 403 else 401
+        case OverloadedError():
+            return status if status is not None and status >= 500 else 503
+    return status if status is not None and status >= 400 else None

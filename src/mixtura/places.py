@@ -1,4 +1,4 @@
-"""The folder of the user's state: the daily budget and the names of model files."""
+"""The folder of the user's state: the daily budget, the names of model files and records of demos."""
 
 from collections.abc import Mapping
 from pathlib import Path

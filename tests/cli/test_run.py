@@ -107,7 +107,10 @@ async def test_an_unreachable_host_is_one_sentence_and_exit_code_1() -> None:
     env = environment(GROQ_BASE_URL="http://127.0.0.1:1", GROQ_API_KEY="gsk_very_secret")
     done = await run(env, "ask", "--deadline", "5", "-m", SEVENTY, "Why?")
     assert (done.code, done.out) == (1, "")
-    assert "nothing answers at 127.0.0.1:1" in sentence(done)
+    assert sentence(done).startswith("mixtura: nothing answers at 127.0.0.1:1 (Connection refused); is it running?")
+    mixture = await run(env, "ask", "--deadline", "5", "Why?")
+    assert (mixture.code, mixture.out) == (1, "")
+    assert mixture.err.splitlines()[-1].startswith("mixtura: nothing answers at 127.0.0.1:1 (Connection refused)")
     listed = await run(env, "models")
     assert (listed.code, "openai/gpt-oss-120b" in listed.out) == (1, True)
     assert "nothing answers at 127.0.0.1:1" in listed.err

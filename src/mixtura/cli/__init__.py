@@ -23,7 +23,7 @@ VERBS: dict[str, str] = {
     "models": "List the models known, and those a key can use.",
     "doctor": "Check keys, network, clock, limits and models.",
     "sim": "Run a simulated Groq cloud on this machine.",
-    "demo": "Watch a mixture against its members, without a key.",
+    "demo": "Watch a mixture against its members; --live: with a key.",
     "completion": "Print the completion script of a shell.",
 }
 """Every verb and its short help. The verb `x` is the object `command` of the module `mixtura.cli.x`."""

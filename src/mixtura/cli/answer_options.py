@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from mixtura.chat import ChatOptions
+from mixtura.chat import ChatOptions, Message
 from mixtura.cli.common import amount
 from mixtura.columns import safe
 from mixtura.errors import InputError
@@ -105,9 +105,11 @@ def _image(given: str) -> str:
 
 
 def write_prompts(events: Sequence[Event]) -> None:
-    """Write every prompt of a run on stderr, in the order of the calls."""
-    conversation = next((event.conversation for event in events if isinstance(event, RunStarted)), None)
+    """Write every prompt of one or more runs on stderr, in the order of the calls."""
+    conversation: Sequence[Message] | None = None
     for event in events:
+        if isinstance(event, RunStarted):
+            conversation = event.conversation
         if not isinstance(event, CallStarted):
             continue
         reads = f", reads the drafts of calls {', '.join(map(str, event.reads))}" if event.reads else ""

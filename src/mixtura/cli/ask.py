@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import click
@@ -14,6 +14,7 @@ from mixtura.cli.common import (
     amount,
     budget_option,
     check_text,
+    complete_models,
     dollars,
     json_option,
     model_options,
@@ -27,9 +28,11 @@ from mixtura.cli.common import (
     write_json,
     write_text,
 )
+from mixtura.cli.measured import alone
 from mixtura.cli.models import life
 from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
+from mixtura.cli.versus import Pair, answer_both, write_forecasts
 from mixtura.errors import BudgetError, MissingKeyError, MixturaError
 from mixtura.events import Answer, Event, Fold
 from mixtura.mixture import AskOptions, Mixture
@@ -38,6 +41,7 @@ from mixtura.models.local.machine import Machine, is_installed
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.forecast import Forecast
 from mixtura.recipe import Recipe
+from mixtura.sim.options import SimOptions
 
 
 class _Asked(AnswerOptions, frozen=True, kw_only=True):
@@ -60,6 +64,7 @@ class _Asked(AnswerOptions, frozen=True, kw_only=True):
     quiet: bool
     sim: bool
     as_of: dt.date | None
+    vs: str | None
 
     @property
     def options(self) -> AskOptions:
@@ -71,6 +76,11 @@ class _Asked(AnswerOptions, frozen=True, kw_only=True):
             seed=self.seed,
             priority=self.priority,
         )
+
+    def mixture(self, recipe: Recipe, env: Mapping[str, str], events: list[Event]) -> Mixture:
+        """Return the mixture to ask; with `--show-prompts` its events are added to `events`."""
+        listeners = [events.append] if self.show_prompts else []
+        return Mixture(recipe, env=env, plan=self.plan, daily_budget=self.daily_budget, listeners=listeners)
 
 
 _HELP = """\
@@ -125,10 +135,16 @@ mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
 @click.option("--dry-run", is_flag=True, help="Show what it would take; send nothing.")
 @click.option("--seed", type=int, help="Fix the order in which drafts are shown to a model.")
 @click.option("-q", "--quiet", is_flag=True, help="The answer alone.")
+@click.option(
+    "--vs", metavar="MODEL", shell_complete=complete_models, help="Ask this model alone as well, and compare the two."
+)
 @sim_options
 def command(question: tuple[str, ...], **given: Any) -> None:
     """Ask QUESTION, or forecast what that would take."""
     asked, fold = _Asked(**given), Fold()
+    if asked.vs is not None:
+        _compare(question, asked, asked.vs)
+        return
     try:
         answer = _answer(question, asked, fold)
     except MixturaError as error:
@@ -144,32 +160,65 @@ def command(question: tuple[str, ...], **given: Any) -> None:
         write_answer(answer.text)
 
 
-def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecast:
+def _prepared(words: Sequence[str], asked: _Asked) -> tuple[str, Recipe, SimOptions | None]:
+    """Return the question, the recipe and the cloud that `--sim` starts.
+
+    Raises:
+        ConfigError: one of them cannot be.
+    """
     question = read_question(words)
     check_text("the system prompt", asked.system or "")
     recipe = chosen_recipe(asked.recipe, asked.models, asked.provider)
     if asked.sim:
         check_simulated(recipe)
     simulated = simulation(asked.sim, asked.as_of, plan=asked.plan, quiet=asked.quiet or asked.dry_run)
-    if not (asked.recipe or asked.models or asked.provider or asked.sim or asked.dry_run):
+    if not (asked.recipe or asked.models or asked.provider or asked.sim or asked.dry_run or asked.vs):
         recipe = _answerable(recipe)
     if asked.dry_run:
         for provider, _ in seats_of(recipe):
             ModelRegistry().provider(provider)  # unknown ones raise here; a forecast asks nobody and would not
+    return question, recipe, simulated
+
+
+def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecast:
+    question, recipe, simulated = _prepared(words, asked)
+    if asked.dry_run:
         return _forecast(recipe, question, asked)
     window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
 
     async def run() -> Answer:
         async with environment(simulated) as env:
-            events: list[Event] = []
-            listeners = [events.append] if asked.show_prompts else []
-            mixture = Mixture(recipe, env=env, plan=asked.plan, daily_budget=asked.daily_budget, listeners=listeners)
-            try:
-                return await follow(mixture, question, window, fold, asked.options)
-            finally:
-                write_prompts(events)
+            return await follow(asked.mixture(recipe, env, events), question, window, fold, asked.options)
 
-    return asyncio.run(run())
+    events: list[Event] = []
+    try:
+        return asyncio.run(run())
+    finally:
+        write_prompts(events)
+
+
+def _compare(words: Sequence[str], asked: _Asked, model: str) -> None:
+    """Ask, or forecast, the mixture and `model` alone."""
+    question, recipe, simulated = _prepared(words, asked)
+    events: list[Event] = []
+    pair = Pair(
+        question=question,
+        recipe=recipe,
+        model=model,
+        alone=alone(model, asked.provider),
+        options=asked.options,
+        make=lambda recipe, env: asked.mixture(recipe, env, events),
+    )
+    if asked.dry_run:
+        write_forecasts(pair, lambda found: _write_forecast(found, as_json=False), as_json=asked.as_json)
+        for note in dict.fromkeys([*_notes(recipe), *_notes(pair.alone)]):
+            click.echo(f"mixtura: {note}", err=True)
+    else:
+        window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
+        try:
+            answer_both(pair, window, simulated, as_json=asked.as_json)
+        finally:
+            write_prompts(events)
 
 
 def _forecast(recipe: Recipe, question: str, asked: _Asked) -> Forecast:

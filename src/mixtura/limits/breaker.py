@@ -1,11 +1,23 @@
 """A circuit breaker: a model that fails again and again is left alone for a while, then tried with one call."""
 
-from mixtura.errors import ModelError
+from typing import NamedTuple
+
+from mixtura.errors import ModelError, followed
 
 # Few enough to spare a dead provider, enough for the proposers of one run to try again first.
 _FAILURES = 8
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
+
+
+class LastFailure(NamedTuple):
+    """What the latest failure was: its class, what the provider said, and from when on it may be asked again."""
+
+    kind: type[ModelError]
+    reason: str
+    status: int | None
+    code: str
+    retry_at: float | None
 
 
 class CircuitBreaker:
@@ -17,7 +29,7 @@ class CircuitBreaker:
     Attributes:
         failures: failures in a row.
         healthy: no failure is on record, so that a call need neither ask nor report.
-        last_failure: class and reason of the latest failure.
+        last_failure: the latest failure; None before the first.
     """
 
     __slots__ = ("_most", "_pause", "_probing", "_until", "failures", "healthy", "last_failure")
@@ -26,7 +38,7 @@ class CircuitBreaker:
         self._most = most
         self.failures = 0
         self.healthy = True
-        self.last_failure: tuple[type[ModelError], str] | None = None
+        self.last_failure: LastFailure | None = None
         self._pause = _FIRST_PAUSE
         self._until: float | None = None
         self._probing: float | None = None
@@ -54,8 +66,11 @@ class CircuitBreaker:
             self._pause = _FIRST_PAUSE
             self._until = self._probing = None
 
-    def record_failure(self, now: float) -> None:
+    def record_failure(self, error: ModelError, now: float) -> None:
         """Note a call that failed because the provider does not work."""
+        wait = error.retry_after
+        retry_at = None if wait is None else now + wait
+        self.last_failure = LastFailure(type(error), error.reason, error.status, error.code, retry_at)
         self.failures += 1
         self.healthy = False
         if self._until is not None and self._probing is not None:
@@ -63,6 +78,22 @@ class CircuitBreaker:
             self._until, self._probing = now + self._pause, None
         elif self._until is None and self.failures >= self._most:
             self._until = now + self._pause
+
+    def refusal(self, provider: str, model: str, now: float) -> ModelError | None:
+        """Return the error for a call that may not pass, None when it may: the latest failure, and how long it counts.
+
+        Its `retry_after` is the longer of the pause that is left and of what the provider asked for.
+        """
+        left, last = self.retry_in(now), self.last_failure
+        if left <= 0 or last is None:
+            return None
+        pause = f"not asked again for {left:.2g} s after {self.failures} failures in a row"
+        wait = left if last.retry_at is None else max(left, last.retry_at - now)
+        error = last.kind(
+            provider, model, followed(last.reason, pause), status=last.status, code=last.code, retry_after=wait
+        )
+        error.sent = False
+        return error
 
     def release_probe(self) -> None:
         """Note a call that was stopped before its outcome was known: another call may probe."""

@@ -194,8 +194,10 @@ class TerminalView:
     def _answer_done(self, text: str) -> None:
         if self._answer is None:
             return
-        self._freeze(lambda row: row.state != "running")
-        self._erase()
+        if not self._written:
+            # Rows that end while the answer is written have their lines below it.
+            self._freeze(lambda row: row.state != "running")
+            self._erase()
         shown = "".join(self._written)
         if not text.startswith(shown):
             self._end_answer_line()

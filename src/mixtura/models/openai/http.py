@@ -1,6 +1,7 @@
 """Models behind HTTP: `HttpModel`, over the pool of connections that every model shares."""
 
 import asyncio
+import os
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
@@ -303,7 +304,7 @@ def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelErr
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             text = f"the proxy did not let the call through to {host}; check HTTPS_PROXY and NO_PROXY"
         case aiohttp.ClientConnectorError():
-            text = f"nothing answers at {host} ({problem.os_error.strerror or 'no connection'}); is it running?"
+            text = f"nothing answers at {host} ({_cause(problem.os_error)}); is it running?"
         case aiohttp.ConnectionTimeoutError():
             text = f"no connection to {host} within {CONNECT_SECONDS:.0f} s"
         case aiohttp.InvalidURL():
@@ -313,3 +314,8 @@ def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelErr
         case _:
             text = f"the connection to {host} broke before the answer was whole"
     return UnreachableError(endpoint.provider, model, text)
+
+
+def _cause(problem: OSError) -> str:
+    """Return why a connection was refused in the system's own words: asyncio puts the address in their place."""
+    return os.strerror(problem.errno) if problem.errno else "no connection"

@@ -7,7 +7,7 @@ import weakref
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion
-from mixtura.errors import ModelError, OverloadedError, RateLimitedError, TooLargeError, UnreachableError
+from mixtura.errors import ModelError, RateLimitedError, TooLargeError, UnreachableError
 from mixtura.limits.account import Account, Quote, SentCall
 from mixtura.limits.breaker import CircuitBreaker
 from mixtura.limits.failsafe import FailSafe
@@ -131,17 +131,9 @@ class Limited:
     def _check(self, request: ChatRequest, breakers: tuple[CircuitBreaker, CircuitBreaker], now: float) -> None:
         """Let the call pass both breakers, or raise the latest failure that one of them has seen."""
         for breaker in breakers:
-            left = breaker.retry_in(now)
-            if left > 0:
-                kind, reason = breaker.last_failure or (OverloadedError, "it kept failing")
-                error = kind(
-                    self._provider,
-                    request.model,
-                    f"not asked again for {left:.2g} s after {breaker.failures} failures in a row ({reason})",
-                    retry_after=left,
-                )
-                error.sent = False
-                raise error
+            refusal = breaker.refusal(self._provider, request.model, now)
+            if refusal is not None:
+                raise refusal
         for breaker in breakers:
             breaker.enter(now)
 
@@ -221,8 +213,7 @@ def _record_failure(error: ModelError, shared: CircuitBreaker, own: CircuitBreak
         return
     unreachable = isinstance(error, UnreachableError)
     breaker, other = (shared, own) if unreachable else (own, shared)
-    breaker.last_failure = (type(error), error.reason)
-    breaker.record_failure(now)
+    breaker.record_failure(error, now)
     if unreachable:
         other.release_probe()
     else:

@@ -10,7 +10,7 @@ import random
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Timing, Usage
-from mixtura.errors import ModelError
+from mixtura.errors import ModelError, followed
 from mixtura.models.base import ChatModel, Emit
 
 
@@ -111,11 +111,13 @@ class Retrying:
 
 
 def _too_long(error: ModelError, pause: float, refused: str) -> ModelError:
-    """Return the same error, saying first why it was not waited for."""
+    """Return the same error, saying why it was not waited for; what is wrong with the provider comes first."""
+    wait = f"it would have to wait {pause:.4g} s, {refused}"
+    reason = f"{wait}: {error.reason}" if error.action == "wait" else followed(error.reason, wait)
     late = type(error)(
         error.provider,
         error.model,
-        f"it would have to wait {pause:.4g} s, {refused}: {error.reason}",
+        reason,
         status=error.status,
         code=error.code,
         retry_after=error.retry_after,
@@ -127,8 +129,19 @@ def _too_long(error: ModelError, pause: float, refused: str) -> ModelError:
 
 def _after(error: ModelError, cause: ModelError) -> ModelError:
     """Return an error that kept a call from being sent again, with the failure that made it necessary."""
-    reason = f"{error.reason}; the attempt before failed: {cause.reason}"
-    late = type(error)(error.provider, error.model, reason, retry_after=error.retry_after, attempts=error.attempts)
+    reason = error.reason
+    # A circuit breaker that opened on that very failure says it already.
+    if not reason.startswith(cause.reason.rstrip(".")):
+        reason += f"; the attempt before failed: {cause.reason}"
+    late = type(error)(
+        error.provider,
+        error.model,
+        reason,
+        status=error.status,
+        code=error.code,
+        retry_after=error.retry_after,
+        attempts=error.attempts,
+    )
     late.usage, late.sent = error.usage, error.sent
     return late
 
