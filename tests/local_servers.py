@@ -27,6 +27,9 @@ class Unseen:
 
     def attach(self, reader: PartialReader) -> None: ...
 
+    def expect_whole(self) -> None:
+        """Nobody looks at silence here."""
+
     def draw(self, account: str, tokens: int) -> str:
         return ""
 

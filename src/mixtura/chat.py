@@ -141,6 +141,10 @@ class CallContext(Protocol):
         """Take the reader of the attempt that has begun to arrive; it replaces the one before."""
         ...
 
+    def expect_whole(self) -> None:
+        """Note that the reply of this attempt comes in one piece: until then silence means nothing."""
+        ...
+
     def draw(self, account: str, tokens: int) -> str:
         """Return the id of the hold (`limits.limiter.Hold`) that this attempt is sent out of, "" for none."""
         ...

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from asking import World
 from local_servers import Unseen, http_model, sdk_model, served
+from mixtura import Layer, Mixture, Policy, Proposer, Recipe, fold
 from mixtura.chat import ChatOptions, ChatRequest, Delta, JsonObject, Message, PartialReader
 from mixtura.errors import BadGenerationError, RejectedError, TooLargeError
 from mixtura.limits.limiter import Limiter
@@ -301,13 +302,34 @@ async def test_a_refusal_is_no_failed_attempt_and_a_failed_generation_no_refusal
             await http_model(url).chat(REQUEST, emit=lambda _: None)
 
 
-def test_the_card_says_whether_a_reply_in_json_is_streamed() -> None:
-    models = ModelRegistry(env={"GROQ_API_KEY": "gsk_x"})
-    assert not models.card("groq", STRICT).streams_formats
-    assert not models.card("groq", "somebody/unknown").streams_formats
-    assert not models.find("groq", STRICT).card.streams_formats
-    assert models.card("openai", "gpt-x").streams_formats
-    assert models.card("nobody", "x").streams_formats
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("learned", [False, True], ids=["groq", "learned"])
+async def test_a_reply_that_comes_whole_is_not_called_silent(watched: bool, learned: bool) -> None:
+    seen: list[bool] = []
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        seen.append(bool(body.get("stream")))
+        if body.get("stream"):
+            said = "`response_format` does not support streaming"
+            return web.json_response({"error": {"message": said, "type": "invalid_request_error"}}, status=400)
+        await asyncio.sleep(0.4)
+        message = {"role": "assistant", "content": '{"colour": "red"}'}
+        return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}]})
+
+    async with served(slow) as url:
+        slot = Proposer(model=STRICT, provider=url if learned else "groq")
+        recipe = Recipe(layers=(Layer(proposers=(slot,)),), policy=Policy(first_token=0.1, between_tokens=0.1))
+        mixture = Mixture(recipe, env={"GROQ_API_KEY": "gsk_x", "GROQ_BASE_URL": url})
+        options = ChatOptions(response_format=AS_SCHEMA)
+        for _ in range(2):
+            if watched:
+                async with mixture.stream("Name a colour.", options=options) as run:
+                    answer = fold([event async for event in run])
+            else:
+                answer = await mixture.ask("Name a colour.", options=options)
+            assert (answer.text, answer.failures) == ('{"colour": "red"}', [])
+    assert seen == ([True, False, False] if learned else [False, False])
 
 
 @pytest.mark.parametrize("options", [ChatOptions(response_format=AS_SCHEMA), ChatOptions(tools=TOOLS)])

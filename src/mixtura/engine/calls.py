@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from mixtura.caller_options import NO_OPTIONS, wants_json
+from mixtura.caller_options import NO_OPTIONS
 from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Usage
 from mixtura.decisions import NoticedDetail, SubstitutedDetail
 from mixtura.engine import tools
@@ -261,7 +261,7 @@ async def _once(run: Run, ask: Ask, until: float, progress: Progress, watch: _Wa
     provider, model = progress.provider, progress.model
     served = run.models.find(provider, model)
     asked = request(served.card, ask, progress)
-    progress.streamed = watch is not None and (served.card.streams_formats or not wants_json(ask.options))
+    progress.streamed = watch is not None
     if served.accounting is None:
         # Nobody says when such a call is sent: at once, as far as anybody can tell.
         progress.begin(run.loop.time())
@@ -274,7 +274,7 @@ async def _once(run: Run, ask: Ask, until: float, progress: Progress, watch: _Wa
     if watch is not None:
         # A reply that is streamed only because its partial text may be used is parsed when that is wanted, if its
         # model can; else it is watched.
-        progress.partial = served.partial and not watch.watched and progress.streamed
+        progress.partial = served.partial and not watch.watched
         emit = None if progress.partial else watch.emit
     try:
         # A user's own model need not have been checked against the types.

@@ -72,6 +72,10 @@ class Progress:
         self._text = self._reasoning = None
         self.pieces = 0
 
+    def expect_whole(self) -> None:
+        """Note that the reply of this attempt comes in one piece."""
+        self.streamed = False
+
     def draw(self, account: str, tokens: int) -> str:
         """Return the id of the run's hold for the first attempt; the rest of the hold is for other calls."""
         hold, held = self._hold, self._held

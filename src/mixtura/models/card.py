@@ -51,8 +51,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `window` and `max_output` are tokens. `efforts` are the reasoning_effort values it takes (empty: it takes
     none); a model with `reasons` spends completion tokens on thinking. `speed` is tokens a second, as published;
-    `predicted` is what the machines that serve it are said to take, and goes before it. Where it has not
-    `streams_formats`, a reply in JSON (`ChatOptions.response_format`) comes whole, also when somebody watches it.
+    `predicted` is what the machines that serve it are said to take, and goes before it.
     """
 
     id: str
@@ -65,4 +64,3 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reasons: bool = False
     speed: float | None = None
     predicted: Predicted | None = None
-    streams_formats: bool = True

@@ -98,9 +98,6 @@ class ModelRegistry:
         if card is None:
             row = self.catalog.get(provider, model)
             card = row.card if row is not None else ModelCard(id=model, provider=provider)
-            known = self.catalog.providers.get(provider)
-            if known is not None and known.formats_alone:
-                card = msgspec.structs.replace(card, streams_formats=False)
             if self.is_in_process(provider):
                 with asking(provider):
                     card = load_provider(provider).card(model, self._env)

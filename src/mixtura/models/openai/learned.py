@@ -38,6 +38,8 @@ class LearnedDialect:
         while True:
             dialect = self._dialect
             gathered = StreamedReply(request) if stream and dialect.formats.may_stream(options) else None
+            if gathered is None and request.context is not None:
+                request.context.expect_whole()
             try:
                 return await attempt(dialect, gathered)
             except RejectedError as error:

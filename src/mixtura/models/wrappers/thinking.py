@@ -284,6 +284,7 @@ class _SplitContext:
 
     def __init__(self, inner: CallContext) -> None:
         self.draw, self.begin, self.pause, self.waste = inner.draw, inner.begin, inner.pause, inner.waste
+        self.expect_whole = inner.expect_whole
         self._inner = inner
 
     def attach(self, reader: PartialReader) -> None:
