@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import mixtura
-from bench import footprint, local, measure
+from bench import cold_start, footprint, local, measure
 from bench.comparisons import COMPARISONS
 from bench.cpu import measure_cpu
 from bench.limits.__main__ import measure as measure_limits
@@ -68,6 +68,7 @@ def parts(rounds: int) -> dict[str, Callable[[Table], None]]:
         "memory": measure_memory,
         "install": measure_installs,
         "limits": measure_limits,
+        "cold": cold_start.table,
         "local": lambda table: local.measure(table, 5),
     }
 

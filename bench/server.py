@@ -127,7 +127,7 @@ async def serve(pace: Pace, chain: Path | None = None) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(chain)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Canned(pace, spans, numbers), "127.0.0.1", 0, ssl=context)
+    server = await loop.create_server(lambda: Canned(pace, spans, numbers), "127.0.0.1", 0, backlog=4096, ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

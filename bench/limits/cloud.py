@@ -6,6 +6,7 @@ It prints its address; when its input ends it prints what it counted, and stops.
 """
 
 import asyncio
+import datetime as dt
 import logging
 import os
 import re
@@ -19,16 +20,19 @@ import msgspec
 from bench.limits.bound import charges
 from mixtura.chat import JsonObject
 from mixtura.limits.window import Limits
-from mixtura.sim import SimOptions, simulated_cloud
+from mixtura.models.catalog import Tier
+from mixtura.sim import TUTORIAL_ERA, SimOptions, simulated_cloud
 
 MARKER = re.compile(r"marker-\d{6}-[0-9a-f]{8}")
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the cloud is to run: its limits by model, and the seconds that each reply takes."""
+    """How the cloud is to run: its limits by model (else those of `plan`), and the seconds that each reply takes."""
 
     limits: dict[str, Limits]
     seconds: float = 0.3
+    plan: Tier = "free"
+    as_of: dt.date = TUTORIAL_ERA
 
 
 class CloudTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +55,13 @@ def reply(request: JsonObject, call: int) -> str:
 
 
 async def _serve(settings: CloudSettings) -> None:
-    options = SimOptions(profile=f"fixed:{settings.seconds}", limits=settings.limits, reply=reply)
+    options = SimOptions(
+        profile=f"fixed:{settings.seconds}",
+        limits=settings.limits,
+        plan=settings.plan,
+        as_of=settings.as_of,
+        reply=reply,
+    )
     async with simulated_cloud(options) as cloud:
         print(cloud.url, flush=True)
         await asyncio.to_thread(sys.stdin.read)

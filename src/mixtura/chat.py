@@ -3,7 +3,7 @@
 Field names follow the OpenAI wire where one exists, so that a reader needs one vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -125,6 +125,10 @@ class PartialReader(Protocol):
         ...
 
 
+OnAnswered = Callable[["RateLimitHeaders | None"], Awaitable[None]]
+"""Awaited with the rate limits in the head of a reply. See `CallContext`."""
+
+
 class CallContext(Protocol):
     """One call while it is under way: what the wrappers of its model draw on, and report to the caller.
 
@@ -133,9 +137,12 @@ class CallContext(Protocol):
     Attributes:
         partial: nobody watches the reply, but what has arrived may be wanted before it is whole. A model that can
             streams the reply then, and attaches a reader.
+        on_answered: awaited with the rate limits in the head of a streamed reply, None when it states none, before the
+            rest of the reply is read; None where nobody asks for them so early.
     """
 
     partial: bool
+    on_answered: OnAnswered | None
 
     def attach(self, reader: PartialReader) -> None:
         """Take the reader of the attempt that has begun to arrive; it replaces the one before."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mixtura.chat import RateLimitHeaders
 from mixtura.errors import Exceeded
-from mixtura.limits.account import Account, SentCall
+from mixtura.limits.account import FITS, PROBE_DELAY, Account, SentCall
 from mixtura.limits.window import Limits
 from mixtura.sim.quota import ModelQuota
 
@@ -117,6 +117,40 @@ def test_limits_of_no_plan_are_taken_as_told() -> None:
     account = Account("a", FREE, plans=(FREE, DEVELOPER))
     account.settle(account.take(100, 0.0), 1.0, headers=RateLimitHeaders(500, 499, 12_345, 12_000))
     assert account.limits == Limits(rpd=500, tpm=12_345)
+
+
+def test_the_head_of_a_reply_ends_a_guess_and_its_end_teaches_nothing_more() -> None:
+    account = Account("a", FREE, plans=(FREE, DEVELOPER))
+    first, second = account.take(3000, 0.0), account.take(3000, 0.0)
+    assert account.quote_call(3000, 0.0).wait > 0
+    account.learn(first, RateLimitHeaders(None, None, 250_000, 247_000), 1.0)
+    assert account.limits == DEVELOPER
+    assert account.quote_call(3000, 1.0).wait == 0
+    later = [account.take(40_000, 1.0) for _ in range(4)]
+    level = account.buckets["tpm"].level(9.0)
+    account.settle(first, 9.0, headers=RateLimitHeaders(None, None, 250_000, 247_000))
+    assert account.buckets["tpm"].level(9.0) == level
+    assert account.in_flight == 1 + len(later)
+    account.settle(second, 9.0, headers=RateLimitHeaders(None, None, 250_000, 244_000))
+
+
+def test_a_call_that_exceeds_a_guess_looks_again_soon_while_others_are_under_way() -> None:
+    account = Account("a", FREE)
+    sent = account.take(7000, 0.0)
+    assert account.quote_call(7000, 0.0).wait == PROBE_DELAY
+    assert account.quote_call(9000, 0.0).wait == PROBE_DELAY
+    account.abandon(sent)
+    # What failed may have been counted, so the guess paces; it can say nothing of a call that it never has room for.
+    assert account.quote_call(7000, 0.0).wait == pytest.approx(6000 / (8000 / 60), abs=0.2)
+    assert account.quote_call(9000, 0.0) == FITS
+
+
+def test_a_test_of_a_guess_waits_as_long_as_a_refusal_says() -> None:
+    account = Account("a", FREE)
+    account.refund(account.take(7000, 0.0), 1.0)
+    account.learn_refusal(Exceeded("", 0.0), 5.0, 1.0)
+    assert account.quote_call(9000, 2.0).wait == 4.0
+    assert account.quote_call(9000, 6.0) == FITS
 
 
 def test_a_provider_that_tells_no_limits_has_none_unless_the_user_says_so() -> None:

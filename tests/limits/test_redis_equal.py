@@ -89,6 +89,13 @@ class Pair:
         else:
             self._same(one, two)
 
+    async def learn(self, number: int, headers: RateLimitHeaders | None) -> None:
+        """Hear the head of one call's reply."""
+        if self.sent:
+            for limiter, sent in zip(self.both, self.sent[number % len(self.sent)], strict=True):
+                if not sent.told:
+                    await limiter.learn(sent, headers)
+
     async def settle(
         self, number: int, headers: RateLimitHeaders | float | None, actual: int | None, cached: int
     ) -> None:
@@ -144,12 +151,10 @@ class Pair:
 tokens = st.integers(1, 700) | st.integers(1, 3_000) | st.sampled_from([4_000, 6_000])
 number = st.integers(0, 9)
 left = st.none() | st.integers(0, 6_000)
-told = st.one_of(
-    st.sampled_from([None, -0.3, 0.0, 0.6, 0.9, 1.0]),
-    st.builds(
-        RateLimitHeaders, st.sampled_from([None, 1_000]), left, st.sampled_from([None, 6_000, 6_000, 8_000]), left
-    ),
+stated = st.builds(
+    RateLimitHeaders, st.sampled_from([None, 1_000]), left, st.sampled_from([None, 6_000, 6_000, 8_000]), left
 )
+told = st.one_of(st.sampled_from([None, -0.3, 0.0, 0.6, 0.9, 1.0]), stated)
 exceeded = st.none() | st.builds(
     Exceeded, st.sampled_from(["rpm", "tpm", ""]), st.sampled_from([30.0, 6_000.0]), st.none() | st.integers(0, 7_000)
 )
@@ -159,6 +164,7 @@ step = st.one_of(
     st.tuples(st.just("take"), tokens, number),
     st.tuples(st.just("take"), tokens, number),
     st.tuples(st.just("take"), tokens, number),
+    st.tuples(st.just("learn"), number, st.none() | stated),
     st.tuples(st.just("settle"), number, told, st.integers(0, 300), st.integers(0, 50)),
     st.tuples(st.just("settle"), number, told, st.none() | st.integers(0, 3_000), st.integers(0, 50)),
     st.tuples(st.just("refused"), number, exceeded, st.sampled_from([0.0, 3.0])),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mixtura.chat import Delta, PartialReader, Usage
+from mixtura.chat import Delta, OnAnswered, PartialReader, Usage
 from mixtura.limits.limiter import Hold
 
 
@@ -17,6 +17,7 @@ class Progress:
         since: event-loop time at which the present attempt was sent; None while it waits for room or a next attempt.
         wasted: what attempts that failed will be billed; None for nothing.
         on_begin: called whenever an attempt is sent.
+        on_answered: see `chat.CallContext`.
         streamed: its reply is asked for as a stream.
         partial: the reply is not watched, but what has come of it may be used; see `chat.CallContext`.
     """
@@ -27,6 +28,7 @@ class Progress:
     since: float | None = None
     wasted: Usage | None = None
     on_begin: Callable[[], None] | None = None
+    on_answered: OnAnswered | None = None
     partial = streamed = False
     _reader: PartialReader | None = None
 

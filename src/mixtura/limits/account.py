@@ -30,7 +30,7 @@ EVIDENCE_NEEDED = 2
 # tells the real number, and the excess is taken back.
 _SAFETY_FACTOR = 1.05
 LONGEST_BLOCK = 86_400.0
-# While one call tests a guessed limit, a second one that exceeds the guess looks again after so many seconds.
+# While calls that may prove a guess wrong are under way, one that exceeds the guess looks again after so many seconds.
 PROBE_DELAY = 1.0
 TOKENS: tuple[Dimension, ...] = ("tpm", "tpd")
 
@@ -59,6 +59,7 @@ class SentCall(msgspec.Struct):
         number: its place among the account's calls.
         unused: tokens that calls settled earlier had reserved and not used, since headers last stated the level.
         settled: its outcome has been counted.
+        told: what its reply states of limits has been learned.
     """
 
     account: "Account"
@@ -68,6 +69,7 @@ class SentCall(msgspec.Struct):
     number: int = 0
     unused: float = 0.0
     settled: bool = False
+    told: bool = False
 
 
 class Account:
@@ -177,13 +179,21 @@ class Account:
         return worst
 
     def quote_call(self, tokens: int, now: float) -> Quote:
-        """Return when one call of `tokens` may be sent; guessed limits let through one call at a time as a test."""
-        if not self.guessing:
-            return self.quote(tokens, now)
-        if self.in_flight == 0:
-            return FITS
+        """Return when one call of `tokens` may be sent.
+
+        A guess paces calls as if it were known, but for two things. While others are under way, a call that does not
+        fit looks again soon, because their replies tell whether the guess is right. A call that is larger than the
+        guess itself is sent as a test while no other is under way.
+        """
         quote = self.quote(tokens, now)
-        return Quote(PROBE_DELAY, *quote[1:]) if quote.wait == math.inf else quote
+        if quote.wait <= 0 or not self.guessing:
+            return quote
+        if self.in_flight:
+            return Quote(min(quote.wait, PROBE_DELAY), *quote[1:])
+        if quote.wait < math.inf:
+            return quote
+        blocked = min(self._blocked_until - now, LONGEST_BLOCK)
+        return Quote(blocked, self.key, "blocked") if blocked > 0 else FITS
 
     def take(self, tokens: int, now: float) -> SentCall:
         """Count one call of `tokens` as sent."""
@@ -216,11 +226,8 @@ class Account:
             return
         call.settled = True
         self.in_flight -= 1
-        if headers is not None:
-            self._learn(call, headers, now)
-        elif not self.known and not self.unlimited:
-            # A provider that limits calls says so on every reply; this one does not.
-            self._set_windows(Limits(), now)
+        if not call.told:
+            self.learn(call, headers, now)
         if call.snapshots and excess:
             # Headers tell the level of the minute, more exactly than the excess does; no header tells that of the day.
             minute_told = headers is not None and headers.tokens_left is not None
@@ -230,6 +237,15 @@ class Account:
             self._unused += unused
             if self.gives_back:
                 self.credit(unused, now)
+
+    def learn(self, call: SentCall, headers: RateLimitHeaders | None, now: float) -> None:
+        """Take over what a reply's headers state; the head of a reply tells them long before the reply is whole."""
+        call.told = True
+        if headers is not None:
+            self._learn(call, headers, now)
+        elif not self.known and not self.unlimited:
+            # A provider that limits calls says so on every reply; this one does not.
+            self._set_windows(Limits(), now)
 
     def credit(self, tokens: int, now: float) -> None:
         """Give `tokens` back from now on: they were cached, or reserved and not used."""

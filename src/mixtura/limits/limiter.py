@@ -234,6 +234,14 @@ class Limiter:
         assert call is not None
         return call
 
+    async def learn(self, call: SentCall, headers: RateLimitHeaders | None) -> None:
+        """Take over what the head of a reply states of limits, None for nothing, and look again at what waits.
+
+        The reply need not be whole: as long as limits are a guess, calls wait for nothing but this.
+        """
+        await self.store.learn(call, headers)
+        self._nudge(call.account.key)
+
     async def settle(
         self,
         call: SentCall,

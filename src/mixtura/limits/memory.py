@@ -86,6 +86,13 @@ class MemoryStore:
                 reservation.needs[account.key] = (held - used, requests - counted)
             return account.take(tokens, now)
 
+    async def learn(self, call: SentCall, headers: RateLimitHeaders | None) -> None:
+        """See `WindowStore.learn`."""
+        now = asyncio.get_running_loop().time()
+        with self.lock:
+            call.account.learn(call, headers, now)
+            self.knows_limits = self.knows_limits or call.account.known
+
     async def settle(
         self, call: SentCall, *, headers: RateLimitHeaders | None, actual: int | None, cached: int, excess: int
     ) -> None:

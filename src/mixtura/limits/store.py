@@ -112,6 +112,10 @@ class WindowStore(Protocol):
         """
         ...
 
+    async def learn(self, call: SentCall, headers: RateLimitHeaders | None) -> None:
+        """Take over what the head of a call's reply states, None for nothing: `settle` counts its outcome later."""
+        ...
+
     async def settle(
         self, call: SentCall, *, headers: RateLimitHeaders | None, actual: int | None, cached: int, excess: int
     ) -> None:

@@ -20,6 +20,8 @@ from mixtura.sim.ledger import Ledger
 from mixtura.sim.options import SimOptions
 
 _PREFIXES = ("/openai/v1", "/v1", "")
+# Connections that may wait to be accepted. A client whose connection finds no place tries again after a second.
+_BACKLOG = 4096
 _MOST_BYTES = 64 * 1024 * 1024
 _UNCACHED = {"cache-control": "private, max-age=0, no-store, no-cache, must-revalidate"}
 _STREAMED = {"cache-control": "no-cache", "content-type": "text/event-stream"}
@@ -67,7 +69,7 @@ async def simulated_cloud(
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, backlog=_BACKLOG)
         await site.start()
         real_host, real_port, *_ = runner.addresses[0]
         shown = f"[{real_host}]" if ":" in real_host else real_host

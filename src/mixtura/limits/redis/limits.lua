@@ -329,10 +329,14 @@ function act.take(accounts)
     before.tokens, before.requests, mine = before.tokens + tokens, before.requests + requests, place
   end
   local guessing = not account.known and next(account.windows) ~= nil
-  local found = {0, 1, '', 0, 0}
-  if not (guessing and ask.probe) then
-    found = quote(account, 1, ask.tokens, 1, before)
-    if guessing and found[1] == math.huge then found[1] = PROBE_DELAY end
+  local found = quote(account, 1, ask.tokens, 1, before)
+  if guessing and found[1] > 0 then
+    if not ask.probe then
+      found[1] = math.min(found[1], PROBE_DELAY)
+    elseif found[1] == math.huge then
+      local blocked = math.min(account.blocked - now, LONGEST_BLOCK)
+      found = blocked > 0 and {blocked, 1, 'blocked', 0, 0} or {0, 1, '', 0, 0}
+    end
   end
   if found[1] > 0 then
     if found[1] < math.huge and mine then enqueue(account, mine, ask.tokens - used, 1 - counted) end
@@ -346,6 +350,12 @@ function act.take(accounts)
     window.level, window.taken = window.level + amount, window.taken + amount
   end
   return found
+end
+
+function act.learn(accounts)
+  local account = accounts[1]
+  check_life(account)
+  learn(account)
 end
 
 function act.settle(accounts)

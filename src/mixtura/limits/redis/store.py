@@ -144,12 +144,26 @@ class RedisStore:
             account.in_flight += 1
             return answer.sent_call(account, now, tokens)
 
+    async def learn(self, call: SentCall, headers: RateLimitHeaders | None) -> None:
+        """See `WindowStore.learn`."""
+        account = self.replica(call.account.key)
+        stated = header_limits(headers)
+        request = {
+            "headers": [limit._asdict() for limit in stated],
+            "limits": account.limits_after(stated),
+            "before": call.unused,
+        }
+        if await self.exchange.ask("learn", [account], request | call_fields(call)) is None:
+            await self._memory.learn(call, headers)
+            return
+        call.told, call.unused = True, 0.0
+
     async def settle(
         self, call: SentCall, *, headers: RateLimitHeaders | None, actual: int | None, cached: int, excess: int
     ) -> None:
         """See `WindowStore.settle`."""
         account = self.replica(call.account.key)
-        stated = header_limits(headers)
+        stated = [] if call.told else header_limits(headers)
         if call.settled:
             return
         # An account without windows costs no round trip.

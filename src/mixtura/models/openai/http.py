@@ -193,6 +193,9 @@ async def _streamed(reply: "Reply", gathered: StreamedReply, emit: Emit | None, 
         if emit is not None:
             emit(in_one_piece(completion))
         return completion
+    context = request.context
+    if context is not None and context.on_answered is not None:
+        await context.on_answered(rate_limit_headers(reply.headers))
     if emit is None:
         return await _read_late(reply, gathered, begun)
     return await _read_watched(reply, gathered, emit, begun)

@@ -3,10 +3,11 @@
 import asyncio
 import math
 import weakref
+from functools import partial
 
 import msgspec
 
-from mixtura.chat import ChatRequest, Completion
+from mixtura.chat import ChatRequest, Completion, RateLimitHeaders
 from mixtura.errors import ModelError, RateLimitedError, TooLargeError, UnreachableError
 from mixtura.limits.account import Account, Quote, SentCall
 from mixtura.limits.breaker import CircuitBreaker
@@ -74,6 +75,7 @@ class Limited:
         context = request.context
         if context is not None:
             context.begin(loop.time())
+            context.on_answered = partial(_learn, counting, call) if account.guessing and call is not None else None
         try:
             completion = await self._model.chat(request, emit=emit, deadline=deadline)
         except ModelError as error:
@@ -123,8 +125,9 @@ class Limited:
             return await counting.limiter.send(account, tokens, hold=hold, until=until)
         except NoRoomError as error:
             now = asyncio.get_running_loop().time()
-            if account.guessing:
-                # A guess may delay a call; only a limit that is known may refuse it.
+            if account.guessing and account.in_flight == 0:
+                # A guess may delay a call; only a limit that is known may refuse it. While others are under way, they
+                # are the test: a call that they leave no time is too late.
                 return account.take(tokens, now)
             raise self._no_room(request, error.quote, now, deadline) from None
 
@@ -158,6 +161,13 @@ class Limited:
             )
         error.sent = False
         return error
+
+
+async def _learn(counting: _Counting, call: SentCall, headers: RateLimitHeaders | None) -> None:
+    """Learn from the head of a reply what limits there are, while they are a guess that other calls wait for."""
+    if call.account.guessing:
+        with counting.after:
+            await counting.limiter.learn(call, headers)
 
 
 async def _settle(counting: _Counting, call: SentCall, completion: Completion, estimate: int, reserved: int) -> None:

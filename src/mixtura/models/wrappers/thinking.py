@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from mixtura.chat import CallContext, ChatRequest, Completion, Delta, PartialReader
+from mixtura.chat import CallContext, ChatRequest, Completion, Delta, OnAnswered, PartialReader
 from mixtura.models.base import ChatModel, Emit
 
 _NAMES = ("think", "thinking", "thought", "reasoning")
@@ -281,6 +281,7 @@ class _SplitContext:
     """A call's context whose reader gives the thinking in a partial reply apart from its text."""
 
     partial = True
+    on_answered: OnAnswered | None = None
 
     def __init__(self, inner: CallContext) -> None:
         self.draw, self.begin, self.pause, self.waste = inner.draw, inner.begin, inner.pause, inner.waste
