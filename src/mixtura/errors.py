@@ -219,10 +219,15 @@ class ModelError(MixturaError):
 
 
 class UnreachableError(ModelError):
-    """The provider could not be connected to, or the connection broke before an answer was whole."""
+    """The provider could not be connected to, or the connection broke before an answer was whole.
+
+    Attributes:
+        connected: there was a connection, so the provider may have counted the request.
+    """
 
     action = "retry"
     kind = "unreachable"
+    connected = True
 
 
 class OverloadedError(ModelError):

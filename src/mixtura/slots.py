@@ -39,7 +39,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         extra: further fields of the request, as the provider names them.
     """
 
-    model: str = ""
+    model: str
     provider: str = "groq"
     temperature: float | None = None
     top_p: float | None = None
@@ -92,7 +92,6 @@ class Proposer(Slot, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
         weight: what its draft counts in a vote.
     """
 
-    model: str
     samples: int = 1
     weight: float = 1.0
 
@@ -124,6 +123,7 @@ class Aggregator(Slot, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
             `{letter}` from A.
     """
 
+    model: str = ""
     kind: AggregatorKind = "synthesize"
     template: str | None = None
     draft_template: str | None = None

@@ -316,7 +316,10 @@ def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelErr
             text = f"{host} does not answer in HTTP; check the base URL"
         case _:
             text = f"the connection to {host} broke before the answer was whole"
-    return UnreachableError(endpoint.provider, model, text)
+    error = UnreachableError(endpoint.provider, model, text)
+    never = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
+    error.connected = not isinstance(problem, (*never, aiohttp.InvalidURL))
+    return error
 
 
 def _cause(problem: OSError) -> str:

@@ -195,7 +195,8 @@ async def _end_failed(counting: _Counting, call: SentCall | None, error: ModelEr
     """Count a call that failed: one that the provider refused is taken back, and what the refusal says is learned."""
     if call is None:
         return
-    if not isinstance(error, UNCOUNTED) or error.usage is not None:
+    uncounted = isinstance(error, UNCOUNTED) or (isinstance(error, UnreachableError) and not error.connected)
+    if not uncounted or error.usage is not None:
         _end_lost(counting, call)
         return
     wait = error.retry_after or 0.0 if error.action == "wait" else 0.0
