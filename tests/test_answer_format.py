@@ -73,6 +73,33 @@ def test_any_text_is_judged_and_what_is_kept_holds(text: str) -> None:
         assert isinstance(json.loads(OBJECT.read(text)), dict)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"user": {"name": "Ann"}, "note": "she said "hi""}',
+        '{"a":{"b":1},}',
+        '[{"a":1},{"b":2},]',
+        '{"items":[{"id":1}],"error":{"code":1}, ...}',
+        '{"a":1}{"b":2}',
+        'Either {"a":1} or {"b":2}.',
+        '{"a": {"b": 1}',
+    ],
+)
+def test_a_part_of_something_broken_or_one_of_several_is_no_answer(text: str) -> None:
+    assert OBJECT.problem(text)
+
+
+def test_words_in_braces_before_the_json_do_no_harm() -> None:
+    text = " ".join(f"{{word {number}}}" for number in range(40)) + ' {"colour": "red"}'
+    assert COLOUR.read(text) == '{"colour": "red"}'
+
+
+def test_what_is_nested_too_deeply_is_refused_before_anything_walks_through_it() -> None:
+    deep = '{"a":' + "[" * 900 + "]" * 900 + "}"
+    assert OBJECT.problem(deep) == "it is nested too deeply"
+    assert not OBJECT.problem('{"a":[' + "[],{}," * 900 + "1]}")
+
+
 def test_an_object_is_not_a_list_and_a_schema_may_ask_for_one() -> None:
     assert OBJECT.problem("[1]") == "it is JSON, but no object"
     wanted = {"type": "array", "items": {"type": "integer"}}

@@ -1,8 +1,8 @@
 """The form that a caller asks of the answer (`response_format`): whether a text has it, and what is wrong if not."""
 
-import contextlib
 import functools
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -15,6 +15,7 @@ _Check = Callable[[object], object]
 # Schemas that are kept compiled; compiling one takes about a millisecond, checking a reply a microsecond.
 _KEPT = 256
 _MOST_WORDS = 300
+_MOST_NESTED = 100
 
 
 class AnswerFormat:
@@ -32,7 +33,10 @@ class AnswerFormat:
         self._check: _Check | None = None
         if wanted.get("type") == "json_schema":
             self.schema = wanted["json_schema"]["schema"]
-            self._check = _compiled(msgspec.json.encode(self.schema))
+            try:
+                self._check = _compiled(msgspec.json.encode(self.schema))
+            except UnicodeEncodeError as error:
+                raise InputError(f"response_format: the JSON schema is not valid text: {error.reason}") from None
 
     def read(self, text: str) -> str:
         """Return the JSON of an answer: `text`, or what stands in it between words or code fences.
@@ -41,14 +45,21 @@ class AnswerFormat:
             ValueError: it has not the form; the text says what is wrong.
         """
         try:
-            self._hold(_decoded(text))
+            self._hold(decode_json(text))
         except ValueError as error:
-            for part in _json_in(text):
-                with contextlib.suppress(ValueError):
-                    self._hold(_decoded(part))
-                    return part
-            raise ValueError(_shortened(str(error))) from None
+            sound = [part for part in _json_in(text) if self._holds(part)]
+            if len(sound) == 1:
+                return sound[0]
+            said = "it holds several answers" if sound else str(error)
+            raise ValueError(_shortened(said)) from None
         return text
+
+    def _holds(self, text: str) -> bool:
+        try:
+            self._hold(decode_json(text))
+        except ValueError:
+            return False
+        return True
 
     def problem(self, text: str) -> str:
         """Return what is wrong with the form of `text`, "" when it has the form (see `read`)."""
@@ -64,7 +75,7 @@ class AnswerFormat:
         Raises:
             ValueError: as `read`.
         """
-        return _decoded(self.read(text))
+        return decode_json(self.read(text))
 
     def _hold(self, value: object) -> None:
         if self._check is None:
@@ -134,22 +145,48 @@ def _compiled(schema: bytes) -> _Check:
     except Exception as error:  # noqa: BLE001  # see below
         # The library raises whatever a malformed schema leads to: KeyError, re.error, AttributeError, ...
         said = getattr(error, "message", None) or str(error) or type(error).__name__
-        raise InputError(f"response_format: the schema is none: {_shortened(str(said))}") from None
+        raise InputError(f"response_format: what is given is no JSON schema: {_shortened(str(said))}") from None
     return check
 
 
-def _decoded(text: str) -> Any:
+def decode_json(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply.
+    """
     try:
-        return msgspec.json.decode(text)
+        value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise ValueError(f"it is not JSON ({error})") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    # What is nested deeper than it has brackets cannot be.
+    if text.count("[") + text.count("{") > _MOST_NESTED and _is_deep(value):
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def _is_deep(value: object) -> bool:
+    level: list[object] = [value]
+    for _ in range(_MOST_NESTED):
+        level = [
+            item
+            for above in level
+            if isinstance(above, dict | list)
+            for item in (above.values() if isinstance(above, dict) else above)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _json_in(text: str) -> Iterator[str]:
-    """Yield the JSON values that stand in `text` with something round them, from the first on; at most a few."""
-    at, tries = 0, 8
+    """Yield the JSON values that stand in `text` with something round them.
+
+    What stands inside brackets that are no JSON is part of something broken, and no value of its own.
+    """
+    at, tries = 0, 64
     while tries:
         starts = [place for mark in "{[" if (place := text.find(mark, at)) >= 0]
         if not starts:
@@ -157,11 +194,22 @@ def _json_in(text: str) -> Iterator[str]:
         at, tries = min(starts), tries - 1
         try:
             _, end = _SCANNER.raw_decode(text, at)
+            yield text[at:end]
         except (ValueError, RecursionError):
-            at += 1
-            continue
-        yield text[at:end]
+            end = _end_of_brackets(text, at)
+            if end < 0:
+                return
         at = end
+
+
+def _end_of_brackets(text: str, at: int) -> int:
+    """Return the place behind the bracket that closes the one at `at`, -1 where none does."""
+    depth = 0
+    for found in re.compile(r"[\[\]{}]").finditer(text, at):
+        depth += 1 if found[0] in "[{" else -1
+        if depth == 0:
+            return found.end()
+    return -1
 
 
 _SCANNER = json.JSONDecoder()

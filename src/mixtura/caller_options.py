@@ -103,6 +103,12 @@ def _reached(*, writes: bool, answers: bool, acts: bool) -> set[Reach]:
     return found
 
 
+def without_texts(options: ChatOptions) -> ChatOptions:
+    """Return `options` without what can hold a text of the caller: for events that leave the conversation out."""
+    kept = ("temperature", "top_p", "max_tokens", "seed", "reasoning_effort", "parallel_tool_calls", "service_tier")
+    return ChatOptions(**{name: getattr(options, name) for name in kept})
+
+
 def wants_json(options: ChatOptions) -> bool:
     """Say whether the answer has to be JSON."""
     form = options.response_format

@@ -103,6 +103,17 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def tool_name(tool: JsonObject) -> str | None:
+    """Return the name of the tool that a call, a tool or a choice of one is about; None where it names none.
+
+    A tool that the provider runs itself has its type for a name.
+    """
+    kind = tool.get("type") or "function"
+    about = tool.get("function") or (tool.get(kind) if isinstance(kind, str) else None)
+    name = about.get("name") if isinstance(about, dict) else kind if about is None and kind != "function" else None
+    return name if isinstance(name, str) else None
+
+
 class Delta(msgspec.Struct, frozen=True):
     """A piece of a streamed reply: answer text, reasoning text, pieces of tool calls; each may be empty.
 

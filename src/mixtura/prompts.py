@@ -171,7 +171,14 @@ def without_tool_turns(conversation: Sequence[Message]) -> tuple[Message, ...]:
     for message in conversation:
         if message.role in ("tool", "function"):
             name = message.name or names.get(message.tool_call_id or "", "a tool")
-            found.append(Message(role="user", content=f"[Result of {name}]\n{message.text}"))
+            others = (
+                [part for part in message.content if part.get("type") != "text"]
+                if isinstance(message.content, list)
+                else []
+            )
+            words = f"[Result of {name}]\n{message.text}"
+            content = [{"type": "text", "text": words}, *others] if others else words
+            found.append(Message(role="user", content=content))
             continue
         if not message.tool_calls:
             found.append(message)

@@ -102,6 +102,12 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
         if self.acting is not None and self.acting.kind != "synthesize":
             raise ValueError(f"acting.kind: expected none, got {self.acting.kind!r}")
 
+    def of(self, drafts: int) -> "Tools":
+        """Return the same for so many drafts: where fewer are left than have to agree, the acting model decides."""
+        if self.agree is None or self.agree <= drafts:
+            return self
+        return msgspec.structs.replace(self, policy="act", agree=None)
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a run may take and how it behaves when something goes wrong.

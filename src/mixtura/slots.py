@@ -61,6 +61,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         for key in self.extra:
             if key in SET_ELSEWHERE or key == "n":
                 raise ValueError(f"extra.{key}: cannot be set there; {SET_ELSEWHERE.get(key, 'see samples')}")
+            if key in _CALLERS:
+                raise ValueError(f"extra.{key}: cannot be set there; whoever asks says it")
             if key in _SLOT_KEYS:
                 raise ValueError(f"extra.{key}: expected as a key of its own, {_SLOT_KEYS[key]}")
 
@@ -76,6 +78,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         return {**{name: value for name, value in named.items() if value is not None}, **self.extra}
 
 
+_CALLERS = ("tool_choice", "parallel_tool_calls", "response_format")
 _SLOT_KEYS = {
     **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "stop", "seed")},
     "max_tokens": "max_tokens",

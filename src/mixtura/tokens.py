@@ -16,6 +16,8 @@ from mixtura.chat import Message
 _ASCII_PER_TOKEN = 3.6
 _OTHER_PER_TOKEN = 1.4
 _PER_MESSAGE = 5
+# Providers count an image by its size, most often a few hundred tokens; this is a large one.
+_PER_IMAGE = 1600
 # What stands round the result of a tool where it is text; see `prompts.without_tool_turns`.
 _PER_RESULT = 12
 # Hardly any vocabulary has tokens of two words, or of a word and a sign.
@@ -62,7 +64,7 @@ def characters(messages: Sequence[Message]) -> int:
     total = 0
     for message in messages:
         content = message.content
-        total += len(content if isinstance(content, str) else message.text)
+        total += len(content if isinstance(content, str) else message.text) + _PER_IMAGE * _images(message)
         if message.tool_calls or message.role == "tool":
             total += len(_calls(message)) + 4 * _PER_RESULT
     return total
@@ -72,10 +74,15 @@ def estimate_messages(messages: Iterable[Message]) -> int:
     """Return an estimate of the prompt tokens of a conversation, including the chat template."""
     total = 0
     for message in messages:
-        total += estimate_tokens(message.text) + _PER_MESSAGE
+        total += estimate_tokens(message.text) + _PER_MESSAGE + _PER_IMAGE * _images(message)
         if message.tool_calls or message.role == "tool":
             total += estimate_tokens(_calls(message)) + _PER_RESULT
     return total
+
+
+def _images(message: Message) -> int:
+    content = message.content
+    return sum("image" in str(part.get("type")) for part in content) if isinstance(content, list) else 0
 
 
 def _calls(message: Message) -> str:

@@ -69,7 +69,7 @@ async def test_prompts_are_shown_on_stderr_after_the_answer() -> None:
         (["--schema", "no-such-file"], "--schema no-such-file: cannot be read: No such file or directory"),
         (["--schema", "LIST"], "expected a JSON schema, which is an object"),
         (["--schema", "BROKEN"], "not JSON"),
-        (["--schema", "NONE"], "the schema is none"),
+        (["--schema", "NONE"], "is no JSON schema"),
         (["--image", "notes.txt"], "expected a file that is named like an image"),
         (["--image", "none.png"], "--image none.png: cannot be read: No such file or directory"),
     ],

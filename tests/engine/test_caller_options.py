@@ -251,7 +251,7 @@ def test_what_cannot_be_is_refused_in_one_sentence_and_nothing_is_sent(
 )
 def test_a_schema_that_is_none_is_refused_and_nothing_is_fetched(schema: JsonObject) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    with pytest.raises(InputError, match="the schema is none"):
+    with pytest.raises(InputError, match="is no JSON schema"):
         Mixture("classic", env={"GROQ_API_KEY": "gsk_x"}).forecast("Which?", options=ChatOptions(response_format=form))
 
 

@@ -76,7 +76,7 @@ def test_without_any_reply_in_the_form_the_run_fails_and_says_why(world: World) 
     for recipe in (ALONE, Recipe(layers=LAYER, aggregator=Aggregator(model=LARGE))):
         ran = ask(world, recipe, writing(PROSE), COLOUR)
         assert isinstance(ran.error, NoAnswerError)
-        assert "no reply has the form that was asked for; the last one: it is not JSON" in ran.error.message
+        assert f"no reply has the form that was asked for; that of {LARGE}: it is not JSON" in ran.error.message
         assert ran.error.answer is not None
         assert ran.error.answer.cost
 

@@ -72,7 +72,7 @@ def test_only_disputed_fields_are_asked_about(world: World) -> None:
     (decision,) = [said for said in ran.answer.decisions if said.kind == "merged"]
     assert isinstance(decision.detail, MergedDetail)
     assert decision.detail.disputed == ["/year"]
-    assert [call.role for call in ran.answer.calls] == ["selector"]
+    assert [call.role for call in ran.answer.calls] == ["aggregator"]
 
 
 @pytest.mark.parametrize("decides", ["{}", '{"/name": "Eva"}'])

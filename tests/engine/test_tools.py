@@ -14,6 +14,7 @@ from mixtura.decisions import ActedDetail
 from mixtura.engine import tools
 from mixtura.engine.drafts import DraftSet
 from mixtura.events import AnswerDelta, AnswerRestarted, Draft
+from mixtura.planning.reductions import fewer
 from mixtura.recipe import Tools, recipe_names
 from mixtura.sim import Reply, SimOptions, ToolCall
 
@@ -202,6 +203,54 @@ def test_equal_proposals_decide_where_the_policy_says_so(
         assert "[Calls weather(" in ran.prompts(LARGE)[0][-1]["content"]
 
 
+def test_one_proposal_alone_agrees_with_nobody(world: World) -> None:
+    recipe = Recipe(layers=DRAFTS, aggregator=Aggregator(model=LARGE), tools=Tools(policy="agree"))
+    ran = world(recipe, "Weather?", reply=proposing(ROME, None, None), options=ChatOptions(tools=[TOOL, OTHER]))
+    assert detail(list(ran.answer.decisions)).by == "model"
+    # A smaller run than the policy counts on leaves the decision to the acting model.
+    several = Recipe(layers=DRAFTS, aggregator=Aggregator(model=LARGE), tools=Tools(policy="agree", agree=3))
+    for smaller, _ in fewer(several, SMALL):
+        assert (smaller.tools.policy, smaller.tools.agree) == ("act", None)
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{"x":NaN}', '{"x":1e999}', '{"x":"\\ud83d"}', '{"x":' + "[" * 700 + "]" * 700 + "}", "[1]", "7"]
+)
+def test_arguments_that_are_no_json_object_are_no_call(arguments: str) -> None:
+    made = completion({"id": "a", "function": {"name": "weather", "arguments": arguments}})
+    assert not tools.sound_calls(made, ChatOptions(tools=[TOOL]), "").calls
+
+
+def test_the_choice_of_a_tool_and_calls_in_parallel_are_kept_to() -> None:
+    calls = [{"id": name, "function": {"name": name, "arguments": "{}"}} for name in ("clock", "weather")]
+    named = ChatOptions(tools=[TOOL, OTHER], tool_choice={"type": "function", "function": {"name": "weather"}})
+    assert tools.names_of(tools.sound_calls(completion(*calls), named, "").calls) == ["weather"]
+    single = ChatOptions(tools=[TOOL, OTHER], parallel_tool_calls=False)
+    assert tools.names_of(tools.sound_calls(completion(*calls), single, "").calls) == ["clock"]
+
+
+def test_a_tool_that_had_to_be_called_and_was_not_is_a_failure(world: World) -> None:
+    options = ChatOptions(tools=[TOOL], tool_choice="required", extra={"disable_tool_validation": True})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mixtura.sim.generation._check_tool_calls", lambda *_: None)
+        ran = world("single", "Weather?", reply=lambda _r, _c: "Sunny.", options=options)
+    assert ran.error is not None
+    assert "called no tool, though one was required" in ran.error.message
+
+
+def test_text_beside_a_call_that_cannot_be_made_is_kept(world: World) -> None:
+    def answering(_request: JsonObject, call: int) -> Reply:
+        return Reply(text=f"Sunny {call}.", tool_calls=(ToolCall(name="nobody"),))
+
+    options = ChatOptions(tools=[TOOL], extra={"disable_tool_validation": True})
+    for recipe in ("single", Recipe(layers=DRAFTS, aggregator=Aggregator(model=LARGE))):
+        ran = world(recipe, "Weather?", reply=answering, options=options)
+        assert ran.error is None, ran.error
+        assert ran.answer.text.startswith("Sunny")
+        assert (ran.answer.tool_calls, ran.answer.finish_reason) == (None, "stop")
+        assert any("is no tool that was offered" in said for said in ran.answer.warnings)
+
+
 def draft(call: int, *made: tuple[str, JsonObject]) -> Draft:
     calls = [
         {"id": f"{call}{place}", "function": {"name": name, "arguments": json.dumps(arguments)}}
@@ -213,7 +262,7 @@ def draft(call: int, *made: tuple[str, JsonObject]) -> Draft:
 @given(st.permutations([("a", {"x": 1, "y": [1.0]}), ("b", {}), ("a", {"x": 2})]))
 def test_the_order_of_calls_and_of_their_arguments_does_not_matter(made: list[tuple[str, JsonObject]]) -> None:
     same = [draft(0, ("a", {"y": [1], "x": 1}), ("b", {}), ("a", {"x": 2})), draft(1, *made), draft(2, ("b", {}))]
-    assert tools.agreed(DraftSet(same), None) == (same[0], 2)
+    assert tools.agreed(DraftSet(same), 2) == (same[0], 2)
     assert tools.agreed(DraftSet(same), 3) is None
 
 

@@ -86,6 +86,11 @@ def _format(file: str) -> dict[str, Any]:
         raise InputError(f"--schema {file}: expected a JSON schema, which is an object")
     if not schema:
         return {"type": "json_object"}
+    if isinstance(schema.get("json_schema"), dict):
+        schema = schema["json_schema"]
+    if isinstance(schema.get("schema"), dict) and "properties" not in schema:
+        # The form in which a request carries it: {"name": ..., "schema": ...}.
+        schema = schema["schema"]
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 

@@ -51,8 +51,7 @@ def chosen_recipe(name: str | None, models: Sequence[str] = (), provider: str | 
             )
         )
         layers = (*recipe.layers[:-1], last)
-        agree = None if recipe.tools.agree is None else min(recipe.tools.agree, last.size)
-        tools = msgspec.structs.replace(recipe.tools, agree=agree)
+        tools = recipe.tools.of(last.size)
         return msgspec.structs.replace(recipe, layers=layers, policy=_fitting(recipe.policy, layers), tools=tools)
     except ValueError as error:
         raise RecipeError(f"{recipe.name} with --model", str(error)) from error

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from mixtura.caller_options import NO_OPTIONS
-from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Usage
+from mixtura.caller_options import NO_OPTIONS, without_texts
+from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, JsonObject, Message, Usage
 from mixtura.decisions import NoticedDetail, SubstitutedDetail
 from mixtura.engine import tools
 from mixtura.engine.context import Run
@@ -95,8 +95,13 @@ def _sent(slot: Slot, options: ChatOptions, *, stops: bool) -> ChatOptions:
         seed=None,
         reasoning_effort=None,
         stop=list(stop) if stop else options.stop,
-        extra=options.extra if plain else {**slot.sampling_extra, **options.extra},
+        extra=options.extra if plain else {**_unset(slot.sampling_extra, options), **options.extra},
     )
+
+
+def _unset(extra: JsonObject, options: ChatOptions) -> JsonObject:
+    """Return a slot's further fields without those that the caller sets."""
+    return {name: value for name, value in extra.items() if getattr(options, name, None) is None}
 
 
 def request(card: ModelCard, ask: Ask, context: Progress | None = None) -> ChatRequest:
@@ -142,8 +147,14 @@ def _parameters(run: Run, ask: Ask) -> Parameters:
         max_tokens=settings.max_tokens,
         seed=settings.seed,
         reasoning_effort=settings.reasoning_effort,
-        options=None if settings.options is NO_OPTIONS else settings.options,
+        options=_kept(run, settings.options),
     )
+
+
+def _kept(run: Run, options: ChatOptions) -> ChatOptions | None:
+    if options is NO_OPTIONS:
+        return None
+    return options if run.options.record == "conversation" else without_texts(options)
 
 
 async def call(
@@ -301,19 +312,23 @@ def _with_sound_calls(run: Run, ask: Ask, completion: Completion, progress: Prog
     Raises:
         BadGenerationError: none can.
     """
-    if not completion.tool_calls:
+    required = tools.requires_call(ask.options)
+    if not completion.tool_calls and not required:
         return completion
     if not ask.options.tools:
         # Nobody offered it any.
         return msgspec.structs.replace(completion, tool_calls=None)
     sound = tools.sound_calls(completion, ask.options, run.options.run)
-    if not sound.calls:
-        error = BadGenerationError(progress.provider, progress.model, "; ".join(sound.problems))
+    if not sound.calls and (required or not completion.text.strip()):
+        problems = sound.problems or ("it called no tool, though one was required",)
+        error = BadGenerationError(progress.provider, progress.model, "; ".join(problems))
         error.usage = completion.usage
         raise error
     for problem in sound.problems:
         run.decide(NoticedDetail(), f"a call of {progress.model} was left out: {problem}", warning=True)
-    return msgspec.structs.replace(completion, tool_calls=sound.calls)
+    if sound.calls or completion.finish_reason != "tool_calls":
+        return msgspec.structs.replace(completion, tool_calls=sound.calls or None)
+    return msgspec.structs.replace(completion, tool_calls=None, finish_reason="stop")
 
 
 def _is_whole(completion: Completion) -> bool:

@@ -93,6 +93,7 @@ class Opening:
         self._length = 0
         self._about_drafts = "draft" in conversation.casefold()
         self._open = False
+        self._starts: bool | None = None
 
     def add(self, text: str) -> None:
         """Take the next piece of the answer."""
@@ -103,7 +104,8 @@ class Opening:
         self._held.append(text)
         self._length += len(text)
         if self._form is not None:
-            if self._form.starts("".join(self._held)):
+            self._starts = self._form.starts("".join(self._held)) if self._starts is None else self._starts
+            if self._starts:
                 self._pass_on("".join(self._held))
             return
         held = "".join(self._held)
@@ -128,6 +130,7 @@ class Opening:
             self._emit(text)
 
 
+_LEADING = re.compile(r"^\W+")
 _OPENERS = (
     *("based", "according", "after", "having", "by", "combining", "synthesizing", "synthesising", "merging"),
     *("reviewing", "comparing", "given", "from", "considering", "looking", "across", "here"),
@@ -135,7 +138,7 @@ _OPENERS = (
 
 
 def _may_be_lead_in(held: str) -> bool:
-    start = held.lstrip("\"'*_# \n\t").casefold()
+    start = _LEADING.sub("", held).casefold()
     if not start:
         return True
     if not any(opener.startswith(start) or start.startswith(opener) for opener in _OPENERS):

@@ -6,7 +6,7 @@ from mixtura.chat import FinishReason, JsonObject
 from mixtura.decisions import FellBackDetail
 from mixtura.engine.context import Run
 from mixtura.engine.drafts import DraftSet
-from mixtura.events import AnswerFinished, AnswerRestarted, Draft
+from mixtura.events import AnswerFinished, Draft
 
 
 class Outcome(NamedTuple):
@@ -16,7 +16,8 @@ class Outcome(NamedTuple):
         text, reasoning, finish_reason, tool_calls: as in `events.Answer`.
         source: the number of the call it came from.
         verbatim: text, reasoning and tool calls are those of `source`, word for word.
-        said: its pieces have been emitted.
+        model: who wrote it; "" where it was put together.
+        tokens: how many its writer wrote, reasoning included, as far as the provider says.
     """
 
     text: str
@@ -25,7 +26,8 @@ class Outcome(NamedTuple):
     finish_reason: FinishReason = "stop"
     tool_calls: list[JsonObject] | None = None
     verbatim: bool = False
-    said: bool = False
+    model: str = ""
+    tokens: int = 0
 
     def event(self, at: float) -> AnswerFinished:
         """Return the event that ends the answer."""
@@ -43,11 +45,20 @@ class Outcome(NamedTuple):
 
 def outcome_of(draft: Draft) -> Outcome:
     """Return `draft` as the answer."""
-    return Outcome(draft.text, draft.call, draft.reasoning, draft.finish_reason, draft.tool_calls, verbatim=True)
+    return Outcome(
+        draft.text,
+        draft.call,
+        draft.reasoning,
+        draft.finish_reason,
+        draft.tool_calls,
+        verbatim=True,
+        model=draft.answered_by or draft.model,
+        tokens=draft.usage.completion_tokens,
+    )
 
 
-def fall_back(run: Run, drafts: DraftSet, why: str, *, restart: bool = False) -> Outcome:
-    """Return the best draft in the aggregator's place, and emit why; `restart` withdraws pieces already emitted."""
+def fall_back(run: Run, drafts: DraftSet, why: str) -> Outcome:
+    """Return the best draft in the aggregator's place, and emit why."""
     chosen, reason = drafts.best
     run.fell_back = True
     run.decide(
@@ -55,6 +66,4 @@ def fall_back(run: Run, drafts: DraftSet, why: str, *, restart: bool = False) ->
         f"the aggregator {why}; the answer is the draft of {chosen.model} ({reason})",
         warning=True,
     )
-    if restart:
-        run.emit(AnswerRestarted(at=run.now))
     return outcome_of(chosen)

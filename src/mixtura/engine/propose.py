@@ -13,6 +13,7 @@ from mixtura.decisions import CutDetail, DroppedDetail, NoticedDetail
 from mixtura.engine import answers, calls, results
 from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reader, Reading, read_drafts
+from mixtura.engine.form import ended_by_caller
 from mixtura.engine.race import Race
 from mixtura.errors import ModelError
 from mixtura.events import CallDelta, CallFinished, Draft, Role
@@ -130,7 +131,11 @@ class Drafting:
     def _keep(self, draft: Draft, ask: calls.Ask) -> None:
         run = self.run
         run.emit(CallFinished(at=run.now, done=draft))
-        if not draft.text.strip() and not draft.tool_calls:
+        # A draft that the caller's own limit ended before its first word may be the answer that was asked for.
+        capped = self._options.max_tokens is not None and ended_by_caller(
+            run, draft.finish_reason, draft.usage.completion_tokens
+        )
+        if not draft.text.strip() and not draft.tool_calls and not capped:
             why = " (it spent them on reasoning)" if draft.reasoning and draft.finish_reason == "length" else ""
             run.decide(DroppedDetail(call=draft.call), f"{draft.model} wrote an empty draft{why}", warning=True)
             return

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from mixtura import prompts
-from mixtura.caller_options import NO_OPTIONS
-from mixtura.chat import Completion, Message
+from mixtura.caller_options import NO_OPTIONS, without_texts
+from mixtura.chat import ChatOptions, Completion, Message
 from mixtura.decisions import AgreedDetail, CutDetail, DroppedDetail, EscalatedDetail, NoticedDetail
 from mixtura.engine import calls, results, tools
 from mixtura.engine.aggregate import aggregate
@@ -19,8 +19,9 @@ from mixtura.engine.form import ended_by_caller, in_form, usable_drafts
 from mixtura.engine.outcome import Outcome, outcome_of
 from mixtura.engine.propose import Drafting
 from mixtura.engine.race import Race, call_within
+from mixtura.engine.shown import ShownAnswer
 from mixtura.engine.start import close_accounts, emit_plan, find_limiters, hold_room, plan_run
-from mixtura.engine.writer import AnswerPieces, answer_alone
+from mixtura.engine.writer import AnswerPieces, answer_alone, stands_empty
 from mixtura.errors import (
     DeadlineError,
     MixturaError,
@@ -30,7 +31,7 @@ from mixtura.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from mixtura.events import SCHEMA, AnswerDelta, CallFinished, Draft, Event, Listener, RunFinished, RunStarted
+from mixtura.events import SCHEMA, CallFinished, Draft, Event, Listener, RunFinished, RunStarted
 from mixtura.models.served import Models
 from mixtura.planning import demand, estimates
 from mixtura.planning.options import RunOptions
@@ -58,7 +59,8 @@ async def drive(
     keeper, limiter = find_limiters(recipe, models)
     plan, request = await plan_run(recipe, conversation, models, options, limiter)
     meter = CostMeter(emit) if options.budget is not None else None
-    run = Run(plan.recipe, conversation, models, emit if meter is None else meter, options)
+    shown = ShownAnswer(emit if meter is None else meter) if options.watch != "nothing" else None
+    run = Run(plan.recipe, conversation, models, shown or meter or emit, options)
     run.hedges = plan.recipe.policy.hedge and plan.may_hedge
     run.emit(_started(run))
     emit_plan(run, plan)
@@ -77,8 +79,8 @@ async def drive(
         if meter is not None or keeper is not None:
             await close_accounts(run, meter, keeper)
     finally:
-        if options.watch != "nothing" and outcome.text and not outcome.said:
-            run.emit(AnswerDelta(at=run.now, text=outcome.text))
+        if shown is not None:
+            shown.complete(outcome, run.now)
         run.emit(outcome.event(run.now))
         run.emit(RunFinished(at=run.now, status="partial" if run.fell_back else "ok"))
 
@@ -93,10 +95,16 @@ def _started(run: Run) -> RunStarted:
         started_at=options.started_at,
         conversation=run.conversation if kept else None,
         digest="" if kept else hashlib.sha256(msgspec.json.encode(run.conversation)).hexdigest(),
-        # The images are in the conversation, which the caller may keep out of the events.
-        options=None if options.chat is NO_OPTIONS else msgspec.structs.replace(options.chat, images=None),
+        options=_kept_options(options.chat, kept),
         schema=SCHEMA,
     )
+
+
+def _kept_options(chat: ChatOptions, kept: bool) -> ChatOptions | None:
+    if chat is NO_OPTIONS:
+        return None
+    # The images are in the conversation.
+    return msgspec.structs.replace(chat, images=None) if kept else without_texts(chat)
 
 
 def _last_words(error: BaseException) -> str:
@@ -166,8 +174,7 @@ async def _mixed(run: Run) -> tuple[Outcome, DraftSet]:
         return decided, drafts
     outcome = await aggregate(run, drafts) if len(drafts) else await _without_drafts(run, errors)
     if run.options.chat.tools:
-        acting = recipe.aggregator or recipe.layers[-1].slots[0]
-        tools.emit_acting(run, outcome, acting.model)
+        tools.emit_acting(run, outcome)
     return outcome, drafts
 
 
@@ -280,13 +287,13 @@ async def _single(run: Run, slot: Proposer) -> Outcome:
         run.fell_back = True
         ended = f"{slot.model} {_how_it_ended(error)}; the answer is what it had written"
         run.decide(CutDetail(call=race.partial.call), ended, warning=True)
-        return outcome_of(race.partial)._replace(said=pieces.said)
+        return outcome_of(race.partial)
     draft = results.make_draft(number, ask, completion)
     run.emit(CallFinished(at=run.now, done=draft))
     _check_written(run, slot, completion)
-    outcome = outcome_of(draft)._replace(said=pieces.said)
+    outcome = outcome_of(draft)
     if options.tools:
-        tools.emit_acting(run, outcome, slot.model)
+        tools.emit_acting(run, outcome)
     return outcome
 
 
@@ -296,10 +303,9 @@ def _check_written(run: Run, slot: Proposer, completion: Completion) -> None:
     Raises:
         NoAnswerError: there is nothing in it that could be the answer.
     """
-    if ended_by_caller(run, completion.finish_reason):
+    if ended_by_caller(run, completion.finish_reason, completion.usage.completion_tokens):
         return
-    stopped = run.options.chat.stop is not None and completion.finish_reason == "stop"
-    if not completion.text.strip() and not completion.tool_calls and not stopped:
+    if not completion.text.strip() and not completion.tool_calls and not stands_empty(run, completion):
         only = " (only reasoning)" if completion.reasoning else ""
         raise NoAnswerError([], f"{slot.model} wrote no answer{only}; raise max_tokens or lower reasoning_effort")
     if completion.finish_reason == "length":

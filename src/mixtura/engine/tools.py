@@ -1,13 +1,12 @@
 """Calls of the caller's tools: which of a reply's are sound, whether proposals agree, and who decided."""
 
-import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from mixtura.answer_format import canonical
-from mixtura.chat import ChatOptions, Completion, JsonObject
+from mixtura.answer_format import canonical, decode_json
+from mixtura.chat import ChatOptions, Completion, JsonObject, tool_name
 from mixtura.decisions import ActedDetail
 from mixtura.engine.context import Run
 from mixtura.engine.drafts import DraftSet
@@ -25,30 +24,44 @@ class SoundCalls(NamedTuple):
 def sound_calls(completion: Completion, options: ChatOptions, run: str) -> SoundCalls:
     """Return the calls that `completion` makes of the tools in `options`, each with an id and JSON as its arguments.
 
-    A call whose arguments were cut off, or are no JSON object, or of a tool that was not offered, is no call.
+    A call whose arguments were cut off, or are no JSON object, or of a tool that was not offered, is no call. Nor is
+    one of another tool than the one that `tool_choice` names, or a second one where calls in parallel are refused.
     """
-    tools = options.tools or []
-    offered = {tool["function"]["name"] for tool in tools if "function" in tool}
-    strict = len(offered) == len(tools)
     sound: list[JsonObject] = []
     problems: list[str] = []
     for place, call in enumerate(completion.tool_calls or ()):
-        function = call.get("function")
-        name = function.get("name") if isinstance(function, dict) else None
-        if not isinstance(function, dict) or not isinstance(name, str) or (strict and name not in offered):
-            problems.append(f"it called {name!r}, which is no tool that was offered")
+        problem = _problem_of(call, completion, options)
+        if not problem and sound and options.parallel_tool_calls is False:
+            problem = "it made several calls, though one at a time was asked for"
+        if problem:
+            problems.append(problem)
             continue
-        arguments = _arguments(function.get("arguments"))
-        if arguments is None:
-            cut = completion.finish_reason == "length"
-            problems.append(
-                f"its call of {name} " + ("was cut off at its output limit" if cut else "has no JSON object")
-            )
-            continue
-        whole = {**call, "function": {**function, "arguments": arguments}, "type": call.get("type") or "function"}
+        whole = {**call, "type": call.get("type") or "function"}
         whole["id"] = call.get("id") or f"call_{run[:12]}{place}"
+        if isinstance(function := call.get("function"), dict):
+            whole["function"] = {**function, "arguments": _arguments(function.get("arguments"))}
         sound.append(whole)
     return SoundCalls(sound, tuple(problems))
+
+
+def requires_call(options: ChatOptions) -> bool:
+    """Say whether the caller wants a tool to be called whatever the model thinks."""
+    return bool(options.tools) and options.tool_choice is not None and options.tool_choice != "auto"
+
+
+def _problem_of(call: JsonObject, completion: Completion, options: ChatOptions) -> str:
+    """Return why `call` cannot be made, "" if it can."""
+    name = tool_name(call)
+    offered = {tool_name(tool) for tool in options.tools or ()}
+    if name is None or name not in offered:
+        return f"it called {name!r}, which is no tool that was offered"
+    if isinstance(options.tool_choice, dict) and name != tool_name(options.tool_choice):
+        return f"it called {name}, though {tool_name(options.tool_choice)} was asked for"
+    function = call.get("function")
+    if isinstance(function, dict) and _arguments(function.get("arguments")) is None:
+        cut = completion.finish_reason == "length"
+        return f"its call of {name} " + ("was cut off at its output limit" if cut else "has no JSON object")
+    return ""
 
 
 def _arguments(given: object) -> str | None:
@@ -60,36 +73,38 @@ def _arguments(given: object) -> str | None:
     if not isinstance(given, str):
         return None
     try:
-        return given if isinstance(json.loads(given), dict) else None
-    except (ValueError, RecursionError):
+        return given if isinstance(decode_json(given), dict) else None
+    except ValueError:
         return None
 
 
-def agreed(drafts: DraftSet, needed: int | None) -> tuple[Draft, int] | None:
-    """Return a draft whose calls enough of the others propose as well, and how many do; None if no calls are so.
+def agreed(drafts: DraftSet, needed: int) -> tuple[Draft, int] | None:
+    """Return a draft whose calls are proposed by `needed` drafts, and by how many; None if no calls are.
 
-    Calls are equal if they are of the same tools with equal JSON, in any order. `needed` is how many have to be, None
-    for more than half of the drafts.
+    Calls are equal if they are of the same tools with equal JSON, in any order.
     """
     proposals: dict[str, list[Draft]] = {}
     for draft in drafts:
         if draft.tool_calls:
             proposals.setdefault(_canonical(draft.tool_calls), []).append(draft)
     best = max(proposals.values(), key=len, default=[])
-    enough = len(drafts) // 2 + 1 if needed is None else needed
-    return (best[0], len(best)) if best and len(best) >= enough else None
+    return (best[0], len(best)) if best and len(best) >= needed else None
 
 
 def _canonical(calls: Sequence[JsonObject]) -> str:
-    made: list[Any] = sorted(
-        canonical([call["function"]["name"], json.loads(call["function"]["arguments"])]) for call in calls
-    )
-    return "\n".join(made)
+    return "\n".join(sorted(map(_canonical_call, calls)))
+
+
+def _canonical_call(call: JsonObject) -> str:
+    function = call.get("function")
+    if not isinstance(function, dict):
+        return canonical({key: value for key, value in call.items() if key not in ("id", "index")})
+    return canonical([function["name"], decode_json(function["arguments"])])
 
 
 def names_of(calls: Sequence[JsonObject] | None) -> list[str]:
     """Return the names of the tools that are called."""
-    return [str(call["function"]["name"]) for call in calls or ()]
+    return [tool_name(call) or "a tool" for call in calls or ()]
 
 
 def decide_by_agreement(run: Run, drafts: DraftSet) -> Outcome | None:
@@ -97,7 +112,9 @@ def decide_by_agreement(run: Run, drafts: DraftSet) -> Outcome | None:
     tools = run.recipe.tools
     if tools.policy != "agree" or not run.options.chat.tools:
         return None
-    found = agreed(drafts, tools.agree)
+    # Drafts that did not come agree with nobody.
+    most = run.recipe.layers[-1].size // 2 + 1
+    found = agreed(drafts, max(2, most) if tools.agree is None else tools.agree)
     if found is None:
         return None
     draft, count = found
@@ -107,8 +124,8 @@ def decide_by_agreement(run: Run, drafts: DraftSet) -> Outcome | None:
     return outcome_of(draft)
 
 
-def emit_acting(run: Run, outcome: Outcome, model: str) -> None:
-    """Emit that one model decided on the tools that the caller offers."""
+def emit_acting(run: Run, outcome: Outcome) -> None:
+    """Emit that the model that wrote the answer decided on the tools that the caller offers."""
     names = names_of(outcome.tool_calls)
     called = f"called {', '.join(names)}" if names else "called no tool"
-    run.decide(ActedDetail(by="model", model=model, tools=names), f"{model} {called}")
+    run.decide(ActedDetail(by="model", model=outcome.model, tools=names), f"{outcome.model} {called}")

@@ -101,19 +101,15 @@ class AnswerWriter:
             completion.finish_reason,
             completion.tool_calls,
             verbatim=text == completion.text,
-            said=self.said,
+            model=completion.model,
+            tokens=completion.usage.completion_tokens,
         )
 
     def _problem(self, completion: Completion, drafts: DraftSet) -> str:
         """Return why the reply cannot stand as the answer, "" when it can."""
-        chat = self._run.options.chat
-        if completion.tool_calls:
+        if completion.tool_calls or stands_empty(self._run, completion):
             return ""
-        if chat.tool_choice is not None and chat.tool_choice != "auto":
-            return "called no tool, though one was required"
-        if ended_by_caller(self._run, completion.finish_reason):
-            return ""
-        if not completion.text.strip() and chat.stop is not None and completion.finish_reason == "stop":
+        if ended_by_caller(self._run, completion.finish_reason, completion.usage.completion_tokens):
             return ""
         problem = guard.problem(completion, drafts.all)
         return "" if problem and self._stands_anyway(completion, drafts) else problem
@@ -126,6 +122,12 @@ class AnswerWriter:
             self._run.decide(NoticedDetail(), "the answer is cut off at its output limit", warning=True)
             return True
         return False
+
+
+def stands_empty(run: Run, completion: Completion) -> bool:
+    """Say whether a reply without text is what the caller asked for: a stop word came first."""
+    stopped = run.options.chat.stop is not None and completion.finish_reason == "stop"
+    return stopped and not completion.text.strip() and not completion.reasoning
 
 
 async def answer_alone(run: Run, aggregator: Aggregator) -> Outcome:

@@ -7,7 +7,7 @@ import msgspec
 
 from mixtura.answer_format import answer_format
 from mixtura.caller_options import NO_OPTIONS, wants_json, with_named_fields
-from mixtura.chat import ChatOptions
+from mixtura.chat import ChatOptions, tool_name
 from mixtura.errors import InputError
 from mixtura.recipe_checks import check_sampling
 
@@ -46,6 +46,10 @@ def checked_options(given: object) -> ChatOptions:
     for url in options.images or ():
         if not url.startswith(("http://", "https://", "data:image/")):
             raise InputError(f"options: images: expected http(s) or data:image/ URLs, got {url[:40]!r}")
+    try:
+        msgspec.json.encode(options)
+    except UnicodeEncodeError as error:
+        raise InputError(f"options: not valid text: {error.reason}; read it as UTF-8 before asking") from None
     options = _checked_format(_checked_tools(options))
     return NO_OPTIONS if options == NO_OPTIONS else options
 
@@ -53,8 +57,8 @@ def checked_options(given: object) -> ChatOptions:
 def _checked_tools(options: ChatOptions) -> ChatOptions:
     names: list[str] = []
     for place, tool in enumerate(options.tools or ()):
-        name = (tool.get("function") or {}).get("name") if tool.get("type", "function") == "function" else tool["type"]
-        if not isinstance(name, str) or not name:
+        name = tool_name(tool)
+        if not name:
             raise InputError(
                 f"options: tools: expected a function with a name, got {str(tool)[:60]} (tool {place + 1})"
             )
@@ -62,7 +66,7 @@ def _checked_tools(options: ChatOptions) -> ChatOptions:
             raise InputError(f"options: tools: two are named {name!r}")
         names.append(name)
     choice: Any = options.tool_choice
-    named = (choice.get("function") or {}).get("name") if isinstance(choice, dict) else None
+    named = tool_name(choice) if isinstance(choice, dict) else None
     if choice is not None and choice not in _CHOICES and not (isinstance(choice, dict) and isinstance(named, str)):
         raise InputError(
             f"options: tool_choice: expected {', '.join(_CHOICES)} or "

@@ -27,8 +27,9 @@ def as_conversation(question: Question, system: str | None = None, images: Seque
     else:
         for place, said in enumerate(question):
             try:
-                messages.append(said if isinstance(said, Message) else msgspec.convert(said, Message))
-            except msgspec.ValidationError as error:
+                message = said if isinstance(said, Message) else msgspec.convert(said, Message)
+                messages.append(_checked(message, said))
+            except (msgspec.ValidationError, ValueError) as error:
                 raise InputError(f"message {place + 1} of the conversation: {error}") from error
     last = messages[-1] if messages else None
     if last is None or not (last.text.strip() or _has_parts(last) or last.role in ("tool", "function") or images):
@@ -55,6 +56,28 @@ def as_conversation(question: Question, system: str | None = None, images: Seque
                     "read it as UTF-8 before asking"
                 ) from error
     return tuple(messages)
+
+
+def _checked(message: Message, given: object) -> Message:
+    """Return `message` if it can be sent; nobody checks a struct's types when it is made.
+
+    Raises:
+        ValueError: it cannot; the text says why.
+    """
+    content: object = message.content
+    if not isinstance(content, str | list | None):
+        raise ValueError(f"content: expected text or a list of parts, got {type(content).__name__}")
+    if isinstance(given, dict) and given.get("function_call") and not message.tool_calls:
+        raise ValueError("function_call: write it as tool_calls, which took its place")
+    for call in message.tool_calls or ():
+        if not isinstance(call.get(call.get("type") or "function"), dict):
+            raise ValueError("tool_calls: expected {id, type: function, function: {name, arguments}}")
+    if message.tool_calls:
+        try:
+            msgspec.json.encode(message.tool_calls)
+        except UnicodeEncodeError as error:
+            raise ValueError(f"tool_calls: not valid text: {error.reason}") from None
+    return message
 
 
 def _has_parts(message: Message) -> bool:

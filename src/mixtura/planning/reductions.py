@@ -61,13 +61,12 @@ def fewer(recipe: Recipe, crowded: str) -> Iterator[tuple[Recipe, str]]:
     for count in range(most - 1, policy.min_drafts - 1, -1):
         layers = tuple(Layer(proposers=_keep(layer, count, crowded)) for layer in recipe.layers)
         quorum = None if policy.quorum is None else min(policy.quorum, *(layer.size for layer in layers))
-        agree = None if recipe.tools.agree is None else min(recipe.tools.agree, layers[-1].size)
         yield (
             msgspec.structs.replace(
                 recipe,
                 layers=layers,
                 policy=msgspec.structs.replace(policy, quorum=quorum),
-                tools=msgspec.structs.replace(recipe.tools, agree=agree),
+                tools=recipe.tools.of(layers[-1].size),
             ),
             f"{count} proposer{'s' * (count > 1)} in place of {most}",
         )

@@ -189,7 +189,8 @@ class _Builder:
         if self._repair and (slot := repairer(recipe)) is not None:
             options = writer_options(self._options)
             stage, last = self._stage("repair"), len(self._calls) - 1
-            self._calls.append(PlannedCall("repair", slot, stage, "", (last,), certain=False, options=options))
+            system = (slot.system or "") if isinstance(slot, Proposer) else ""
+            self._calls.append(PlannedCall("repair", slot, stage, system, (last,), certain=False, options=options))
         return Schedule(tuple(self._calls), tuple(self._stages))
 
     def _layer(self, name: str, layer: Layer, role: CallRole, reads: tuple[int, ...], *, last: bool) -> tuple[int, ...]:

@@ -234,7 +234,7 @@ class CloudSimulator:
             self.ledger.faults[fault.kind] += 1
             if fault.refuses:
                 return refusal(fault, model.id, asked.org, self._wall())
-        reply = _apply_fault(reply, fault)
+        reply = _stopped(_apply_fault(reply, fault), request.get("stop"))
         room = max((value for _, value in validate.requested_tokens(request)), default=model.max_output)
         rendered = render_reply(reply, request, model, room, rng)
         problem = generation.generation_error(request, reply, rendered)
@@ -324,6 +324,13 @@ def _prompt_tokens(request: JsonObject) -> int:
     if (request.get("response_format") or {}).get("json_schema"):
         texts.append(bodies.encode(request["response_format"]["json_schema"]).decode())
     return sum(map(count_tokens, texts))
+
+
+def _stopped(reply: Reply, stop: str | list[str] | None) -> Reply:
+    """Return `reply` up to the first of the texts that are to end it."""
+    text = reply.text or ""
+    ends = [at for mark in ([stop] if isinstance(stop, str) else stop or ()) if (at := text.find(mark)) >= 0]
+    return msgspec.structs.replace(reply, text=text[: min(ends)]) if ends else reply
 
 
 def _apply_fault(reply: Reply, fault: Fault | None) -> Reply:

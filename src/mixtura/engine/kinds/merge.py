@@ -1,6 +1,6 @@
 """JSON drafts become one: each field by the majority of the drafts, and a model decides those without one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -57,7 +57,8 @@ async def answer(run: Run, aggregator: Aggregator, drafts: DraftSet) -> Outcome:
     if form.problem(text):
         # Each field has a majority, and together they do not hold the schema; a whole draft does.
         chosen, reason = DraftSet([draft for draft, _ in parsed]).best
-        run.decide(NoticedDetail(call=chosen.call), f"the merged fields do not hold together; took a draft ({reason})")
+        said = f"the merged fields do not hold together; took the draft of {chosen.model} ({reason})"
+        run.decide(NoticedDetail(call=chosen.call), said, warning=True)
         return outcome_of(chosen)
     same = next((draft for draft, value in parsed if canonical(value) == canonical(merged.value())), None)
     return Outcome(text, None if same is None else same.call)
@@ -148,7 +149,7 @@ async def _settle(run: Run, aggregator: Aggregator, merged: Merge) -> None:
     options = msgspec.structs.replace(other_options(run.options.chat), response_format=_ASKED)
     conversation = run.conversation_for(options)
     messages = prompts.with_block(conversation, aggregator.system or prompts.MERGE, f"{head}\n\n{block}")
-    ask = calls.Ask("selector", aggregator, messages, len(run.recipe.layers), options)
+    ask = calls.Ask("aggregator", aggregator, messages, len(run.recipe.layers), options)
     try:
         number, completion = await call_within(Race(run, ask, run.deadline))
     except ModelError as error:
@@ -157,7 +158,7 @@ async def _settle(run: Run, aggregator: Aggregator, merged: Merge) -> None:
         run.fell_back = True
         return
     results.emit_finished(run, number, ask, completion)
-    decided = dict(_decisions(completion.text))
+    decided = _decisions(completion.text, asked)
     for pointer in asked:
         if pointer in decided:
             merged.decide(pointer, decided[pointer])
@@ -171,11 +172,18 @@ def _shown(marker: str, pointer: str, votes: Sequence[Vote]) -> str:
     return f"<{marker} field>\n{pointer}\n</{marker} field>\n<{marker} values>\n{values}\n</{marker} values>"
 
 
-def _decisions(text: str) -> Iterator[tuple[str, Any]]:
-    """Yield the fields that a reply decides, by their pointers."""
+def _decisions(text: str, asked: Iterable[str]) -> dict[str, Any]:
+    """Return the fields of `asked` that a reply decides, by their pointers or in an object like the drafts."""
     try:
         said = _JSON_OBJECT.value(text)
     except ValueError:
-        return
-    for key, value in said.items():
-        yield (key if key.startswith("/") else f"/{key}"), value
+        return {}
+    decided: dict[str, Any] = {}
+    for pointer in asked:
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+        value: Any = said.get(pointer, said.get(pointer[1:], said))
+        for step in steps if value is said else ():
+            value = value.get(step, _MISSING) if isinstance(value, dict) else _MISSING
+        if value is not _MISSING:
+            decided[pointer] = value
+    return decided

@@ -36,25 +36,23 @@ async def write(run: Run, aggregator: Aggregator, drafts: DraftSet, after: After
         after: gives the text that stands below the drafts.
     """
     instructions, options = instructions_of(aggregator), writer_options(run.options.chat)
-    share, seen, began = 1.0, False, run.loop.time()
+    share, began = 1.0, run.loop.time()
     while True:
         reading = read_drafts(run, Reader(aggregator, "aggregator", instructions, after, share, options), drafts.all)
         writer = AnswerWriter(run)
         result = await writer.write(aggregator, reading, drafts)
-        seen = seen or writer.said
         if isinstance(writer.error, TooLargeError) and share == 1.0:
             share = _SECOND_SHARE
         elif writer.said and isinstance(writer.error, _BROKE_OFF) and _time_for_another(run, began):
             # What a reader has seen of it is withdrawn, once.
             began = -math.inf
-            seen = False
             said = f"the answer of {aggregator.model} broke off and is begun anew"
             run.decide(NoticedDetail(), said, warning=True)
             run.emit(AnswerRestarted(at=run.now))
         else:
             break
     if isinstance(result, str):
-        return fall_back(run, drafts, result, restart=seen)
+        return fall_back(run, drafts, result)
     order = list(reading.order)
     run.decide(
         SynthesizedDetail(order=[drafts[place].call for place in order]),

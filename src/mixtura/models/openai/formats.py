@@ -5,6 +5,8 @@
     json_schema                  schemas, as a help   without `strict`
     json_schema                  no schemas           json_object, and the schema in words
     json_schema or json_object   none beside tools    of a request with tools nothing, and the format in words
+    json_schema or json_object   no format at all     nothing, and the format in words
+    json_object                  objects              as given; words where no message speaks of JSON
 
 The words stand at the end of the system message. A format in `options.extra` is sent as given.
 """
@@ -41,11 +43,15 @@ _BAD_SCHEMA = re.compile(r"\binvalid (?:json[_ ])?schema\b|\bschema_(?:code|path
 class Formats(msgspec.Struct, frozen=True, kw_only=True):
     """What a model takes of answers in JSON; a server's refusals can lessen it.
 
-    `schemas` is None where it is not known. `streamed` says whether a reply in JSON may be streamed, `beside_tools`
-    whether a request may hold a format and tools.
+    Attributes:
+        schemas: what it makes of a schema; None where that is not known.
+        objects: it takes a format at all.
+        streamed: a reply in JSON may be streamed.
+        beside_tools: a request may hold a format and tools.
     """
 
     schemas: Schemas | None = None
+    objects: bool = True
     streamed: bool = True
     beside_tools: bool = True
 
@@ -60,10 +66,13 @@ class Formats(msgspec.Struct, frozen=True, kw_only=True):
         asked, kind = options.response_format, _kind(options.response_format)
         if asked is None or kind not in _JSON_KINDS or "response_format" in options.extra:
             return
-        if options.tools and not self.beside_tools:
+        if (options.tools and not self.beside_tools) or not self.objects:
             del body["response_format"]
         elif kind == "json_schema" and self.schemas == "none":
             body["response_format"] = {"type": "json_object"}
+        elif kind == "json_object" and not any("json" in said.text.casefold() for said in body["messages"]):
+            # Groq and OpenAI refuse a json_object of which no message speaks.
+            pass
         else:
             described = asked.get("json_schema")
             if self.schemas == "best_effort" and isinstance(described, dict) and "strict" in described:
@@ -85,12 +94,15 @@ class Formats(msgspec.Struct, frozen=True, kw_only=True):
         schema = ours and _kind(asked) == "json_schema" and self.schemas != "none"
         if schema and _UNSUPPORTED.search(error.reason) and not _BAD_SCHEMA.search(error.reason):
             return msgspec.structs.replace(self, schemas="none")
+        if ours and not schema and self.objects and _UNSUPPORTED.search(error.reason):
+            return msgspec.structs.replace(self, objects=False)
         return None
 
     def and_less(self, other: "Formats") -> "Formats":
         """Return what is left of these by a refusal that was answered with `other`."""
         return Formats(
             schemas="none" if "none" in (self.schemas, other.schemas) else self.schemas,
+            objects=self.objects and other.objects,
             streamed=self.streamed and other.streamed,
             beside_tools=self.beside_tools and other.beside_tools,
         )
@@ -108,7 +120,7 @@ def format_words(options: ChatOptions) -> str:
     """
     asked = _asked(options)
     kind = _kind(asked)
-    if asked is None or not (kind == "json_schema" or (kind == "json_object" and options.tools)):
+    if asked is None or kind not in _JSON_KINDS:
         return ""
     return _words(asked, tools=bool(options.tools))
 

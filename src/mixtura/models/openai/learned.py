@@ -24,7 +24,7 @@ class LearnedDialect:
         """Return what `attempt` returns, streamed if `stream` and the format of the answer allow it.
 
         A server that refuses the format is asked again at once for less, which is remembered. Each such request gives
-        up one of three things for good, so there are three at most.
+        up one of four things for good, so there are four at most.
 
         Raises:
             ModelError: what `attempt` raises otherwise.
