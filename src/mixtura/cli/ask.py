@@ -214,6 +214,9 @@ def _compare(words: Sequence[str], asked: _Asked, model: str) -> None:
         for note in dict.fromkeys([*_notes(recipe), *_notes(pair.alone)]):
             click.echo(f"mixtura: {note}", err=True)
     else:
+        for provider, _ in [*seats_of(recipe), *seats_of(pair.alone)] if simulated is None else ():
+            if not ModelRegistry().is_in_process(provider):
+                ModelRegistry().endpoint(provider)  # a missing key is said before the first of the two is paid for
         window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
         try:
             answer_both(pair, window, simulated, as_json=asked.as_json)

@@ -8,7 +8,7 @@ The table is for readers; nothing parses it but the test that holds docs/limits.
 - that nothing else of a refused key is begun: `engine/run.py`.
 
     failure        again                      another model   breaker    counted in the windows
-    unreachable    after a pause              fall-back       provider   no if never connected, else it stays counted
+    unreachable    after a pause              fall-back       provider   yes, unless no connection was made
     overloaded     after a pause              fall-back       model      no: nothing was begun
     broken_reply   after a pause              fall-back       model      yes
     bad_generation after a pause              fall-back       -          yes
