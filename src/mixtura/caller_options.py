@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from mixtura.chat import ChatOptions, JsonObject
+from mixtura.chat import NO_OPTIONS, ChatOptions, JsonObject
 from mixtura.errors import InputError
 
 Reach = Literal["writes", "answers", "acts", "all", "none"]
@@ -62,8 +62,6 @@ SET_ELSEWHERE = {
     "images": "set ChatOptions.images",
 }
 """Fields of a request that `extra` must not hold: limits, money and drafts are counted by them."""
-
-NO_OPTIONS = ChatOptions()
 
 # Fields that have a name of their own, wherever a caller writes them.
 _NAMED = {

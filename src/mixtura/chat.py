@@ -69,6 +69,10 @@ class ChatOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     extra: JsonObject = {}
 
 
+NO_OPTIONS = ChatOptions()
+"""What a caller asks who asks for nothing."""
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens and provider-side seconds of one call, or of several added up.
 
@@ -194,7 +198,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     seed: int | None = None
     reasoning_effort: str | None = None
-    options: ChatOptions = ChatOptions()
+    options: ChatOptions = NO_OPTIONS
     context: CallContext | None = None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from mixtura.chat import Message
+from mixtura.chat import JsonObject, Message
 
 # English prose has about 4 characters per token, code and numbers about 3, other scripts 1 to 2.
 # A chat template adds a few tokens per message. Some models also add a system text of their own, which is not counted
@@ -64,7 +64,7 @@ def characters(messages: Sequence[Message]) -> int:
     total = 0
     for message in messages:
         content = message.content
-        total += len(content if isinstance(content, str) else message.text) + _PER_IMAGE * _images(message)
+        total += len(content) if isinstance(content, str) else len(message.text) + _images(content)
         if message.tool_calls or message.role == "tool":
             total += len(_calls(message)) + 4 * _PER_RESULT
     return total
@@ -74,15 +74,18 @@ def estimate_messages(messages: Iterable[Message]) -> int:
     """Return an estimate of the prompt tokens of a conversation, including the chat template."""
     total = 0
     for message in messages:
-        total += estimate_tokens(message.text) + _PER_MESSAGE + _PER_IMAGE * _images(message)
+        content = message.content
+        if isinstance(content, str):
+            total += estimate_tokens(content) + _PER_MESSAGE
+        else:
+            total += estimate_tokens(message.text) + _images(content) + _PER_MESSAGE
         if message.tool_calls or message.role == "tool":
             total += estimate_tokens(_calls(message)) + _PER_RESULT
     return total
 
 
-def _images(message: Message) -> int:
-    content = message.content
-    return sum("image" in str(part.get("type")) for part in content) if isinstance(content, list) else 0
+def _images(content: list[JsonObject] | None) -> int:
+    return _PER_IMAGE * sum("image" in str(part.get("type")) for part in content or ())
 
 
 def _calls(message: Message) -> str:

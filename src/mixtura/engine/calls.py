@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from mixtura.caller_options import NO_OPTIONS, without_texts
-from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, JsonObject, Message, Usage
+from mixtura.caller_options import without_texts
+from mixtura.chat import NO_OPTIONS, ChatOptions, ChatRequest, Completion, Delta, JsonObject, Message, Usage
 from mixtura.decisions import NoticedDetail, SubstitutedDetail
 from mixtura.engine import tools
 from mixtura.engine.context import Run
@@ -104,9 +104,14 @@ def _unset(extra: JsonObject, options: ChatOptions) -> JsonObject:
     return {name: value for name, value in extra.items() if getattr(options, name, None) is None}
 
 
-def request(card: ModelCard, ask: Ask, context: Progress | None = None) -> ChatRequest:
-    """Return what is sent to `card`'s model for `ask`; settings a substitute does not take are left out."""
-    settings = _settings(card, ask)
+def request(
+    card: ModelCard, ask: Ask, context: Progress | None = None, settings: _Settings | None = None
+) -> ChatRequest:
+    """Return what is sent to `card`'s model for `ask`; settings a substitute does not take are left out.
+
+    `settings` are those for `card`, where they are known already.
+    """
+    settings = settings or _settings(card, ask)
     return ChatRequest(
         model=card.id,
         messages=ask.messages,
@@ -127,6 +132,15 @@ class _Watching(NamedTuple):
     watched: bool
 
 
+class _CallPlan(NamedTuple):
+    """How a call is made: until when, for whom, and with which settings for `card`, the slot's own model."""
+
+    until: float
+    watch: _Watching | None
+    card: ModelCard
+    settings: _Settings
+
+
 def _watching(run: Run, number: int, progress: Progress, on_delta: OnDelta | None) -> _Watching:
     clock = run.loop.time
 
@@ -138,9 +152,7 @@ def _watching(run: Run, number: int, progress: Progress, on_delta: OnDelta | Non
     return _Watching(emit, watched=on_delta is not None)
 
 
-def _parameters(run: Run, ask: Ask) -> Parameters:
-    slot = ask.slot
-    settings = _settings(run.models.card(slot.provider, slot.model), ask)
+def _parameters(run: Run, settings: _Settings) -> Parameters:
     return Parameters(
         temperature=settings.temperature,
         top_p=settings.top_p,
@@ -174,6 +186,8 @@ async def call(
         ModelError: it failed for good, its fall-backs as well.
     """
     slot = ask.slot
+    card = run.models.card(slot.provider, slot.model)
+    settings = _settings(card, ask)
     run.emit(
         CallStarted(
             at=run.now,
@@ -182,7 +196,7 @@ async def call(
             model=slot.model,
             provider=slot.provider,
             layer=ask.layer,
-            parameters=_parameters(run, ask),
+            parameters=_parameters(run, settings),
             reads=list(ask.reads),
             messages=ask.messages
             if ask.messages is not run.conversation and run.options.record == "conversation"
@@ -192,12 +206,13 @@ async def call(
     watch: _Watching | None = None
     if on_delta is not None or run.streams(ask.role):
         watch = _watching(run, number, progress, on_delta)
+    plan = _CallPlan(until, watch, card, settings)
     spent: Usage | None = None
     lost = 0.0
     chain = (ask.instead or slot, *slot.fallbacks)
     for place, link in enumerate(chain):
         try:
-            completion = await _with_substitutes(run, ask, link, until, progress, watch)
+            completion = await _with_substitutes(run, ask, link, progress, plan)
             return completion if spent is None else _with_spent(completion, spent, lost)
         except ModelError as error:
             lost += _dollars(run, progress, error)
@@ -234,7 +249,7 @@ def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
 
 
 async def _with_substitutes(
-    run: Run, ask: Ask, link: Fallback | Slot, until: float, progress: Progress, watch: _Watching | None
+    run: Run, ask: Ask, link: Fallback | Slot, progress: Progress, plan: _CallPlan
 ) -> Completion:
     provider, model = link.provider, link.model
     tried = [model]
@@ -244,7 +259,7 @@ async def _with_substitutes(
     while True:
         progress.provider, progress.model = provider, model
         try:
-            return await _once(run, ask, until, progress, watch)
+            return await _once(run, ask, progress, plan)
         except ModelGoneError as error:
             following = _substitute(run, provider, model, error)
             if following is None or following in tried:
@@ -268,10 +283,12 @@ def _substitute(run: Run, provider: str, model: str, error: ModelGoneError) -> s
     return error.replacement or run.models.replacement(provider, model)
 
 
-async def _once(run: Run, ask: Ask, until: float, progress: Progress, watch: _Watching | None) -> Completion:
+async def _once(run: Run, ask: Ask, progress: Progress, plan: _CallPlan) -> Completion:
+    watch = plan.watch
     provider, model = progress.provider, progress.model
     served = run.models.find(provider, model)
-    asked = request(served.card, ask, progress)
+    known = plan.settings if served.card is plan.card else None
+    asked = request(served.card, ask, progress, known)
     progress.streamed = watch is not None
     if served.accounting is None:
         # Nobody says when such a call is sent: at once, as far as anybody can tell.
@@ -289,7 +306,7 @@ async def _once(run: Run, ask: Ask, until: float, progress: Progress, watch: _Wa
         emit = None if progress.partial else watch.emit
     try:
         # A user's own model need not have been checked against the types.
-        completion: object = await served.chat.chat(asked, emit=emit, deadline=until)
+        completion: object = await served.chat.chat(asked, emit=emit, deadline=plan.until)
     except (ModelError, ConfigError):
         raise
     except asyncio.CancelledError:
@@ -312,6 +329,8 @@ def _with_sound_calls(run: Run, ask: Ask, completion: Completion, progress: Prog
     Raises:
         BadGenerationError: none can.
     """
+    if not completion.tool_calls and ask.options.tool_choice is None:
+        return completion
     required = tools.requires_call(ask.options)
     if not completion.tool_calls and not required:
         return completion

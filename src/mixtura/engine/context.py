@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from mixtura import prompts
 from mixtura.answer_format import AnswerFormat, answer_format
-from mixtura.caller_options import NO_OPTIONS
-from mixtura.chat import ChatOptions, Message
+from mixtura.chat import NO_OPTIONS, ChatOptions, Message
 from mixtura.decisions import Detail, kind_of
 from mixtura.events import CallFailed, CallFinished, Decision, Event, Listener, Role
 from mixtura.limits.account import Account

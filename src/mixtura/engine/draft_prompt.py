@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mixtura import prompts
-from mixtura.caller_options import NO_OPTIONS
-from mixtura.chat import ChatOptions, Message
+from mixtura.chat import NO_OPTIONS, ChatOptions, Message
 from mixtura.decisions import TrimmedDetail
 from mixtura.engine import trim
 from mixtura.engine.context import Run

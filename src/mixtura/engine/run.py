@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from mixtura import prompts
-from mixtura.caller_options import NO_OPTIONS, without_texts
-from mixtura.chat import ChatOptions, Completion, Message
+from mixtura.caller_options import without_texts
+from mixtura.chat import NO_OPTIONS, ChatOptions, Completion, Message
 from mixtura.decisions import AgreedDetail, CutDetail, DroppedDetail, EscalatedDetail, NoticedDetail
 from mixtura.engine import calls, results, tools
 from mixtura.engine.aggregate import aggregate

@@ -63,7 +63,7 @@ class AnswerWriter:
     def __init__(self, run: Run) -> None:
         self.error: ModelError | None = None
         self._run = run
-        self._pieces = AnswerPieces(run, held=True)
+        self._pieces = AnswerPieces(run, held=run.options.watch != "nothing")
 
     @property
     def said(self) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from mixtura.answer_format import answer_format
-from mixtura.caller_options import NO_OPTIONS, wants_json, with_named_fields
-from mixtura.chat import ChatOptions, tool_name
+from mixtura.caller_options import wants_json, with_named_fields
+from mixtura.chat import NO_OPTIONS, ChatOptions, tool_name
 from mixtura.errors import InputError
 from mixtura.recipe_checks import check_sampling
 

@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mixtura.caller_options import NO_OPTIONS
-from mixtura.chat import ChatOptions, Message
+from mixtura.chat import NO_OPTIONS, ChatOptions, Message
 from mixtura.limits.account import Account, Quote
 from mixtura.limits.limiter import Limiter
 from mixtura.limits.queue import Need, Priority

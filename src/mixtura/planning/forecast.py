@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mixtura.caller_options import NO_OPTIONS
-from mixtura.chat import ChatOptions, Message, Usage
+from mixtura.chat import NO_OPTIONS, ChatOptions, Message, Usage
 from mixtura.kinds import CallRole
 from mixtura.models.served import Models
 from mixtura.planning.schedule import PlannedCall, output_limit, prompt_tokens, schedule

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from mixtura.chat import ChatOptions
+from mixtura.chat import NO_OPTIONS, ChatOptions
 from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.queue import Priority
 
@@ -31,7 +31,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         priority: which runs go first where rate limits make them wait.
     """
 
-    chat: ChatOptions = ChatOptions()
+    chat: ChatOptions = NO_OPTIONS
     deadline: float | None = None
     max_cost: float | None = None
     seed: int | None = None

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import msgspec
 
 from mixtura import prompts
-from mixtura.caller_options import NO_OPTIONS, reaching, wants_json
-from mixtura.chat import ChatOptions
+from mixtura.caller_options import reaching, wants_json
+from mixtura.chat import NO_OPTIONS, ChatOptions
 from mixtura.errors import InputError
 from mixtura.kinds import KINDS, CallRole
 from mixtura.models.card import ModelCard
@@ -137,6 +137,8 @@ def returns_drafts(recipe: Recipe) -> bool:
 
 def draft_options(recipe: Recipe, options: ChatOptions, *, last: bool) -> ChatOptions:
     """Return what of the caller's options a draft is asked with; `last`: of the last layer, or of the escalation."""
+    if options is NO_OPTIONS:
+        return options
     alone = recipe.aggregator is None
     return reaching(
         options,

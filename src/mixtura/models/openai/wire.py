@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from mixtura.chat import ChatRequest, Completion, FinishReason, JsonObject, Timing, Usage
+from mixtura.chat import NO_OPTIONS, ChatRequest, Completion, FinishReason, JsonObject, Timing, Usage
 from mixtura.models.catalog import CatalogModel, CatalogProvider
 from mixtura.models.openai.formats import Formats
 from mixtura.tokens import estimate_messages, estimate_tokens
@@ -88,13 +88,14 @@ def request_body(request: ChatRequest, dialect: Dialect, *, stream: bool) -> Jso
         body["stream"] = True
         if dialect.usage_option:
             body["stream_options"] = {"include_usage": True}
-    for name in _OPTIONS:
-        value = getattr(options, name)
-        if value is not None:
-            body[name] = value
-    if options.response_format is not None:
-        dialect.formats.write(body, options)
-    body.update(options.extra)
+    if options is not NO_OPTIONS:
+        for name in _OPTIONS:
+            value = getattr(options, name)
+            if value is not None:
+                body[name] = value
+        if options.response_format is not None:
+            dialect.formats.write(body, options)
+        body.update(options.extra)
     return body
 
 
