@@ -72,7 +72,7 @@ _JSON_FORMATS = ("json_object", "json_schema")
 
 
 def reaching(options: ChatOptions, *, writes: bool, answers: bool, acts: bool) -> ChatOptions:
-    """Return what of a caller's `options` goes to a call that writes, answers or acts; `seed` is the run's.
+    """Return what of a caller's `options` goes to a call that writes, answers or acts.
 
     `images` are in the conversation by then.
     """
