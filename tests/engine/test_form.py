@@ -122,6 +122,16 @@ def test_drafts_without_the_form_are_left_out_where_a_draft_is_the_answer(world:
     assert all(body.get("response_format") for body in ran.cloud.requests if body["model"] == SMALL)
 
 
+def test_an_aggregator_reads_drafts_in_any_form(world: World) -> None:
+    recipe = Recipe(layers=LAYER, aggregator=Aggregator(model=LARGE))
+    texts = {1: "Red, I would say.", 2: '{"colour": "blue"}', 3: '{"colour": "red"}'}
+    ran = ask(world, recipe, lambda _request, call: texts[call], COLOUR)
+    assert "dropped" not in ran.kinds
+    (prompt,) = ran.prompts(LARGE)
+    assert texts[1] in prompt[-1]["content"]
+    assert texts[2] in prompt[-1]["content"]
+
+
 def test_json_drafts_vote_by_what_they_say(world: World) -> None:
     recipe = Recipe(layers=(Layer(proposers=(Proposer(model=SMALL, samples=3),)),), aggregator=Aggregator(kind="vote"))
     texts = {1: '{"colour": "red"}', 2: '{"colour": "blue"}', 3: '{ "colour" : "blue" }'}

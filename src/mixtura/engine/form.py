@@ -11,7 +11,7 @@ from mixtura.engine.outcome import Outcome, outcome_of
 from mixtura.engine.race import Race, call_within
 from mixtura.errors import DeadlineError, MixturaError, ModelError, NoAnswerError, TimedOutError
 from mixtura.events import Draft
-from mixtura.planning.schedule import repairer, writer_options
+from mixtura.planning.schedule import repairer, returns_drafts, writer_options
 from mixtura.recipe import Proposer
 
 # An output limit that is so many times what was written, and so many tokens more, did not end the answer.
@@ -19,9 +19,9 @@ _FAR, _FAR_TOKENS = 10, 256
 
 
 def usable_drafts(run: Run, drafts: list[Draft]) -> list[Draft]:
-    """Return the drafts that have the form which is asked of them; all of them where none has it."""
+    """Return the drafts that have the form which is asked of them; all where none has it, or none is asked of them."""
     form = run.form
-    if form is None:
+    if form is None or not returns_drafts(run.recipe):
         return drafts
     sound = [draft for draft in drafts if not form.problem(draft.text)]
     if not sound or len(sound) == len(drafts):
