@@ -17,12 +17,12 @@ from mixtura.sim.schemas import sample
 LLAMA, GEMMA = "llama-3.1-8b-instant", "gemma2-9b-it"
 
 
-async def _texts(options: SimOptions, *calls: tuple[str, Any]) -> list[str]:
-    """Return the answer to each (model, user content)."""
+async def _texts(options: SimOptions, *calls: tuple[str, Any], **fields: Any) -> list[str]:
+    """Return the answer to each (model, user content); `fields` are in every request."""
     replies = []
     async with simulated_cloud(options) as cloud, aiohttp.ClientSession() as session:
         for model, content in calls:
-            body = {"model": model, "messages": [{"role": "user", "content": content}]}
+            body = {"model": model, "messages": [{"role": "user", "content": content}], **fields}
             url, headers = f"{cloud.base_url}/chat/completions", {"authorization": "Bearer gsk_secret"}
             async with session.post(url, json=body, headers=headers) as response:
                 replies.append((await response.json())["choices"][0]["message"]["content"])
@@ -137,6 +137,14 @@ async def test_the_unscripted_reply_says_what_it_is_and_repeats_no_secret() -> N
     assert "simulated" in text
     assert "hunter2" not in text
     assert "gsk_secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("stop", "left"), [("three", "one two "), (["four", "two"], "one "), (["five"], "one two three")]
+)
+async def test_a_reply_ends_before_the_first_stop_text(stop: str | list[str], left: str) -> None:
+    told = SimOptions(reply=lambda _request, _call: "one two three")
+    assert await _texts(told, (LLAMA, "x"), stop=stop) == [left]
 
 
 async def test_filler_has_the_length_asked_for_and_differs_between_calls() -> None:
