@@ -24,6 +24,7 @@ class Unseen:
     """The context of a call that nobody watches and whose beginning may be wanted."""
 
     partial = True
+    on_answered = None
 
     def attach(self, reader: PartialReader) -> None: ...
 

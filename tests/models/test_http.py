@@ -1,12 +1,11 @@
 import asyncio
-import datetime as dt
 import gzip
 import json
 import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,8 +13,10 @@ import pytest
 from aiohttp import web
 from msgspec import structs
 
+import local_servers
+from local_servers import FAILURES, Handler, Unseen
 from mixtura._version import __version__
-from mixtura.chat import ChatRequest, Delta, JsonObject, Message, PartialReader, Usage
+from mixtura.chat import ChatRequest, Delta, JsonObject, Message
 from mixtura.errors import (
     BrokenReplyError,
     ModelError,
@@ -24,17 +25,13 @@ from mixtura.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from mixtura.models.catalog import Catalog
 from mixtura.models.openai import http
 from mixtura.models.openai.endpoint import Endpoint
-from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.http import HttpModel, list_models
 from mixtura.models.openai.pool import close_pool
 from mixtura.models.openai.wire import Dialect
 
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
-FAILURES = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 21))
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def reply(text: str = "hello") -> JsonObject:
@@ -48,44 +45,14 @@ def chunk(text: str, finish: str | None = None) -> bytes:
     return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
-class Unseen:
-    """The context of a call that nobody watches and whose beginning may be wanted."""
-
-    partial = True
-    on_answered = None
-
-    def attach(self, reader: PartialReader) -> None: ...
-
-    def expect_whole(self) -> None:
-        """Nobody looks at silence here."""
-
-    def draw(self, account: str, tokens: int) -> str:
-        return ""
-
-    def begin(self, now: float) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def waste(self, usage: Usage) -> None: ...
-
-
 UNSEEN = structs.replace(REQUEST, context=Unseen())
 
 
 @asynccontextmanager
 async def served(handler: Handler) -> AsyncGenerator[str]:
     """Serve every path with `handler`; the value is the base URL. A handler is cancelled when its client goes."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    finally:
-        await close_pool()
-        await runner.cleanup()
+    async with local_servers.served(handler) as url:
+        yield f"{url}/v1"
 
 
 def model(url: str, **fields: Any) -> HttpModel:

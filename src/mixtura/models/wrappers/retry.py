@@ -114,6 +114,20 @@ def _too_long(error: ModelError, pause: float, refused: str) -> ModelError:
     """Return the same error, saying why it was not waited for; what is wrong with the provider comes first."""
     wait = f"it would have to wait {pause:.4g} s, {refused}"
     reason = f"{wait}: {error.reason}" if error.action == "wait" else followed(error.reason, wait)
+    return _reworded(error, reason)
+
+
+def _after(error: ModelError, cause: ModelError) -> ModelError:
+    """Return an error that kept a call from being sent again, with the failure that made it necessary."""
+    reason = error.reason
+    # A circuit breaker that opened on that very failure says it already.
+    if not reason.startswith(cause.reason.rstrip(".")):
+        reason += f"; the attempt before failed: {cause.reason}"
+    return _reworded(error, reason)
+
+
+def _reworded(error: ModelError, reason: str) -> ModelError:
+    """Return the same error with another reason."""
     late = type(error)(
         error.provider,
         error.model,
@@ -124,25 +138,6 @@ def _too_long(error: ModelError, pause: float, refused: str) -> ModelError:
         attempts=error.attempts,
     )
     late.exceeded, late.usage, late.sent = error.exceeded, error.usage, error.sent
-    return late
-
-
-def _after(error: ModelError, cause: ModelError) -> ModelError:
-    """Return an error that kept a call from being sent again, with the failure that made it necessary."""
-    reason = error.reason
-    # A circuit breaker that opened on that very failure says it already.
-    if not reason.startswith(cause.reason.rstrip(".")):
-        reason += f"; the attempt before failed: {cause.reason}"
-    late = type(error)(
-        error.provider,
-        error.model,
-        reason,
-        status=error.status,
-        code=error.code,
-        retry_after=error.retry_after,
-        attempts=error.attempts,
-    )
-    late.usage, late.sent = error.usage, error.sent
     return late
 
 
