@@ -33,6 +33,8 @@ TOOL: JsonObject = {
 }
 # A call in ten; the cloud names a second to wait.
 BUSY = "429=1%10"
+# The refusals speak of a free plan's limits, which a run then keeps: five drafts at once wait for most of a minute.
+DEADLINE = 300.0
 _DRAFTS = (Layer(proposers=(Proposer(model=SMALL, samples=3),)),)
 RECIPES: dict[str, str | Recipe] = {
     "balanced": "balanced",
@@ -85,7 +87,7 @@ async def _loop(recipe: str | Recipe, seed: int, faults: str) -> Loop:
         mixture = Mixture(recipe, env={"GROQ_API_KEY": "gsk_agent", "GROQ_BASE_URL": cloud.url})
         for _ in range(TURNS + 1):
             try:
-                answer = await mixture.ask(history, options=ChatOptions(tools=[TOOL]), seed=seed)
+                answer = await mixture.ask(history, options=ChatOptions(tools=[TOOL]), seed=seed, deadline=DEADLINE)
             except MixturaError:
                 break
             text = answer.text
