@@ -52,6 +52,7 @@ def detail(ran_decisions: list[object]) -> ActedDetail:
     return found[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name not in ("toy", "classic", "diverse")])
 @pytest.mark.parametrize("watched", [True, False], ids=["streamed", "whole"])
 def test_tools_reach_one_acting_model_in_every_built_in_recipe(world: World, name: str, watched: bool) -> None:

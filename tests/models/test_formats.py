@@ -306,6 +306,7 @@ async def test_a_refusal_is_no_failed_attempt_and_a_failed_generation_no_refusal
             await http_model(url).chat(REQUEST, emit=lambda _: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("watched", [False, True])
 @pytest.mark.parametrize("learned", [False, True], ids=["groq", "learned"])
 async def test_a_reply_that_comes_whole_is_not_called_silent(watched: bool, learned: bool) -> None:
