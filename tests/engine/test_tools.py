@@ -8,7 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asking import Reacts, World
-from mixtura import Aggregator, ChatOptions, Completion, InputError, Layer, Mixture, Proposer, Recipe
+from mixtura import (
+    Aggregator,
+    ChatOptions,
+    ChatRequest,
+    Completion,
+    InputError,
+    Layer,
+    Mixture,
+    NoAnswerError,
+    Proposer,
+    Recipe,
+    Served,
+    Usage,
+)
 from mixtura.chat import JsonObject
 from mixtura.decisions import ActedDetail
 from mixtura.engine import tools
@@ -17,6 +30,7 @@ from mixtura.events import AnswerDelta, AnswerRestarted, Draft
 from mixtura.planning.reductions import fewer
 from mixtura.recipe import Tools, recipe_names
 from mixtura.sim import Reply, SimOptions, ToolCall
+from own_models import Echoes
 
 TODAY = dt.date(2026, 11, 1)
 TOOL: JsonObject = {
@@ -121,6 +135,31 @@ def test_a_call_that_was_cut_off_is_no_call(world: World) -> None:
         # What the reader saw of it is withdrawn, and what it took is billed.
         assert any(isinstance(event, AnswerRestarted) for event in ran.events) == watched
         assert ran.answer.usage.completion_tokens == ran.cloud.ledger.completion_tokens.total()
+
+
+def test_what_attempts_before_a_call_that_is_none_took_is_billed() -> None:
+    class Cut:
+        async def chat(self, request: ChatRequest, **_: object) -> Completion:
+            half = {"id": "a", "function": {"name": "weather", "arguments": '{"ci'}}
+            took = Usage(prompt_tokens=5, completion_tokens=7)
+            return Completion(
+                model="m",
+                text="",
+                tool_calls=[half],
+                finish_reason="length",
+                usage=took,
+                wasted=Usage(prompt_tokens=30),
+            )
+
+    class Models(Echoes):
+        def find(self, provider: str, model: str) -> Served:
+            return Served(Cut(), self.card(provider, model))
+
+    recipe = Recipe(layers=(Layer(proposers=(Proposer(model="m"),)),))
+    with pytest.raises(NoAnswerError) as failed:
+        Mixture(recipe, models=Models()).ask_sync("Weather?", options=ChatOptions(tools=[TOOL]))
+    assert failed.value.answer is not None
+    assert failed.value.answer.usage.total_tokens == 42
 
 
 def test_sound_calls_beside_a_broken_one_are_made_and_the_rest_is_said(world: World) -> None:

@@ -341,7 +341,7 @@ def _with_sound_calls(run: Run, ask: Ask, completion: Completion, progress: Prog
     if not sound.calls and (required or not completion.text.strip()):
         problems = sound.problems or ("it called no tool, though one was required",)
         error = BadGenerationError(progress.provider, progress.model, "; ".join(problems))
-        error.usage = completion.usage
+        error.usage = _sum(completion.wasted, completion.usage)
         raise error
     for problem in sound.problems:
         run.decide(NoticedDetail(), f"a call of {progress.model} was left out: {problem}", warning=True)

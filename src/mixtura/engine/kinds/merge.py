@@ -37,19 +37,20 @@ async def answer(run: Run, aggregator: Aggregator, drafts: DraftSet) -> Outcome:
     Drafts that are no JSON objects are not merged; if fewer than two are, a model writes the answer from all of them.
     """
     form = run.form or _JSON_OBJECT
-    parsed = [(draft, value) for draft in drafts if (value := _object(form, draft)) is not None]
+    parsed = [(draft, one) for draft in drafts if (one := _object(form, draft)) is not None]
     if len(parsed) < 2:
         if len(parsed) == 1 and run.form is not None:
             run.decide(MergedDetail(), "only one draft has the form that was asked for; nothing to merge")
             return outcome_of(parsed[0][0])
         run.decide(NoticedDetail(), "the drafts are no JSON objects, so they cannot be merged", warning=True)
         return await synthesize.write(run, aggregator, drafts)
-    merged = Merge([Vote(value, draft.weight) for draft, value in parsed])
+    merged = Merge([Vote(one, draft.weight) for draft, one in parsed])
     merged.value()
     disputed = list(merged.disputed)
     if disputed:
         await _settle(run, aggregator, merged)
-    text = msgspec.json.encode(merged.value()).decode()
+    value = merged.value()
+    text = msgspec.json.encode(value).decode()
     said = f"{merged.fields} fields of {len(parsed)} drafts merged"
     if disputed:
         said += f"; {len(disputed)} in which they differ: {', '.join(disputed[:8])}"
@@ -60,7 +61,7 @@ async def answer(run: Run, aggregator: Aggregator, drafts: DraftSet) -> Outcome:
         said = f"the merged fields do not hold together; took the draft of {chosen.model} ({reason})"
         run.decide(NoticedDetail(call=chosen.call), said, warning=True)
         return outcome_of(chosen)
-    same = next((draft for draft, value in parsed if canonical(value) == canonical(merged.value())), None)
+    same = next((draft for draft, one in parsed if canonical(one) == canonical(value)), None)
     return Outcome(text, None if same is None else same.call)
 
 
