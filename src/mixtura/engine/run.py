@@ -20,7 +20,7 @@ from mixtura.engine.outcome import Outcome, outcome_of
 from mixtura.engine.propose import Drafting
 from mixtura.engine.race import Race, call_within
 from mixtura.engine.shown import ShownAnswer
-from mixtura.engine.start import close_accounts, emit_plan, find_limiters, hold_room, plan_run
+from mixtura.engine.start import close_accounts, emit_deadline, emit_plan, find_limiters, hold_room, plan_run
 from mixtura.engine.writer import AnswerPieces, answer_alone, stands_empty
 from mixtura.errors import (
     DeadlineError,
@@ -64,6 +64,7 @@ async def drive(
     run.hedges = plan.recipe.policy.hedge and plan.may_hedge
     run.emit(_started(run))
     emit_plan(run, plan)
+    emit_deadline(run)
     try:
         if request is not None and limiter is not None:
             await hold_room(run, plan, limiter, request)
