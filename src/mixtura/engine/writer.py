@@ -3,12 +3,13 @@
 from mixtura.chat import Completion, Delta, JsonObject
 from mixtura.decisions import EditedDetail, FellBackDetail, NoticedDetail
 from mixtura.engine import calls, guard, results
+from mixtura.engine.alone import call_within
 from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reading
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.form import ended_by_caller
 from mixtura.engine.outcome import Outcome
-from mixtura.engine.race import Race, call_within
+from mixtura.engine.race import Race
 from mixtura.errors import BrokenReplyError, ModelError
 from mixtura.events import AnswerDelta
 from mixtura.planning.schedule import writer_options
