@@ -86,8 +86,10 @@ async def _play(case: ChaosScenario) -> PlayedScenario:
         bill = CloudBill(cloud)
         models: Models = ModelRegistry(
             env={
-                "GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url,
-                "VLLM_API_KEY": KEY, "VLLM_BASE_URL": cloud.base_url,
+                "GROQ_API_KEY": KEY,
+                "GROQ_BASE_URL": cloud.url,
+                "VLLM_API_KEY": KEY,
+                "VLLM_BASE_URL": cloud.base_url,
             },
             rng=random.Random(f"chaos/{case.id}/pauses"),
             plan="free" if case.plan_known else None,
