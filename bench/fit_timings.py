@@ -44,15 +44,16 @@ ENOUGH = 4
 LONG = 40
 CONGESTED = 3.0
 POOLED_RECORDS = 4
-TPS_FLOOR, PREFILL_FLOOR, QUEUE_FLOOR = 0.02, 0.05, 0.05
+TPS_FLOOR, PREFILL_FLOOR, QUEUE_FLOOR = 0.02, 0.05, 0.2
 HEAD = f"""\
 # Written by `python -m bench.fit_timings` from recorded Groq usage figures; do not edit by hand.
-# tps: decode tokens per second; prefill: prompt tokens per second on top of prefill_base seconds; tps_spread and
-# prefill_spread: standard deviations of the logarithm of the time, pooled over models (all
-# models count as {POOLED_RECORDS} records), at least {TPS_FLOOR:g} and {PREFILL_FLOOR:g}; congested: share of prompts that take [congestion] times
-# longer, pooled.
+# tps: decode tokens per second; prefill: prompt tokens per second on top of prefill_base seconds.
+# tps_spread, prefill_spread: the scale of the time's logarithm, pooled over models (all models count as
+# {POOLED_RECORDS} records), at least {TPS_FLOOR:g} and {PREFILL_FLOOR:g}.
+# congested: the share of prompts that take [congestion] times longer, pooled in the same way.
 # queue: seconds at every tenth percentile from least to most; queue_stretch: how much farther from the median than
-# that queue times lie, on a log scale, pooled. [default] is for models without records: between models as well.
+# that queue times lie, on a logarithmic scale: pooled, at least 1.
+# [default] is for models without records: its spreads are those between models as well.
 """
 
 
@@ -86,14 +87,14 @@ class OwnSpread(NamedTuple):
     """The spread of a model's records on a logarithmic scale, and how many records show it."""
 
     spread: float
-    count: int
+    records: int
 
     def pooled_with(self, pooled: float, floor: float) -> float:
         """Return the spread of the model's next record: this one drawn to `pooled`, with the doubt about the median."""
-        count = self.count if self.count > 1 else 0
+        count = self.records if self.records > 1 else 0
         own = math.log(max(self.spread, floor))
         spread = math.exp((count * own + POOLED_RECORDS * math.log(pooled)) / (count + POOLED_RECORDS))
-        return spread * math.sqrt(1 + 1 / self.count)
+        return spread * math.sqrt(1 + 1 / self.records)
 
 
 class ModelRecords:
@@ -159,21 +160,19 @@ def read(path: Path) -> list[Record]:
     Raises:
         OSError: there is no such file.
         KeyError: it lacks a column.
-        ValueError: a field is not a number.
+        ValueError: a field is not a number above 0.
     """
     with path.open(newline="") as file:
-        return [
-            Record(
-                line["model"],
-                float(line["queue_time"]),
-                int(line["prompt_tokens"]),
-                float(line["prompt_time"]),
-                int(line["completion_tokens"]),
-                float(line["completion_time"]),
-            )
-            for line in csv.DictReader(file)
-            if not line["model"].startswith("groq/")
-        ]
+        return [_record(line) for line in csv.DictReader(file) if not line["model"].startswith("groq/")]
+
+
+def _record(line: Mapping[str, str]) -> Record:
+    names = ("queue_time", "prompt_time", "completion_time")
+    queue, prompt, completion = (float(line[name]) for name in names)
+    tokens = int(line["prompt_tokens"]), int(line["completion_tokens"])
+    if not all(value > 0 and math.isfinite(value) for value in (queue, prompt, completion, *tokens)):
+        raise ValueError(f"times and tokens have to be above 0, and in a row of {line['model']} they are not")
+    return Record(line["model"], queue, tokens[0], prompt, tokens[1], completion)
 
 
 def published_speeds() -> dict[str, float]:
@@ -275,7 +274,7 @@ def _own_spread(logarithms: Sequence[float]) -> OwnSpread:
 
 def _usual_spread(spreads: Sequence[OwnSpread], floor: float) -> float:
     """Return the geometric mean over the models that have two records or more."""
-    return statistics.geometric_mean([max(own.spread, floor) for own in spreads if own.count > 1] or [floor])
+    return statistics.geometric_mean([max(own.spread, floor) for own in spreads if own.records > 1] or [floor])
 
 
 def _congestion(logarithms: Sequence[float]) -> PromptCongestion:

@@ -131,9 +131,12 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=1000, help="times drawn for each record")
     told = parser.parse_args()
     records = records_of(parser, told.records)
-    found = by_folds(records, told.folds, told.rounds, told.draws)
+    try:
+        found, left_out = by_folds(records, told.folds, told.rounds, told.draws), by_models(records, told.draws)
+    except ValueError as error:
+        parser.exit(3, f"{parser.prog}: {told.records}: {error}\n")
     show(f"{len(records)} records left out by {told.folds} folds, dealt {told.rounds} times", found)
-    show("each model left out as a whole", by_models(records, told.draws))
+    show("each model left out as a whole", left_out)
     return not all(HELD[0] <= one.middle_80 <= HELD[1] for one in found.values())
 
 
