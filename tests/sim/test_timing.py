@@ -5,19 +5,25 @@ import csv
 import random
 import statistics
 from collections import defaultdict
+from importlib.resources import files
 
 import aiohttp
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
 from mixtura.models.catalog import CatalogModel
 from mixtura.sim import SimOptions, simulated_cloud
 from mixtura.sim.bodies import CallTimes
-from mixtura.sim.timing import parse_profile
+from mixtura.sim.timing import FittedTimings, parse_profile
 from mixtura.virtual import run_virtual
 from resources import recorded_data
 
 LLAMA = CatalogModel(id="llama-3.1-8b-instant", speed=560)
+SHIPPED = msgspec.toml.decode((files("mixtura.sim") / "data" / "timings.toml").read_bytes(), type=FittedTimings)
+TIMED = [LLAMA, *(CatalogModel(id=model) for model in SHIPPED.models)]
 
 
 def _draws(profile: str, model: CatalogModel, *, completion: int = 100, prompt: int = 200) -> list[CallTimes]:
@@ -74,6 +80,50 @@ def test_the_lpu_profile_has_the_recorded_medians() -> None:
 def test_a_model_without_records_writes_at_its_published_speed() -> None:
     tps = statistics.median(100 / (times.completion / 1e9) for times in _draws("lpu", LLAMA))
     assert tps == pytest.approx(560, rel=0.02)
+
+
+@given(
+    st.sampled_from(TIMED),
+    st.sampled_from(["lpu", "heavy"]),
+    st.integers(1, 10**6),
+    st.integers(1, 10**5),
+    st.integers(1, 10**4),
+    st.integers(),
+)
+def test_times_are_positive_and_more_tokens_take_longer(
+    model: CatalogModel, profile: str, prompt: int, completion: int, more: int, seed: int
+) -> None:
+    drawn = parse_profile(profile)
+    times = drawn.draw(model, prompt, completion, random.Random(seed))
+    longer = drawn.draw(model, prompt + more, completion + more, random.Random(seed))
+    assert min(times.queue, times.prompt, times.completion) > 0
+    assert longer.queue == times.queue
+    assert longer.prompt > times.prompt
+    assert longer.completion > times.completion
+
+
+def test_no_spread_is_under_its_floor() -> None:
+    for model, figures in {"default": SHIPPED.default, **SHIPPED.models}.items():
+        assert figures.tps_spread is not None, model
+        assert figures.tps_spread >= 0.02, model
+        assert figures.prefill_spread is not None, model
+        assert figures.prefill_spread >= 0.05, model
+        assert figures.queue is None or (figures.queue_stretch or 0) >= 1, model
+
+
+def test_models_without_records_are_the_least_certain() -> None:
+    usual, models = SHIPPED.default, SHIPPED.models.values()
+    assert (usual.tps_spread or 0) > max(figures.tps_spread or 0 for figures in models)
+    assert (usual.prefill_spread or 0) > max(figures.prefill_spread or 0 for figures in models)
+
+
+@pytest.mark.parametrize("model", TIMED, ids=lambda model: model.id)
+def test_drawn_times_lie_on_both_sides_of_the_usual_one(model: CatalogModel) -> None:
+    drawn = _draws("lpu", model)
+    for name, least in (("prompt", 0.12), ("completion", 0.04), ("queue", 0.1)):
+        low, middle, high = statistics.quantiles([getattr(times, name) for times in drawn], n=20)[1:18:8]
+        assert low < middle * (1 - least), name
+        assert high > middle * (1 + least), name
 
 
 def test_a_long_prompt_takes_longer_to_read() -> None:
