@@ -16,8 +16,8 @@ Eight records can agree to nine digits, and a model that was recorded in one ses
 - `queue` are the queue times at every tenth percentile, because they are not of one kind (5 ms when idle, a hundred
   times that when not). `queue_stretch` widens them to the pooled spread around the same median.
 
-The figures of all models apply to models without records. Their spreads are those between models as well: speeds as
-published miss the recorded ones by a factor of 1.4 either way.
+The figures of all models apply to models without records, whose speed is the published one. It misses recorded speeds
+by a factor of 1.4 either way; that is a doubt about the model, which its calls share, so it is no spread of calls.
 """
 
 import argparse
@@ -34,7 +34,6 @@ from typing import NamedTuple
 import msgspec
 import tomli_w
 
-from mixtura.models.catalog import Catalog
 from mixtura.sim.timing import FittedFigures, FittedTimings, PromptCongestion
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,7 +52,7 @@ HEAD = f"""\
 # congested: the share of prompts that take [congestion] times longer, pooled in the same way.
 # queue: seconds at every tenth percentile from least to most; queue_stretch: how much farther from the median than
 # that queue times lie, on a logarithmic scale: pooled, at least 1.
-# [default] is for models without records: its spreads are those between models as well.
+# [default] is for models without records: their speed is as published, their calls differ as those of all models do.
 """
 
 
@@ -175,13 +174,8 @@ def _record(line: Mapping[str, str]) -> Record:
     return Record(line["model"], queue, tokens[0], prompt, tokens[1], completion)
 
 
-def published_speeds() -> dict[str, float]:
-    """Return the published tokens a second of the models that have them."""
-    return {model.id: model.speed for model in Catalog.load().models("groq") if model.speed}
-
-
-def fit(records: Sequence[Record], speeds: Mapping[str, float]) -> FittedTimings:
-    """Fit the figures of each model and of all together; `speeds` are the published ones, in tokens a second.
+def fit(records: Sequence[Record]) -> FittedTimings:
+    """Fit the figures of each model and of all together.
 
     Raises:
         ValueError: the records are too few, or prompt times do not rise with the prompts.
@@ -201,32 +195,21 @@ def fit(records: Sequence[Record], speeds: Mapping[str, float]) -> FittedTimings
         len(congested) / len(records),
     )
     return FittedTimings(
-        default=_default(records, models, usual, pooled, speeds),
+        default=_default(records, usual, pooled),
         congestion=_congestion(congested),
         models={name: pooled.of(model) for name, model in models.items()},
         records={name: len(model.rows) for name, model in models.items()},
     )
 
 
-def _default(
-    records: Sequence[Record],
-    models: Mapping[str, ModelRecords],
-    usual: PromptLine,
-    pooled: PooledFigures,
-    speeds: Mapping[str, float],
-) -> FittedFigures:
-    """Return the figures of a model without records: speed as published, the line of all, and how far those miss."""
-    misses = [math.log(model.rate / speeds[name]) for name, model in models.items() if name in speeds]
-    offsets = [
-        statistics.median(math.log(row.prompt / usual.seconds(row.prompt_tokens)) for row in model.rows)
-        for model in models.values()
-    ]
+def _default(records: Sequence[Record], usual: PromptLine, pooled: PooledFigures) -> FittedFigures:
+    """Return the figures of a model without records: the line of all, and how calls of one model differ."""
     figures = FittedFigures(
         tps=rounded(_decode_rate(records)),
-        tps_spread=rounded(math.hypot(pooled.writing, _own_spread(misses).spread)),
+        tps_spread=rounded(pooled.writing),
         prefill=rounded(1 / usual.slope),
         prefill_base=rounded(usual.base),
-        prefill_spread=rounded(math.hypot(pooled.reading, _own_spread(offsets).spread)),
+        prefill_spread=rounded(pooled.reading),
         congested=rounded(pooled.congested),
     )
     return msgspec.structs.replace(figures, **_queue(records, 1.0))
@@ -319,7 +302,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=TARGET, help="the file to write")
     told = parser.parse_args()
     try:
-        found = fit(records_of(parser, told.records), published_speeds())
+        found = fit(records_of(parser, told.records))
     except ValueError as error:
         parser.exit(3, f"{parser.prog}: {told.records}: {error}\n")
     told.to.write_text(HEAD + tomli_w.dumps(msgspec.to_builtins(found)), "utf-8")

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.fit_timings import SOURCE, Record, fit, published_speeds, records_of
-from mixtura.models.catalog import CatalogModel
+from bench.fit_timings import SOURCE, Record, fit, records_of
+from mixtura.models.catalog import Catalog, CatalogModel
 from mixtura.sim.timing import FittedProfile
 
 MEASURES = ("queue", "prompt", "completion", "first token (queue + prompt)", "total (prompt + completion)", "all three")
@@ -49,6 +49,11 @@ def times_of(queue: float, prompt: float, completion: float) -> tuple[float, ...
     return queue, prompt, completion, queue + prompt, prompt + completion, queue + prompt + completion
 
 
+def published_speeds() -> dict[str, float]:
+    """Return the published decode speed of each catalogued Groq model, in tokens a second."""
+    return {model.id: model.speed for model in Catalog.load().models("groq") if model.speed}
+
+
 def folded(records: Sequence[Record], folds: int, seed: int) -> list[list[Record]]:
     """Deal the records into folds."""
     shuffled = random.Random(seed).sample(list(records), len(records))
@@ -62,13 +67,12 @@ def by_model(records: Sequence[Record]) -> list[list[Record]]:
 
 def placed(folds: Iterable[Sequence[Record]], draws: int, seed: int) -> dict[str, list[Placed]]:
     """Fit to all folds but one, draw the times of the one's replies, and place the recorded among them."""
-    folds = list(folds)
-    speeds = published_speeds()
+    folds, speeds = list(folds), published_speeds()
     rng = random.Random(seed)
     found: dict[str, list[Placed]] = {measure: [] for measure in MEASURES}
     for place, left_out in enumerate(folds):
         others = [row for other, fold in enumerate(folds) if other != place for row in fold]
-        profile = FittedProfile(timings=fit(others, speeds))
+        profile = FittedProfile(timings=fit(others))
         for row in left_out:
             recorded = times_of(row.queue, row.prompt, row.completion)
             for measure, time, drawn in zip(MEASURES, recorded, _drawn(profile, row, draws, rng, speeds), strict=True):

@@ -111,12 +111,6 @@ def test_no_spread_is_under_its_floor() -> None:
         assert figures.queue is None or (figures.queue_stretch or 0) >= 1, model
 
 
-def test_models_without_records_are_the_least_certain() -> None:
-    usual, models = SHIPPED.default, SHIPPED.models.values()
-    assert (usual.tps_spread or 0) > max(figures.tps_spread or 0 for figures in models)
-    assert (usual.prefill_spread or 0) > max(figures.prefill_spread or 0 for figures in models)
-
-
 @pytest.mark.parametrize("model", TIMED, ids=lambda model: model.id)
 def test_drawn_times_lie_on_both_sides_of_the_usual_one(model: CatalogModel) -> None:
     drawn = _draws("lpu", model)
