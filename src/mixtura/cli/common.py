@@ -39,15 +39,25 @@ def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Read the value of an option: a finite number of at least 0. NaN is no number."""
-    if value is None:
-        return None
     try:
-        number = float(value)
+        return None if value is None else number(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def number(text: str) -> float:
+    """Return the number of at least 0 that `text` is.
+
+    Raises:
+        ValueError: it is none, or not finite.
+    """
+    try:
+        found = float(text)
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or number < 0:
-        raise click.BadParameter(f"expected a number of at least 0, got {value!r}")
-    return number
+        found = math.nan
+    if not math.isfinite(found) or found < 0:
+        raise ValueError(f"expected a number of at least 0, got {text!r}")
+    return found
 
 
 def day(ctx: click.Context, param: click.Parameter, value: str | None) -> dt.date | None:
