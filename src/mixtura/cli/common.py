@@ -114,6 +114,26 @@ def budget_option(function: _Function) -> _Function:
     )(function)
 
 
+def deadline_option(function: _Function) -> _Function:
+    """Add `--deadline`."""
+    return click.option(
+        "--deadline",
+        metavar="SECONDS",
+        callback=amount,
+        help="Seconds the whole run may take, waiting for rate limits included.",
+    )(function)
+
+
+def max_cost_option(function: _Function) -> _Function:
+    """Add `--max-cost`."""
+    return click.option(
+        "--max-cost",
+        metavar="DOLLARS",
+        callback=amount,
+        help="Dollars it may cost at most; smaller runs are tried before it is refused.",
+    )(function)
+
+
 def sim_options(function: _Function) -> _Function:
     """Add `--sim` and `--as-of`."""
     as_of = click.option(

@@ -36,7 +36,9 @@ def command(ctx: click.Context, as_json: bool) -> None:
     else:
         lines = [[row["name"], one_line(row["value"]), row["from"]] for row in rows]
         write_text(table([["setting", "value", "from"], *lines]))
-        click.echo(f"mixtura: the file is {settings.path}" + ("" if settings.path.exists() else " (none yet)"), err=True)
+        click.echo(
+            f"mixtura: the file is {settings.path}" + ("" if settings.path.exists() else " (none yet)"), err=True
+        )
     if wrong is not None:
         raise wrong
 
@@ -53,7 +55,9 @@ def _rows(settings: Settings) -> tuple[list[dict[str, str]], MixturaError | None
             value, origin, wrong = "?", "wrong", wrong or error
         rows.append({"name": setting.name, "value": value, "from": origin})
     try:
-        rows += [{"name": f"{SERVERS}.{name}", "value": url, "from": "config"} for name, url in settings.servers().items()]
+        rows += [
+            {"name": f"{SERVERS}.{name}", "value": url, "from": "config"} for name, url in settings.servers().items()
+        ]
     except ConfigError as error:
         wrong = wrong or error
     return rows, wrong

@@ -109,7 +109,9 @@ class StoredKeys:
         try:
             key = system.read(name)
         except system.KeyringUnusable as unusable:
-            raise ConfigError(f"the key of {name!r} is in the system's keyring, and {unusable}; {_again(name)}") from None
+            raise ConfigError(
+                f"the key of {name!r} is in the system's keyring, and {unusable}; {_again(name)}"
+            ) from None
         if key is None:
             raise ConfigError(f"the key of {name!r} is no longer in the system's keyring; {_again(name)}")
         return key
@@ -183,7 +185,9 @@ def account(provider: str) -> str:
     parts = urllib.parse.urlsplit(provider)
     address = server_address(provider, row)
     if not address or parts.username is not None or parts.password is not None:
-        raise ConfigError("that is not a base URL; one looks like 'http://127.0.0.1:8000/v1', without a user or password")
+        raise ConfigError(
+            "that is not a base URL; one looks like 'http://127.0.0.1:8000/v1', without a user or password"
+        )
     return address
 
 
