@@ -18,7 +18,7 @@ import griffe
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "reference"
-MODULES = ("chat", "events", "decisions", "recipe", "errors", "stored", "sim", "virtual")
+MODULES = ("chat", "events", "answer_forms", "decisions", "recipe", "errors", "stored", "sim", "virtual")
 """Modules with a page of their own; what `mixtura` exports from elsewhere stands on the page of `mixtura`."""
 NAMED_IN_SIGNATURES = {"mixture": ("AskOptions", "Question"), "planning.forecast": ("ForecastRow",)}
 """Names of other modules that stand on the page of `mixtura`, since its signatures and fields name them."""

@@ -54,7 +54,7 @@ _SEVERAL = f"Several lines are one message when they are pasted, or stand betwee
 @model_options
 @click.option("-s", "--system", help="A system prompt.")
 @click.option(
-    "--resume", metavar="FILE", help="Go on with the conversation in FILE, and keep it there; a new one, too."
+    "--resume", metavar="FILE", help="Keep the conversation in FILE as it goes, and go on with what is there."
 )
 @deadline_option
 @max_cost_option
@@ -62,7 +62,7 @@ _SEVERAL = f"Several lines are one message when they are pasted, or stand betwee
 @budget_option
 @sim_options
 @click.pass_context
-def command(ctx: click.Context, **given: Any) -> None:
+def command(ctx: click.Context, /, **given: Any) -> None:
     """Talk with a mixture; what was said is kept.
 
     Every line is a question; /help lists the commands. Several lines are one question when they are pasted, or

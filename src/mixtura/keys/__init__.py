@@ -1,7 +1,7 @@
 """API keys that `mixtura keys set` keeps: in the system's keyring, else in files that their owner alone can read.
 
 `Mixture` reads no stored key on its own: a program that runs for others must not pick up a person's keys. The command
-adds them to its environment, and so can a program: `Mixture("balanced", env=with_stored_keys(os.environ))`.
+adds them to its environment, and so can a program: `Mixture("balanced", env=with_stored_keys(env))`.
 """
 
 import os
@@ -207,7 +207,7 @@ def with_stored_keys(env: Mapping[str, str], providers: Iterable[str] | None = N
     """Return a copy of `env` with the stored keys added, for `Mixture(env=...)`. A key that `env` holds goes first.
 
     Args:
-        env: an environment, such as `os.environ`; it also names the state folder.
+        env: an environment, such as the process's; it also names the state folder.
         providers: those whose keys are read, by name or base URL; None for all that are stored.
 
     Raises:
