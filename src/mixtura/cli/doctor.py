@@ -23,8 +23,8 @@ from mixtura.cli.recipes import seats_of
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError, MissingKeyError, MixturaError
 from mixtura.limits.budget.stores import RedisBudget, SqliteBudget, budget_file
-from mixtura.limits.window import DIMENSIONS, Dimension
-from mixtura.models.account import keep_list, read_list
+from mixtura.limits.window import DIMENSIONS, Dimension, Limits
+from mixtura.models.account import AccountModels, keep_list, read_list, with_limits
 from mixtura.models.catalog import TIERS, Catalog, CatalogModel
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.registry import ModelRegistry
@@ -131,7 +131,7 @@ async def _provider(
             Check(name=f"{provider} reached", ok=True, said=said),
             *differences(account, registry.catalog, models),
             await _clock(session, endpoint),
-            *await _limits(session, endpoint, registry, _cheapest(models, served), spend=spend),
+            *await _limits(session, endpoint, registry, (setting, account, _cheapest(models, served)), spend=spend),
         ]
     return [*checks, *_lives(registry.catalog, provider, models, served)]
 
@@ -159,9 +159,15 @@ async def _clock(session: aiohttp.ClientSession, endpoint: Endpoint) -> Check:
 
 
 async def _limits(
-    session: aiohttp.ClientSession, endpoint: Endpoint, registry: ModelRegistry, model: str | None, *, spend: bool
+    session: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    registry: ModelRegistry,
+    asked: tuple[Desk, AccountModels, str | None],
+    *,
+    spend: bool,
 ) -> list[Check]:
-    """Read what is left from the headers of a call; only chat calls carry them."""
+    """Read what is left from the headers of a call; only chat calls carry them. The limits are kept with the list."""
+    setting, account, model = asked
     name = f"{endpoint.provider} limits"
     if not spend or model is None:
         said = "not read, since only a call tells them" if model else "not read: no model of the recipe is served"
@@ -181,6 +187,9 @@ async def _limits(
     ]
     said = f"{model}: {', '.join(left) or 'the provider tells no limits'}"
     matched = _matched(registry, registry.catalog.get(endpoint.provider, model), headers)
+    stated = {name: int(headers[header]) for name, header in _TOLD.items() if headers.get(header, "").isdecimal()}
+    if stated:
+        keep_list(with_limits(account, model, Limits(**stated)), endpoint, registry.catalog, setting.env)
     if status == 429:
         wait = headers.get("retry-after", "?")
         return [Check(name=name, ok=False, said=f"{said}; the limit is reached", fix=f"wait {wait} s"), *matched]

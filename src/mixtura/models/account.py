@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from mixtura.chat import JsonObject
+from mixtura.limits.window import Limits
 from mixtura.models.catalog import Catalog, CatalogModel
 from mixtura.models.environment import server_address
 from mixtura.models.openai.endpoint import Endpoint
@@ -29,11 +30,15 @@ _MOST = 100_000_000  # tokens; a larger figure is no size of a model
 
 
 class ListedModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One model of a server's list; sizes are tokens, None where the list does not say."""
+    """One model of a server's list; sizes are tokens, None where the list does not say.
+
+    `limits` are those that the head of a reply stated (`doctor --ask`); a list says nothing of them.
+    """
 
     id: str
     window: int | None = None
     max_output: int | None = None
+    limits: Limits | None = None
 
 
 class AccountModels(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +75,16 @@ def _tokens(row: JsonObject, places: Sequence[str]) -> int | None:
 
 
 def keep_list(listed: AccountModels, endpoint: Endpoint, catalog: Catalog, env: Mapping[str, str]) -> None:
-    """Keep a list for the next runs. A folder that cannot be written loses no more than that."""
+    """Keep a list for the next runs, with the limits that the one before had, if it is fresh.
+
+    A folder that cannot be written loses no more than that.
+    """
+    before = kept_list(endpoint, catalog, env, listed.asked)
+    known = {} if before is None else {model.id: model.limits for model in before.models}
+    models = tuple(
+        msgspec.structs.replace(model, limits=model.limits or known.get(model.id)) for model in listed.models
+    )
+    listed = msgspec.structs.replace(listed, models=models)
     try:
         write_atomically(_file(endpoint, catalog, env), msgspec.json.encode(listed))
     except OSError:
@@ -84,6 +98,12 @@ def kept_list(endpoint: Endpoint, catalog: Catalog, env: Mapping[str, str], day:
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None  # it is asked for again some day
     return listed if dt.timedelta() <= day - listed.asked <= FRESH else None
+
+
+def with_limits(listed: AccountModels, model: str, limits: Limits) -> AccountModels:
+    """Return a list in which one model has the limits that a reply stated."""
+    models = tuple(msgspec.structs.replace(row, limits=limits) if row.id == model else row for row in listed.models)
+    return msgspec.structs.replace(listed, models=models)
 
 
 def _file(endpoint: Endpoint, catalog: Catalog, env: Mapping[str, str]) -> Path:
@@ -119,4 +139,19 @@ def _row(row: CatalogModel | None, model: ListedModel, listed: AccountModels) ->
         released=None,
         shut_down=None,
         enterprise_since=None,
+        free=_limits(row, model.limits),
     )
+
+
+def _limits(row: CatalogModel, stated: Limits | None) -> Limits | None:
+    """Return the limits from which a run begins where no plan was named: those of the plan that `stated` belong to.
+
+    A reply states two of four; where they are those of no plan, nothing is known of the others.
+    """
+    if stated is None:
+        return row.free
+    wanted = {name: value for name, value in msgspec.structs.asdict(stated).items() if value is not None}
+    for plan in (row.free, row.developer):
+        if plan is not None and all(getattr(plan, name) in (None, value) for name, value in wanted.items()):
+            return plan
+    return stated
