@@ -16,6 +16,7 @@ _CLIPPED = 60  # characters of a text in a line
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})\s*([\w+#.-]*)[^`]*$")
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 # Where a link's address begins: inline, and in a definition. Whitespace may stand in between, a line break included.
+_MARKUP = re.compile(r"[\\`*_{}\[\]()#+!|~$<>&\"':@-]")
 _ADDRESS = re.compile(r"\](\(|:)(?!\s*(?:https?://|mailto:|#|/))")
 
 
@@ -130,7 +131,7 @@ def _code_block(fence: str, language: str, lines: Iterator[str]) -> str:
     for line in lines:
         if closing.match(line):
             break
-        code.append(html.escape(line))
+        code.append(_without_markup(line))
     named = f' class="language-{html.escape(language)}"' if language else ""
     # An empty line would end the HTML where a renderer takes it for a block of another kind.
     inside = "\n".join(line or "&#32;" for line in code)
@@ -158,7 +159,12 @@ def _inert(text: str) -> str:
 
 def _literal(text: str) -> str:
     """Return a text as it is, on one line: nothing in it is Markdown."""
-    return re.sub(r"[\\`*_{}\[\]()#+!|~$<>&:@-]", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
+    return _without_markup(" ".join(text.split()))
+
+
+def _without_markup(line: str) -> str:
+    """Return a line with every character that Markdown or HTML has a use for as its entity."""
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", line)
 
 
 def _cell(text: str) -> str:

@@ -47,11 +47,12 @@ def desk(recipe: str | None) -> Desk:
     env = dict(os.environ)
     chosen: dict[str, str | None] = {"recipe": recipe, "provider": None}
     try:
-        chosen = filled(chosen, ["recipe", "provider"])
         settings = Settings(os.environ)
-        env = settings.environment()
-        if settings.path.exists():
-            checks.append(Check(name="settings", ok=True, said=f"read from {settings.path}"))
+        problems = settings.problems()
+        checks += [Check(name="settings", ok=False, said=problem.message) for problem in problems]
+        if not problems:
+            chosen, env = filled(chosen, ["recipe", "provider"]), settings.environment()
+            checks += [Check(name="settings", ok=True, said=f"read from {settings.path}")] * settings.path.exists()
     except ConfigError as error:
         checks.append(Check(name="settings", ok=False, said=error.message))
     named = chosen_recipe(chosen["recipe"], (), chosen["provider"])

@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,6 +200,17 @@ class Settings:
             key = f"{SERVERS}.{name}"
             fix = f"mend it there, or run `mixtura config unset {key}`"
             found[name] = _checked(_server, name, _text(url), f"{self.path}: {key}", fix)
+        return found
+
+    def problems(self) -> list[ConfigError]:
+        """Return what is wrong with any setting, in the order of the table."""
+        found = []
+        looks: list[Callable[[], object]] = [partial(self.find, name) for name in _BY_NAME]
+        for look in [*looks, self.servers]:
+            try:
+                look()
+            except ConfigError as error:
+                found.append(error)
         return found
 
     def served_by(self, provider: str) -> str:

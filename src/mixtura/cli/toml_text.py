@@ -21,7 +21,7 @@ def edited(text: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> st
         before: its keys; values are scalars, or tables of scalars.
         after: the keys that it shall have.
     """
-    lines = text.splitlines()
+    lines = text.split("\n")  # a text in quotes may hold what else breaks lines
     for table in ("", *sorted({key for kept in (before, after) for key, value in kept.items() if _is_table(value)})):
         old, new = _scalars(before, table), _scalars(after, table)
         for key in (*old, *(key for key in new if key not in old)):

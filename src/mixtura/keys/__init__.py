@@ -109,9 +109,8 @@ class StoredKeys:
         try:
             key = system.read(name)
         except system.KeyringUnusable as unusable:
-            raise ConfigError(
-                f"the key of {name!r} is in the system's keyring, and {unusable}; {_again(name)}"
-            ) from None
+            said = f"the key of {name!r} is in the system's keyring, and {unusable}"
+            raise ConfigError(f"{said}; unlock it, or {_again(name)}") from None
         if key is None:
             raise ConfigError(f"the key of {name!r} is no longer in the system's keyring; {_again(name)}")
         return key
