@@ -9,7 +9,7 @@ from aiohttp import web
 
 from commands import at, run
 from mixtura.sim import SimOptions, simulated_cloud
-from mixtura.sim.cloud import SimulatedCloud
+from mixtura.sim.cloud import CloudSimulator
 from terminals import terminal
 
 pytestmark = pytest.mark.slow
@@ -19,13 +19,13 @@ MODEL = "openai/gpt-oss-20b"
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cloud that gives this key one model, with shorter replies and a smaller window than the catalogue says."""
-    whole = SimulatedCloud.models
+    whole = CloudSimulator.models
 
-    def models(cloud: SimulatedCloud) -> list[dict[str, Any]]:
+    def models(cloud: CloudSimulator) -> list[dict[str, Any]]:
         rows = [row for row in whole(cloud) if row["id"] == MODEL]
         return [{**row, "context_window": 9000, "max_completion_tokens": 77} for row in rows]
 
-    monkeypatch.setattr(SimulatedCloud, "models", models)
+    monkeypatch.setattr(CloudSimulator, "models", models)
 
 
 @pytest.mark.usefixtures("small")

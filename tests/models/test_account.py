@@ -104,7 +104,7 @@ def test_a_list_is_kept_for_its_key_while_it_is_fresh(tmp_path: Path) -> None:
     assert kept_list(HERE, catalog, env, DAY + FRESH) == listed
     assert kept_list(HERE, catalog, env, DAY + FRESH + dt.timedelta(1)) is None
     assert kept_list(HERE, catalog, env, DAY - dt.timedelta(1)) is None  # of a clock that was wrong
-    assert kept_list(HERE._replace(key="gsk_other"), catalog, env, DAY) is None
+    assert kept_list(msgspec.structs.replace(HERE, key="gsk_other"), catalog, env, DAY) is None
     (file,) = (tmp_path / "models").iterdir()
     assert b"gsk_secret" not in file.read_bytes() + file.name.encode()
     keep_list(read_list("groq", [{"id": MODEL, "context_window": 6}], DAY), HERE, catalog, env)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from environments import Environment, build_wheel
+from resources import lack
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 _PROGRAMS = {"dbus-run-session": "dbus", "gnome-keyring-daemon": "gnome-keyring"}
@@ -19,7 +20,7 @@ def daemon() -> None:
     """Make sure that there is a keyring daemon; root installs it, as in a container that only runs the tests."""
     missing = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
     if missing and (os.geteuid() != 0 or shutil.which("apt-get") is None):
-        pytest.skip(f"needs {', '.join(missing)}: apt-get install {' '.join(missing)}")
+        lack(f"needs {', '.join(missing)}: apt-get install {' '.join(missing)}")
     if missing:
         subprocess.run(["apt-get", "update", "-q"], check=True, capture_output=True)
         install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing]
@@ -78,7 +79,7 @@ def test_a_key_is_kept_in_the_keyring_and_in_no_file(installed: Environment, tmp
 @pytest.mark.usefixtures("daemon")
 def test_outside_of_a_session_a_file_keeps_the_key(installed: Environment, tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nowhere"}
-    command = [installed.folder / "bin" / "mixtura", "keys", "set", "groq"]
+    command = [str(installed.folder / "bin" / "mixtura"), "keys", "set", "groq"]
     done = subprocess.run(command, env=env, input=KEY, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "this system has no keyring that can be used" in done.stderr
