@@ -23,6 +23,10 @@ MODULES = ("chat", "events", "answer_forms", "decisions", "recipe", "errors", "s
 NAMED_IN_SIGNATURES = {"mixture": ("AskOptions", "Question"), "planning.forecast": ("ForecastRow",)}
 """Names of other modules that stand on the page of `mixtura`, since its signatures and fields name them."""
 COLLECTIONS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+    "mixtura.keys": (
+        "API keys that `mixtura keys` keeps, for a program that asks for them. See [stored keys](../library.md#stored-keys).",
+        {"keys": ("StoredKeys", "hint", "with_stored_keys")},
+    ),
     "mixtura.lab": (
         "Does a mixture help? Statistics of right and wrong answers.",
         {"lab.statistics": ("PairedTest", "exact_p", "mcnemar", "p_in_words", "wilson")},
