@@ -24,7 +24,7 @@ NAMED_IN_SIGNATURES = {"mixture": ("AskOptions", "Question"), "planning.forecast
 """Names of other modules that stand on the page of `mixtura`, since its signatures and fields name them."""
 COLLECTIONS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "mixtura.keys": (
-        "API keys that `mixtura keys` keeps, for a program that asks for them. See [stored keys](../library.md#stored-keys).",
+        "API keys that `mixtura keys` keeps, for a program that asks. See [stored keys](../library.md#stored-keys).",
         {"keys": ("StoredKeys", "hint", "with_stored_keys")},
     ),
     "mixtura.lab": (
