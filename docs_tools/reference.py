@@ -18,11 +18,15 @@ import griffe
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "reference"
-MODULES = ("chat", "events", "decisions", "recipe", "errors", "stored", "sim", "virtual")
+MODULES = ("chat", "events", "answer_forms", "decisions", "recipe", "errors", "stored", "sim", "virtual")
 """Modules with a page of their own; what `mixtura` exports from elsewhere stands on the page of `mixtura`."""
 NAMED_IN_SIGNATURES = {"mixture": ("AskOptions", "Question"), "planning.forecast": ("ForecastRow",)}
 """Names of other modules that stand on the page of `mixtura`, since its signatures and fields name them."""
 COLLECTIONS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+    "mixtura.keys": (
+        "API keys that `mixtura keys` keeps, for a program that asks. See [stored keys](../library.md#stored-keys).",
+        {"keys": ("StoredKeys", "hint", "with_stored_keys")},
+    ),
     "mixtura.lab": (
         "Does a mixture help? Statistics of right and wrong answers.",
         {"lab.statistics": ("PairedTest", "exact_p", "mcnemar", "p_in_words", "wilson")},

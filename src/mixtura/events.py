@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mixtura.answer_forms import AnswerForms, CallForms
 from mixtura.chat import ChatOptions, FinishReason, JsonObject, Message, Timing, Usage
 from mixtura.decisions import DecisionKind, Detail
 from mixtura.kinds import CallRole
@@ -22,7 +23,7 @@ Role = CallRole
 Status = Literal["ok", "partial", "failed"]
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="call"):
+class Call(CallForms, msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="call"):
     """One finished call: what was asked of whom, what came back, what it took.
 
     `wasted` is what failed attempts before it took, `cost` holds it too.
@@ -229,7 +230,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     warning: bool = False
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(AnswerForms, msgspec.Struct, frozen=True, kw_only=True):
     """What a run came to.
 
     Attributes:
@@ -269,10 +270,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     def n_calls(self) -> int:
         """How many calls finished."""
         return len(self.drafts) + len(self.calls)
-
-    def to_json(self) -> bytes:
-        """Return the whole answer as one JSON object; keys are the attributes, plus `n_calls`."""
-        return msgspec.json.encode({**msgspec.structs.asdict(self), "n_calls": self.n_calls})
 
 
 class Fold:

@@ -20,7 +20,7 @@ from bench.fit_timings import (
     prompt_line,
     read,
 )
-from bench.timing_folds import by_folds, by_model, by_models, coverage, folded, placed
+from bench.timing_folds import by_folds, by_model, coverage, folded, placed
 from hypothesis import given
 from hypothesis import strategies as st
 

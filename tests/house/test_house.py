@@ -25,6 +25,7 @@ FLOORS: dict[str, set[str]] = {
     "columns": set(),
     "loops": set(),
     "places": set(),
+    "answer_forms": {"errors"},
     "prompts": {"chat"},
     "tokens": {"chat"},
     "kinds": {"prompts"},
@@ -34,7 +35,7 @@ FLOORS: dict[str, set[str]] = {
     "slots": {"caller_options", "kinds", "recipe_checks"},
     "recipe": {"errors", "recipe_checks", "slots"},
     "decisions": {"recipe"},
-    "events": {"chat", "decisions", "kinds", "recipe"},
+    "events": {"answer_forms", "chat", "decisions", "kinds", "recipe"},
     "stored": {"chat", "errors", "events"},
     "limits": {"chat", "errors", "loops", "places"},
     "models.base": {"chat"},
@@ -45,6 +46,7 @@ FLOORS: dict[str, set[str]] = {
         *("_version", "chat", "errors", "limits", "loops", "models.base", "models.card", "models.place"),
         *("models.served", "places", "tokens"),
     },
+    "keys": {"errors", "models", "places"},
     "planning": {
         *("caller_options", "chat", "errors", "kinds", "limits", "models.base", "models.card", "models.place"),
         *("models.served", "prompts", "recipe", "tokens"),
@@ -90,9 +92,13 @@ FLOORS: dict[str, set[str]] = {
 # What a ChatModel, a budget or a listener of a caller's own raises, or a library for a schema that is none, and the
 # threads that run what blocks.
 # What a limiter raises is caught by `limits/failsafe.py`, a context manager.
-BROAD_EXCEPTS = {"answer_format.py", "engine/calls.py", "engine/start.py", "models/threads.py", "mixture/listeners.py"}
+# A keyring's backend is a plug-in over D-Bus and the like.
+BROAD_EXCEPTS = {
+    *("answer_format.py", "engine/calls.py", "engine/start.py", "keys/system.py", "models/threads.py"),
+    "mixture/listeners.py",
+}
 # Types that a lower floor names and does not import when it runs: an error carries the answer so far.
-TYPE_ONLY = {("errors", "chat"), ("errors", "events")}
+TYPE_ONLY = {("errors", "chat"), ("errors", "events"), ("answer_forms", "events")}
 
 
 def name_of(path: Path) -> str:

@@ -16,7 +16,7 @@ def test_the_tests_pass_with_the_oldest_dependencies_that_are_allowed(tmp_path: 
     environment = Environment(tmp_path / "venv")
     wheel = build_wheel(tmp_path)
     environment.install(
-        "--constraint", tmp_path / "constraints.txt", f"{wheel}[local,redis,room]", *development_tools()
+        "--constraint", tmp_path / "constraints.txt", f"{wheel}[keyring,local,redis,room]", *development_tools()
     )
     shown = environment.run("python", "-m", "pip", "freeze", "--all", cwd=tmp_path).stdout
     pinned = [line.split("==") for line in shown.splitlines() if "==" in line]

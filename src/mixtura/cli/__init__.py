@@ -21,6 +21,8 @@ VERBS: dict[str, str] = {
     "studies": "Check claims about GPUs, LPUs and wafers, with a report.",
     "recipes": "List the recipes, or show one.",
     "models": "List the models known, and those a key can use.",
+    "keys": "Keep API keys: in the keyring, or in a file.",
+    "config": "Show and keep what you would else type.",
     "doctor": "Check keys, network, clock, limits and models.",
     "sim": "Run a simulated Groq cloud on this machine.",
     "demo": "Watch a mixture against its members; --live: with a key.",

@@ -9,14 +9,16 @@ from typing import Any, Literal
 import click
 import msgspec
 
+from mixtura.cli.access import environment_for, filled, mixture_of, not_listed
 from mixtura.cli.answer_options import AnswerOptions, answer_options, write_prompts
 from mixtura.cli.common import (
-    amount,
     budget_option,
     check_text,
     complete_models,
+    deadline_option,
     dollars,
     json_option,
+    max_cost_option,
     model_options,
     plan_option,
     read_question,
@@ -88,7 +90,7 @@ class _Asked(AnswerOptions, frozen=True, kw_only=True):
     def mixture(self, recipe: Recipe, env: Mapping[str, str], events: list[Event]) -> Mixture:
         """Return the mixture to ask; with `--show-prompts` its events are added to `events`."""
         listeners = [events.append] if self.show_prompts else []
-        return Mixture(recipe, env=env, plan=self.plan, daily_budget=self.daily_budget, listeners=listeners)
+        return mixture_of(recipe, env, plan=self.plan, daily_budget=self.daily_budget, listeners=listeners)
 
 
 _HELP = """\
@@ -119,19 +121,9 @@ mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
 @click.option("--drafts", is_flag=True, help="Show every draft too, on stderr.")
 @click.option("--show-prompts", is_flag=True, help="Show every prompt too, on stderr.")
 @answer_options
-@click.option(
-    "--deadline",
-    metavar="SECONDS",
-    callback=amount,
-    help="Seconds the whole run may take, waiting for rate limits included.",
-)
+@deadline_option
 @patience_options
-@click.option(
-    "--max-cost",
-    metavar="DOLLARS",
-    callback=amount,
-    help="Dollars it may cost at most; smaller runs are tried before it is refused.",
-)
+@max_cost_option
 @budget_option
 @plan_option
 @click.option(
@@ -150,7 +142,8 @@ mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
 @sim_options
 def command(question: tuple[str, ...], **given: Any) -> None:
     """Ask QUESTION, or forecast what that would take."""
-    asked, fold = _Asked(**given), Fold()
+    defaults = ("recipe", "provider", "deadline", "max_cost")
+    asked, fold = _Asked(**filled(given, defaults, simulated=given["sim"])), Fold()
     if asked.vs is not None:
         _compare(question, asked, asked.vs)
         return
@@ -198,7 +191,7 @@ def _answer(words: Sequence[str], asked: _Asked, fold: Fold) -> Answer | Forecas
     window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
 
     async def run() -> Answer:
-        async with environment(simulated) as env:
+        async with environment(simulated, recipe) as env:
             return await follow(asked.mixture(recipe, env, events), question, window, fold, asked.options)
 
     events: list[Event] = []
@@ -225,9 +218,10 @@ def _compare(words: Sequence[str], asked: _Asked, model: str) -> None:
         for note in dict.fromkeys([*_notes(recipe), *_notes(pair.alone)]):
             click.echo(f"mixtura: {note}", err=True)
     else:
+        registry = ModelRegistry(env=environment_for(recipe, pair.alone) if simulated is None else {})
         for provider, _ in [*seats_of(recipe), *seats_of(pair.alone)] if simulated is None else ():
-            if not ModelRegistry().is_in_process(provider):
-                ModelRegistry().endpoint(provider)  # a missing key is said before the first of the two is paid for
+            if not registry.is_in_process(provider):
+                registry.endpoint(provider)  # a missing key is said before the first of the two is paid for
         window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
         try:
             answer_both(pair, window, simulated, as_json=asked.as_json)
@@ -237,12 +231,13 @@ def _compare(words: Sequence[str], asked: _Asked, model: str) -> None:
 
 def _forecast(recipe: Recipe, question: str, asked: _Asked) -> Forecast:
     """Return what the run would take at most, and in its notes what `--max-cost` makes of it."""
+    mixture = mixture_of(recipe, environment_for(recipe))
     try:
-        forecast = Mixture(recipe).forecast(question, **asked.options)
+        forecast = mixture.forecast(question, **asked.options)
     except BudgetError:
         whole = asked.options
         whole["max_cost"] = None
-        forecast = Mixture(recipe).forecast(question, **whole)
+        forecast = mixture.forecast(question, **whole)
         refused = f"with --max-cost {asked.max_cost:g} the run would be refused; this is what it would take whole"
         forecast = msgspec.structs.replace(forecast, notes=[refused])
     return msgspec.structs.replace(forecast, notes=[*forecast.notes, *_notes(recipe)])
@@ -255,8 +250,9 @@ def _answerable(recipe: Recipe) -> Recipe:
         MissingKeyError: there is no key, and nobody sees what answers, or the toy cannot run here.
     """
     try:
+        registry = ModelRegistry(env=environment_for(recipe))
         for provider, _ in seats_of(recipe):
-            ModelRegistry().endpoint(provider)
+            registry.endpoint(provider)
     except MissingKeyError as error:
         if not sys.stdout.isatty() or not is_installed() or Machine.here().unfit_reason():
             raise
@@ -277,7 +273,7 @@ def _notes(recipe: Recipe) -> list[str]:
             notes.append(
                 f"{model} is {life(row, today())} by the catalogue: a free or developer key gets no answer of it"
             )
-    return notes
+    return [*notes, *not_listed(recipe, seats_of(recipe))]
 
 
 def _write_forecast(forecast: Forecast, *, as_json: bool) -> None:

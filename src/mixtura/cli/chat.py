@@ -3,140 +3,186 @@
 import asyncio
 import datetime as dt
 import difflib
-import importlib
-import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from pathlib import Path
+from typing import Any
 
 import click
-import msgspec
 
 from mixtura.chat import Message
+from mixtura.cli.access import environment_for, filled, mixture_of
+from mixtura.cli.chat_file import KeptTalk, save_new
+from mixtura.cli.chat_lines import FENCE, Entry, Lines
 from mixtura.cli.common import (
     budget_option,
     check_text,
+    deadline_option,
+    dollars,
+    max_cost_option,
     model_options,
     plan_option,
     recipe_option,
     sim_options,
+    table,
     write_answer,
 )
 from mixtura.cli.own_server import at_own_server
 from mixtura.cli.patience_options import PatienceOptions, patience_options
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.columns import one_line, safe
-from mixtura.errors import ConfigError, InputError, MixturaError
+from mixtura.errors import InputError, MixturaError
 from mixtura.events import Answer, Fold
-from mixtura.mixture import AskOptions, Mixture
+from mixtura.mixture import AskOptions
 from mixtura.models.catalog import Tier
 from mixtura.recipe import Recipe, recipe_names
 
 _COMMANDS = {
+    "/retry": "/retry          ask the last question again, in place of its answer",
     "/recipe": "/recipe NAME    go on with another recipe; without a name: which one it is",
+    "/model": "/model NAME     go on with one model, or with several as the ones that draft",
     "/drafts": "/drafts         show the drafts behind the last answer",
+    "/cost": "/cost           show what each answer took so far, and all of them",
     "/system": "/system TEXT    set the system prompt; without a text: take it away",
     "/clear": "/clear          forget what was said",
     "/save": "/save FILE      write the conversation to a new file: JSON if it ends in .json, else Markdown",
     "/help": "/help           show this",
     "/quit": "/quit           leave; Ctrl-D does too",
 }
+_SEVERAL = f"Several lines are one message when they are pasted, or stand between {FENCE} and {FENCE}."
 
 
 @click.command("chat", short_help="Talk with a mixture; what was said is kept.")
 @recipe_option
 @model_options
 @click.option("-s", "--system", help="A system prompt.")
+@click.option(
+    "--resume", metavar="FILE", help="Keep the conversation in FILE as it goes, and go on with what is there."
+)
+@deadline_option
 @patience_options
+@max_cost_option
 @plan_option
 @budget_option
 @sim_options
 @click.pass_context
-def command(
-    ctx: click.Context,
-    recipe: str | None,
-    models: tuple[str, ...],
-    provider: str | None,
-    system: str | None,
-    plan: Tier | None,
-    daily_budget: float | None,
-    first_token: float | None,
-    hedge: bool,
-    sim: bool,
-    as_of: dt.date | None,
-) -> None:
+def command(ctx: click.Context, /, **given: Any) -> None:
     """Talk with a mixture; what was said is kept.
 
-    Every line is a question; /help lists the commands. Ctrl-C stops an answer, Ctrl-D leaves. Lines may be
-    piped in; the exit code is then that of the last question that failed.
+    Every line is a question; /help lists the commands. Several lines are one question when they are pasted, or
+    stand between two lines of three double quotes. Ctrl-C stops an answer, Ctrl-D leaves. Lines may be piped in;
+    the exit code is then that of the last question that failed.
     """
-    talk = _Talk(check_text("the system prompt", system or ""), simulated=sim)
-    patience = PatienceOptions(first_token=first_token, hedge=hedge)
-    chosen = patience.applied_to(chosen_recipe(recipe, models, provider))
-    talk.take(chosen if sim else at_own_server(chosen, provider, models))
-    talk.plan, talk.daily_budget = plan, daily_budget
-    simulated = simulation(sim, as_of, plan=plan)
+    asked = filled(given, ("recipe", "provider", "deadline", "max_cost"), simulated=given["sim"])
+    as_of: dt.date | None = asked["as_of"]
+    talk = _Talk(asked)
+    patience = PatienceOptions(first_token=asked["first_token"], hedge=asked["hedge"])
+    chosen = patience.applied_to(chosen_recipe(asked["recipe"], asked["models"], asked["provider"]))
+    talk.take(chosen if talk.simulated else at_own_server(chosen, asked["provider"], asked["models"]))
+    simulated = simulation(talk.simulated, as_of, plan=talk.plan)
     with asyncio.Runner() as runner:
         opened = AsyncExitStack()
-        talk.env = runner.run(opened.enter_async_context(environment(simulated)))
+        if simulated is not None:
+            talk.simulated_env = runner.run(opened.enter_async_context(environment(simulated)))
         try:
             talk.loop(runner)
         finally:
             runner.run(opened.aclose())
-    if not sys.stdin.isatty():
+    if not talk.lines.typed:
         ctx.exit(talk.exit_code)
 
 
 class _Talk:
-    """The conversation so far and what the next question is asked with."""
+    """The conversation so far and what the next question is asked with.
+
+    Raises:
+        ConfigError: the file of `--resume` cannot be continued.
+    """
 
     recipe: Recipe
 
-    def __init__(self, system: str, *, simulated: bool) -> None:
-        self.simulated = simulated
-        self.system = system
-        self.plan: Tier | None = None
-        self.daily_budget: float | None = None
-        self.env: Mapping[str, str] = {}
-        self.history: list[Message] = []
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        self.simulated: bool = asked["sim"]
+        self.provider: str | None = asked["provider"]
+        self.plan: Tier | None = asked["plan"]
+        self.daily_budget: float | None = asked["daily_budget"]
+        self.options = AskOptions(deadline=asked["deadline"], max_cost=asked["max_cost"])
+        self.kept = None if asked["resume"] is None else KeptTalk(asked["resume"])
+        self.history = list(self.kept.messages) if self.kept else []
+        self.system = check_text("the system prompt", asked["system"] or "")
+        if self.history and self.history[0].role == "system":
+            said = self.history.pop(0)
+            self.system = self.system or said.text
+        self.question = next((turn.text for turn in reversed(self.history) if turn.role == "user"), None)
+        self.simulated_env: Mapping[str, str] = {}
+        self.lines = Lines()
+        self.turns: list[tuple[str, Answer]] = []
         self.last: Answer | None = None
         self.exit_code = 0
 
     def loop(self, runner: asyncio.Runner) -> None:
-        """Read lines until there are no more, and answer each."""
-        typed = sys.stdin.isatty()
-        if typed:
-            _use_readline()
-            click.echo(f"mixtura: recipe {self.recipe.name}; /help lists commands, Ctrl-D leaves", err=True)
+        """Read messages until there are no more, and answer each."""
+        if self.lines.typed:
+            resumed = f", {len(self.history)} messages from {self.kept.path}" if self.kept and self.history else ""
+            _tell(f"mixtura: recipe {self.recipe.name}{resumed}; /help lists commands, Ctrl-D leaves")
         while True:
             try:
-                line = _typed_line() if typed else _piped_line()
-                if line is None or line.split()[:1] == ["/quit"]:
+                entry = self.lines.read()
+                if entry is None or (not entry.several and entry.text.split()[:1] == ["/quit"]):
                     break
-                self._take(line.strip(), runner)
+                self._take(entry, runner)
             except MixturaError as error:
                 self.exit_code = error.exit_code
-                click.echo(f"mixtura: {one_line(error.message)}", err=True)
+                _tell(f"mixtura: {one_line(error.message)}")
             except KeyboardInterrupt:
-                if not typed:
+                if not self.lines.typed:
                     raise
                 click.echo(err=True)
 
-    def _take(self, line: str, runner: asyncio.Runner) -> None:
-        if line.startswith("/"):
-            self._obey(*line.partition(" ")[::2])
-        elif line:
-            runner.run(self._ask(check_text("the question", line)))
+    def _take(self, entry: Entry, runner: asyncio.Runner) -> None:
+        if entry.text.startswith("/") and not entry.several:
+            name, _, rest = entry.text.partition(" ")
+            if name == "/retry":
+                runner.run(self._ask(self._taken_back(), self.question or ""))
+            else:
+                self._obey(name, rest.strip())
+        elif entry.text.strip():
+            runner.run(self._ask(self.history, check_text("the question", entry.text)))
 
-    async def _ask(self, question: str) -> None:
-        asked = [*self.history, Message(role="user", content=question)]
-        mixture = Mixture(self.recipe, env=self.env, plan=self.plan, daily_budget=self.daily_budget)
-        answer = await follow(mixture, asked, Window(), Fold(), AskOptions(system=self.system or None))
+    def _taken_back(self) -> list[Message]:
+        """Return what was said before the last question, whether or not that was answered."""
+        if self.question is None:
+            raise InputError("there is no question to ask again yet")
+        places = [place for place, turn in enumerate(self.history) if turn.role == "user"]
+        if places and self.history[places[-1]].text == self.question:
+            return self.history[: places[-1]]
+        return self.history
+
+    async def _ask(self, before: list[Message], question: str) -> None:
+        asked = [*before, Message(role="user", content=question)]
+        self.question = question
+        env = self.simulated_env if self.simulated else environment_for(self.recipe)
+        # A listener hears of calls that end because the run is stopped; who reads the events has left by then.
+        spent = Fold()
+        mixture = mixture_of(self.recipe, env, plan=self.plan, daily_budget=self.daily_budget, listeners=[spent.add])
+        options: AskOptions = {**self.options, "system": self.system or None}
+        try:
+            answer = await follow(mixture, asked, Window(), Fold(), options)
+        finally:
+            if (took := spent.answer()).run:
+                self.turns.append((self.recipe.name, took))
         # Only now: a question that failed is not part of what was said.
         self.history = [*asked, Message(role="assistant", content=answer.text)]
         self.last = answer
         if not Window().streams:
             write_answer(answer.text)
+        self._keep()
+
+    def _messages(self) -> list[Message]:
+        return [Message(role="system", content=self.system)] * bool(self.system) + self.history
+
+    def _keep(self) -> None:
+        if self.kept is not None and (said := self.kept.save(self._messages())):
+            _tell(f"mixtura: {said}")
 
     def take(self, recipe: Recipe) -> None:
         """Go on with `recipe`.
@@ -149,75 +195,68 @@ class _Talk:
         self.recipe = recipe
 
     def _obey(self, name: str, rest: str) -> None:
-        rest = rest.strip()
         if name not in _COMMANDS:
             near = difflib.get_close_matches(name, _COMMANDS, n=1)
             raise InputError(f"no command {name!r}; " + (f"did you mean {near[0]}?" if near else "see /help"))
         if name == "/recipe":
             if rest:
-                self.take(chosen_recipe(rest))
+                self.take(chosen_recipe(rest, (), self.provider))
             _tell(f"recipe {self.recipe.name}; built in are {', '.join(recipe_names())}")
+        elif name == "/model":
+            self._take_models(rest.split())
         elif name == "/system":
             self.system = check_text("the system prompt", rest)
             _tell("system prompt set" if rest else "no system prompt")
         elif name == "/clear":
-            self.history, self.last = [], None
-            _tell("forgotten")
+            self.history, self.last, self.question = [], None, None
+            _tell("forgotten" + (f"; the next answer replaces what is in {self.kept.path}" if self.kept else ""))
         elif name == "/drafts":
             _tell(_drafts(self.last))
+        elif name == "/cost":
+            _tell(_cost(self.turns))
         elif name == "/save":
-            self._save(rest)
+            if not rest:
+                raise InputError("/save needs the name of a file")
+            save_new(rest, self._messages())
+            _tell(f"{len(self._messages())} messages written to {rest}")
         elif name == "/help":
-            _tell("\n".join(_COMMANDS.values()))
+            _tell("\n".join([*_COMMANDS.values(), "", _SEVERAL]))
 
-    def _save(self, name: str) -> None:
-        if not name:
-            raise InputError("/save needs the name of a file")
-        messages = [Message(role="system", content=self.system)] * bool(self.system) + self.history
-        if name.endswith(".json"):
-            text = msgspec.json.format(msgspec.json.encode(messages), indent=2).decode()
-        else:
-            text = "\n\n".join(f"## {message.role}\n\n{message.text}" for message in messages)
-        try:
-            with Path(name).expanduser().open("x", encoding="utf-8", errors="replace") as file:
-                file.write(text + "\n")
-        except OSError as error:
-            raise ConfigError(f"{name}: cannot be written: {error.strerror or error}") from error
-        _tell(f"{len(messages)} messages written to {name}")
+    def _take_models(self, models: list[str]) -> None:
+        if models:
+            self.take(chosen_recipe(None, models, self.provider))
+        asked = list(dict.fromkeys(slot.model for slot in self.recipe.layers[-1].proposers))
+        _tell(f"recipe {self.recipe.name} with {', '.join(map(one_line, asked))}")
+
+
+def _cost(turns: list[tuple[str, Answer]]) -> str:
+    """Return a table of what each answer took, those that failed or were stopped included."""
+    if not turns:
+        return "nothing was asked yet"
+    rows = [["turn", "recipe", "", "seconds", "calls", "tokens", "dollars"]]
+    for number, (recipe, answer) in enumerate(turns, 1):
+        ended = "stopped" if answer.error == "the run has not finished" else answer.status
+        rows.append([str(number), recipe, "" if ended == "ok" else ended, f"{answer.seconds:.1f}", *_figures([answer])])
+    took = [answer for _, answer in turns]
+    rows.append(["all", "", "", f"{sum(answer.seconds for answer in took):.1f}", *_figures(took)])
+    return table(rows, right=(3, 4, 5, 6))
+
+
+def _figures(answers: list[Answer]) -> list[str]:
+    """Return calls, tokens and dollars; `~` marks an estimate, `+` a sum that leaves out calls without a price."""
+    calls = sum(answer.n_calls + len(answer.failures) for answer in answers)
+    tokens = sum(answer.usage.total_tokens for answer in answers)
+    costs = [answer.cost for answer in answers if answer.cost is not None]
+    rough = "~" * any(answer.usage.estimated for answer in answers)
+    more = "+" * any(answer.unpriced for answer in answers)
+    return [str(calls), f"{rough}{tokens:,}", f"{rough}{dollars(sum(costs) if costs else None)}{more}"]
 
 
 def _drafts(answer: Answer | None) -> str:
     if answer is None or not answer.drafts:
         return "there are no drafts yet"
-    return "\n\n".join(f"--- {draft.model}\n{safe(draft.text)}" for draft in answer.drafts)
+    return "\n\n".join(f"--- {safe(draft.model)}\n{safe(draft.text)}" for draft in answer.drafts)
 
 
 def _tell(text: str) -> None:
     click.echo(text, err=True)
-
-
-def _use_readline() -> None:
-    """Give typed lines editing and a history, where Python was built with it."""
-    try:
-        importlib.import_module("readline")
-    except ImportError:
-        return
-
-
-def _typed_line() -> str | None:
-    try:
-        if sys.stdout.isatty():
-            return input("> ")
-        click.echo("> ", nl=False, err=True)
-        return input()
-    except EOFError:
-        click.echo(err=True)
-        return None
-
-
-def _piped_line() -> str | None:
-    raw = sys.stdin.buffer.readline()
-    try:
-        return raw.decode() if raw else None
-    except UnicodeDecodeError as error:
-        raise InputError(f"the line is not UTF-8 text (byte {error.start + 1})") from None

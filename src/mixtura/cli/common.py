@@ -39,15 +39,25 @@ def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Read the value of an option: a finite number of at least 0. NaN is no number."""
-    if value is None:
-        return None
     try:
-        number = float(value)
+        return None if value is None else number(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def number(text: str) -> float:
+    """Return the number of at least 0 that `text` is.
+
+    Raises:
+        ValueError: it is none, or not finite.
+    """
+    try:
+        found = float(text)
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or number < 0:
-        raise click.BadParameter(f"expected a number of at least 0, got {value!r}")
-    return number
+        found = math.nan
+    if not math.isfinite(found) or found < 0:
+        raise ValueError(f"expected a number of at least 0, got {text!r}")
+    return found
 
 
 def day(ctx: click.Context, param: click.Parameter, value: str | None) -> dt.date | None:
@@ -101,6 +111,26 @@ def budget_option(function: _Function) -> _Function:
         metavar="DOLLARS",
         callback=amount,
         help="Dollars that all runs of a day may cost together.  [default: MIXTURA_DAILY_BUDGET, else any]",
+    )(function)
+
+
+def deadline_option(function: _Function) -> _Function:
+    """Add `--deadline`."""
+    return click.option(
+        "--deadline",
+        metavar="SECONDS",
+        callback=amount,
+        help="Seconds the whole run may take, waiting for rate limits included.",
+    )(function)
+
+
+def max_cost_option(function: _Function) -> _Function:
+    """Add `--max-cost`."""
+    return click.option(
+        "--max-cost",
+        metavar="DOLLARS",
+        callback=amount,
+        help="Dollars it may cost at most; smaller runs are tried before it is refused.",
     )(function)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import email.utils
-import os
 import platform
 import sys
 import time
@@ -17,17 +16,18 @@ from mixtura._version import __version__
 from mixtura.chat import JsonObject
 from mixtura.cli.checks import Check
 from mixtura.cli.common import complete_recipes, json_option, today, write_json, write_text
+from mixtura.cli.desk import Desk, desk, differences
 from mixtura.cli.models import life
 from mixtura.cli.nearby import nearby
 from mixtura.cli.recipes import seats_of
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError, MissingKeyError, MixturaError
 from mixtura.limits.budget.stores import RedisBudget, SqliteBudget, budget_file
-from mixtura.limits.window import DIMENSIONS, Dimension
+from mixtura.limits.window import DIMENSIONS, Dimension, Limits
+from mixtura.models.account import AccountModels, keep_list, read_list, with_limits
 from mixtura.models.catalog import TIERS, Catalog, CatalogModel
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.registry import ModelRegistry
-from mixtura.recipe import Recipe
 
 _REDIS_SECONDS = 0.7
 _REMOTE_SECONDS = 10.0
@@ -43,24 +43,23 @@ _TOLD: dict[Dimension, str] = {"rpd": "x-ratelimit-limit-requests", "tpm": "x-ra
 @click.option(
     "-r",
     "--recipe",
-    default="balanced",
-    show_default=True,
     metavar="RECIPE",
     shell_complete=complete_recipes,
-    help="The recipe whose models are checked.",
+    help="The recipe whose models are checked.  [default: balanced]",
 )
 @click.option("--ask", is_flag=True, help="Make one call of a few tokens, to read the limits left.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, recipe: str, ask: bool, as_json: bool) -> None:
+def command(ctx: click.Context, recipe: str | None, ask: bool, as_json: bool) -> None:
     """Check what an answer needs: the key, the network, the clock, the limits left, each model's life.
 
-    Settings are read from the environment: the plan, the daily budget, the server that limits are shared through.
+    Settings are read from the environment and from the file of `mixtura config`, keys also from `mixtura keys`.
+    What the key's own list of models says is kept for the runs of the next days.
     Nothing is spent unless --ask is given. Exit code 1: something needed is broken.
     """
-    named = Recipe.named(recipe)
-    registry, wrong = _registry()
-    checks = asyncio.run(_examine(named, registry, wrong, spend=ask))
+    setting = desk(recipe)
+    registry, wrong = _registry(setting.env)
+    checks = asyncio.run(_examine(setting, registry, wrong, spend=ask))
     if as_json:
         write_json(msgspec.json.encode(checks))
     else:
@@ -75,38 +74,46 @@ def _line(check: Check) -> str:
     return f"{mark} {check.name}: {one_line(check.said)}{fix}"
 
 
-async def _examine(recipe: Recipe, registry: ModelRegistry, wrong: dict[str, Check], *, spend: bool) -> list[Check]:
+async def _examine(setting: Desk, registry: ModelRegistry, wrong: dict[str, Check], *, spend: bool) -> list[Check]:
     version = f"mixtura {__version__}, Python {platform.python_version()}, {sys.platform}"
-    checks = [Check(name="version", ok=True, said=version)]
-    slots = seats_of(recipe)
+    checks = [Check(name="version", ok=True, said=version), *setting.checks]
+    slots = seats_of(setting.recipe)
+    env = setting.env
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
-        local = group.create_task(nearby(session, registry, os.environ))
+        local = group.create_task(nearby(session, registry, env))
         for provider in dict.fromkeys(provider for provider, _ in slots):
             models = [model for of, model in slots if of == provider]
-            checks += await _provider(session, registry, provider, models, spend=spend)
+            checks += await _provider(session, registry, setting, (provider, models), spend=spend)
         checks.append(wrong.get("plan") or _plan(registry))
         if "predictions" in wrong or registry.predicted:
             checks.append(wrong.get("predictions") or _predictions(registry))
-        checks += [*await _budget(os.environ), *await _redis(os.environ)]
+        checks += [*await _budget(env), *await _redis(env)]
     return checks + local.result()
 
 
 async def _provider(
-    session: aiohttp.ClientSession, registry: ModelRegistry, provider: str, models: list[str], *, spend: bool
+    session: aiohttp.ClientSession,
+    registry: ModelRegistry,
+    setting: Desk,
+    asked: tuple[str, list[str]],
+    *,
+    spend: bool,
 ) -> list[Check]:
+    provider, models = asked
     if registry.is_in_process(provider):
         return [_in_process(registry, provider, model) for model in dict.fromkeys(models)]
     try:
-        row = registry.catalog.provider(provider)
         endpoint = registry.endpoint(provider)
     except MissingKeyError as error:
         place = registry.catalog.provider(provider).keys_at
-        fix = (f"make one at {place} and " if place else "") + f"export {error.env}=..."
+        fix = (
+            f"make one at {place} and " if place else ""
+        ) + f"run `mixtura keys set {provider}`, or export {error.env}=..."
         checks = [Check(name=f"{provider} key", ok=False, said=f"{error.env} is not set", fix=fix)]
         return [*checks, *_lives(registry.catalog, provider, models, None)]
     except MixturaError as error:
         return [Check(name=f"{provider} key", ok=False, said=error.message)]
-    where = f"{row.key_env} is set" if endpoint.key else "none is needed"
+    where = setting.key_origin(provider) if endpoint.key else "none is needed"
     checks = [Check(name=f"{provider} key", ok=True, said=where)]
     served: tuple[str, ...] | None = None
     clock = asyncio.get_running_loop().time
@@ -116,12 +123,15 @@ async def _provider(
     except MixturaError as error:
         checks.append(Check(name=f"{provider} reached", ok=False, said=error.message))
     else:
-        served = tuple(str(found.get("id")) for found in listed)
+        account = read_list(provider, listed, today())
+        keep_list(account, endpoint, registry.catalog, setting.env)
+        served = tuple(model.id for model in account.models)
         said = f"{endpoint.url} answered in {(clock() - begun) * 1000:.0f} ms and lists {len(served)} models"
         checks += [
             Check(name=f"{provider} reached", ok=True, said=said),
+            *differences(account, registry.catalog, models),
             await _clock(session, endpoint),
-            *await _limits(session, endpoint, registry, _cheapest(models, served), spend=spend),
+            *await _limits(session, endpoint, registry, (setting, account, _cheapest(models, served)), spend=spend),
         ]
     return [*checks, *_lives(registry.catalog, provider, models, served)]
 
@@ -149,9 +159,15 @@ async def _clock(session: aiohttp.ClientSession, endpoint: Endpoint) -> Check:
 
 
 async def _limits(
-    session: aiohttp.ClientSession, endpoint: Endpoint, registry: ModelRegistry, model: str | None, *, spend: bool
+    session: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    registry: ModelRegistry,
+    asked: tuple[Desk, AccountModels, str | None],
+    *,
+    spend: bool,
 ) -> list[Check]:
-    """Read what is left from the headers of a call; only chat calls carry them."""
+    """Read what is left from the headers of a call; only chat calls carry them. The limits are kept with the list."""
+    setting, account, model = asked
     name = f"{endpoint.provider} limits"
     if not spend or model is None:
         said = "not read, since only a call tells them" if model else "not read: no model of the recipe is served"
@@ -171,6 +187,9 @@ async def _limits(
     ]
     said = f"{model}: {', '.join(left) or 'the provider tells no limits'}"
     matched = _matched(registry, registry.catalog.get(endpoint.provider, model), headers)
+    stated = {name: int(headers[header]) for name, header in _TOLD.items() if headers.get(header, "").isdecimal()}
+    if stated:
+        keep_list(with_limits(account, model, Limits(**stated)), endpoint, registry.catalog, setting.env)
     if status == 429:
         wait = headers.get("retry-after", "?")
         return [Check(name=name, ok=False, said=f"{said}; the limit is reached", fix=f"wait {wait} s"), *matched]
@@ -282,9 +301,9 @@ def _predictions(registry: ModelRegistry) -> Check:
     return Check(name="predictions", ok=None, said=said)
 
 
-def _registry() -> tuple[ModelRegistry, dict[str, Check]]:
+def _registry(given: Mapping[str, str]) -> tuple[ModelRegistry, dict[str, Check]]:
     """Return the registry; a setting that is none is told, and must not keep the rest from being looked at."""
-    env, wrong = dict(os.environ), dict[str, Check]()
+    env, wrong = dict(given), dict[str, Check]()
     for name in ("plan", "predictions"):
         variable = f"MIXTURA_{name.upper()}"
         try:

@@ -4,15 +4,19 @@ import asyncio
 import datetime as dt
 import shutil
 import sys
+from collections.abc import Mapping
 
 import click
 import msgspec
 
+from mixtura.cli.access import account_lists, filled
 from mixtura.cli.common import json_option, table, today, write_json, write_text
 from mixtura.cli.model_files import add, list_files, remove
+from mixtura.cli.settings import command_environment
 from mixtura.columns import one_line
 from mixtura.errors import MissingKeyError, MixturaError
 from mixtura.limits.window import Limits
+from mixtura.models.account import AccountModels, keep_list, read_list
 from mixtura.models.catalog import Catalog, CatalogModel
 from mixtura.models.registry import ModelRegistry
 
@@ -25,33 +29,53 @@ class _Key(msgspec.Struct, frozen=True, kw_only=True):
     ids: tuple[str, ...] | None = None
     said: str = ""
     error: MixturaError | None = None
+    listed: AccountModels | None = None
+
+    def sized(self, row: CatalogModel) -> CatalogModel:
+        """Return a row of the catalogue with the sizes that the list states."""
+        found = self.listed and self.listed.get(row.id)
+        if not found:
+            return row
+        return msgspec.structs.replace(
+            row, window=found.window or row.window, max_output=found.max_output or row.max_output
+        )
+
+    def marks(self, row: CatalogModel) -> tuple[str, str]:
+        """Return what stands behind the window and the output of a row: `*` where the list states it."""
+        found = self.listed and self.listed.get(row.id)
+        return ("*" * bool(found and found.window), "*" * bool(found and found.max_output))
 
 
 @click.group("models", invoke_without_command=True, short_help="List the models known, and those a key can use.")
-@click.option("--provider", default="groq", show_default=True, help="A provider's name or a base URL.")
+@click.option("--provider", help="A provider's name or a base URL.  [default: groq]")
 @click.option("--all", "everything", is_flag=True, help="Those that are gone, too.")
 @click.option("--offline", is_flag=True, help="The catalogue alone; ask nobody.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, provider: str, everything: bool, offline: bool, as_json: bool) -> None:
+def command(ctx: click.Context, provider: str | None, everything: bool, offline: bool, as_json: bool) -> None:
     """List the models the catalogue knows and, when a key is set, which of them it can really use.
 
     Prices are dollars per million tokens; limits are those of the free plan, requests and tokens per minute
     (rpm, tpm) and per day (rpd, tpd). A figure that is not known is left blank.
 
+    Sizes that the key's own list states stand in place of the catalogue's, marked by *. The list is kept for the runs
+    of the next days, and --offline shows the one that is kept.
+
     With --provider local: the model files of this machine that were given names.
     """
     if ctx.invoked_subcommand is not None:
         return
+    provider = str(filled({"provider": provider}, ["provider"])["provider"] or "groq")
     catalog, day = Catalog.load(), today()
-    registry = ModelRegistry(catalog)
+    env = command_environment([provider])
+    registry = ModelRegistry(catalog, env=env)
     if registry.provider(provider).in_process:
         if provider in catalog.providers:
             list_files(provider, as_json=as_json)
         else:
             _list_offered(registry, provider, as_json=as_json)
         return
-    key = _Key(said="not asked (--offline)") if offline else asyncio.run(_ask(registry, provider))
+    key = _kept(registry, provider, env) if offline else asyncio.run(_ask(registry, provider, env))
     rows = [row for row in catalog.models(provider) if everything or row.is_served(day) or row.id in (key.ids or ())]
     known = {row.id for row in catalog.models(provider)}
     unknown = [one_line(name) for name in key.ids or () if name not in known]
@@ -59,7 +83,7 @@ def command(ctx: click.Context, provider: str, everything: bool, offline: bool, 
         write_json(_document(rows, unknown, key, day))
     else:
         if rows:
-            write_text(_table(rows, key, day))
+            write_text(_table([key.sized(row) for row in rows], key, day))
         if unknown:
             write_text(f"\nserved to this key, not in the catalogue: {', '.join(sorted(unknown))}")
         click.echo(f"mixtura: {key.said}", err=True)
@@ -89,7 +113,15 @@ def _list_offered(registry: ModelRegistry, provider: str, *, as_json: bool) -> N
     write_text(table([["model", "window", "$ in", "$ out"], *lines], right=(1, 2, 3)))
 
 
-async def _ask(registry: ModelRegistry, provider: str) -> _Key:
+def _kept(registry: ModelRegistry, provider: str, env: Mapping[str, str]) -> _Key:
+    """Return what the list says that is kept for the key."""
+    for listed in account_lists(registry, [provider], env):
+        ids = tuple(model.id for model in listed.models)
+        return _Key(ids=ids, listed=listed, said=f"not asked (--offline); the key's list is of {listed.asked}")
+    return _Key(said="not asked (--offline)")
+
+
+async def _ask(registry: ModelRegistry, provider: str, env: Mapping[str, str]) -> _Key:
     try:
         listed = await registry.list_models(provider)
     except MissingKeyError as error:
@@ -97,8 +129,11 @@ async def _ask(registry: ModelRegistry, provider: str) -> _Key:
         return _Key(said=f"no key is set ({name}), so this is the catalogue alone", error=error)
     except MixturaError as error:
         return _Key(said="what the key can use could not be asked; this is the catalogue alone", error=error)
-    ids = tuple(str(row["id"]) for row in listed if "id" in row)
-    return _Key(ids=ids, said=f"the provider lists {len(ids)} models for this key, speech and guard models included")
+    found = read_list(provider, listed, today())
+    keep_list(found, registry.endpoint(provider), registry.catalog, env)
+    ids = tuple(model.id for model in found.models)
+    said = f"the provider lists {len(ids)} models for this key, speech and guard models included"
+    return _Key(ids=ids, said=said, listed=found)
 
 
 def life(row: CatalogModel, day: dt.date) -> str:
@@ -131,8 +166,7 @@ def _table(rows: list[CatalogModel], key: _Key, day: dt.date) -> str:
             row.id,
             "?" if key.ids is None else "yes" if row.id in key.ids else "no",
             life(row, day),
-            _short(row.window),
-            _short(row.max_output),
+            *(f"{_short(size)}{mark}" for size, mark in zip((row.window, row.max_output), key.marks(row), strict=True)),
             f"{row.price.input:g}" if row.price else "",
             f"{row.price.output:g}" if row.price else "",
             _limits(row.free),
@@ -179,6 +213,7 @@ def _document(rows: list[CatalogModel], unknown: list[str], key: _Key, day: dt.d
             **msgspec.to_builtins(row),
             "life": life(row, day),
             "usable": None if key.ids is None else row.id in key.ids,
+            "account": key.listed and key.listed.get(row.id),
         }
         for row in rows
     ]

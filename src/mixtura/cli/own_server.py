@@ -1,13 +1,13 @@
 """A recipe on a server of one's own: asked with the models that the server has, since it rarely has the recipe's."""
 
 import asyncio
-import os
 import re
 from collections.abc import Sequence
 
 import click
 import msgspec
 
+from mixtura.cli.access import environment_for
 from mixtura.errors import MixturaError
 from mixtura.kinds import CallRole
 from mixtura.models.catalog import Catalog
@@ -39,7 +39,7 @@ def at_own_server(recipe: Recipe, provider: str | None, chosen: Sequence[str] = 
     missing = [call.slot.model for call in schedule(recipe).calls if call.slot.model not in chosen]
     if not missing:
         return recipe
-    served = list(chosen) or _chat_models(provider)
+    served = list(chosen) or _chat_models(recipe, provider)
     missing = [model for model in dict.fromkeys(missing) if model not in served]
     if not missing or not served:
         return recipe
@@ -67,10 +67,10 @@ def _with_models(recipe: Recipe, missing: Sequence[str], served: Sequence[str], 
     return replace_slots(recipe, fitted)
 
 
-def _chat_models(provider: str) -> list[str]:
+def _chat_models(recipe: Recipe, provider: str) -> list[str]:
     """Return the ids of the models that the server can answer with, as it lists them; none where it lists none."""
     try:
-        rows = asyncio.run(ModelRegistry(env=os.environ).list_models(provider))
+        rows = asyncio.run(ModelRegistry(env=environment_for(recipe)).list_models(provider))
     except MixturaError:
         # What is wrong with the server is said by the call that needs it.
         return []

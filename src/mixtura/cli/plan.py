@@ -1,6 +1,7 @@
 """`mixtura plan`: the machines a mixture needs, its latency and cost, and how many mixtures a key's limits allow."""
 
 import importlib.util
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 from mixtura.cli.capacity_view import CapacityCounter, describe, mixtures_a_minute, sentence
 from mixtura.cli.common import complete_recipes, json_option, write_json, write_text
 from mixtura.cli.recipes import seats_of
+from mixtura.cli.settings import Settings
 from mixtura.errors import ConfigError
 from mixtura.models.catalog import TIERS, Tier
 from mixtura.models.registry import ModelRegistry
@@ -121,7 +123,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Plan a recipe."""
-    registry = ModelRegistry(plan=plan)
+    registry = ModelRegistry(env=Settings(os.environ).environment(), plan=plan)
     plans = CapacityCounter(registry, registry.plan or "free", question_tokens)
     wanted = Recipe.named(recipe)
     living, notes = plans.replace_gone(wanted)

@@ -12,6 +12,7 @@ from typing import TextIO
 import click
 import msgspec
 
+from mixtura.cli.access import environment_for
 from mixtura.cli.common import today
 from mixtura.cli.recipes import seats_of
 from mixtura.errors import ConfigError, RecipeError
@@ -69,10 +70,10 @@ def _fitting(policy: Policy, layers: Sequence[Layer]) -> Policy:
 
 
 @asynccontextmanager
-async def environment(simulated: SimOptions | None) -> AsyncIterator[Mapping[str, str]]:
-    """Give the environment that keys and addresses are read from: the process's, or a simulated cloud's."""
+async def environment(simulated: SimOptions | None, *recipes: Recipe) -> AsyncIterator[Mapping[str, str]]:
+    """Give what keys and addresses are read from: the command's for `recipes`, or a simulated cloud's."""
     if simulated is None:
-        yield os.environ
+        yield environment_for(*recipes)
         return
     # What a simulated cloud bills is no money, and its windows are nobody else's: neither is kept with the real ones.
     with tempfile.TemporaryDirectory(prefix="mixtura-") as home:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import click
 import msgspec
 
+from mixtura.cli.access import environment_for, mixture_of
 from mixtura.cli.common import dollars, fitting, write_answer, write_json, write_text
 from mixtura.cli.measured import Measured, Recorder, measured
 from mixtura.cli.session import Window, environment, follow
@@ -44,8 +45,8 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
         """Return what the two runs take at most, the mixture's first; nothing is sent, and no key is needed."""
         whole: AskOptions = {**self.options, "max_cost": None}
         return (
-            Mixture(self.recipe).forecast(self.question, **whole),
-            Mixture(self.alone).forecast(self.question, **whole),
+            mixture_of(self.recipe, environment_for(self.recipe)).forecast(self.question, **whole),
+            mixture_of(self.alone, environment_for(self.alone)).forecast(self.question, **whole),
         )
 
     def shares(self) -> tuple[float | None, float | None]:
@@ -68,7 +69,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
             if left < 0:
                 raise BudgetError(first.cost, left)
             smaller: AskOptions = {**self.options, "max_cost": left}
-            Mixture(self.recipe).forecast(self.question, **smaller)
+            mixture_of(self.recipe, environment_for(self.recipe)).forecast(self.question, **smaller)
         except BudgetError as error:
             raise BudgetError((error.worst or 0.0) + (second.cost or 0.0), most) from None
         return left, most
@@ -117,7 +118,7 @@ def answer_both(pair: Pair, window: Window, simulated: SimOptions | None, *, as_
 
 async def _ask(pair: Pair, window: Window, simulated: SimOptions | None, runs: tuple[Recorder, Recorder]) -> None:
     first, most = pair.shares()
-    async with environment(simulated) as env:
+    async with environment(simulated, pair.recipe, pair.alone) as env:
         for title, recipe, run in zip(pair.titles, (pair.recipe, pair.alone), runs, strict=True):
             options: AskOptions = {**pair.options, "max_cost": first}
             if run is runs[1] and most is not None:

@@ -1,6 +1,7 @@
 """Base URLs, keys and proxies, as an environment names them."""
 
 import ipaddress
+import re
 import urllib.parse
 from collections.abc import Mapping
 
@@ -80,16 +81,40 @@ def api_key(provider: str, row: CatalogProvider, env: Mapping[str, str]) -> str:
         MissingKeyError: it needs a key and `env` holds none.
         ConfigError: what `env` holds cannot be a key.
     """
-    key = env.get(row.key_env, "") if row.key_env else ""
-    if not key:
+    named = next((name for name in key_variables(provider, row) if env.get(name)), "")
+    if not named:
         if not row.key_env or row.key_optional:
             return ""
         place = f" (a key is made at {row.keys_at})" if row.keys_at else ""
-        raise MissingKeyError(provider, row.key_env, f"{place}, or try `mixtura ask --sim`, which needs none")
+        kept = f", or keep it for the command with `mixtura keys set {provider}`"
+        raise MissingKeyError(provider, row.key_env, f"{place}{kept}, or try `mixtura ask --sim`, which needs none")
+    return check_key(env[named], named)
+
+
+def key_variables(provider: str, row: CatalogProvider) -> tuple[str, ...]:
+    """Return the variables that may hold the key of a provider, in the order in which they are looked at.
+
+    A server that is named by its address has a variable of its own, so that the key of one is not sent to another.
+    """
+    if "://" not in provider:
+        return (row.key_env,) if row.key_env else ()
+    try:
+        parts = urllib.parse.urlsplit(provider)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return (row.key_env,)
+    address = f"{parts.scheme}_{parts.hostname or ''}_{port}{parts.path.rstrip('/')}"
+    return (f"{row.key_env}_{re.sub('[^A-Z0-9]+', '_', address.upper())}", row.key_env)
+
+
+def check_key(key: str, where: str) -> str:
+    """Return `key` if it can be one; `where` says in the error where it came from.
+
+    Raises:
+        ConfigError: it cannot be sent.
+    """
     if not key.isascii() or not key.isprintable() or any(letter.isspace() for letter in key):
-        raise ConfigError(
-            f"{row.key_env} holds white space or a character that no key has; was it copied with a line end?"
-        )
+        raise ConfigError(f"{where} holds white space or a character that no key has; was it copied with a line end?")
     return key
 
 

@@ -247,7 +247,7 @@ def output_limit(slot: Slot, card: ModelCard, role: CallRole, options: ChatOptio
     if options.max_tokens is not None:
         return options.max_tokens if card.max_output is None else min(options.max_tokens, card.max_output)
     if slot.max_tokens is not None:
-        return slot.max_tokens
+        return slot.max_tokens if card.max_output is None else min(slot.max_tokens, card.max_output)
     if card.max_output is None:
         return None
     wanted = _ANSWER_TOKENS if role in ("aggregator", "repair") else _DRAFT_TOKENS

@@ -18,16 +18,18 @@ from statistics import median
 import click
 import msgspec
 
+from mixtura.cli.access import environment_for, mixture_of
 from mixtura.cli.common import dollars, table, write_json, write_text
 from mixtura.cli.demo.predicted import predict
 from mixtura.cli.demo.recorded import is_right
 from mixtura.cli.measured import Measured, Recorder, alone, measured, strongest
 from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, follow
+from mixtura.cli.settings import command_environment
 from mixtura.columns import one_line
 from mixtura.errors import BudgetError, ConfigError, MixturaError
 from mixtura.events import Event, UnknownEvent
-from mixtura.mixture import AskOptions, Mixture
+from mixtura.mixture import AskOptions
 from mixtura.models.registry import ModelRegistry
 from mixtura.places import make_folders, state_folder
 from mixtura.planning.schedule import count_calls
@@ -119,7 +121,7 @@ class _Live:
         """Check keys and money, ask, and show; whatever ends it, the record holds what came by then."""
         for provider, _ in seats_of(self.told.recipe):
             if not ModelRegistry().is_in_process(provider):
-                ModelRegistry().endpoint(provider)
+                ModelRegistry(env=command_environment([provider])).endpoint(provider)
         worst = self._forecast()
         self.file = _new_file(self.told.save)
         try:
@@ -152,7 +154,7 @@ class _Live:
         unpriced: set[str] = set()
         for row in self.questions:
             for name, recipe in zip(self.names, self.recipes, strict=True):
-                found = Mixture(recipe).forecast(row.asked)
+                found = mixture_of(recipe, environment_for(recipe)).forecast(row.asked)
                 worst[row.id, name] = found.cost or 0.0
                 unpriced |= set(found.unpriced)
         self.worst, self.unpriced = sum(worst.values()), sorted(unpriced)
@@ -174,7 +176,7 @@ class _Live:
 
     def _is_local(self) -> bool:
         """Say whether whoever has no price serves on this machine or in a private network, where no bill comes from."""
-        registry = ModelRegistry()
+        registry = ModelRegistry(env=environment_for(self.told.recipe))
         asked = {provider for provider, model in seats_of(self.told.recipe) if model in self.unpriced}
         return all(
             registry.is_in_process(provider) or _is_private(registry.endpoint(provider).url) for provider in asked
@@ -184,7 +186,9 @@ class _Live:
         allowed = None if self.unpriced else (MAX_COST if self.told.max_cost is None else self.told.max_cost)
         # Second tries are no part of the forecast; with `max_cost` there are some where they fit.
         recipes = self.recipes if allowed is not None else map(_without_second_tries, self.recipes)
-        mixtures = {name: Mixture(recipe) for name, recipe in zip(self.names, recipes, strict=True)}
+        mixtures = {
+            name: mixture_of(recipe, environment_for(recipe)) for name, recipe in zip(self.names, recipes, strict=True)
+        }
         for number, row in enumerate(self.questions):
             self._tell(f"Question {number + 1} of {len(self.questions)}: {one_line(row.question)}")
             # They take turns in going first: whoever does opens the connections that both use.
