@@ -38,7 +38,7 @@ from mixtura.errors import (
 )
 from mixtura.limits.window import parse_duration
 from mixtura.models.catalog import Catalog, CatalogProvider
-from mixtura.models.openai.wire import WireError
+from mixtura.models.openai.reply import WireError
 
 _LONGEST = 500
 # As much of a text as is looked at: patterns must not be run over megabytes that a stranger sent.

@@ -20,8 +20,9 @@ from mixtura.errors import ConfigError, ModelError, UnreachableError
 from mixtura.models.base import Emit
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.learned import LearnedDialect
+from mixtura.models.openai.reply import WireError, WireReply, reply_from
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
-from mixtura.models.openai.wire import Dialect, WireError, WireReply, completion_from, reply_from, request_body
+from mixtura.models.openai.wire import Dialect, completion_from, request_body
 from mixtura.models.threads import DaemonThreads
 
 # What every `create` takes by name; anything else travels in `extra_body` unless its signature has it.
