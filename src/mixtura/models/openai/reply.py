@@ -175,20 +175,6 @@ def too_much_text(bounds: Bounds) -> str:
     return f"a text of more than {megabytes(bounds.text)} where {bounds.tokens:,} tokens were allowed"
 
 
-def reply_from(data: object, bounds: Bounds | None = None) -> WireReply:
-    """Read a reply that is already parsed into dictionaries. It goes the way of all replies: through JSON.
-
-    Raises:
-        WireError: it has not the shape of a completion, or is larger than `bounds` allow.
-    """
-    try:
-        return decode_reply(as_json(data), bounds)
-    except (TypeError, ValueError, RecursionError) as problem:
-        if isinstance(problem, WireError):
-            raise
-        raise WireError(f"not a completion: {type(data).__name__}") from None
-
-
 def as_json(data: object) -> bytes:
     """Return the JSON of what a client's library hands out; objects that JSON has no form for become their text.
 

@@ -191,11 +191,10 @@ class StreamedReply:
             raise WireError(f"a stream with {too_much_text(self.bounds)}", usage=self._told())
         whole = self._whole
         message = WireMessage(
-            content="".join(self._text),
-            reasoning="".join(self._reasoning),
-            refusal="".join(self._refusal),
-            **{name: msgspec.Raw(b"[%b]" % b",".join(parts)) for name, parts in self._lists.items()},
+            content="".join(self._text), reasoning="".join(self._reasoning), refusal="".join(self._refusal)
         )
+        for name, parts in self._lists.items():
+            setattr(message, name, msgspec.Raw(b"[%b]" % b",".join(parts)))
         whole.usage = self._usage
         whole.choices = WireChoices(WireChoice(message=message, finish_reason=self._finish))
         completion = completion_from(whole, self.request, timing)
