@@ -6,10 +6,10 @@ write 3 to 5 bytes a token, and no reply that does what was asked comes near its
 
     limit     fixed    a token   holds for
     text      1 MiB    128 B     the answer, and the reasoning, as JSON: the longest tokens are 128 bytes (white space),
-                                 and six bytes for one (`\\u00e9`) stay below that. Servers that do not count reasoning
+                                 and six bytes for one (an escape) stay below that. Servers that do not count reasoning
                                  as output have the fixed part.
     whole     8 MiB    128 B     a body: what tools found (`executed_tools`), citations, filter results beside the text
-    event     8 MiB    -         one event of a stream
+    event     8 MiB    0         one event of a stream
     stream    8 MiB    2 KiB     a stream: every token comes in an event of its own, with its envelope
     objects   2 MiB    64 B      Python objects of what is kept as such (tool calls, citations): or as much as the JSON
                                  they stand in, where that is more
@@ -66,7 +66,7 @@ def bounds_of(request: ChatRequest) -> Bounds:
         more = _ANYTHING * (not _NO_LARGER.issuperset(extra))
         more_a_token = _LOGPROB * _logprobs(extra.get("logprobs"), extra.get("top_logprobs"))
     return Bounds(
-        text=_MIB + 128 * tokens,
+        text=_MIB + 128 * tokens + more,
         whole=8 * _MIB + (128 + more_a_token) * tokens + more,
         event=8 * _MIB + more,
         stream=8 * _MIB + (2 * _KIB + more_a_token) * tokens + more,

@@ -294,7 +294,7 @@ def _said(body: bytes | str) -> _Said:
 
 
 def _said_in(body: msgspec.Raw) -> _Said:
-    """Find the words in a body: OpenAI's envelope, or the ways other servers write it. No other part of it is decoded."""
+    """Find the words in a body: OpenAI's envelope, or the ways other servers write it. Nothing else is decoded."""
     if _starts(body) == b"[":
         body = msgspec.json.decode(body, type=_First).first
     if _starts(body) != b"{":

@@ -3,33 +3,23 @@
 import asyncio
 import os
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, JsonObject, Timing, Usage
 from mixtura.errors import ModelError, TimedOutError, UnreachableError
 from mixtura.models.base import Emit
-from mixtura.models.openai.bounds import (
-    ERROR_BYTES,
-    INLINE,
-    LIST_BYTES,
-    LIST_OBJECTS,
-    Bounds,
-    bounds_of,
-    megabytes,
-)
+from mixtura.models.openai.body import read_error, read_list, read_whole, too_large
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures, rate_limit_headers
-from mixtura.models.openai.kept import kept
 from mixtura.models.openai.late import LateReader
 from mixtura.models.openai.learned import LearnedDialect
 from mixtura.models.openai.pool import CONNECT_SECONDS, current_pool
-from mixtura.models.openai.reply import WireError, decode_reply
+from mixtura.models.openai.reply import WireError
 from mixtura.models.openai.sse import EventParser, LineTooLongError
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
-from mixtura.models.openai.wire import Dialect, completion_from, encode_request
-from mixtura.models.threads import DaemonThreads
+from mixtura.models.openai.wire import Dialect, encode_request
 from mixtura.tokens import estimate_messages
 
 if TYPE_CHECKING:
@@ -38,9 +28,8 @@ if TYPE_CHECKING:
 _LIST_SECONDS = 20.0
 # How long a finished stream may take to end properly before its connection is given up instead of kept.
 _LINGER_SECONDS = 0.05
-_SLICE = 64 * 1024
-# A thread that decodes cannot be stopped. Its caller can: it goes, and the thread ends by itself a moment later.
-_THREADS = DaemonThreads("mixtura-decode")
+# Events of a stream after which the event loop gets its turn where no wait gave it one.
+_TURN_EVENTS = 128
 
 
 class HttpModel:
@@ -60,10 +49,14 @@ class HttpModel:
         """Answer `request`, streamed if somebody watches and its format allows it. See `ChatModel.chat`."""
         pool = current_pool()
         most = self._endpoint.max_concurrency
-        if most is None:
-            return await self._call(pool.route(self._endpoint), request, emit)
-        async with pool.gate(self._endpoint.url, most):
-            return await self._call(pool.route(self._endpoint), request, emit)
+        try:
+            if most is None:
+                return await self._call(pool.route(self._endpoint), request, emit)
+            async with pool.gate(self._endpoint.url, most):
+                return await self._call(pool.route(self._endpoint), request, emit)
+        except ModelError as error:
+            _drop_frames(error)
+            raise
 
     def _call(self, route: "Route", request: ChatRequest, emit: Emit | None) -> Awaitable[Completion]:
         begun = asyncio.get_running_loop().time()
@@ -92,14 +85,12 @@ class HttpModel:
             reply = await posting
             try:
                 if not 200 <= reply.status < 300:
-                    raise self._failures.of_reply(request.model, reply.status, reply.headers, await _read_error(reply))
+                    raise self._failures.of_reply(request.model, reply.status, reply.headers, await read_error(reply))
                 answered = True
                 if gathered is not None:
                     completion = await _streamed(reply, gathered, emit, begun)
                 else:
-                    body = await _read(reply, request)
-                    timing = Timing(total=asyncio.get_running_loop().time() - begun)
-                    completion = await _decoded(body, request, timing)
+                    completion = await read_whole(reply, request, begun, streamed=False)
                     if emit is not None:
                         emit(in_one_piece(completion))
                 limits = rate_limit_headers(reply.headers)
@@ -141,13 +132,13 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
             reply = SessionReply(await session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False))
             try:
                 if not 200 <= reply.status < 300:
-                    body = await _read_error(reply)
+                    body = await read_error(reply)
                     raise failures.of_reply("its list of models", reply.status, reply.headers, body)
-                rows = await asyncio.get_running_loop().run_in_executor(_THREADS, _rows_in, await _read_list(reply))
+                rows = await read_list(reply)
             finally:
                 reply.close()
         return rows
-    except (ValueError, RecursionError):
+    except ValueError:
         raise failures.of_wire("its list of models", WireError("not a list of models")) from None
     except ClientError as problem:
         raise _unreachable(endpoint, "its list of models", problem) from problem
@@ -157,92 +148,6 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
         ) from None
     except OSError as problem:
         raise _unreachable(endpoint, "its list of models", problem) from problem
-
-
-class _ModelList(msgspec.Struct):
-    data: msgspec.Raw
-
-
-async def _read_list(reply: "Reply") -> bytearray:
-    body = bytearray()
-    while piece := await reply.more():
-        body += piece
-        if len(body) > LIST_BYTES:
-            raise WireError(f"a list of more than {megabytes(LIST_BYTES)}")
-    return body
-
-
-def _rows_in(body: bytearray) -> list[JsonObject]:
-    rows = kept(msgspec.json.decode(body, type=_ModelList).data, LIST_OBJECTS)
-    return msgspec.convert(rows, list[dict[str, Any]])
-
-
-async def _read(reply: "Reply", request: ChatRequest) -> bytes | bytearray:
-    """Return the body of a reply to `request`.
-
-    Raises:
-        WireError: it is larger than can be of what was asked for.
-    """
-    said = _length(reply)
-    if said is not None and said <= INLINE:
-        return await reply.read()
-    bounds = bounds_of(request)
-    if said is not None and said > bounds.whole:
-        raise _too_large(bounds, bounds.whole)
-    body = bytearray()
-    while piece := await reply.more():
-        body += piece
-        if len(body) > bounds.whole:
-            raise _too_large(bounds, bounds.whole)
-    return body
-
-
-async def _read_error(reply: "Reply") -> bytes:
-    """Return the beginning of the body of an error: the status says what it means, and a longer text says no more."""
-    said = _length(reply)
-    if said is not None and said <= ERROR_BYTES:
-        return await reply.read()
-    body = bytearray()
-    while len(body) <= ERROR_BYTES and (piece := await reply.more()):
-        body += piece
-    reply.close()
-    return bytes(body[:ERROR_BYTES])
-
-
-def _length(reply: "Reply") -> int | None:
-    """Return how long a body is by its head; None where that is not said, or it comes compressed."""
-    said = reply.headers.get("Content-Length", "")
-    return int(said) if said.isdecimal() and len(said) < 20 and "Content-Encoding" not in reply.headers else None
-
-
-def _too_large(bounds: Bounds, most: int) -> WireError:
-    return WireError(f"a reply of more than {megabytes(most)} where {bounds.tokens:,} tokens were allowed")
-
-
-async def _decoded(body: bytes | bytearray, request: ChatRequest, timing: Timing) -> Completion:
-    """Read a whole reply; a large one in a thread, since it takes the time of many events."""
-    if len(body) <= INLINE:
-        return _whole(body, request, timing)
-    return await asyncio.get_running_loop().run_in_executor(_THREADS, _whole, body, request, timing)
-
-
-def _whole(body: bytes | bytearray, request: ChatRequest, timing: Timing) -> Completion:
-    """Read a reply that came, or says that it comes, in one piece."""
-    if body[:_SLICE].lstrip()[:6].startswith((b"data:", b"event:", b":")):
-        return _untold_stream(body, request, timing)
-    return completion_from(decode_reply(body, bounds_of(request)), request, timing)
-
-
-def _untold_stream(body: bytes | bytearray, request: ChatRequest, timing: Timing) -> Completion:
-    """Read a stream that nobody asked for, or that says it is none."""
-    gathered = StreamedReply(request)
-    parser = EventParser(gathered.bounds.event)
-    for at in range(0, len(body), _SLICE):
-        for event in parser.feed(bytes(body[at : at + _SLICE])):
-            gathered.take(event)
-    for event in parser.finish():
-        gathered.take(event)
-    return gathered.completion(timing)
 
 
 def _billed(request: ChatRequest, gathered: StreamedReply | None, *, answered: bool) -> Usage | None:
@@ -257,9 +162,7 @@ async def _streamed(reply: "Reply", gathered: StreamedReply, emit: Emit | None, 
     """Read a streamed reply: `emit` gets each piece as it comes; without it pieces are parsed when they are wanted."""
     request = gathered.request
     if not reply.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
-        body = await _read(reply, request)
-        now = asyncio.get_running_loop().time() - begun
-        completion = await _decoded(body, request, Timing(total=now, first_token=now))
+        completion = await read_whole(reply, request, begun, streamed=True)
         if emit is not None:
             emit(in_one_piece(completion))
         return completion
@@ -277,13 +180,16 @@ async def _read_watched(reply: "Reply", gathered: StreamedReply, emit: Emit, beg
 
     clock, parser = asyncio.get_running_loop().time, EventParser(gathered.bounds.event)
     first: float | None = None
-    size = 0
+    size = taken = 0
     try:
         while piece := await reply.more():
             size += len(piece)
             if size > gathered.bounds.stream:
-                raise _too_large(gathered.bounds, gathered.bounds.stream)
+                raise too_large(gathered.bounds, gathered.bounds.stream)
             for event in parser.feed(piece):
+                taken += 1
+                if not taken % _TURN_EVENTS:
+                    await asyncio.sleep(0)
                 delta = gathered.take(event)
                 if delta is not None:
                     if first is None:
@@ -318,7 +224,7 @@ async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> C
         while piece := await reply.more():
             size += len(piece)
             if size > gathered.bounds.stream:
-                raise _too_large(gathered.bounds, gathered.bounds.stream)
+                raise too_large(gathered.bounds, gathered.bounds.stream)
             if late.feed(piece, clock()):
                 break
     except BaseException as problem:
@@ -346,6 +252,14 @@ async def _let_end(reply: "Reply") -> None:
     except (TimeoutError, ClientError, OSError):
         # The answer is whole: how its connection ends costs the connection only.
         reply.close()
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Let go of the frames below: they hold what had come of the reply, and errors are kept as long as a run."""
+    problem: BaseException | None = error
+    while problem is not None:
+        problem.__traceback__ = None
+        problem = problem.__cause__ or problem.__context__
 
 
 def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelError:

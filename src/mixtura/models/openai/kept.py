@@ -20,6 +20,8 @@ _SLICE = 64 * 1024
 _ESCAPE = re.compile(rb"\\[\s\S]")
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _LIGHT = 4096
+# Reading an integer takes time by the square of its digits; no float has more than this.
+_LONG_NUMBER = re.compile(rb"\d{400}")
 
 
 class TooMuchError(ValueError):
@@ -35,13 +37,13 @@ def kept(raw: Json, room: int) -> object:
     """Return a JSON value as Python objects.
 
     Raises:
-        TooMuchError: a ValueError; they would take more than `room` bytes or as much as the JSON itself, whichever is more; or they
-            are nested more than `DEPTH` deep.
+        TooMuchError: they would take more than `room` bytes, or than the JSON itself where that is more; or they are
+            nested more than `DEPTH` deep.
         ValueError: it is no JSON, or holds a number that no float holds.
     """
     data = memoryview(raw)
-    if len(data) > _LIGHT and _weight(data) > (allowed := max(room, len(data))):
-        raise TooMuchError(f"values that would take more than {allowed >> 20} MB of memory")
+    if len(data) > _LIGHT:
+        _check_weight(data, max(room, len(data)))
     _check_depth(data)
     try:
         return msgspec.json.decode(data)
@@ -51,14 +53,16 @@ def kept(raw: Json, room: int) -> object:
         return msgspec.json.decode(mended(bytes(data)))
 
 
-def _weight(data: memoryview) -> int:
-    """Return about how many bytes of Python the values take, their texts left out."""
-    return sum(
-        _DICT * outside.count(b"{")
-        + _LIST * outside.count(b"[")
-        + _VALUE * (outside.count(b",") + outside.count(b":"))
-        for outside in _outside_strings(data)
-    )
+def _check_weight(data: memoryview, allowed: int) -> None:
+    """Check about how many bytes of Python the values take, their texts left out."""
+    weight = 0
+    for outside in _outside_strings(data):
+        if _LONG_NUMBER.search(outside):
+            raise TooMuchError("a number of more digits than any has")
+        weight += _DICT * outside.count(b"{") + _LIST * outside.count(b"[")
+        weight += _VALUE * (outside.count(b",") + outside.count(b":"))
+        if weight > allowed:
+            raise TooMuchError(f"values that would take more than {allowed >> 20} MB of memory")
 
 
 def _check_depth(data: memoryview) -> None:
@@ -91,6 +95,10 @@ def _outside_strings(data: memoryview) -> Iterator[bytes]:
         at = end
         if b"\\" in piece:
             piece = _ESCAPE.sub(b"", piece)
+        if b'"' not in piece:
+            if not inside:
+                yield piece
+            continue
         parts = piece.split(b'"')
         yield b"".join(parts[inside::2])
         inside ^= len(parts) % 2 == 0

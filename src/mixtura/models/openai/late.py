@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mixtura.chat import Delta
 from mixtura.models.openai.reply import WireError
 from mixtura.models.openai.sse import EventParser, LineTooLongError, ServerEvent
-from mixtura.models.openai.stream import StreamedReply
+from mixtura.models.openai.stream import StreamedReply, joined
 
 # What breaks a stream off stands in one of these; bytes that hold none, and no [DONE], need no look.
 _ERRORS = (b'"error"', b"event: error", b"event:error")
@@ -18,6 +18,8 @@ _LONGEST_MARK = max(map(len, _ERRORS))
 # holds the event loop up at its end; a common reply is shorter and parsed once.
 _MOST_BYTES = 256 * 1024
 _MOST_PIECES = 4096
+# Pieces that nobody has read and that are kept one by one.
+_MOST_UNREAD = 1024
 
 
 class LateReader:
@@ -33,6 +35,7 @@ class LateReader:
         self._parser: EventParser | None = None
         self._waiting: list[tuple[float, bytes]] = []
         self._unread: list[tuple[float, Delta]] = []
+        self._joined = 0  # of them, those that hold what many pieces said
         self._tail = b""
         self._line_limit = gathered.bounds.event
         self._open = 0  # bytes of the line that has not ended
@@ -80,7 +83,7 @@ class LateReader:
     def read(self) -> Sequence[tuple[float, Delta]]:
         """Return the pieces that have arrived since the last call. See `chat.PartialReader`."""
         self._parse()
-        found, self._unread = self._unread, []
+        found, self._unread, self._joined = self._unread, [], 0
         return found
 
     def parse(self) -> None:
@@ -147,6 +150,11 @@ class LateReader:
             if delta is not None:
                 self.first = at if self.first is None else self.first
                 self._unread.append((at, delta))
+        if len(self._unread) - self._joined > _MOST_UNREAD:
+            self._unread[self._joined :] = [
+                (at, delta) for delta in joined(one for _, one in self._unread[self._joined :])
+            ]
+            self._joined = len(self._unread)
 
     def _raise(self) -> None:
         if self._problem is not None:

@@ -1,7 +1,7 @@
 """Reads JSON into a struct field by field: a field of an odd type is lost, the others are not.
 
-The decoder of a struct refuses the whole document for one odd field. Here each level is first cut into its fields, which
-makes one small object a field whatever stands in it, and then each field is decoded by its own type.
+The decoder of a struct refuses the whole document for one odd field. Here each level is first cut into its fields,
+which makes one small object a field whatever stands in it, and then each field is decoded by its own type.
 """
 
 import functools

@@ -11,7 +11,7 @@ import re
 _GROWTH = 1.25
 _LEEWAY = 4096
 _SLICE = 64 * 1024
-# What stands between is passed over in possessive runs of bounded length, so that no match takes long or is tried again.
+# What stands between is passed over in possessive runs of bounded length: no match takes long or is tried again.
 _SURROGATE = re.compile(
     rb"(?:[^\\]++|\\(?!u[dD][89a-fA-F][0-9a-fA-F]{2})[\s\S]){0,4096}+"
     rb"(?:(\\u[dD][89a-fA-F][0-9a-fA-F]{2})(\\u[dD][c-fC-F][0-9a-fA-F]{2})?)?"

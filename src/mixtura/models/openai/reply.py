@@ -1,7 +1,7 @@
 """A reply's JSON as structs: a whole one, or one chunk of a stream.
 
-Replies are read leniently: a field that is null, missing or of an odd type never loses an answer that is there. And they
-are a stranger's data: what is not needed is skipped without making an object of it, what is kept is weighed first
+Replies are read leniently: a field that is null, missing or of an odd type never loses an answer that is there. And
+they are a stranger's data: what is not needed is skipped without making an object of it, what is kept is weighed first
 (`kept`), and both have limits (`bounds`).
 """
 

@@ -1,6 +1,8 @@
 """A streamed reply put together again: events in, `Delta`s out, and at the end the whole `Completion`."""
 
+import itertools
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -68,7 +70,8 @@ def _closes(data: bytes) -> bool:
 class StreamedReply:
     """Gathers one stream. `done` is set by the stream's `[DONE]`.
 
-    `bounds` say how large it may be. `pieces` counts those with text, reasoning or tool calls in them: of text Groq sends one for each token.
+    `bounds` say how large it may be. `pieces` counts the pieces with text, reasoning or tool calls in them: of text Groq
+    sends one for each token.
     """
 
     def __init__(self, request: ChatRequest) -> None:
@@ -111,8 +114,8 @@ class StreamedReply:
         """Take a whole stream, or a part of it, at once; None when it has to be parsed event by event.
 
         Returns how many bytes of `body` were taken: all of it, but for what its last events say of more than text.
-        Nothing else is taken then. A stream of 30 chunks takes a third of the time so. The pieces are added to `taken`
-        for whoever still wants them one by one.
+        Nothing else is taken then. A stream of 30 chunks takes a third of the time so. For whoever still wants to know
+        what it said, that is added to `taken`.
         """
         pieces = plain_data(body)
         if len(pieces) < _FEW:
@@ -129,15 +132,16 @@ class StreamedReply:
         deltas = [chunk.choices[0].delta for chunk in plain]
         if begin and (first := self.add(decode_reply(pieces[0]))) and taken is not None:
             taken.append(first)
+        before = self.pieces
         texts = [delta.content for delta in deltas if delta.content]
         self._text += texts
         self.pieces += len(texts)
         if reasoned := [delta for delta in deltas if delta.reasoning or delta.reasoning_content]:
             self._reasoning += [delta.reasoning or delta.reasoning_content or "" for delta in reasoned]
             self.pieces += sum(not delta.content for delta in reasoned)
-        if taken is not None:
-            said = ((delta.content or "", delta.reasoning or delta.reasoning_content or "") for delta in deltas)
-            taken += [Delta(text, reasoning) for text, reasoning in said if text or reasoning]
+        if taken is not None and self.pieces > before:
+            thoughts = "".join([delta.reasoning or delta.reasoning_content or "" for delta in deltas])
+            taken.append(Delta("".join(texts), thoughts, None, self.pieces - before))
         self._chosen = True
         return len(body) - sum(len(piece) + _AROUND for piece in pieces[end:])
 
@@ -286,6 +290,35 @@ class _GatheredCall:
         """Return the call."""
         function = {"name": self._name, "arguments": "".join(self._arguments)}
         return {"id": self.id, "type": self._type, "function": function}
+
+
+def joined(deltas: Iterable[Delta]) -> list[Delta]:
+    """Return few deltas that say what many do, in the same order; pieces of one tool call become one."""
+    found: list[Delta] = []
+    for ended, group in itertools.groupby(deltas, key=lambda delta: bool(delta.tool_calls)):
+        part = list(group)
+        calls = _joined_calls(part) if ended else None
+        text, reasoning = "".join([one.text for one in part]), "".join([one.reasoning for one in part])
+        if ended and (text or reasoning):
+            found += part
+        else:
+            found.append(Delta(text, reasoning, calls, sum(one.pieces for one in part)))
+    return found
+
+
+def _joined_calls(deltas: list[Delta]) -> list[JsonObject]:
+    calls: dict[int, JsonObject] = {}
+    arguments: dict[int, list[str]] = {}
+    for piece in itertools.chain.from_iterable(delta.tool_calls or () for delta in deltas):
+        index = piece["index"]
+        call = calls.setdefault(index, {"index": index, "function": {}})
+        call.update({name: value for name, value in piece.items() if name != "function"})
+        call["function"].update(piece["function"])
+        arguments.setdefault(index, []).append(piece["function"].get("arguments", ""))
+    for index, parts in arguments.items():
+        if text := "".join(parts):
+            calls[index]["function"]["arguments"] = text
+    return list(calls.values())
 
 
 def in_one_piece(completion: Completion) -> Delta:

@@ -132,7 +132,10 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         text=text,
         reasoning=reasoning,
         finish_reason=finish_reason(choice.finish_reason),
-        tool_calls=(message.tool_calls and [_call_of(call) for call in calls_in(message.tool_calls, bounds_of(request))]) or None,
+        tool_calls=(
+            message.tool_calls and [_call_of(call) for call in calls_in(message.tool_calls, bounds_of(request))]
+        )
+        or None,
         usage=usage,
         timing=timing,
         id=reply.id or "",
