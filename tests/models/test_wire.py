@@ -244,7 +244,7 @@ def test_figures_that_are_none_count_as_nothing() -> None:
         (b'{"choices":[]}', "without choices"),
         (b'{"choices":null}', "without choices"),
         (b'{"choices":[{"finish_reason":"stop"}]}', "without a message"),
-        (b'{"choices":"x"}', "not a completion"),
+        (b'{"choices":"x"}', "without choices"),
         (b"[" * 100_000, "not a completion"),
     ],
 )

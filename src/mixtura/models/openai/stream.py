@@ -9,7 +9,7 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
 from mixtura.models.openai.bounds import ERROR_BYTES, bounds_of
-from mixtura.models.openai.kept import kept
+from mixtura.models.openai.kept import given, kept
 from mixtura.models.openai.reply import (
     GroqPart,
     WireChoice,
@@ -70,8 +70,8 @@ def _closes(data: bytes) -> bool:
 class StreamedReply:
     """Gathers one stream. `done` is set by the stream's `[DONE]`.
 
-    `bounds` say how large it may be. `pieces` counts the pieces with text, reasoning or tool calls in them: of text Groq
-    sends one for each token.
+    `bounds` say how large it may be. `pieces` counts those with text, reasoning or tool calls in them: of text Groq sends
+    one for each token.
     """
 
     def __init__(self, request: ChatRequest) -> None:
@@ -229,12 +229,12 @@ class StreamedReply:
         """Note what few chunks hold, and return the pieces of tool calls among it."""
         for name in ("executed_tools", "annotations"):
             raw: msgspec.Raw = getattr(delta, name)
-            inner = bytes(memoryview(raw)).strip() if raw else b""
+            inner = bytes(memoryview(raw)).strip() if given(raw) else b""
             if inner.startswith(b"[") and (items := inner[1:-1].strip()):
                 self._lists.setdefault(name, []).append(items)
         if delta.refusal:
             self._refusal.append(delta.refusal)
-        if not delta.tool_calls:
+        if not given(delta.tool_calls):
             return None
         return [self._merge_call(piece) for piece in calls_in(delta.tool_calls, self.bounds)] or None
 

@@ -12,7 +12,7 @@ from mixtura.chat import NO_OPTIONS, ChatRequest, Completion, FinishReason, Json
 from mixtura.models.catalog import CatalogModel, CatalogProvider
 from mixtura.models.openai.bounds import Bounds, bounds_of
 from mixtura.models.openai.formats import Formats
-from mixtura.models.openai.kept import TooMuchError, kept
+from mixtura.models.openai.kept import TooMuchError, given, kept
 from mixtura.models.openai.reply import WireError, WireMessage, WireReply, reported_in, without_surrogates
 from mixtura.tokens import estimate_messages, estimate_tokens
 
@@ -132,10 +132,7 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         text=text,
         reasoning=reasoning,
         finish_reason=finish_reason(choice.finish_reason),
-        tool_calls=(
-            message.tool_calls and [_call_of(call) for call in calls_in(message.tool_calls, bounds_of(request))]
-        )
-        or None,
+        tool_calls=_calls_of(message, request) if given(message.tool_calls) else None,
         usage=usage,
         timing=timing,
         id=reply.id or "",
@@ -144,6 +141,10 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         system_fingerprint=reply.system_fingerprint,
         extra=_extra(reply, request, message),
     )
+
+
+def _calls_of(message: WireMessage, request: ChatRequest) -> list[JsonObject] | None:
+    return [_call_of(call) for call in calls_in(message.tool_calls, bounds_of(request))] or None
 
 
 def _call_of(call: JsonObject) -> JsonObject:
@@ -175,15 +176,15 @@ def _extra(reply: WireReply, request: ChatRequest, message: WireMessage) -> Json
     if groq is not None:
         if groq.id:
             extra["request_id"] = groq.id
-        if groq.usage_breakdown:
+        if given(groq.usage_breakdown):
             _keep(extra, "usage_breakdown", groq.usage_breakdown, request)
     if reply.model is not None and reply.model != request.model:
         extra["model"] = reply.model
-    if reply.usage_breakdown:
+    if given(reply.usage_breakdown):
         _keep(extra, "usage_breakdown", reply.usage_breakdown, request)
-    if message.executed_tools:
+    if given(message.executed_tools):
         _keep(extra, "executed_tools", message.executed_tools, request)
-    if message.annotations:
+    if given(message.annotations):
         _keep(extra, "annotations", message.annotations, request)
     if message.refusal:
         extra["refusal"] = message.refusal
