@@ -301,7 +301,7 @@ async def test_a_compressed_reply_is_measured_unpacked() -> None:
         return web.Response(body=packed, headers={"Content-Encoding": "gzip"})
 
     async with served(handler) as url:
-        with pytest.raises(BrokenReplyError, match="more than 8.12 MB"):
+        with pytest.raises(BrokenReplyError, match=r"more than 8\.12 MB"):
             await model(url).chat(structs.replace(REQUEST, max_tokens=1024))
 
 

@@ -30,7 +30,7 @@ class TooMuchError(ValueError):
 
 
 def given(raw: msgspec.Raw) -> bool:
-    """Say whether a field is there and holds something, without decoding it; a blank inside `[ ]` counts as something."""
+    """Say whether a field is there and holds something, without decoding it."""
     return bool(raw) and bytes(memoryview(raw)[:5]) not in _EMPTY
 
 

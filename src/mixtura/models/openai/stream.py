@@ -70,8 +70,8 @@ def _closes(data: bytes) -> bool:
 class StreamedReply:
     """Gathers one stream. `done` is set by the stream's `[DONE]`.
 
-    `bounds` say how large it may be. `pieces` counts those with text, reasoning or tool calls in them: of text Groq sends
-    one for each token.
+    `bounds` say how large it may be. `pieces` counts those with text, reasoning or tool calls in them: of text Groq
+    sends one for each token.
     """
 
     def __init__(self, request: ChatRequest) -> None:
