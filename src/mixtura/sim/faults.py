@@ -62,8 +62,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         value: depends on the kind. "429": the Retry-After ("0.5", "61", "none" for no header, "date+30" for an HTTP
             date 30 seconds ahead). Other refusals: the message. "drip": seconds between two bytes. "slow": seconds
             added to the queue time. "flood": megabytes of text in one line. "bloat": megabytes of empty lists in an
-            unknown field. "comments": megabytes of comments, or of blanks before a whole reply. "nested": how many lists
-            stand in each other. Other broken streams: pieces sent before the break.
+            unknown field. "comments": megabytes of comments, or of blanks before a whole reply. "nested": the depth of
+            a list in lists. Other broken streams: pieces sent before the break.
         first: the first matching call that fails, counting from 1; None for every matching call.
         last: the last call that fails. None means only `first`, 0 means all calls from `first` on.
         model: only calls of this model match; empty for any model.
