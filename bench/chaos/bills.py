@@ -29,7 +29,7 @@ _ON_THE_WIRE, _TAGS = 2, 14
 # How far the estimate of a prompt may be from the cloud's count: 60 %, or 40 tokens for short prompts.
 _OFF, _FEW = 0.6, 40
 # Complete replies that are not completions. Of these only `empty_choices` reports its usage.
-_NO_COMPLETION = ("not_json", "not_completion", "empty_choices")
+_NO_COMPLETION = ("not_json", "not_completion", "empty_choices", "nested")
 
 
 class BillRow(NamedTuple):

@@ -20,14 +20,16 @@ FENCED, CHOICE, RANKING = "Drafts, each between lines that begin with <", " choi
 """Text in the prompts of aggregators, selectors and reviewers, by which faults find their calls (see prompts.py)."""
 
 _WITH_WORDS = frozenset(get_args(RefusalKind)) - {"429", "404", "decommissioned"}
-_USUAL = {"slow": "20", "drip": "0.25", "flood": "9", "cut": "12", "stall": "25", "truncated": "12"}
+_USUAL = {"slow": "20", "drip": "0.25", "flood": "9", "comments": "12", "cut": "12", "stall": "25", "truncated": "12"}
+LARGE = ("flood", "bloat", "comments")
+"""Kinds of megabytes a call, which take real time: they are aimed at the first call only."""
 _MIXTURES = 4  # one scenario in four is a random mixture of faults
 
 
 def kinds() -> tuple[str, ...]:
     """Return every fault of the cloud as `kind` or `kind=value`, with all forms of Retry-After for limits."""
     plain = [str(kind) for kind in (*get_args(RefusalKind), *get_args(BrokenTransferKind), *get_args(OddReplyKind))]
-    spelled = ("429=0.5", "429=61", "429=none", "429=date+30", "cut=1", "error_event=40", "stall=1")
+    spelled = ("bloat=12", "429=0.5", "429=61", "429=none", "429=date+30", "cut=1", "error_event=40", "stall=1")
     return tuple(sorted({*plain, *spelled}))
 
 
@@ -166,8 +168,7 @@ def mixture(rng: random.Random, recipe: Recipe) -> tuple[AimedFault, ...]:
 
 
 def _aim(rng: random.Random, recipe: Recipe, stage: str, kind: str) -> AimedFault:
-    # Eight megabytes per call take half a second of real time.
-    reach: Reach = "first" if kind == "flood" else rng.choice(("all", "all", "first", "some", "one"))
+    reach: Reach = "first" if kind.partition("=")[0] in LARGE else rng.choice(("all", "all", "first", "some", "one"))
     models = sorted(stage_models(recipe, stage))
     return AimedFault(stage, kind, reach, rng.choice(models) if reach == "one" else "")
 

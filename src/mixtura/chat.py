@@ -125,11 +125,14 @@ class Delta(msgspec.Struct, frozen=True):
     "arguments": ...}}`. `index` is the place of the call in `Completion.tool_calls`, whatever the server wrote there;
     the first piece of a call has its `type`; of the rest each field is there when the piece brings it. The pieces of a
     call, their `arguments` joined, are the call.
+
+    `pieces` counts the pieces of the stream that this one holds: above 1 where many that nobody had read were joined.
     """
 
     text: str = ""
     reasoning: str = ""
     tool_calls: list[JsonObject] | None = None
+    pieces: int = 1
 
 
 class PartialReader(Protocol):

@@ -19,7 +19,7 @@ from mixtura.errors import (
 )
 from mixtura.models.catalog import Catalog
 from mixtura.models.openai.failures import Failures, retry_after
-from mixtura.models.openai.wire import WireError
+from mixtura.models.openai.reply import WireError
 
 GROQ = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 21))
 TOO_MANY = (

@@ -25,7 +25,6 @@ from mixtura.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from mixtura.models.openai import http
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.http import HttpModel, list_models
 from mixtura.models.openai.pool import close_pool
@@ -289,23 +288,21 @@ async def test_a_stream_that_stays_open_after_done_does_not_hold_its_answer_back
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_reply_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
-    monkeypatch.setattr(http, "REPLY_LIMIT", 1 << 20)
-    async with served(streaming(*[b": " + b"x" * 65536 + b"\n\n"] * 40)) as url:
-        with pytest.raises(BrokenReplyError, match="more than 1 MB"):
-            await model(url).chat(REQUEST, emit=(lambda delta: None) if streamed else None)
+async def test_a_reply_over_the_limit_is_refused(streamed: bool) -> None:
+    asked = structs.replace(REQUEST, max_tokens=1024)
+    async with served(streaming(*[b": " + b"x" * 65536 + b"\n\n"] * 170)) as url:
+        with pytest.raises(BrokenReplyError, match=r"more than [\d.]+ MB where 1,024 tokens were allowed"):
+            await model(url).chat(asked, emit=(lambda delta: None) if streamed else None)
 
 
-async def test_a_compressed_reply_is_measured_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "REPLY_LIMIT", 1 << 20)
-
+async def test_a_compressed_reply_is_measured_unpacked() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
-        packed = gzip.compress(b" " * (8 << 20))
+        packed = gzip.compress(b" " * (16 << 20))
         return web.Response(body=packed, headers={"Content-Encoding": "gzip"})
 
     async with served(handler) as url:
-        with pytest.raises(BrokenReplyError, match="more than 1 MB"):
-            await model(url).chat(REQUEST)
+        with pytest.raises(BrokenReplyError, match=r"more than 8\.12 MB"):
+            await model(url).chat(structs.replace(REQUEST, max_tokens=1024))
 
 
 async def test_a_line_without_end_is_a_broken_reply() -> None:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from mixtura.chat import ChatRequest, Completion, Timing
 from mixtura.models.openai.late import LateReader
+from mixtura.models.openai.reply import WireError
 from mixtura.models.openai.sse import LINE_LIMIT, EventParser, LineTooLongError
 from mixtura.models.openai.stream import StreamedReply
-from mixtura.models.openai.wire import WireError
 
 REQUEST = ChatRequest(model="m", messages=())
 

@@ -4,9 +4,9 @@ import re
 import pytest
 
 from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Message, Timing
+from mixtura.models.openai.reply import WireError
 from mixtura.models.openai.sse import EventParser, ServerEvent
 from mixtura.models.openai.stream import StreamedReply
-from mixtura.models.openai.wire import WireError
 from resources import recorded_data
 
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))

@@ -379,3 +379,15 @@ def test_faults_are_read_from_a_file(tmp_path: Path) -> None:
 def test_an_impossible_fault_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=f"fault {text!r}"):
         parse_faults(text)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_replies_of_hostile_size_are_sound_but_for_what_is_added(stream: bool) -> None:
+    async def scenario(ask: Ask, cloud: SimulatedCloud) -> None:
+        large = await ask(stream=stream)
+        assert b'"x_more":[[],[]' in large.raw
+        assert 1_000_000 < len(large.raw) < 1_100_000
+        assert b'"x_more":[[[[' in (await ask(stream=stream)).raw
+        assert len((await ask(stream=stream)).raw) > 900_000
+
+    _faulty("bloat=1@1,nested=50@2,comments=1@3", scenario)

@@ -56,7 +56,7 @@ class Progress:
 
     def take(self, delta: Delta, now: float) -> None:
         """Take the next piece."""
-        self.pieces += 1
+        self.pieces += delta.pieces
         self.last = now
         if self._text is None or self._reasoning is None:
             self._text, self._reasoning = [], []

@@ -34,19 +34,19 @@ RefusalKind = Literal[
 """The cloud answers with an error status. Nothing is generated and nothing is billed."""
 
 BrokenTransferKind = Literal[
-    "cut", "drip", "error_event", "flood", "reset", "reset_headers", "silent", "slow", "stall", "truncated"
+    "comments", "cut", "drip", "error_event", "flood", "reset", "reset_headers", "silent", "slow", "stall", "truncated"
 ]
 """The connection or the stream breaks, stalls or slows down."""
 
 OddReplyKind = Literal[
-    "empty_choices", "empty_text", "ignore_n", "not_completion", "not_json", "null_content", "only_reasoning",
-    "surrogate", "usage_last",
+    "bloat", "empty_choices", "empty_text", "ignore_n", "nested", "not_completion", "not_json", "null_content",
+    "only_reasoning", "surrogate", "usage_last",
 ]  # fmt: skip
 """The cloud answers with status 200 and an unusual body."""
 
 _VALUES = {
-    "cut": 3.0, "drip": 1.0, "error_event": 3.0, "flood": 8.0, "reset_headers": 0.0, "slow": 5.0, "stall": 3.0,
-    "truncated": 3.0,
+    "bloat": 4.0, "comments": 32.0, "cut": 3.0, "drip": 1.0, "error_event": 3.0, "flood": 8.0, "nested": 100_000.0,
+    "reset_headers": 0.0, "slow": 5.0, "stall": 3.0, "truncated": 3.0,
 }  # fmt: skip
 _COMPACT = re.compile(
     r"(?P<kind>\w+)(?:=(?P<value>[^@:%]*))?(?:@(?P<first>\d+)(?P<range>-(?P<last>\d+)?)?)?"
@@ -61,7 +61,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         kind: the kind of fault; see `RefusalKind`, `BrokenTransferKind` and `OddReplyKind`.
         value: depends on the kind. "429": the Retry-After ("0.5", "61", "none" for no header, "date+30" for an HTTP
             date 30 seconds ahead). Other refusals: the message. "drip": seconds between two bytes. "slow": seconds
-            added to the queue time. "flood": megabytes in one line. Other broken streams: pieces sent before the break.
+            added to the queue time. "flood": megabytes of text in one line. "bloat": megabytes of empty lists in an
+            unknown field. "comments": megabytes of comments, or of blanks before a whole reply. "nested": the depth of
+            a list in lists. Other broken streams: pieces sent before the break.
         first: the first matching call that fails, counting from 1; None for every matching call.
         last: the last call that fails. None means only `first`, 0 means all calls from `first` on.
         model: only calls of this model match; empty for any model.

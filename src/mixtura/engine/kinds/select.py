@@ -45,8 +45,10 @@ def _how_to_choose(tag: str, _order: Sequence[int]) -> str:
 
 def parse_choice(text: str, tag: str, count: int) -> int | None:
     """Return the place of the draft named between the run's tags, or by a reply that is a letter alone."""
-    found = re.findall(rf"<{re.escape(tag)} choice>(.*?)</", text, re.DOTALL)
-    named = str(found[-1]) if found else text
+    opening = f"<{tag} choice>"
+    # What stands between a tag and the next end of one, of the last such pair; in one pass however many tags there are.
+    pairs = (piece.partition(opening) for piece in reversed(text.split("</")[:-1]))
+    named = next((after for _, mark, after in pairs if mark), text)
     bare = re.fullmatch(r"\W*(?:(?:draft|answer|response|option)\s*)?([A-Z]\d*)\W*", named, re.IGNORECASE)
     name = bare[1] if bare else ""
     by_label = {prompts.label(place): place for place in range(count)}

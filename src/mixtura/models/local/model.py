@@ -18,8 +18,8 @@ from mixtura.errors import (
 from mixtura.models.base import Emit
 from mixtura.models.local.llama import THREADS, LlamaFile, LoadError
 from mixtura.models.local.request import body_of
+from mixtura.models.openai.reply import WireError, decode_reply
 from mixtura.models.openai.stream import StreamedReply
-from mixtura.models.openai.wire import WireError, decode_reply
 
 
 class _CallTimings(msgspec.Struct):

@@ -22,6 +22,8 @@ _TESTED = ("3.14.",)
 # Larger bodies are left to the session, which waits where the connection cannot take them at once.
 _MOST_BYTES = 64 * 1024
 _BUFFER = 64 * 1024
+# Replies of class 1xx that are read before the one that counts.
+_MOST_ANNOUNCED = 16
 
 
 class Reply(Protocol):
@@ -90,11 +92,12 @@ class Route:
             assert protocol.transport is not None
             protocol.set_response_params(read_until_eof=True, read_bufsize=_BUFFER)
             protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
-            while True:
+            for _ in range(_MOST_ANNOUNCED):
                 message, content = await protocol.read()
                 # A reply of this class only announces another one.
                 if not 100 <= message.code < 200 or message.code == 101:
                     return _PooledReply(connection, message.code, message.headers, content)
+            raise aiohttp.http.HttpProcessingError(message="it announces a reply and sends none")
         except aiohttp.http.HttpProcessingError as problem:
             connection.close()
             raise aiohttp.ClientResponseError(self._template.request_info, (), message=problem.message) from problem

@@ -16,11 +16,12 @@ its type. The first row that fits is taken.
 
 import datetime as dt
 import email.utils
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import msgspec
 
 from mixtura.chat import RateLimitHeaders
 from mixtura.errors import (
@@ -38,7 +39,8 @@ from mixtura.errors import (
 )
 from mixtura.limits.window import parse_duration
 from mixtura.models.catalog import Catalog, CatalogProvider
-from mixtura.models.openai.wire import WireError
+from mixtura.models.openai.mend import mended
+from mixtura.models.openai.reply import WireError, as_json
 
 _LONGEST = 500
 # As much of a text as is looked at: patterns must not be run over megabytes that a stranger sent.
@@ -69,6 +71,11 @@ _LIMIT_HEADERS = (
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-tokens",
 )
+
+
+_ABSENT = msgspec.Raw()
+_NOTHING = ("", "null", "false", "0", "{}", "[]")
+_STATUS = re.compile(r"[1-5]\d\d")
 
 
 class _Said(NamedTuple):
@@ -104,7 +111,7 @@ class Failures:
 
     def of_body(self, model: str, status: int | None, headers: Mapping[str, str], body: object) -> ModelError:
         """Return the error for a body that is already parsed (as SDKs hand it out), or an error object."""
-        said = _said(body) if isinstance(body, (bytes, str)) else _said_in(body)
+        said = _said(body if isinstance(body, (bytes, str)) else _written(body))
         return self._error(model, said.status or 200 if status is None else status, said, headers)
 
     def of_wire(self, model: str, problem: WireError) -> ModelError:
@@ -251,40 +258,81 @@ def _never_fits(status: int, said: _Said) -> bool:
     return status == 400 and _TOO_LONG_TEXT.search(said.text) is not None
 
 
+class _Words(msgspec.Struct):
+    """The fields of a failed reply, or of the error object in it, in which servers say what is wrong."""
+
+    error: msgspec.Raw = _ABSENT
+    message: msgspec.Raw = _ABSENT
+    detail: msgspec.Raw = _ABSENT
+    msg: msgspec.Raw = _ABSENT
+    status_code: msgspec.Raw = _ABSENT
+    status: msgspec.Raw = _ABSENT
+    code: msgspec.Raw = _ABSENT
+    type: msgspec.Raw = _ABSENT
+
+
+class _First(msgspec.Struct, array_like=True):
+    """The first of a list; some servers wrap their error in one."""
+
+    first: msgspec.Raw
+
+
 def _said(body: bytes | str) -> _Said:
-    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
-    try:
-        return _said_in(json.loads(text))
-    except (ValueError, RecursionError):
-        pass
+    data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
+    for broken in (False, True):
+        try:
+            return _said_in(msgspec.json.decode(mended(data) if broken else data, type=msgspec.Raw))
+        except (ValueError, RecursionError):
+            # No JSON, or broken in a way that can be mended.
+            continue
+    text = data[:_READ].decode("utf-8", "replace")
     start = text[:200].lstrip().lower()
     if start.startswith(("<!doctype", "<html", "<head", "<?xml")):
-        title = _TITLE.search(text[:_READ])
+        title = _TITLE.search(text)
         return _Said("answered with a web page" + (f" ({title[1].strip()!r})" if title else ""))
     return _Said(text)
 
 
-def _said_in(body: object) -> _Said:
-    """Find the words in a parsed body: OpenAI's envelope, or the ways other servers write it."""
-    if isinstance(body, list) and body:
-        body = body[0]
-    if not isinstance(body, dict):
-        return _Said("" if body is None else str(body))
-    inner = body.get("error")
-    if isinstance(inner, str) and inner:
-        return _Said(inner, str(body.get("code") or ""), str(body.get("type") or ""))
-    error: dict[str, Any] = inner if isinstance(inner, dict) else body
-    words = error.get("message") or error.get("detail") or error.get("msg")
-    if words is None:
-        words = json.dumps(error, default=str)
-    status = error.get("status_code") or error.get("status") or error.get("code")
-    code = error.get("code")
+def _said_in(body: msgspec.Raw) -> _Said:
+    """Find the words in a body: OpenAI's envelope, or the ways other servers write it. Nothing else is decoded."""
+    if _starts(body) == b"[":
+        body = msgspec.json.decode(body, type=_First).first
+    if _starts(body) != b"{":
+        return _Said(_text_of(body))
+    outer = msgspec.json.decode(body, type=_Words)
+    if _starts(outer.error) == b'"' and (words := _text_of(outer.error)):
+        return _Said(words, _text_of(outer.code), _text_of(outer.type))
+    raw = outer.error if _starts(outer.error) == b"{" else body
+    error = msgspec.json.decode(raw, type=_Words)
+    words = _text_of(error.message) or _text_of(error.detail) or _text_of(error.msg)
+    status = _text_of(error.status_code) or _text_of(error.status) or _text_of(error.code)
     return _Said(
-        words if isinstance(words, str) else json.dumps(words, default=str),
-        code if isinstance(code, str) else "",
-        str(error.get("type") or ""),
-        status if isinstance(status, int) and 100 <= status < 600 else None,
+        words or _text_of(raw),
+        _text_of(error.code) if _starts(error.code) == b'"' else "",
+        _text_of(error.type),
+        int(status) if _STATUS.fullmatch(status) else None,
     )
+
+
+def _starts(raw: msgspec.Raw) -> bytes:
+    """Return the sign that says what a JSON value is."""
+    return bytes(memoryview(raw)[:_LONGEST]).lstrip()[:1]
+
+
+def _text_of(raw: msgspec.Raw) -> str:
+    """Return a text, or another value as the JSON it is written in; "" for a value that says nothing."""
+    if _starts(raw) == b'"':
+        return msgspec.json.decode(raw, type=str)
+    text = bytes(memoryview(raw)[:_READ]).decode("utf-8", "replace").strip()
+    return "" if text in _NOTHING else text
+
+
+def _written(body: object) -> bytes | str:
+    """Return the JSON of a body that a client's library has parsed."""
+    try:
+        return as_json(body)
+    except (TypeError, ValueError, RecursionError):
+        return type(body).__name__
 
 
 def _cut(text: str) -> str:

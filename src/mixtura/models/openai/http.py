@@ -3,30 +3,33 @@
 import asyncio
 import os
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, JsonObject, Timing, Usage
 from mixtura.errors import ModelError, TimedOutError, UnreachableError
 from mixtura.models.base import Emit
+from mixtura.models.openai.body import read_error, read_list, read_whole, too_large
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures, rate_limit_headers
 from mixtura.models.openai.late import LateReader
 from mixtura.models.openai.learned import LearnedDialect
 from mixtura.models.openai.pool import CONNECT_SECONDS, current_pool
+from mixtura.models.openai.reply import WireError
 from mixtura.models.openai.sse import EventParser, LineTooLongError
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
-from mixtura.models.openai.wire import Dialect, WireError, completion_from, decode_reply, encode_request
+from mixtura.models.openai.wire import Dialect, encode_request
 from mixtura.tokens import estimate_messages
 
 if TYPE_CHECKING:
     from mixtura.models.openai.exchange import Reply, Route
 
-REPLY_LIMIT = 64 * 1024 * 1024
 _LIST_SECONDS = 20.0
 # How long a finished stream may take to end properly before its connection is given up instead of kept.
 _LINGER_SECONDS = 0.05
+# Events of a stream after which the event loop gets its turn where no wait gave it one.
+_TURN_EVENTS = 128
 
 
 class HttpModel:
@@ -44,7 +47,11 @@ class HttpModel:
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
         """Answer `request`, streamed if somebody watches and its format allows it. See `ChatModel.chat`."""
-        return await self._call(current_pool().route(self._endpoint), request, emit)
+        try:
+            return await self._call(current_pool().route(self._endpoint), request, emit)
+        except ModelError as error:
+            _drop_frames(error)
+            raise
 
     def _call(self, route: "Route", request: ChatRequest, emit: Emit | None) -> Awaitable[Completion]:
         begun = asyncio.get_running_loop().time()
@@ -73,13 +80,12 @@ class HttpModel:
             reply = await posting
             try:
                 if not 200 <= reply.status < 300:
-                    raise self._failures.of_reply(request.model, reply.status, reply.headers, await _read(reply))
+                    raise self._failures.of_reply(request.model, reply.status, reply.headers, await read_error(reply))
                 answered = True
                 if gathered is not None:
                     completion = await _streamed(reply, gathered, emit, begun)
                 else:
-                    body = await _read(reply)
-                    completion = _whole(body, request, Timing(total=asyncio.get_running_loop().time() - begun))
+                    completion = await read_whole(reply, request, begun, streamed=False)
                     if emit is not None:
                         emit(in_one_piece(completion))
                 limits = rate_limit_headers(reply.headers)
@@ -120,13 +126,14 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
             session = current_pool().session
             reply = SessionReply(await session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False))
             try:
-                body = await _read(reply)
+                if not 200 <= reply.status < 300:
+                    body = await read_error(reply)
+                    raise failures.of_reply("its list of models", reply.status, reply.headers, body)
+                rows = await read_list(reply)
             finally:
                 reply.close()
-        if not 200 <= reply.status < 300:
-            raise failures.of_reply("its list of models", reply.status, reply.headers, body)
-        return msgspec.json.decode(body, type=_ModelList).data
-    except (msgspec.DecodeError, UnicodeDecodeError, WireError):
+        return rows
+    except ValueError:
         raise failures.of_wire("its list of models", WireError("not a list of models")) from None
     except ClientError as problem:
         raise _unreachable(endpoint, "its list of models", problem) from problem
@@ -136,38 +143,6 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
         ) from None
     except OSError as problem:
         raise _unreachable(endpoint, "its list of models", problem) from problem
-
-
-class _ModelList(msgspec.Struct):
-    data: list[dict[str, Any]]
-
-
-async def _read(reply: "Reply") -> bytes:
-    """Return a reply's body.
-
-    Raises:
-        WireError: it is over the limit.
-    """
-    said = reply.headers.get("Content-Length", "")
-    if said.isdecimal() and int(said) <= REPLY_LIMIT and "Content-Encoding" not in reply.headers:
-        return await reply.read()
-    pieces: list[bytes] = []
-    size = 0
-    while piece := await reply.more():
-        size += len(piece)
-        if size > REPLY_LIMIT:
-            raise WireError(f"a reply of more than {REPLY_LIMIT >> 20} MB")
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def _whole(body: bytes, request: ChatRequest, timing: Timing) -> Completion:
-    """Read a reply that came, or says that it comes, in one piece."""
-    try:
-        whole = decode_reply(body)
-    except WireError:
-        return _untold_stream(body, request, timing)
-    return completion_from(whole, request, timing)
 
 
 def _billed(request: ChatRequest, gathered: StreamedReply | None, *, answered: bool) -> Usage | None:
@@ -182,9 +157,7 @@ async def _streamed(reply: "Reply", gathered: StreamedReply, emit: Emit | None, 
     """Read a streamed reply: `emit` gets each piece as it comes; without it pieces are parsed when they are wanted."""
     request = gathered.request
     if not reply.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
-        body = await _read(reply)
-        now = asyncio.get_running_loop().time() - begun
-        completion = _whole(body, request, Timing(total=now, first_token=now))
+        completion = await read_whole(reply, request, begun, streamed=True)
         if emit is not None:
             emit(in_one_piece(completion))
         return completion
@@ -200,15 +173,18 @@ async def _read_watched(reply: "Reply", gathered: StreamedReply, emit: Emit, beg
     """Read a streamed reply, each piece handed to `emit` as it comes."""
     from aiohttp import ClientError
 
-    clock, parser = asyncio.get_running_loop().time, EventParser()
+    clock, parser = asyncio.get_running_loop().time, EventParser(gathered.bounds.event)
     first: float | None = None
-    size = 0
+    size = taken = 0
     try:
         while piece := await reply.more():
             size += len(piece)
-            if size > REPLY_LIMIT:
-                raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
+            if size > gathered.bounds.stream:
+                raise too_large(gathered.bounds, gathered.bounds.stream)
             for event in parser.feed(piece):
+                taken += 1
+                if not taken % _TURN_EVENTS:
+                    await asyncio.sleep(0)
                 delta = gathered.take(event)
                 if delta is not None:
                     if first is None:
@@ -242,8 +218,8 @@ async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> C
     try:
         while piece := await reply.more():
             size += len(piece)
-            if size > REPLY_LIMIT:
-                raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
+            if size > gathered.bounds.stream:
+                raise too_large(gathered.bounds, gathered.bounds.stream)
             if late.feed(piece, clock()):
                 break
     except BaseException as problem:
@@ -273,14 +249,12 @@ async def _let_end(reply: "Reply") -> None:
         reply.close()
 
 
-def _untold_stream(body: bytes, request: ChatRequest, timing: Timing) -> Completion:
-    """Read a body that is no JSON: a stream that nobody asked for or that says it is none, or no completion."""
-    if not body.lstrip().startswith((b"data:", b"event:", b":")):
-        decode_reply(body)
-    parser, gathered = EventParser(), StreamedReply(request)
-    for event in (*parser.feed(body), *parser.finish()):
-        gathered.take(event)
-    return gathered.completion(timing)
+def _drop_frames(error: BaseException) -> None:
+    """Let go of the frames below: they hold what had come of the reply, and errors are kept as long as a run."""
+    problem: BaseException | None = error
+    while problem is not None:
+        problem.__traceback__ = None
+        problem = problem.__cause__ or problem.__context__
 
 
 def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelError:

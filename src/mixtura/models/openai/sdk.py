@@ -18,10 +18,12 @@ import msgspec
 from mixtura.chat import ChatRequest, Completion, JsonObject, Timing
 from mixtura.errors import ConfigError, ModelError, UnreachableError
 from mixtura.models.base import Emit
+from mixtura.models.openai.bounds import bounds_of
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.learned import LearnedDialect
+from mixtura.models.openai.reply import WireError, as_json, decode_reply
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
-from mixtura.models.openai.wire import Dialect, WireError, WireReply, completion_from, reply_from, request_body
+from mixtura.models.openai.wire import Dialect, completion_from, request_body
 from mixtura.models.threads import DaemonThreads
 
 # What every `create` takes by name; anything else travels in `extra_body` unless its signature has it.
@@ -116,7 +118,9 @@ class SdkModel:
                 reply = await asyncio.get_running_loop().run_in_executor(_THREADS, create)
             else:
                 reply = await self._client.create(**arguments)
-            completion = completion_from(_wire(reply), request, Timing(total=clock() - begun))
+            bounds = bounds_of(request)
+            data = _json_of(reply, bounds.whole)
+            completion = completion_from(decode_reply(data, bounds), request, Timing(total=clock() - begun))
             if emit is not None:
                 emit(in_one_piece(completion))
             return completion
@@ -128,10 +132,13 @@ class SdkModel:
     async def _streamed(self, gathered: StreamedReply, arguments: JsonObject, emit: Emit, begun: float) -> Completion:
         clock = asyncio.get_running_loop().time
         first: float | None = None
+        left = gathered.bounds.stream
 
         def take(chunk: object) -> None:
-            nonlocal first
-            delta = gathered.add(_wire(chunk))
+            nonlocal first, left
+            data = _json_of(chunk, left)
+            left -= len(data)
+            delta = gathered.add(decode_reply(data, gathered.bounds))
             if delta is not None:
                 if first is None:
                     first = clock() - begun
@@ -241,7 +248,19 @@ def _errors_of(client: object) -> tuple[type[BaseException], ...]:
     return tuple(found)
 
 
-def _wire(reply: object) -> WireReply:
-    """Read an SDK's reply or chunk: a dictionary, or an object that can be dumped into one."""
+def _json_of(reply: object, most: int) -> bytes:
+    """Return the JSON of an SDK's reply or chunk: a dictionary, or an object that can be dumped into one.
+
+    How large an object an SDK builds is its own; what is made of it here has the limits of all replies.
+
+    Raises:
+        WireError: it cannot be written as JSON, or is longer than `most` bytes.
+    """
     dump = getattr(reply, "model_dump", None) or getattr(reply, "to_dict", None)
-    return reply_from(dump() if callable(dump) else reply)
+    try:
+        data = as_json(dump() if callable(dump) else reply)
+    except (TypeError, ValueError, RecursionError):
+        raise WireError(f"not a completion: {type(reply).__name__}") from None
+    if len(data) > most:
+        raise WireError("a reply that is larger than what was asked for")
+    return data

@@ -7,6 +7,7 @@ liberty: what a stream that stops without its last blank line had said is delive
 from typing import NamedTuple
 
 LINE_LIMIT = 8 * 1024 * 1024
+_LONGEST_NAME = 1000
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -28,13 +29,12 @@ class EventParser:
         self._limit = limit
         self._begun = False
         self._after_cr = False
-        # The unfinished last line, as the chunks it came in: joined once, so that tiny chunks of a long line cost
-        # no more than its length.
-        self._rest: list[bytes] = []
-        self._rest_size = 0
+        # The unfinished last line, and the lines of an event behind its first: one growing run of bytes each, so that
+        # tiny chunks and tiny lines cost no more than their length.
+        self._rest = bytearray()
         self._event = ""
-        self._data: list[bytes] = []
-        self._data_size = 0
+        self._data: bytes | None = None
+        self._more = bytearray()
         self._problem: LineTooLongError | None = None
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
@@ -58,11 +58,10 @@ class EventParser:
             return []
         lines = chunk.split(b"\n")
         if self._rest:
-            self._rest.append(lines[0])
-            lines[0] = b"".join(self._rest)
+            self._rest += lines[0]
+            lines[0] = bytes(self._rest)
+            self._rest.clear()
         rest = lines.pop()
-        self._rest.clear()
-        self._rest_size = 0
         if not self._begun:
             self._begun = True
             lines[0] = lines[0].removeprefix(_BOM)
@@ -81,42 +80,44 @@ class EventParser:
         """Return the event that the end of the stream completes, if it left one open."""
         if self._problem is not None:
             raise self._problem
-        line = b"".join(self._rest)
+        line = bytes(self._rest)
         self._rest.clear()
-        self._rest_size = 0
         events: list[ServerEvent] = []
         self._read([line if self._begun else line.removeprefix(_BOM), b""], events)
         return events
 
     def _hold(self, piece: bytes) -> None:
-        if not piece:
-            return
-        self._rest.append(piece)
-        self._rest_size += len(piece)
-        if self._rest_size > self._limit:
+        self._rest += piece
+        if len(self._rest) > self._limit:
             raise LineTooLongError(f"a line of the stream is longer than {self._limit} bytes")
 
     def _read(self, lines: list[bytes], events: list[ServerEvent]) -> None:
-        data = self._data
         for line in lines:
             if line.startswith(b"data:"):
-                value = line[6:] if line.startswith(b"data: ") else line[5:]
-                data.append(value)
-                self._data_size += len(value) + 1
-                if self._data_size > self._limit:
-                    raise LineTooLongError(f"an event of the stream is longer than {self._limit} bytes")
+                self._take(line[6:] if line.startswith(b"data: ") else line[5:])
             elif not line:
-                if data:
-                    events.append(ServerEvent(self._event, data[0] if len(data) == 1 else b"\n".join(data)))
-                    data.clear()
-                    self._data_size = 0
+                if self._data is not None:
+                    data = self._data if not self._more else self._data + self._more
+                    events.append(ServerEvent(self._event, data))
+                    self._data = None
+                    self._more.clear()
                 self._event = ""
             else:
                 name, _, value = line.partition(b":")
                 if name == b"event":
-                    self._event = value.removeprefix(b" ").decode("utf-8", "replace")
+                    self._event = value[:_LONGEST_NAME].removeprefix(b" ").decode("utf-8", "replace")
                 elif name == b"data":
-                    data.append(b"")
+                    self._take(b"")
+
+    def _take(self, value: bytes) -> None:
+        """Take a line of an event's data."""
+        if self._data is None:
+            self._data = value
+        else:
+            self._more += b"\n"
+            self._more += value
+        if len(self._data) + len(self._more) > self._limit:
+            raise LineTooLongError(f"an event of the stream is longer than {self._limit} bytes")
 
 
 def plain_data(chunk: bytes) -> list[bytes]:

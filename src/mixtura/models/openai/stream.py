@@ -1,22 +1,29 @@
 """A streamed reply put together again: events in, `Delta`s out, and at the end the whole `Completion`."""
 
+import itertools
 import json
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
-from mixtura.models.openai.sse import ServerEvent, plain_data
-from mixtura.models.openai.wire import (
+from mixtura.models.openai.bounds import ERROR_BYTES, bounds_of
+from mixtura.models.openai.kept import given, kept
+from mixtura.models.openai.reply import (
     GroqPart,
     WireChoice,
+    WireChoices,
     WireError,
     WireMessage,
     WireReply,
     WireUsage,
-    completion_from,
     decode_reply,
-    text_of,
+    reported_in,
+    too_much_text,
 )
+from mixtura.models.openai.sse import ServerEvent, plain_data
+from mixtura.models.openai.wire import calls_in, completion_from
 
 
 class _PlainDelta(msgspec.Struct):
@@ -38,7 +45,7 @@ class _PlainChoice(msgspec.Struct):
 class _PlainChunk(msgspec.Struct):
     """A chunk of text and nothing else, as nearly every chunk of a stream is; one that holds more does not decode."""
 
-    choices: list[_PlainChoice]
+    choices: tuple[_PlainChoice]
     usage: None = None
     usage_breakdown: None = None
     x_groq: None = None
@@ -49,6 +56,10 @@ _PLAIN = msgspec.json.Decoder(list[_PlainChunk])
 # Fewer events than this are parsed one by one. Round the data of each stand "data: " and two line ends.
 _FEW = 6
 _AROUND = 8
+# About what a gathered tool call takes.
+_CALL_BYTES = 640
+# As much of an error that cannot be read as is shown.
+_GLIMPSE = 2000
 
 
 def _closes(data: bytes) -> bool:
@@ -59,18 +70,22 @@ def _closes(data: bytes) -> bool:
 class StreamedReply:
     """Gathers one stream. `done` is set by the stream's `[DONE]`.
 
-    `pieces` counts those with text, reasoning or tool calls in them: of text Groq sends one for each token.
+    `bounds` say how large it may be. `pieces` counts those with text, reasoning or tool calls in them: of text Groq
+    sends one for each token.
     """
 
     def __init__(self, request: ChatRequest) -> None:
         self.done = False
         self.pieces = 0
         self.request = request
+        self.bounds = bounds_of(request)
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._tool_calls: list[JsonObject] = []
+        self._tool_calls: list[_GatheredCall] = []
         self._call_at: dict[int | None, int] = {}
-        self._message = WireMessage()
+        # The lists of few chunks, as they came: they become objects once, at the end.
+        self._lists: dict[str, list[bytes]] = {}
+        self._refusal: list[str] = []
         self._whole = WireReply()
         self._usage: WireUsage | None = None
         self._chosen = False
@@ -93,35 +108,40 @@ class StreamedReply:
             return None
         if name == "error":
             raise WireError("the stream broke off with an error", _error_in(data))
-        return self.add(decode_reply(data))
+        return self.add(decode_reply(data, self.bounds))
 
-    def take_body(self, body: bytes) -> int | None:
-        """Take a whole stream, or its beginning, at once; None when it has to be parsed event by event.
+    def take_body(self, body: bytes, taken: list[Delta] | None = None) -> int | None:
+        """Take a whole stream, or a part of it, at once; None when it has to be parsed event by event.
 
         Returns how many bytes of `body` were taken: all of it, but for what its last events say of more than text.
-        Nothing else is taken then. A stream of 30 chunks takes a third of the time so.
+        Nothing else is taken then. A stream of 30 chunks takes a third of the time so. For whoever still wants to know
+        what it said, that is added to `taken`.
         """
         pieces = plain_data(body)
-        if self._whole.id is not None or len(pieces) < _FEW:
+        if len(pieces) < _FEW:
             return None
         # The first chunk of a stream names it and the last ones close it; what lies between is text.
+        begin = 1 if self._whole.id is None else 0
         end = len(pieces)
         while end > 1 and _closes(pieces[end - 1]):
             end -= 1
         try:
-            plain = _PLAIN.decode(b"[%b]" % b",".join(pieces[1:end]))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
-        if any(len(chunk.choices) != 1 for chunk in plain):
+            plain = _PLAIN.decode(b"[%b]" % b",".join(pieces[begin:end]))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         deltas = [chunk.choices[0].delta for chunk in plain]
-        self.add(decode_reply(pieces[0]))
+        if begin and (first := self.add(decode_reply(pieces[0]))) and taken is not None:
+            taken.append(first)
+        before = self.pieces
         texts = [delta.content for delta in deltas if delta.content]
         self._text += texts
         self.pieces += len(texts)
         if reasoned := [delta for delta in deltas if delta.reasoning or delta.reasoning_content]:
             self._reasoning += [delta.reasoning or delta.reasoning_content or "" for delta in reasoned]
             self.pieces += sum(not delta.content for delta in reasoned)
+        if taken is not None and self.pieces > before:
+            thoughts = "".join([delta.reasoning or delta.reasoning_content or "" for delta in deltas])
+            taken.append(Delta("".join(texts), thoughts, None, self.pieces - before))
         self._chosen = True
         return len(body) - sum(len(piece) + _AROUND for piece in pieces[end:])
 
@@ -133,12 +153,14 @@ class StreamedReply:
         """
         groq = chunk.x_groq
         if chunk.error or (groq is not None and groq.error):
-            raise WireError("the stream broke off with an error", chunk.error or (groq and groq.error))
+            reported = reported_in(chunk.error) or (groq and reported_in(groq.error))
+            if reported:
+                raise WireError("the stream broke off with an error", reported)
         if groq is not None or chunk.usage is not None or self._whole.id is None:
             self._note(chunk, groq)
-        if not chunk.choices:
+        choice = None if chunk.choices is None else chunk.choices.first
+        if choice is None:
             return None
-        choice = chunk.choices[0]
         self._chosen = True
         if choice.finish_reason is not None:
             self._finish = choice.finish_reason
@@ -148,9 +170,8 @@ class StreamedReply:
         calls = None
         if delta.tool_calls or delta.executed_tools or delta.annotations or delta.refusal:
             calls = self._note_rare(delta)
-        content = delta.content
-        text = content if type(content) is str else text_of(content)
-        reasoning = text_of(delta.reasoning or delta.reasoning_content)
+        text = delta.content or ""
+        reasoning = delta.reasoning or delta.reasoning_content or ""
         if text:
             self._text.append(text)
         if reasoning:
@@ -170,13 +191,20 @@ class StreamedReply:
             raise WireError("the stream stopped before the answer was whole", usage=self._told())
         if not self._chosen:
             raise WireError("a stream without choices", usage=self._told())
-        message, whole = self._message, self._whole
-        message.content = "".join(self._text)
-        message.reasoning = "".join(self._reasoning)
-        message.tool_calls = self._tool_calls
+        if sum(map(len, self._text)) + sum(map(len, self._reasoning)) > self.bounds.text:
+            raise WireError(f"a stream with {too_much_text(self.bounds)}", usage=self._told())
+        whole = self._whole
+        message = WireMessage(
+            content="".join(self._text), reasoning="".join(self._reasoning), refusal="".join(self._refusal)
+        )
+        for name, parts in self._lists.items():
+            setattr(message, name, msgspec.Raw(b"[%b]" % b",".join(parts)))
         whole.usage = self._usage
-        whole.choices = [WireChoice(message=message, finish_reason=self._finish)]
-        return completion_from(whole, self.request, timing)
+        whole.choices = WireChoices(WireChoice(message=message, finish_reason=self._finish))
+        completion = completion_from(whole, self.request, timing)
+        if not self._tool_calls:
+            return completion
+        return msgspec.structs.replace(completion, tool_calls=[call.whole() for call in self._tool_calls])
 
     def _told(self) -> Usage | None:
         """Return the usage the stream has told so far."""
@@ -199,15 +227,16 @@ class StreamedReply:
 
     def _note_rare(self, delta: WireMessage) -> list[JsonObject] | None:
         """Note what few chunks hold, and return the pieces of tool calls among it."""
-        message = self._message
-        pieces = [self._merge_call(piece) for piece in delta.tool_calls or ()]
-        if delta.executed_tools:
-            message.executed_tools = [*(message.executed_tools or ()), *delta.executed_tools]
-        if delta.annotations:
-            message.annotations = [*(message.annotations or ()), *delta.annotations]
+        for name in ("executed_tools", "annotations"):
+            raw: msgspec.Raw = getattr(delta, name)
+            inner = bytes(memoryview(raw)).strip() if given(raw) else b""
+            if inner.startswith(b"[") and (items := inner[1:-1].strip()):
+                self._lists.setdefault(name, []).append(items)
         if delta.refusal:
-            message.refusal = (message.refusal or "") + delta.refusal
-        return pieces or None
+            self._refusal.append(delta.refusal)
+        if not given(delta.tool_calls):
+            return None
+        return [self._merge_call(piece) for piece in calls_in(delta.tool_calls, self.bounds)] or None
 
     def _merge_call(self, piece: JsonObject) -> JsonObject:
         """Add a piece of a tool call to its call; return what it adds, with the place of the call as its index.
@@ -219,26 +248,77 @@ class StreamedReply:
         index = index if isinstance(index, int) else None
         known = self._call_at.get(index, len(self._tool_calls) - 1 if index is None else None)
         call = self._tool_calls[known] if known is not None and known >= 0 else None
-        if call is None or (piece.get("id") and call.get("id") and piece["id"] != call["id"]):
-            call = {"id": None, "type": None, "function": {"name": "", "arguments": ""}}
+        if call is None or (piece.get("id") and call.id and piece["id"] != call.id):
+            if len(self._tool_calls) * _CALL_BYTES > self.bounds.objects:
+                raise WireError(f"a stream with more than {len(self._tool_calls):,} tool calls")
+            call = _GatheredCall()
             known = self._call_at[index] = len(self._tool_calls)
             self._tool_calls.append(call)
-        added: JsonObject = {"index": known}
-        if piece.get("id") and not call["id"]:
-            added["id"] = call["id"] = piece["id"]
-        if not call["type"]:
-            added["type"] = call["type"] = piece.get("type") or "function"
-        function, more = call["function"], piece.get("function")
-        added["function"] = {}
+        return {"index": known, **call.add(piece)}
+
+
+class _GatheredCall:
+    """One tool call of a stream, whose arguments come in pieces."""
+
+    __slots__ = ("_arguments", "_name", "_type", "id")
+
+    def __init__(self) -> None:
+        self.id: Any = None
+        self._type: Any = None
+        self._name: Any = ""
+        self._arguments: list[str] = []
+
+    def add(self, piece: JsonObject) -> JsonObject:
+        """Take a piece; return what it adds."""
+        added: JsonObject = {}
+        if piece.get("id") and not self.id:
+            added["id"] = self.id = piece["id"]
+        if not self._type:
+            added["type"] = self._type = piece.get("type") or "function"
+        more = piece.get("function")
+        function = added["function"] = {}
         if isinstance(more, dict):
-            if more.get("name") and not function["name"]:
-                added["function"]["name"] = function["name"] = more["name"]
+            if more.get("name") and not self._name:
+                function["name"] = self._name = more["name"]
             arguments = more.get("arguments")
             if arguments is not None:
-                text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-                function["arguments"] += text
-                added["function"]["arguments"] = text
+                function["arguments"] = arguments if isinstance(arguments, str) else json.dumps(arguments)
+                self._arguments.append(function["arguments"])
         return added
+
+    def whole(self) -> JsonObject:
+        """Return the call."""
+        function = {"name": self._name, "arguments": "".join(self._arguments)}
+        return {"id": self.id, "type": self._type, "function": function}
+
+
+def joined(deltas: Iterable[Delta]) -> list[Delta]:
+    """Return few deltas that say what many do, in the same order; pieces of one tool call become one."""
+    found: list[Delta] = []
+    for ended, group in itertools.groupby(deltas, key=lambda delta: bool(delta.tool_calls)):
+        part = list(group)
+        calls = _joined_calls(part) if ended else None
+        text, reasoning = "".join([one.text for one in part]), "".join([one.reasoning for one in part])
+        if ended and (text or reasoning):
+            found += part
+        else:
+            found.append(Delta(text, reasoning, calls, sum(one.pieces for one in part)))
+    return found
+
+
+def _joined_calls(deltas: list[Delta]) -> list[JsonObject]:
+    calls: dict[int, JsonObject] = {}
+    arguments: dict[int, list[str]] = {}
+    for piece in itertools.chain.from_iterable(delta.tool_calls or () for delta in deltas):
+        index = piece["index"]
+        call = calls.setdefault(index, {"index": index, "function": {}})
+        call.update({name: value for name, value in piece.items() if name != "function"})
+        call["function"].update(piece["function"])
+        arguments.setdefault(index, []).append(piece["function"].get("arguments", ""))
+    for index, parts in arguments.items():
+        if text := "".join(parts):
+            calls[index]["function"]["arguments"] = text
+    return list(calls.values())
 
 
 def in_one_piece(completion: Completion) -> Delta:
@@ -250,7 +330,7 @@ def in_one_piece(completion: Completion) -> Delta:
 
 def _error_in(data: bytes) -> object:
     try:
-        parsed = json.loads(data)
-    except ValueError:
-        return data.decode("utf-8", "replace") or "no text"
+        parsed = kept(data, ERROR_BYTES)
+    except (ValueError, RecursionError):
+        return data[:_GLIMPSE].decode("utf-8", "replace") or "no text"
     return (parsed.get("error") or parsed) if isinstance(parsed, dict) else parsed

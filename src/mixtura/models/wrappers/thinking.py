@@ -308,7 +308,7 @@ class _SplitReader:
         for at, delta in self._reader.read():
             split = splitter.apart(delta)
             if split.text or split.reasoning or split.tool_calls:
-                found.append((at, split))
+                found.append((at, split if delta.pieces == 1 else msgspec.structs.replace(split, pieces=delta.pieces)))
         return found
 
 

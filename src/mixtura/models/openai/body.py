@@ -1,0 +1,140 @@
+"""The bodies of replies that come in one piece: read up to their limits, and decoded.
+
+What is large is decoded in a thread, since it would hold the event loop up. A thread cannot be stopped, but nobody
+waits for it: a caller whose time is up goes, and the thread ends by itself a moment later.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mixtura.chat import ChatRequest, Completion, JsonObject, Timing
+from mixtura.models.openai.bounds import ERROR_BYTES, INLINE, LIST_BYTES, LIST_OBJECTS, Bounds, bounds_of, megabytes
+from mixtura.models.openai.kept import kept
+from mixtura.models.openai.reply import WireError, decode_reply
+from mixtura.models.openai.sse import EventParser
+from mixtura.models.openai.stream import StreamedReply
+from mixtura.models.openai.wire import completion_from
+from mixtura.models.threads import DaemonThreads
+
+if TYPE_CHECKING:
+    from mixtura.models.openai.exchange import Reply
+
+_THREADS = DaemonThreads("mixtura-decode")
+_SLICE = 64 * 1024
+# Bytes of a body after which the event loop gets its turn where no wait gave it one.
+_TURN = 256 * 1024
+
+
+async def _read(reply: "Reply", request: ChatRequest) -> bytes | bytearray:
+    """Return the body of a reply to `request`.
+
+    Raises:
+        WireError: it is larger than can be of what was asked for.
+    """
+    said = _length(reply)
+    if said is not None and said <= INLINE:
+        return await reply.read()
+    bounds = bounds_of(request)
+    if said is not None and said > bounds.whole:
+        raise too_large(bounds, bounds.whole)
+    body = bytearray()
+    async for piece in pieces_of(reply):
+        body += piece
+        if len(body) > bounds.whole:
+            raise too_large(bounds, bounds.whole)
+    return body
+
+
+async def pieces_of(reply: "Reply") -> AsyncIterator[bytes]:
+    """Yield a large body as it comes. What is unpacked here is there at once: others get their turn in between."""
+    size = 0
+    while piece := await reply.more():
+        size += len(piece)
+        if size > _TURN:
+            size = 0
+            await asyncio.sleep(0)
+        yield piece
+
+
+async def read_error(reply: "Reply") -> bytes:
+    """Return the beginning of the body of an error: the status says what it means, and a longer text says no more."""
+    said = _length(reply)
+    if said is not None and said <= ERROR_BYTES:
+        return await reply.read()
+    body = bytearray()
+    async for piece in pieces_of(reply):
+        body += piece
+        if len(body) > ERROR_BYTES:
+            break
+    reply.close()
+    return bytes(body[:ERROR_BYTES])
+
+
+def _length(reply: "Reply") -> int | None:
+    """Return how long a body is by its head; None where that is not said, or it comes compressed."""
+    said = reply.headers.get("Content-Length", "")
+    return int(said) if said.isdecimal() and len(said) < 20 and "Content-Encoding" not in reply.headers else None
+
+
+def too_large(bounds: Bounds, most: int) -> WireError:
+    """Return the error for a reply of more than `most` bytes."""
+    return WireError(f"a reply of more than {megabytes(most)} where {bounds.tokens:,} tokens were allowed")
+
+
+async def read_whole(reply: "Reply", request: ChatRequest, begun: float, *, streamed: bool) -> Completion:
+    """Read a reply in one piece; a large one is decoded in a thread, since it takes the time of many events."""
+    loop = asyncio.get_running_loop()
+    body = await _read(reply, request)
+    total = loop.time() - begun
+    timing = Timing(total=total, first_token=total if streamed else None)
+    if len(body) <= INLINE:
+        return _whole(body, request, timing)
+    return await loop.run_in_executor(_THREADS, _whole, body, request, timing)
+
+
+def _whole(body: bytes | bytearray, request: ChatRequest, timing: Timing) -> Completion:
+    """Read a reply that came, or says that it comes, in one piece."""
+    if body[:_SLICE].lstrip()[:6].startswith((b"data:", b"event:", b":")):
+        return _untold_stream(body, request, timing)
+    return completion_from(decode_reply(body, bounds_of(request)), request, timing)
+
+
+def _untold_stream(body: bytes | bytearray, request: ChatRequest, timing: Timing) -> Completion:
+    """Read a stream that nobody asked for, or that says it is none."""
+    gathered = StreamedReply(request)
+    parser = EventParser(gathered.bounds.event)
+    for at in range(0, len(body), _SLICE):
+        for event in parser.feed(bytes(body[at : at + _SLICE])):
+            gathered.take(event)
+    for event in parser.finish():
+        gathered.take(event)
+    return gathered.completion(timing)
+
+
+class _ModelList(msgspec.Struct):
+    data: msgspec.Raw
+
+
+async def read_list(reply: "Reply") -> list[JsonObject]:
+    """Return the rows of a provider's list of models.
+
+    Raises:
+        ValueError: it is none, or too large.
+    """
+    body = bytearray()
+    async for piece in pieces_of(reply):
+        body += piece
+        if len(body) > LIST_BYTES:
+            raise WireError(f"a list of more than {megabytes(LIST_BYTES)}")
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, _rows_in, body)
+
+
+def _rows_in(body: bytearray) -> list[JsonObject]:
+    try:
+        rows = kept(msgspec.json.decode(body, type=_ModelList).data, LIST_OBJECTS)
+    except RecursionError:
+        raise WireError("a list that is nested too deeply") from None
+    return msgspec.convert(rows, list[dict[str, Any]])

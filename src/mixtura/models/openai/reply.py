@@ -1,0 +1,235 @@
+"""A reply's JSON as structs: a whole one, or one chunk of a stream.
+
+Replies are read leniently: a field that is null, missing or of an odd type never loses an answer that is there. And
+they are a stranger's data: what is not needed is skipped without making an object of it, what is kept is weighed first
+(`kept`), and both have limits (`bounds`).
+"""
+
+from typing import cast
+
+import msgspec
+
+from mixtura.chat import ChatRequest, Usage
+from mixtura.models.openai.bounds import ERROR_BYTES, INLINE, Bounds, bounds_of, megabytes
+from mixtura.models.openai.kept import TooMuchError, given, kept
+from mixtura.models.openai.lenient import Text, read_fields
+from mixtura.models.openai.mend import mended
+
+_ABSENT = msgspec.Raw()
+# Counts and times above this are no measurement.
+_MOST_FIGURE = 1e9
+# As much of an error that is too large to be read as is shown.
+_GLIMPSE = 2000
+_ANY = bounds_of(ChatRequest(model="", messages=()))
+
+
+class WireError(ValueError):
+    """A reply that is not a completion.
+
+    `reported` is the provider's own error object and `usage` what it says the reply took, when it sent them.
+    """
+
+    def __init__(self, problem: str, reported: object = None, usage: Usage | None = None) -> None:
+        self.reported = reported
+        self.usage = usage
+        super().__init__(problem)
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | float | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int | float | None = None
+
+
+class WireUsage(msgspec.Struct):
+    """`usage` as providers send it, Groq's times included."""
+
+    prompt_tokens: int | float | None = None
+    completion_tokens: int | float | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    queue_time: float | None = None
+    prompt_time: float | None = None
+    completion_time: float | None = None
+
+    def usage(self) -> Usage:
+        """The same in Mixtura's words."""
+        prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
+        return Usage(
+            prompt_tokens=int(_figure(self.prompt_tokens)),
+            completion_tokens=int(_figure(self.completion_tokens)),
+            cached_tokens=int(_figure(prompt.cached_tokens)) if prompt is not None else 0,
+            reasoning_tokens=int(_figure(completion.reasoning_tokens)) if completion is not None else 0,
+            queue_time=_figure(self.queue_time),
+            prompt_time=_figure(self.prompt_time),
+            completion_time=_figure(self.completion_time),
+        )
+
+
+def _figure(value: float | None) -> float:
+    """Return a number of tokens or seconds, 0 for what cannot be one (missing, negative, beyond all that is made)."""
+    return value if value is not None and 0 <= value < _MOST_FIGURE else 0
+
+
+class GroqPart(msgspec.Struct):
+    """Groq's own part of a reply: its request id, the seed it used, and in older streams the usage."""
+
+    id: str | None = None
+    seed: int | None = None
+    usage: WireUsage | None = None
+    usage_breakdown: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = _ABSENT
+
+
+class WireMessage(msgspec.Struct):
+    """A reply's message, or a stream's delta of one."""
+
+    content: Text = None
+    reasoning: Text = None
+    reasoning_content: Text = None
+    tool_calls: msgspec.Raw = _ABSENT
+    executed_tools: msgspec.Raw = _ABSENT
+    annotations: msgspec.Raw = _ABSENT
+    refusal: Text = None
+
+
+class WireChoice(msgspec.Struct):
+    """One choice: `message` in a whole reply, `delta` in a stream."""
+
+    message: WireMessage | None = None
+    delta: WireMessage | None = None
+    finish_reason: str | None = None
+
+
+class WireChoices(msgspec.Struct, array_like=True):
+    """The first of the choices; a caller asks for one, and others are skipped."""
+
+    first: WireChoice | None = None
+
+
+class WireReply(msgspec.Struct):
+    """A whole reply, or one chunk of a stream. What `msgspec.Raw` holds is decoded when it is wanted."""
+
+    id: str | None = None
+    model: str | None = None
+    choices: WireChoices | None = None
+    usage: WireUsage | None = None
+    x_groq: GroqPart | None = None
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    usage_breakdown: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = _ABSENT
+
+
+_DECODER = msgspec.json.Decoder(WireReply)
+
+
+def decode_reply(data: bytes | bytearray, bounds: Bounds | None = None) -> WireReply:
+    """Read a reply or a chunk.
+
+    Args:
+        data: its JSON.
+        bounds: what it may hold; None for what any request allows.
+
+    Raises:
+        WireError: it is not JSON, no completion's shape, or larger than `bounds` allow.
+    """
+    if len(data) <= INLINE:
+        try:
+            return _DECODER.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # Some field is odd, or the JSON is broken. What counts may be sound nevertheless.
+            pass
+    return _read_carefully(data, bounds or _ANY)
+
+
+def _read_carefully(data: bytes | bytearray, bounds: Bounds) -> WireReply:
+    """Read what the decoder refuses, and what is large: field by field, its text weighed before it is made."""
+
+    def text(raw: msgspec.Raw) -> str | None:
+        if bytes(memoryview(raw)[:1]) == b'"':
+            if len(memoryview(raw)) > bounds.text:
+                raise TooMuchError(too_much_text(bounds))
+            return msgspec.json.decode(raw, type=str)
+        return text_of(kept(raw, bounds.objects)) or None
+
+    for broken in (False, True):
+        try:
+            return read_fields(mended(data) if broken else data, WireReply, text)
+        except TooMuchError as problem:
+            raise WireError(f"a reply with {problem}") from None
+        except msgspec.ValidationError as problem:
+            raise WireError(f"not a completion: {problem}") from None
+        except RecursionError:
+            raise WireError("not a completion: it is nested too deeply") from None
+        except ValueError:
+            # No JSON, or no UTF-8: servers break both in ways that can be mended.
+            continue
+    raise WireError(f"not a completion: {_glimpse(data)}")
+
+
+def too_much_text(bounds: Bounds) -> str:
+    """Return the words for a text that is longer than can be of what was asked for."""
+    return f"a text of more than {megabytes(bounds.text)} where {bounds.tokens:,} tokens were allowed"
+
+
+def as_json(data: object) -> bytes:
+    """Return the JSON of what a client's library hands out; objects that JSON has no form for become their text.
+
+    Raises:
+        TypeError, ValueError, RecursionError: it cannot be written.
+    """
+    try:
+        return msgspec.json.encode(data, enc_hook=str)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(without_surrogates(msgspec.to_builtins(data, enc_hook=str)))
+
+
+def reported_in(raw: msgspec.Raw) -> object:
+    """Return the error object that a reply holds, None for none; of one that is too large its first words."""
+    if not given(raw):
+        return None
+    try:
+        return kept(raw, ERROR_BYTES)
+    except ValueError:
+        return bytes(memoryview(raw)[:_GLIMPSE]).decode("utf-8", "replace")
+
+
+def text_of(content: object) -> str:
+    """Return the text of a content that is a string, a list of parts, or nothing."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(_part_text(part) for part in content)
+    return _part_text(content)
+
+
+def _part_text(part: object) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, dict):
+        text = part.get("text") or part.get("content")
+        return text if isinstance(text, str) else ""
+    return ""
+
+
+def without_surrogates(value: object) -> object:
+    """Return parsed JSON with U+FFFD in place of lone surrogates, which no UTF-8 can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, (list, tuple)):
+        return [without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {cast("str", without_surrogates(key)): without_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def _glimpse(data: bytes | bytearray) -> str:
+    text = " ".join(data[:400].decode("utf-8", "replace").split())
+    if text[:15].lower().startswith(("<!doctype", "<html", "<head")):
+        return "a web page"
+    return repr(text[:100]) if text else "an empty body"
