@@ -19,9 +19,9 @@ from mixtura.planning.options import RunOptions
 from mixtura.planning.schedule import schedule
 from mixtura.recipe import Recipe
 
-# How long a budget may take to settle, though the answer is there: longer than our own stores wait for their turn
-# (20 s), since a settlement that is cut off leaves money reserved. It ends what a caller's own budget does not.
-_SETTLE_SECONDS = 30.0
+# Seconds that a finished answer waits for the daily budget to settle, at most; the deadline may leave less, but never
+# so little that books which are merely busy are not told. Our own budgets settle as soon as they can afterwards.
+_SETTLE_SECONDS, _LEAST_SETTLE_SECONDS = 5.0, 0.4
 
 
 class Limiters(NamedTuple):
@@ -179,13 +179,14 @@ async def close_accounts(run: Run, meter: CostMeter | None, keeper: Limiter | No
         await run.hold.close()
     budget = run.options.budget
     if meter is not None and budget is not None:
+        seconds = min(_SETTLE_SECONDS, max(_LEAST_SETTLE_SECONDS, run.deadline - run.loop.time()))
         try:
-            async with asyncio.timeout(_SETTLE_SECONDS) as closing:
+            async with asyncio.timeout(seconds) as closing:
                 await budget.settle(run.options.run, meter.dollars)
         except Exception as error:  # noqa: BLE001  # a budget may be a caller's own; it is emitted below
             said = error.message if isinstance(error, MixturaError) else f"{type(error).__name__}: {error}"
             if closing.expired():
-                said = f"no reply within {_SETTLE_SECONDS:g} s"
+                said = f"no reply within {seconds:.2g} s"
             reason = f"the daily budget could not be told that the run cost ${meter.dollars:.6f} ({said})"
             run.decide(NoticedDetail(), reason, warning=True)
     if keeper is not None:
