@@ -40,6 +40,9 @@ class Unseen:
 
     def waste(self, usage: Usage) -> None: ...
 
+    def refuse_repeat(self) -> str:
+        return ""
+
 
 @asynccontextmanager
 async def served(handler: Handler) -> AsyncGenerator[str]:

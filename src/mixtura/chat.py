@@ -183,6 +183,10 @@ class CallContext(Protocol):
         """Note what a failed attempt will be billed."""
         ...
 
+    def refuse_repeat(self) -> str:
+        """Return why no further attempt may be made (its cost), "" if one may."""
+        ...
+
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One call to one model. `max_tokens` counts reasoning too; None leaves it to the provider.

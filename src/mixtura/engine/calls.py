@@ -10,12 +10,14 @@ from mixtura.caller_options import without_texts
 from mixtura.chat import NO_OPTIONS, ChatOptions, ChatRequest, Completion, Delta, JsonObject, Message, Usage
 from mixtura.decisions import NoticedDetail, SubstitutedDetail
 from mixtura.engine import tools
+from mixtura.engine.allowance import CallTab
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
 from mixtura.errors import BadGenerationError, BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
 from mixtura.events import CallStarted, Parameters, Role
 from mixtura.models.base import Emit
 from mixtura.models.card import ModelCard
+from mixtura.planning.forecast import attempt_cost
 from mixtura.planning.schedule import effort_of, is_held, output_limit
 from mixtura.recipe import Fallback, Slot
 from mixtura.tokens import characters, estimate_messages
@@ -207,19 +209,26 @@ async def call(
     if on_delta is not None or run.streams(ask.role):
         watch = _watching(run, number, progress, on_delta)
     plan = _CallPlan(until, watch, card, settings)
+    tab = progress.tab = _tab(run, ask, progress)
     spent: Usage | None = None
     lost = 0.0
     chain = (ask.instead or slot, *slot.fallbacks)
     for place, link in enumerate(chain):
         try:
             completion = await _with_substitutes(run, ask, link, progress, plan)
+            if tab is not None:
+                tab.close(completion.usage)
             return completion if spent is None else _with_spent(completion, spent, lost)
         except ModelError as error:
-            lost += _dollars(run, progress, error)
+            lost += _dollars(run, progress, error.usage)
+            if tab is not None:
+                tab.charge(lost)
             # What was begun cannot be begun anew by another model: a reader has seen it.
             last = place == len(chain) - 1 or progress.pieces > 0 or run.loop.time() >= until
             spent = error.usage = _sum(spent, error.usage)
-            if last:
+            if last or (tab is not None and tab.refusal()):
+                if tab is not None:
+                    tab.close(None)
                 raise
             following = chain[place + 1]
             why = error.kind.replace("_", " ")
@@ -228,9 +237,30 @@ async def call(
     raise AssertionError("a chain has at least one link")
 
 
-def _dollars(run: Run, progress: Progress, error: ModelError) -> float:
+def _tab(run: Run, ask: Ask, progress: Progress) -> CallTab | None:
+    """Return what the attempts of a call are billed on; None where nobody limits what the run may cost."""
+    if run.allowance is None:
+        return None
+
+    def warn(why: str) -> None:
+        run.decide(NoticedDetail(), f"{progress.model} was not asked again: {why}", warning=True)
+
+    return CallTab(
+        run.allowance,
+        lambda usage: _dollars(run, progress, usage),
+        lambda: worst_cost(run, ask, progress.provider, progress.model),
+        warn,
+    )
+
+
+def worst_cost(run: Run, ask: Ask, provider: str, model: str) -> float:
+    """Return the dollars that one attempt at `ask` with a model costs at most; 0 where no price is known."""
+    return attempt_cost(run.models.card(provider, model), ask.slot, ask.role, ask.messages, ask.options) or 0.0
+
+
+def _dollars(run: Run, progress: Progress, usage: Usage | None) -> float:
     price = run.models.card(progress.provider, progress.model).price
-    return 0.0 if price is None or error.usage is None else price.cost(error.usage)
+    return 0.0 if price is None or usage is None else price.cost(usage)
 
 
 def _with_spent(completion: Completion, spent: Usage, dollars: float) -> Completion:

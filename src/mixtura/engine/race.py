@@ -10,7 +10,7 @@ import asyncio
 import math
 
 from mixtura.chat import Completion, Delta
-from mixtura.decisions import HedgedDetail
+from mixtura.decisions import HedgedDetail, NoticedDetail
 from mixtura.engine import calls, results
 from mixtura.engine.calls import Ask, OnDelta, progress_of
 from mixtura.engine.context import Run
@@ -18,6 +18,7 @@ from mixtura.errors import ModelError, TimedOutError
 from mixtura.events import CallFinished, Draft
 from mixtura.limits.queue import Priority
 from mixtura.planning.schedule import output_limit
+from mixtura.recipe import Fallback, Slot
 from mixtura.tokens import estimate_messages
 
 _SOONEST_HEDGE = 0.05
@@ -194,8 +195,7 @@ class Race:
             return None
         assert failure is not None
         if self._leader is None and self._tries < 2 and now < self._until and _broke_off(failure, self._cut[-1][0]):
-            self._hedge(group)
-            return None
+            return None if self._hedge(group) else failure
         return failure
 
     async def _stop_open(self) -> None:
@@ -259,8 +259,11 @@ class Race:
         late = None if account is None else account.latency.late_after(streamed=progress.streamed)
         return since + max(policy.hedge_after if late is None else late, _SOONEST_HEDGE)
 
-    def _hedge(self, group: asyncio.TaskGroup) -> None:
-        """Make the second try: of the first fall-back where there is one, else of the same model."""
+    def _hedge(self, group: asyncio.TaskGroup) -> bool:
+        """Make the second try: of the first fall-back where there is one, else of the same model.
+
+        Return whether it was made: a race that goes on needs room for it, and every one the money.
+        """
         run, ask = self._run, self._ask
         slot = ask.slot
         instead = slot.fallbacks[0] if slot.fallbacks else None
@@ -275,12 +278,25 @@ class Race:
             waiting = accounting is not None and accounting.limiter().queue.ahead(account.key, Priority.BATCH) != (0, 0)
             if waiting or account.quote(size, run.loop.time()).wait > 0:
                 self._tries += 1
-                return
+                return False
+        if not self._pay_hedge(asked):
+            self._tries += 1
+            return False
         what = f", {instead.model} in its place" if instead else ""
         why = "is slower than usual" if self._open else "broke off"
         said = f"{slot.model} {why}; asked a second time{what}"
         run.decide(HedgedDetail(model=slot.model, by=asked.model), said)
         self._start(group, ask._replace(instead=instead, again=True))
+        return True
+
+    def _pay_hedge(self, asked: Fallback | Slot) -> bool:
+        """Set aside what a second try costs at most; False where the run may not cost that much."""
+        run, slot, allowance = self._run, self._ask.slot, self._run.allowance
+        if allowance is None or allowance.take(calls.worst_cost(run, self._ask, asked.provider, asked.model)):
+            return True
+        why = f"that could bring the run past the ${allowance.most:.6f} that it may cost"
+        run.decide(NoticedDetail(), f"{slot.model} was not asked a second time: {why}", warning=not self._open)
+        return False
 
     def _wake(self) -> float:
         """Return the next moment at which something may be due."""

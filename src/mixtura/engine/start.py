@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mixtura.chat import Message
 from mixtura.decisions import NoticedDetail, ReducedDetail, RoutedDetail, WaitedDetail
 from mixtura.engine.context import CostMeter, Run
-from mixtura.errors import BudgetError, ConfigError, DeadlineError, LimitError, MixturaError
+from mixtura.errors import BudgetError, ConfigError, DailyBudgetError, DeadlineError, LimitError, MixturaError
 from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.failsafe import FailSafe
 from mixtura.limits.limiter import Hold, Limiter, NoRoomError
@@ -64,7 +64,7 @@ async def plan_run(
     """
     budget = options.budget
     if limiter is None and options.max_cost is None and budget is None and not recipe.policy.latency_target:
-        return RunPlan(recipe), None
+        return RunPlan(recipe, options.chat), None
     request = AdmissionRequest(recipe, conversation, models, options, limiter, asyncio.get_running_loop().time())
     seconds = recipe.policy.deadline if options.deadline is None else options.deadline
     if budget is None:
@@ -102,16 +102,25 @@ async def _reserve(budget: DailyBudget, request: AdmissionRequest) -> RunPlan:
             await budget.settle(options.run, 0.0)
         raise
     cost = plan.most or 0.0
-    await budget.reserve(options.run, 2 * cost if plan.may_hedge else cost)
-    return plan
+    # As much again, where there is as much: for second tries, and for attempts that fail and are billed.
+    wanted = 2 * cost if options.max_cost is None else min(2 * cost, options.max_cost)
+    for dollars in dict.fromkeys((wanted, cost)) if wanted <= left else (cost,):
+        try:
+            await budget.reserve(options.run, dollars)
+        except DailyBudgetError:
+            if dollars == cost:
+                raise
+        else:
+            return plan._replace(allowed=dollars)
+    raise AssertionError("the last amount is reserved, or refused")
 
 
 def _priced(plan: RunPlan, request: AdmissionRequest, most: float | None) -> RunPlan:
-    """Return `plan` with its worst cost; second tries are left out where they would cost too much."""
+    """Return `plan` with what it costs at worst, and what it may cost."""
     if most is None:
         return plan
-    cost = forecast(plan.recipe, request.conversation, request.models, request.options.chat).cost or 0.0
-    return plan._replace(may_hedge=plan.recipe.policy.hedge and 2 * cost <= most, most=cost)
+    cost = forecast(plan.recipe, request.conversation, request.models, plan.chat).cost or 0.0
+    return plan._replace(most=cost, allowed=most)
 
 
 def emit_plan(run: Run, plan: RunPlan) -> None:
@@ -143,6 +152,7 @@ async def hold_room(run: Run, plan: RunPlan, limiter: Limiter, request: Admissio
         most = request.options.max_cost if request.options.budget is None else plan.most
         smaller = admission.choose(request._replace(now=run.loop.time(), patient=False, most=most))
         run.recipe = smaller.recipe
+        run.limit_options(smaller.chat)
         emit_plan(run, smaller)
         if smaller.needs or smaller.owed:
             run.hold = await _held(run, smaller, limiter)

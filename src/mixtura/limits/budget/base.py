@@ -209,4 +209,3 @@ def _billionths(dollars: float) -> int:
 def _day_of(now: float) -> int:
     """Return the number of the UTC day at `now` (Unix seconds); day 0 is 1970-01-01."""
     return math.floor(now / DAY)
-

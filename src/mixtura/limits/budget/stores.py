@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from mixtura.errors import ConfigError
 from mixtura.limits.budget.base import DAY, KEPT_DAYS, DailyBudget, DailySpending, ReservationResult, StoredBudget
@@ -71,7 +71,7 @@ class SqliteBudget(StoredBudget):
     async def _sums(self, day: int, given_up: threading.Event) -> tuple[int, int]:
         return await self._in_thread(self._transact, lambda file: _sums_in(file, day), given_up)
 
-    async def _in_thread(self, job: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]) -> T:
+    async def _in_thread(self, job: Callable[[*Ts], T], *args: *Ts) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(transaction_thread(self._path), job, *args)
         except (sqlite3.Error, OSError) as error:

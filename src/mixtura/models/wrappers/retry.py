@@ -73,6 +73,9 @@ class Retrying:
                 if shown or left.get(error.action, 0) == 0:
                     error.usage = wasted
                     raise
+                if error.sent and request.context is not None and (dear := request.context.refuse_repeat()):
+                    error.usage = wasted
+                    raise _reworded(error, followed(error.reason, dear)) from error
                 left[error.action] -= 1
                 pause = self._pause(error, attempt)
                 refused = self._refusal(pause, waited, None if deadline is None else deadline - clock())
