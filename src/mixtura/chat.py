@@ -179,8 +179,8 @@ class CallContext(Protocol):
         """Note that the attempt failed: until the next one no request is out."""
         ...
 
-    def waste(self, usage: Usage) -> None:
-        """Note what a failed attempt will be billed."""
+    def waste(self, usage: Usage | None) -> None:
+        """Note what a failed attempt will be billed; None: it may be, and nobody knows what."""
         ...
 
     def refuse_repeat(self) -> str:

@@ -20,14 +20,13 @@ class Allowance:
         self.most = most
         self._left = most - planned
 
-    @property
-    def overdrawn(self) -> bool:
-        """Whether the run could pass its limit if every call that it plans were still made."""
-        return self._left < -_DUST
+    def allows(self, dollars: float) -> bool:
+        """Say whether the run may cost `dollars` more than its plan."""
+        return dollars <= self._left + _DUST
 
     def take(self, dollars: float) -> bool:
         """Set aside what a further attempt costs at most; False, and nothing set aside, where it is too much."""
-        if dollars > self._left + _DUST:
+        if not self.allows(dollars):
             return False
         self._left -= dollars
         return True
@@ -46,6 +45,7 @@ class CallTab:
 
     Args:
         allowance: the run's.
+        held: dollars that the run has counted for the call.
         cost: returns the dollars of a usage, by the price of the model that is asked at present.
         worst: returns the dollars that one attempt with that model costs at most.
         warn: gets the words for a further attempt that is not made.
@@ -54,39 +54,54 @@ class CallTab:
     def __init__(
         self,
         allowance: Allowance,
+        held: float,
         cost: Callable[[Usage], float],
         worst: Callable[[], float],
         warn: Callable[[str], None],
     ) -> None:
         self._allowance = allowance
+        self._held = held
         self._cost = cost
         self._worst = worst
         self._warn = warn
         self._charged = 0.0
+        self._noted = False
 
-    def waste(self, usage: Usage) -> None:
-        """Charge what a failed attempt is billed."""
-        dollars = self._cost(usage)
-        if usage.estimated and not usage.completion_tokens:
-            # It came in one piece and broke off: all of it may have been written, and is billed then.
+    def waste(self, usage: Usage | None) -> None:
+        """Charge what a failed attempt is billed; None: nobody knows, so it may be all that it could write."""
+        dollars = 0.0 if usage is None else self._cost(usage)
+        if usage is None or (usage.estimated and not usage.completion_tokens):
+            # One that came in one piece and broke off may have been written whole.
             dollars = max(dollars, self._worst())
+        self._noted = True
         self._charged += dollars
         self._allowance.charge(dollars)
 
-    def charge(self, dollars: float) -> None:
-        """Charge what is not charged yet of the `dollars` that all failed attempts of the call took."""
+    def fail(self, dollars: float, *, untold: bool) -> None:
+        """Charge what is not charged yet, when a model failed for good.
+
+        Args:
+            dollars: what the failed attempts of the call took so far.
+            untold: the last one may be billed, and nobody knows what.
+        """
+        if untold and not self._noted:
+            self.waste(None)
+        self._noted = False
         if dollars > self._charged:
             self._allowance.charge(dollars - self._charged)
             self._charged = dollars
 
-    def refusal(self) -> str:
-        """Return why no further attempt is made, "" if one may be; a refusal is said, too."""
-        if not self._allowance.overdrawn:
+    def refusal(self, worst: float | None = None) -> str:
+        """Return why no further attempt is made, "" if one may be; a refusal is said, too.
+
+        `worst` is what it costs at most, None for one with the model that is asked at present.
+        """
+        if self._allowance.allows((self._worst() if worst is None else worst) - self._held):
             return ""
         why = f"that could bring the run past the ${self._allowance.most:.6f} that it may cost"
         self._warn(why)
         return f"not asked again, since {why}"
 
     def close(self, last: Usage | None) -> None:
-        """Release what the call needs less than its worst case; `last` is its whole reply's, None if it failed."""
-        self._allowance.release(self._worst() - (0.0 if last is None else self._cost(last)))
+        """Release what is not needed of what the run has counted; `last` is a whole reply's, None where none came."""
+        self._allowance.release(self._held - (0.0 if last is None else self._cost(last)))

@@ -15,6 +15,7 @@ from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
 from mixtura.errors import BadGenerationError, BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
 from mixtura.events import CallStarted, Parameters, Role
+from mixtura.limits.policy import may_be_billed
 from mixtura.models.base import Emit
 from mixtura.models.card import ModelCard
 from mixtura.planning.forecast import attempt_cost
@@ -222,11 +223,11 @@ async def call(
         except ModelError as error:
             lost += _dollars(run, progress, error.usage)
             if tab is not None:
-                tab.charge(lost)
+                tab.fail(lost, untold=error.usage is None and error.sent and may_be_billed(error))
             # What was begun cannot be begun anew by another model: a reader has seen it.
             last = place == len(chain) - 1 or progress.pieces > 0 or run.loop.time() >= until
             spent = error.usage = _sum(spent, error.usage)
-            if last or (tab is not None and tab.refusal()):
+            if last or (tab is not None and tab.refusal(worst_cost(run, ask, chain[place + 1]))):
                 if tab is not None:
                     tab.close(None)
                 raise
@@ -245,17 +246,22 @@ def _tab(run: Run, ask: Ask, progress: Progress) -> CallTab | None:
     def warn(why: str) -> None:
         run.decide(NoticedDetail(), f"{progress.model} was not asked again: {why}", warning=True)
 
+    # A second try has set aside what its own model takes; of the first the dearest link is planned.
+    links = ask.slot.links if ask.instead is None and not ask.again else (ask.instead or ask.slot,)
     return CallTab(
         run.allowance,
+        max(worst_cost(run, ask, link) for link in links),
         lambda usage: _dollars(run, progress, usage),
-        lambda: worst_cost(run, ask, progress.provider, progress.model),
+        lambda: worst_cost(run, ask, Fallback(model=progress.model, provider=progress.provider)),
         warn,
     )
 
 
-def worst_cost(run: Run, ask: Ask, provider: str, model: str) -> float:
+def worst_cost(run: Run, ask: Ask, link: Fallback | Slot) -> float:
     """Return the dollars that one attempt at `ask` with a model costs at most; 0 where no price is known."""
-    return attempt_cost(run.models.card(provider, model), ask.slot, ask.role, ask.messages, ask.options) or 0.0
+    return (
+        attempt_cost(run.models.card(link.provider, link.model), ask.slot, ask.role, ask.messages, ask.options) or 0.0
+    )
 
 
 def _dollars(run: Run, progress: Progress, usage: Usage | None) -> float:

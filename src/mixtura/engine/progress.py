@@ -108,9 +108,10 @@ class Progress:
         """Note that the attempt failed."""
         self.since = None
 
-    def waste(self, usage: Usage) -> None:
-        """Note what a failed attempt will be billed."""
-        self.wasted = usage if self.wasted is None else self.wasted + usage
+    def waste(self, usage: Usage | None) -> None:
+        """Note what a failed attempt will be billed, None where nobody knows."""
+        if usage is not None:
+            self.wasted = usage if self.wasted is None else self.wasted + usage
         if self.tab is not None:
             self.tab.waste(usage)
 

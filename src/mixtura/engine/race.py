@@ -292,7 +292,7 @@ class Race:
     def _pay_hedge(self, asked: Fallback | Slot) -> bool:
         """Set aside what a second try costs at most; False where the run may not cost that much."""
         run, slot, allowance = self._run, self._ask.slot, self._run.allowance
-        if allowance is None or allowance.take(calls.worst_cost(run, self._ask, asked.provider, asked.model)):
+        if allowance is None or allowance.take(calls.worst_cost(run, self._ask, asked)):
             return True
         why = f"that could bring the run past the ${allowance.most:.6f} that it may cost"
         run.decide(NoticedDetail(), f"{slot.model} was not asked a second time: {why}", warning=not self._open)

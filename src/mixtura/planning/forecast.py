@@ -123,7 +123,7 @@ def attempt_cost(
     """Return the dollars that one attempt to ask `card`'s model costs at most; None where no price is known."""
     if card.price is None:
         return None
-    prompt = _most_prompt(estimate_messages(messages) + attached_tokens(options))
+    prompt = _most_prompt(estimate_messages(messages) + attached_tokens(slot, options))
     return card.price.cost(_most_usage(card, prompt, _most_output(card, slot, role, options)))
 
 

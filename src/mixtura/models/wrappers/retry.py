@@ -11,6 +11,7 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Timing, Usage
 from mixtura.errors import ModelError, followed
+from mixtura.limits.policy import may_be_billed
 from mixtura.models.base import ChatModel, Emit
 
 
@@ -67,9 +68,9 @@ class Retrying:
                 error.attempts = attempt
                 if error.usage is not None:
                     wasted = error.usage if wasted is None else wasted + error.usage
-                    if request.context is not None:
-                        # The engine may stop this call before it ends, and has to know what it took by then.
-                        request.context.waste(error.usage)
+                if request.context is not None and (error.usage is not None or (error.sent and may_be_billed(error))):
+                    # The engine may stop this call before it ends, and has to know what it took by then.
+                    request.context.waste(error.usage)
                 if shown or left.get(error.action, 0) == 0:
                     error.usage = wasted
                     raise
