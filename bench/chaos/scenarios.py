@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from bench.chaos import books
 from bench.chaos.recipes import recipes, stages
 from mixtura.recipe import Recipe
 from mixtura.sim.faults import BrokenTransferKind, Fault, OddReplyKind, RefusalKind
@@ -58,6 +59,7 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
         leaks: whether refusals quote a key and an organisation.
         quality: the share of right drafts.
         known: whether the models' latency is known from earlier calls, so that hedging and estimates use it.
+        books: what happens to the books of a daily budget (`books.BooksFault`); "" for runs without one.
     """
 
     seed: int
@@ -77,6 +79,7 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
     leaves: float | None
     quality: float
     known: bool
+    books: str = ""
 
     @property
     def id(self) -> str:
@@ -92,6 +95,7 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
         said += [f"deadline {self.deadline:g} s"] if self.deadline else []
         said += [f"{self.runs} runs at once"] if self.runs > 1 else []
         said += [f"left after {self.leaves:.2f} s"] if self.leaves else []
+        said += [f"books: {self.books}"] if self.books else []
         return ", ".join(said)
 
 
@@ -140,6 +144,7 @@ def circumstances(
         leaves=round(rng.uniform(0.01, 3.0), 3) if rng.random() < 0.05 else None,
         quality=rng.choice((0.4, 0.7, 0.9)),
         known=rng.random() < 0.3,
+        books=rng.choice(books.faults()) if rng.random() < 0.15 else "",
     )
 
 
