@@ -102,6 +102,13 @@ def test_a_second_try_is_paid_before_it_is_made(most: float | None, hedged: bool
     assert len(refused) == (not hedged)
 
 
+def test_a_call_that_falls_silent_again_and_again_is_tried_twice() -> None:
+    recipe = msgspec.structs.replace(ALONE, policy=Policy(deadline=60.0, hedge=True, hedge_after=40.0, first_token=1.0))
+    _, error, cloud = ask(recipe, "silent", most=None)
+    assert error is not None
+    assert len(cloud.requests) == 2
+
+
 def test_what_finished_calls_left_over_pays_for_the_attempts_of_others() -> None:
     first, second = Proposer(model=SEVENTY, max_tokens=900), Proposer(model=GEMMA, max_tokens=100)
     layers = (Layer(proposers=(first,)), Layer(proposers=(second,)))

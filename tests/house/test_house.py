@@ -89,7 +89,10 @@ FLOORS: dict[str, set[str]] = {
 # What a ChatModel, a budget or a listener of a caller's own raises, or a library for a schema that is none, and the
 # threads that run what blocks.
 # What a limiter raises is caught by `limits/failsafe.py`, a context manager.
-BROAD_EXCEPTS = {"answer_format.py", "engine/calls.py", "engine/start.py", "models/threads.py", "mixture/listeners.py"}
+BROAD_EXCEPTS = {
+    *("answer_format.py", "engine/calls.py", "engine/start.py", "limits/budget/shared_file.py", "mixture/listeners.py"),
+    "models/threads.py",
+}
 # Types that a lower floor names and does not import when it runs: an error carries the answer so far.
 TYPE_ONLY = {("errors", "chat"), ("errors", "events")}
 

@@ -84,16 +84,21 @@ class TransactionThread(Executor):
 # Held while a connection is open.
 _in_use = threading.Lock()
 _threads: dict[Path, TransactionThread] = {}
-_choosing = threading.Lock()
 
 
 def transaction_thread(path: Path) -> TransactionThread:
     """Return the thread of this process for the file at `path`, an absolute path."""
-    with _choosing:
-        return _threads.setdefault(path, TransactionThread())
+    return _threads.setdefault(path, TransactionThread())
 
 
-def transact(path: Path, schema: tuple[str, ...], work: Work[T], patience: float, given_up: threading.Event) -> T:
+def transact(
+    path: Path,
+    schema: tuple[str, ...],
+    work: Work[T],
+    patience: float,
+    given_up: threading.Event,
+    clock: Callable[[], float] = time.monotonic,
+) -> T:
     """Return what `work` returns in one transaction on the file, which is made if need be.
 
     `work` is repeated when another process comes between.
@@ -104,11 +109,12 @@ def transact(path: Path, schema: tuple[str, ...], work: Work[T], patience: float
         work: gets the file inside the transaction.
         patience: seconds to wait for a turn at the file.
         given_up: once it is set nobody waits for the result any more.
+        clock: returns seconds.
 
     Raises:
         sqlite3.Error, OSError: the file cannot be used, or there was no turn in time, or nobody waits any more.
     """
-    until = time.monotonic() + patience
+    until = clock() + patience
     while True:
         if given_up.is_set():
             raise sqlite3.OperationalError("nobody waits for it any more")
@@ -116,7 +122,7 @@ def transact(path: Path, schema: tuple[str, ...], work: Work[T], patience: float
             with _in_use:
                 return _attempt(path, schema, work)
         except sqlite3.OperationalError as error:
-            if not _passes(error) or time.monotonic() >= until:
+            if not _passes(error) or clock() >= until:
                 raise
         given_up.wait(_PAUSE)
 
@@ -171,10 +177,8 @@ def _passes(error: sqlite3.OperationalError) -> bool:
 
 def _forked() -> None:
     """Begin anew in a child, which has its parent's memory but none of its threads."""
-    global _choosing
     _in_use.release()
     _threads.clear()
-    _choosing = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
