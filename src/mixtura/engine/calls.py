@@ -191,21 +191,7 @@ async def call(
     slot = ask.slot
     card = run.models.card(slot.provider, slot.model)
     settings = _settings(card, ask)
-    run.emit(
-        CallStarted(
-            at=run.now,
-            call=number,
-            role=ask.role,
-            model=slot.model,
-            provider=slot.provider,
-            layer=ask.layer,
-            parameters=_parameters(run, settings),
-            reads=list(ask.reads),
-            messages=ask.messages
-            if ask.messages is not run.conversation and run.options.record == "conversation"
-            else None,
-        )
-    )
+    run.emit(_started(run, ask, number, settings))
     watch: _Watching | None = None
     if on_delta is not None or run.streams(ask.role):
         watch = _watching(run, number, progress, on_delta)
@@ -236,6 +222,21 @@ async def call(
             reason = f"{link.model} failed ({why}), {following.model} was asked instead"
             run.decide(SubstitutedDetail(model=link.model, by=following.model), reason, warning=True)
     raise AssertionError("a chain has at least one link")
+
+
+def _started(run: Run, ask: Ask, number: int, settings: _Settings) -> CallStarted:
+    kept = ask.messages is not run.conversation and run.options.record == "conversation"
+    return CallStarted(
+        at=run.now,
+        call=number,
+        role=ask.role,
+        model=ask.slot.model,
+        provider=ask.slot.provider,
+        layer=ask.layer,
+        parameters=_parameters(run, settings),
+        reads=list(ask.reads),
+        messages=ask.messages if kept else None,
+    )
 
 
 def _tab(run: Run, ask: Ask, progress: Progress) -> CallTab | None:
