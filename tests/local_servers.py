@@ -38,7 +38,10 @@ class Unseen:
 
     def pause(self) -> None: ...
 
-    def waste(self, usage: Usage) -> None: ...
+    def waste(self, usage: Usage | None) -> None: ...
+
+    def refuse_repeat(self) -> str:
+        return ""
 
 
 @asynccontextmanager

@@ -58,6 +58,11 @@ class RedisServer:
                 raise RuntimeError(f"no Redis server on port {self.port}:\n{(self._folder / 'log').read_text()}")
             time.sleep(0.01)
 
+    def send_signal(self, number: int) -> None:
+        """Send the server a signal, such as SIGSTOP: it then takes connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """End the server at once, as a crash would."""
         if self._process is not None:

@@ -6,18 +6,33 @@ from collections.abc import Iterator
 import msgspec
 
 from bench.chaos import bills, gold
+from bench.chaos.recipes import MOST_DOLLARS
 from bench.chaos.scenarios import KEY
 from bench.chaos.speech import THOUGHT
 from bench.chaos.world import FinishedRun, PlayedScenario
 from mixtura import Event, MixturaError, fold
-from mixtura.errors import BudgetError, DeadlineError, LimitError, NoAnswerError, RateLimitedError
-from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted, CallDelta, CallStarted, RunFinished, RunStarted
+from mixtura.errors import BudgetError, ConfigError, DeadlineError, LimitError, NoAnswerError, RateLimitedError
+from mixtura.events import (
+    AnswerDelta,
+    AnswerFinished,
+    AnswerRestarted,
+    CallDelta,
+    CallStarted,
+    Decision,
+    RunFinished,
+    RunStarted,
+)
 from mixtura.models.wrappers.retry import RetryPolicy
 from mixtura.planning.deadline import HOSTED_SECONDS, QUEUED_SECONDS
 from mixtura.planning.schedule import count_calls
 from mixtura.sim.bodies import organisation_id
 
 _GRACE = 0.05
+# Seconds that books may take to settle at least, however little of the deadline is left.
+_SETTLING = 0.4
+_UNTOLD = "the daily budget could not be told"
+# A billionth of a dollar for each run is rounding.
+_DUST = 1e-8
 _WAITS = RetryPolicy().waits
 # Texts of the cloud's faults. The text of a failure must never appear in a prompt.
 _FAILURE_WORDS = ("simulated fault", "Internal Server Error", "Bad Gateway", "rate_limit_exceeded", "over capacity")
@@ -33,18 +48,22 @@ def find_broken(played: PlayedScenario) -> list[str]:
     def add(name: str, problems: Iterator[str]) -> None:
         found.extend(f"{name}: {problem}" for problem in problems)
 
+    refused = case.books.startswith(("today", "reserve"))
     for ran in played.runs:
-        add("one end", _one_end(ran))
+        add("one end", _one_end(ran, refused=refused, settles=case.books.startswith("settle")))
         add("deadline", _in_time(played, ran))
         add("calls", _calls_end_once(ran))
         add("replay", _replays(ran))
         add("pieces", _pieces(ran, watched=case.watched))
-        add("answer", gold.check(played, ran))
+        add("cost", _within_cost(played, ran))
+        if not refused:
+            add("answer", gold.check(played, ran))
         add("429", _no_limit_comes_back(played, ran))
         add("secret", _no_secret(ran))
     add("secret", _prompts_are_clean(played))
     if case.slots is not None:
         add("queue", _nothing_is_sent_twice(played))
+    add("books", _books(played))
     add("in flight", _nothing_is_left(played))
     room = max(
         (body.get("max_completion_tokens") or body.get("max_tokens") or 0 for body in played.cloud.requests), default=0
@@ -53,13 +72,14 @@ def find_broken(played: PlayedScenario) -> list[str]:
     return found
 
 
-def _one_end(ran: FinishedRun) -> Iterator[str]:
+def _one_end(ran: FinishedRun, *, refused: bool, settles: bool) -> Iterator[str]:
     error = ran.error
+    refusals = (BudgetError, LimitError, ConfigError, DeadlineError) if refused else (BudgetError, LimitError)
     if error is not None and not isinstance(error, MixturaError) and not ran.left:
         yield f"{type(error).__name__} came out: {error}"
     if not ran.events:
         # The run was refused before it sent anything.
-        if not ran.left and not isinstance(error, BudgetError | LimitError):
+        if not ran.left and not isinstance(error, refusals):
             yield f"no event at all, and {error!r}"
         return
     ends = [event for event in ran.events if isinstance(event, RunFinished)]
@@ -69,13 +89,40 @@ def _one_end(ran: FinishedRun) -> Iterator[str]:
         return
     if ran.events[-1] is not ends[0] or not isinstance(ran.events[0], RunStarted):
         yield "RunStarted is not the first event, or RunFinished not the last"
-    if (ends[0].status == "failed") != (error is not None):
+    # A caller who leaves while the books are told of an answer that is there gets its events.
+    answered = error is None or (ran.left and settles and ends[0].status != "failed")
+    if (ends[0].status == "failed") == answered:
         yield f"the status is {ends[0].status} and the error {error!r}"
     answers = sum(isinstance(event, AnswerFinished) for event in ran.events)
-    if answers != (error is None):
+    if answers != answered:
         yield f"{answers} AnswerFinished"
     if any(one.at > other.at for one, other in zip(ran.events, ran.events[1:], strict=False)):
         yield "events are not in the order of their times"
+
+
+def _within_cost(played: PlayedScenario, ran: FinishedRun) -> Iterator[str]:
+    most, cost = MOST_DOLLARS.get(played.scenario.recipe), ran.answer.cost or 0.0
+    if most is not None and cost > most:
+        yield f"it cost ${cost:.6f} of at most ${most:.6f}"
+
+
+def _books(played: PlayedScenario) -> Iterator[str]:
+    """Check that a run is booked at what it cost, or says that it is not; and that none begins where none is booked."""
+    books = played.scenario.books
+    if books.startswith(("today", "reserve")):
+        if played.cloud.ledger.arrived or any(ran.events for ran in played.runs):
+            yield f"{played.cloud.ledger.arrived} calls were sent, though the books failed before"
+        return
+    untold = books.startswith("settle") and books != "settle deleted"
+    for ran in played.runs:
+        said = any(isinstance(event, Decision) and _UNTOLD in event.reason for event in ran.events)
+        if ran.events and said != untold and not ran.left:
+            yield f"the run {'says' if said else 'does not say'} that the books could not be told of its cost"
+    if books == "kept" and played.booked is not None:
+        cost = sum(ran.answer.cost or 0.0 for ran in played.runs)
+        spent, reserved = played.booked
+        if abs(spent - cost) > _DUST or reserved:
+            yield f"${spent:.9f} spent and ${reserved:.9f} reserved are booked, the runs cost ${cost:.9f}"
 
 
 def _deadline(played: PlayedScenario) -> float:
@@ -89,7 +136,8 @@ def _deadline(played: PlayedScenario) -> float:
 def _in_time(played: PlayedScenario, ran: FinishedRun) -> Iterator[str]:
     deadline = _deadline(played)
     # Every call is stopped before a run ends; a layer and the aggregator may have some to stop after another.
-    if ran.seconds > deadline + _GRACE + 3 * played.scenario.stops:
+    grace = _GRACE + 3 * played.scenario.stops + (_SETTLING if played.scenario.books == "settle hangs" else 0.0)
+    if ran.seconds > deadline + grace:
         yield f"{ran.seconds:.3f} s of {deadline:g} s"
     if isinstance(ran.error, DeadlineError) and ran.seconds < deadline - _GRACE:
         yield f"DeadlineError after {ran.seconds:.3f} s of {deadline:g} s"

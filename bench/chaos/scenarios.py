@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from bench.chaos import books
 from bench.chaos.recipes import MOST_DOLLARS, recipes, stages
 from mixtura.recipe import Recipe
 from mixtura.sim.faults import BrokenTransferKind, Fault, OddReplyKind, RefusalKind
@@ -62,6 +63,7 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
         slots: calls that the cloud answers at once, as one machine to which the recipe is moved; None: any.
         stops: seconds that a call needs to stop when it is cancelled.
         known: whether the models' latency is known from earlier calls, so that hedging and estimates use it.
+        books: what happens to the books of a daily budget (`books.BooksFault`); "" for runs without one.
     """
 
     seed: int
@@ -81,6 +83,7 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
     leaves: float | None
     quality: float
     known: bool
+    books: str = ""
     slots: int | None = None
     stops: float = 0.0
 
@@ -105,6 +108,7 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
         said += [f"{self.slots} slots at one machine"] if self.slots else []
         said += [f"{self.stops:g} s to stop a call"] if self.stops else []
         said += [f"left after {self.leaves:.2f} s"] if self.leaves else []
+        said += [f"books: {self.books}"] if self.books else []
         return ", ".join(said)
 
 
@@ -158,6 +162,7 @@ def circumstances(
         known=rng.random() < 0.3,
         slots=slots,
         stops=own.choice((0.1, 0.3, 1.0)) if own.random() < 0.15 else 0.0,
+        books=rng.choice(books.faults()) if rng.random() < 0.15 else "",
     )
 
 

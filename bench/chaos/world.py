@@ -3,9 +3,12 @@
 import asyncio
 import datetime as dt
 import random
+import tempfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.chaos.bills import CloudBill
+from bench.chaos.books import FailingBooks
 from bench.chaos.recipes import MODELS, MOST_DOLLARS, recipes, stages
 from bench.chaos.scenarios import KEY, ChaosScenario, faults, stage_models
 from bench.chaos.slow_stops import SlowToStop
@@ -45,7 +48,8 @@ class PlayedScenario(NamedTuple):
     """The record of a played scenario.
 
     `still` lists the tasks that were left when the runs ended, `open_books` what the limiter still counts as in flight
-    or held, and `complaints` the errors that the event loop reported.
+    or held, and `complaints` the errors that the event loop reported. `booked` is what the daily budget has spent and
+    reserved; None where there is none, or its file is gone.
     """
 
     scenario: ChaosScenario
@@ -57,6 +61,7 @@ class PlayedScenario(NamedTuple):
     still: list[str]
     open_books: list[str]
     complaints: list[str]
+    booked: tuple[float, float] | None = None
 
 
 def play(case: ChaosScenario) -> PlayedScenario:
@@ -99,14 +104,27 @@ async def _play(case: ChaosScenario) -> PlayedScenario:
             models = SlowToStop(models, case.stops)
         if case.known:
             _teach_pace(recipe, models, case.provider)
-        runs = await asyncio.gather(*(_run(case, recipe, question, models, place) for place in range(case.runs)))
+        with tempfile.TemporaryDirectory() as folder:
+            books = FailingBooks(case.books, Path(folder)) if case.books else None
+            runs = await asyncio.gather(
+                *(_run(case, recipe, question, _World(models, books), place) for place in range(case.runs))
+            )
+            booked = None if books is None else await books.sums()
         # Check at once: a caller with an answer may close the loop.
         still = [f"{task.get_coro()!r}" for task in asyncio.all_tasks() if _is_ours(task)]
         await asyncio.sleep(_SETTLING)
-        return PlayedScenario(case, recipe, question, runs, cloud, bill, still, _open_books(), complaints)
+        return PlayedScenario(case, recipe, question, runs, cloud, bill, still, _open_books(), complaints, booked)
 
 
-async def _run(case: ChaosScenario, recipe: Recipe, question: Question, models: Models, place: int) -> FinishedRun:
+class _World(NamedTuple):
+    """What runs share."""
+
+    models: Models
+    books: FailingBooks | None
+
+
+async def _run(case: ChaosScenario, recipe: Recipe, question: Question, world: _World, place: int) -> FinishedRun:
+    models, books = world
     loop = asyncio.get_running_loop()
     begun = loop.time()
     events: list[Event] = []
@@ -115,13 +133,18 @@ async def _run(case: ChaosScenario, recipe: Recipe, question: Question, models: 
     run = None
     try:
         if case.watched and case.leaves is None:
-            mixture = Mixture(recipe, models=models)
+            mixture = Mixture(recipe, models=models, env={}, budget=books)
             async for event in mixture.stream(question.text, deadline=case.deadline, max_cost=most, seed=seed):
                 events.append(event)  # noqa: PERF401  # keep the events that came before an error
         else:
             # Like `Mixture.ask`, but with the events of a run without a listener.
             options = RunOptions(
-                deadline=case.deadline, max_cost=most, seed=seed, watch="calls" if case.watched else "nothing"
+                deadline=case.deadline,
+                max_cost=most,
+                seed=seed,
+                watch="calls" if case.watched else "nothing",
+                budget=books,
+                run=f"run {place}",
             )
             said = (Message(role="user", content=question.text),)
             run = asyncio.create_task(drive(recipe, said, models, events.append, options))

@@ -54,6 +54,7 @@ EXTRA_REACH: dict[str, Reach] = {
 SET_ELSEWHERE = {
     "messages": "they are the question and the recipe's prompts",
     "model": "the recipe names its models",
+    "models": "the recipe names its models (fallbacks)",
     "stream": "say what is watched (watch)",
     "stream_options": "say what is watched (watch)",
     "tools": "set ChatOptions.tools",
@@ -63,10 +64,16 @@ SET_ELSEWHERE = {
 }
 """Fields of a request that `extra` must not hold: limits, money and drafts are counted by them."""
 
+OUTPUT_LIMITS = ("max_completion_tokens", "max_new_tokens", "max_output_tokens", "n_predict", "num_predict")
+"""What servers call the output limit besides `max_tokens`."""
+
+COPIES = ("n", "best_of", "num_return_sequences")
+"""What servers call the number of replies that they write, and bill, for one request."""
+
 # Fields that have a name of their own, wherever a caller writes them.
 _NAMED = {
     **{name: name for name in REACH if name not in ("tools", "images", "metadata", "extra")},
-    "max_completion_tokens": "max_tokens",
+    **dict.fromkeys(OUTPUT_LIMITS, "max_tokens"),
 }
 _JSON_FORMATS = ("json_object", "json_schema")
 
@@ -125,14 +132,16 @@ def with_named_fields(options: ChatOptions) -> ChatOptions:
     if taken := SET_ELSEWHERE.keys() & extra.keys():
         name = min(taken)
         raise InputError(f"options.extra: {name!r} cannot be set there; {SET_ELSEWHERE[name]}")
-    copies = extra.get("n", 1)
-    if copies != 1:
-        raise InputError(f"options.extra: 'n' cannot be {copies!r}; a run has one answer (see the recipe's samples)")
+    for name in COPIES:
+        if (copies := extra.get(name, 1)) not in (1, None):
+            raise InputError(
+                f"options.extra: {name!r} cannot be {copies!r}; a run has one answer (see the recipe's samples)"
+            )
     moved: JsonObject = {}
     rest: JsonObject = {}
     for key, value in extra.items():
         field = _NAMED.get(key)
-        if field is None and key != "n":
+        if field is None and key not in COPIES:
             rest[key] = value
         elif field is not None and value is not None:
             if moved.get(field, getattr(options, field)) not in (None, value):

@@ -216,8 +216,12 @@ class CallContext(Protocol):
         """Take what is known of this attempt among the other calls at its server; None when it has left there."""
         ...
 
-    def waste(self, usage: Usage) -> None:
-        """Note what a failed attempt will be billed."""
+    def waste(self, usage: Usage | None) -> None:
+        """Note what a failed attempt will be billed; None: it may be, and nobody knows what."""
+        ...
+
+    def refuse_repeat(self) -> str:
+        """Return why no further attempt may be made (its cost), "" if one may."""
         ...
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from mixtura.caller_options import SET_ELSEWHERE
+from mixtura.caller_options import COPIES, OUTPUT_LIMITS, SET_ELSEWHERE
 from mixtura.kinds import KINDS, AggregatorKind
 from mixtura.recipe_checks import check_sampling
 
@@ -59,7 +59,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         if not all(self.stop):
             raise ValueError("stop: expected texts that are not empty")
         for key in self.extra:
-            if key in SET_ELSEWHERE or key == "n":
+            if key in SET_ELSEWHERE or key in COPIES:
                 raise ValueError(f"extra.{key}: cannot be set there; {SET_ELSEWHERE.get(key, 'see samples')}")
             if key in _CALLERS:
                 raise ValueError(f"extra.{key}: cannot be set there; whoever asks says it")
@@ -82,7 +82,7 @@ _CALLERS = ("tool_choice", "parallel_tool_calls", "response_format")
 _SLOT_KEYS = {
     **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "stop", "seed")},
     "max_tokens": "max_tokens",
-    "max_completion_tokens": "max_tokens",
+    **dict.fromkeys(OUTPUT_LIMITS, "max_tokens"),
     "reasoning_effort": "reasoning_effort",
 }
 

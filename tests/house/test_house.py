@@ -94,8 +94,8 @@ FLOORS: dict[str, set[str]] = {
 # What a limiter raises is caught by `limits/failsafe.py`, a context manager.
 # A keyring's backend is a plug-in over D-Bus and the like.
 BROAD_EXCEPTS = {
-    *("answer_format.py", "engine/calls.py", "engine/start.py", "keys/system.py", "models/threads.py"),
-    "mixture/listeners.py",
+    *("answer_format.py", "engine/calls.py", "engine/start.py", "keys/system.py", "limits/budget/shared_file.py"),
+    *("mixture/listeners.py", "models/threads.py"),
 }
 # Types that a lower floor names and does not import when it runs: an error carries the answer so far.
 TYPE_ONLY = {("errors", "chat"), ("errors", "events"), ("answer_forms", "events")}

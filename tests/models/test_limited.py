@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mixtura.chat import ChatRequest, RateLimitHeaders
+from mixtura.chat import ChatRequest, RateLimitHeaders, Usage
 from mixtura.errors import (
     BrokenReplyError,
     Exceeded,
@@ -127,6 +127,17 @@ def test_what_the_provider_refused_is_not_counted_and_what_broke_off_is(error: A
         return float(account().buckets["tpm"].level(0.0))
 
     assert (virtually(main) > 0) is kept
+
+
+def test_a_refusal_that_says_what_it_took_is_counted() -> None:
+    async def main() -> float:
+        error = RejectedError("groq", "m", "no")
+        error.usage = Usage(prompt_tokens=100)
+        with pytest.raises(RejectedError):
+            await Limited(Scripted(error, takes=0.0), "groq", ACCOUNTING).chat(REQUEST)
+        return float(account().buckets["tpm"].level(0.0))
+
+    assert virtually(main) > 0
 
 
 def test_a_model_that_keeps_failing_is_left_alone_and_tried_with_one_call() -> None:

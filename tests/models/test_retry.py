@@ -138,11 +138,18 @@ def test_waits_for_a_shared_limit_do_not_use_up_the_attempts() -> None:
     assert completion.attempts == 12
 
 
-def test_a_limit_that_never_lets_a_call_through_is_given_up() -> None:
-    model = Scripted(*[limited(0.0)] * 99)
+def test_a_limit_that_never_lets_a_call_through_is_given_up_at_the_deadline_and_not_asked_in_a_tight_loop() -> None:
+    model = Scripted(*[limited(0.3)] * 999)
     with pytest.raises(RateLimitedError) as caught:
-        virtually(lambda: retrying(model, waits=5).chat(REQUEST, deadline=1000.0))
-    assert (caught.value.attempts, len(model.calls)) == (6, 6)
+        virtually(lambda: retrying(model, waits=5).chat(REQUEST, deadline=100.0))
+    assert caught.value.attempts == len(model.calls)
+    assert 100 > model.calls[-1] > 85
+    assert len(model.calls) < 20
+
+
+def test_a_rate_limit_is_waited_for_as_often_as_the_deadline_allows() -> None:
+    model = Scripted(*[limited(5.0)] * 30)
+    assert virtually(lambda: retrying(model).chat(REQUEST, deadline=300.0)).attempts == 31
 
 
 def test_a_rate_limit_that_names_no_wait_is_backed_off_from() -> None:

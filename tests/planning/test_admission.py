@@ -269,10 +269,10 @@ class Books:
         """Nothing is open."""
 
 
-async def driven(books: Books, recipe: Recipe) -> MixturaError | None:
+async def driven(books: Books, recipe: Recipe, max_cost: float | None = None) -> MixturaError | None:
     async with simulated_cloud(SimOptions(as_of=ERA, unlimited=True, tokens=50)) as cloud:
         models = ModelRegistry(env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url})
-        options = RunOptions(budget=books, run="r")
+        options = RunOptions(budget=books, run="r", max_cost=max_cost)
         try:
             await drive(recipe, (Message(role="user", content="Why?"),), models, lambda event: None, options)
         except MixturaError as error:
@@ -286,16 +286,32 @@ def test_a_run_that_is_refused_leaves_nothing_booked_even_if_room_came_meanwhile
     assert books.booked == {"r": 0.0}
 
 
-def test_second_tries_are_reserved_where_they_may_be_made() -> None:
+def test_second_tries_and_repeated_attempts_are_reserved_where_there_is_money_for_them() -> None:
     reserved: list[float] = []
 
     class Watched(Books):
         async def reserve(self, run: str, dollars: float) -> None:
             reserved.append(dollars)
 
-    for hedge in (False, True):
-        assert run_virtual(driven(Watched([10.0]), with_policy(hedge=hedge))) is None
-    assert reserved[1] == pytest.approx(2 * reserved[0])
+    strict = with_policy(when_limited=())
+    assert run_virtual(driven(Watched([10.0]), strict)) is None
+    whole = reserved.pop() / 2
+    assert run_virtual(driven(Watched([whole * 1.9]), strict)) is None
+    assert run_virtual(driven(Watched([10.0]), strict, max_cost=whole * 1.5)) is None
+    assert reserved == pytest.approx([whole, whole * 1.5])
+
+
+def test_a_reservation_that_another_run_was_faster_for_is_made_without_second_tries() -> None:
+    class Contended(Books):
+        async def reserve(self, run: str, dollars: float) -> None:
+            if not self.booked:
+                self.booked["other"] = dollars
+                raise DailyBudgetError(dollars, 10.0, 0.0, dollars, 60.0)
+            await super().reserve(run, dollars)
+
+    books = Contended([10.0])
+    assert run_virtual(driven(books, with_policy())) is None
+    assert books.booked["r"] < books.booked["other"] / 2
 
 
 @pytest.mark.parametrize("odd", ["-1", "much", "nan", "inf"])

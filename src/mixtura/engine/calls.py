@@ -10,12 +10,15 @@ from mixtura.caller_options import without_texts
 from mixtura.chat import NO_OPTIONS, ChatOptions, ChatRequest, Completion, Delta, JsonObject, Message, Usage
 from mixtura.decisions import NoticedDetail, SubstitutedDetail
 from mixtura.engine import tools
+from mixtura.engine.allowance import CallTab
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
 from mixtura.errors import BadGenerationError, BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
 from mixtura.events import CallStarted, Parameters, Role
+from mixtura.limits.policy import may_be_billed
 from mixtura.models.base import Emit
 from mixtura.models.card import ModelCard
+from mixtura.planning.forecast import attempt_cost
 from mixtura.planning.schedule import effort_of, is_held, output_limit
 from mixtura.recipe import Fallback, Slot
 from mixtura.tokens import characters, estimate_messages
@@ -188,38 +191,31 @@ async def call(
     slot = ask.slot
     card = run.models.card(slot.provider, slot.model)
     settings = _settings(card, ask)
-    run.emit(
-        CallStarted(
-            at=run.now,
-            call=number,
-            role=ask.role,
-            model=slot.model,
-            provider=slot.provider,
-            layer=ask.layer,
-            parameters=_parameters(run, settings),
-            reads=list(ask.reads),
-            messages=ask.messages
-            if ask.messages is not run.conversation and run.options.record == "conversation"
-            else None,
-        )
-    )
+    run.emit(_started(run, ask, number, settings))
     watch: _Watching | None = None
     if on_delta is not None or run.streams(ask.role):
         watch = _watching(run, number, progress, on_delta)
     plan = _CallPlan(until, watch, card, settings)
+    tab = progress.tab = _tab(run, ask, progress)
     spent: Usage | None = None
     lost = 0.0
     chain = (ask.instead or slot, *slot.fallbacks)
     for place, link in enumerate(chain):
         try:
             completion = await _with_substitutes(run, ask, link, progress, plan)
+            if tab is not None:
+                tab.close(completion.usage)
             return completion if spent is None else _with_spent(completion, spent, lost)
         except ModelError as error:
-            lost += _dollars(run, progress, error)
+            lost += _dollars(run, progress, error.usage)
+            if tab is not None:
+                tab.fail(lost, untold=error.usage is None and error.sent and may_be_billed(error))
             # What was begun cannot be begun anew by another model: a reader has seen it.
             last = place == len(chain) - 1 or progress.pieces > 0 or run.loop.time() >= until
             spent = error.usage = _sum(spent, error.usage)
-            if last:
+            if last or (tab is not None and tab.refusal(worst_cost(run, ask, chain[place + 1]))):
+                if tab is not None:
+                    tab.close(None)
                 raise
             following = chain[place + 1]
             why = error.kind.replace("_", " ")
@@ -228,9 +224,50 @@ async def call(
     raise AssertionError("a chain has at least one link")
 
 
-def _dollars(run: Run, progress: Progress, error: ModelError) -> float:
+def _started(run: Run, ask: Ask, number: int, settings: _Settings) -> CallStarted:
+    kept = ask.messages is not run.conversation and run.options.record == "conversation"
+    return CallStarted(
+        at=run.now,
+        call=number,
+        role=ask.role,
+        model=ask.slot.model,
+        provider=ask.slot.provider,
+        layer=ask.layer,
+        parameters=_parameters(run, settings),
+        reads=list(ask.reads),
+        messages=ask.messages if kept else None,
+    )
+
+
+def _tab(run: Run, ask: Ask, progress: Progress) -> CallTab | None:
+    """Return what the attempts of a call are billed on; None where nobody limits what the run may cost."""
+    if run.allowance is None:
+        return None
+
+    def warn(why: str) -> None:
+        run.decide(NoticedDetail(), f"{progress.model} was not asked again: {why}", warning=True)
+
+    # A second try has set aside what its own model takes; of the first the dearest link is planned.
+    links = ask.slot.links if ask.instead is None and not ask.again else (ask.instead or ask.slot,)
+    return CallTab(
+        run.allowance,
+        max(worst_cost(run, ask, link) for link in links),
+        lambda usage: _dollars(run, progress, usage),
+        lambda: worst_cost(run, ask, Fallback(model=progress.model, provider=progress.provider)),
+        warn,
+    )
+
+
+def worst_cost(run: Run, ask: Ask, link: Fallback | Slot) -> float:
+    """Return the dollars that one attempt at `ask` with a model costs at most; 0 where no price is known."""
+    return (
+        attempt_cost(run.models.card(link.provider, link.model), ask.slot, ask.role, ask.messages, ask.options) or 0.0
+    )
+
+
+def _dollars(run: Run, progress: Progress, usage: Usage | None) -> float:
     price = run.models.card(progress.provider, progress.model).price
-    return 0.0 if price is None or error.usage is None else price.cost(error.usage)
+    return 0.0 if price is None or usage is None else price.cost(usage)
 
 
 def _with_spent(completion: Completion, spent: Usage, dollars: float) -> Completion:

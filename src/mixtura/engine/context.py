@@ -4,10 +4,13 @@ import asyncio
 import random
 from collections.abc import Sequence
 
+import msgspec
+
 from mixtura import prompts
 from mixtura.answer_format import AnswerFormat, answer_format
 from mixtura.chat import NO_OPTIONS, ChatOptions, Message
 from mixtura.decisions import Detail, kind_of
+from mixtura.engine.allowance import Allowance
 from mixtura.events import CallFailed, CallFinished, Decision, Event, Listener, Role
 from mixtura.limits.account import Account
 from mixtura.limits.limiter import Hold
@@ -44,7 +47,9 @@ class Run:
         silence: the policy limits how long a call may be silent.
         partial: what a stopped draft had written is wanted: there is a quorum, or the caller set a deadline.
         fell_back: the answer is not the one that the recipe meant.
+        allowance: what it may still spend besides what was planned; None for any amount.
         authors: who wrote the draft of a call, by the call's number.
+        caller_limit: the output limit that the caller set; None where there is none, or a smaller one is sent.
         form: the form that the caller asks of the answer; None for any text.
     """
 
@@ -54,7 +59,9 @@ class Run:
             "_marker",
             "_plain",
             "_time",
+            "allowance",
             "authors",
+            "caller_limit",
             "conversation",
             "deadline",
             "emit",
@@ -88,8 +95,10 @@ class Run:
         self.silence = policy.first_token is not None or policy.between_tokens is not None
         self.partial = policy.quorum is not None or options.deadline is not None
         self.fell_back = False
+        self.allowance: Allowance | None = None
         self.authors: dict[int, Slot] = {}
         chat = options.chat
+        self.caller_limit = chat.max_tokens
         self.form: AnswerFormat | None = None if chat is NO_OPTIONS else answer_format(chat.response_format)
         self._plain: tuple[Message, ...] | None = None
         self._calls = 0
@@ -108,6 +117,14 @@ class Run:
     def streams(self, role: Role) -> bool:
         """Say whether calls of `role` are streamed although no reader watches them."""
         return self.silence or (self.partial and role in ("proposer", "escalation"))
+
+    def limit_options(self, chat: ChatOptions) -> None:
+        """Ask with the caller's options as a smaller run has them; what they cut off then is not the caller's wish."""
+        if chat is self.options.chat:
+            return
+        if chat.max_tokens != self.options.chat.max_tokens:
+            self.caller_limit = None
+        self.options = msgspec.structs.replace(self.options, chat=chat)
 
     def conversation_for(self, options: ChatOptions) -> tuple[Message, ...]:
         """Return the conversation for a call with `options`: turns of tools are text where it is offered no tools."""

@@ -71,7 +71,7 @@ def ended_by_caller(run: Run, finish_reason: str, tokens: int) -> bool:
 
     Servers count tokens in ways of their own, so only a limit that is far from reached counts as somebody else's.
     """
-    most = run.options.chat.max_tokens
+    most = run.caller_limit
     return finish_reason == "length" and most is not None and (not tokens or most <= _FAR * tokens + _FAR_TOKENS)
 
 

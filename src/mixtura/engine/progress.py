@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mixtura.chat import Delta, OnAnswered, PartialReader, SharedCall, Usage
+from mixtura.engine.allowance import CallTab
 from mixtura.limits.limiter import Hold
 from mixtura.models.place import ANYWHERE, Place
 
@@ -17,6 +18,7 @@ class Progress:
         last: event-loop time of the latest piece.
         since: event-loop time at which the present attempt was sent; None while it waits for room or a next attempt.
         wasted: what attempts that failed will be billed; None for nothing.
+        tab: what its attempts are billed, None where nobody limits what the run may cost.
         on_begin: called whenever an attempt is sent.
         on_answered: see `chat.CallContext`.
         place: where the present attempt is served.
@@ -30,6 +32,7 @@ class Progress:
     last = 0.0
     since: float | None = None
     wasted: Usage | None = None
+    tab: CallTab | None = None
     on_begin: Callable[[], None] | None = None
     on_answered: OnAnswered | None = None
     partial = streamed = False
@@ -116,6 +119,13 @@ class Progress:
         """Take what is known of this attempt among the other calls at its server."""
         self.shared = call
 
-    def waste(self, usage: Usage) -> None:
-        """Note what a failed attempt will be billed."""
-        self.wasted = usage if self.wasted is None else self.wasted + usage
+    def waste(self, usage: Usage | None) -> None:
+        """Note what a failed attempt will be billed, None where nobody knows."""
+        if usage is not None:
+            self.wasted = usage if self.wasted is None else self.wasted + usage
+        if self.tab is not None:
+            self.tab.waste(usage)
+
+    def refuse_repeat(self) -> str:
+        """Return why no further attempt may be made, "" if one may."""
+        return "" if self.tab is None else self.tab.refusal()

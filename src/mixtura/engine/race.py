@@ -11,18 +11,15 @@ import math
 
 from mixtura.chat import Completion, Delta
 from mixtura.decisions import HedgedDetail
-from mixtura.engine import calls, results
+from mixtura.engine import calls, hedging, results
 from mixtura.engine.calls import Ask, OnDelta
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
 from mixtura.engine.tries import Try
 from mixtura.errors import ModelError, TimedOutError
 from mixtura.events import CallFinished, Draft
-from mixtura.limits.queue import Priority
 from mixtura.models.place import Place
-from mixtura.planning.schedule import output_limit
 from mixtura.recipe import Fallback
-from mixtura.tokens import estimate_messages
 
 _SOONEST_HEDGE = 0.05
 
@@ -205,8 +202,7 @@ class Race:
             return None
         assert failure is not None
         if self._leader is None and self._tries < 2 and now < self._until and self._may_begin_anew(failure):
-            self._hedge(group)
-            return None
+            return None if self._hedge(group) else failure
         return failure
 
     async def _end_of(self, begun: Try) -> ModelError | None:
@@ -320,27 +316,25 @@ class Race:
         """The fall-back that a second try asks; None where it asks the same model."""
         return next(iter(self._ask.slot.fallbacks), None)
 
-    def _hedge(self, group: asyncio.TaskGroup) -> None:
-        """Make the second try."""
+    def _hedge(self, group: asyncio.TaskGroup) -> bool:
+        """Make the second try, and say whether it was made.
+
+        While the first goes on it needs room; and always the money.
+        """
         run, ask = self._run, self._ask
         slot, instead = ask.slot, self._instead
         asked = instead or slot
-        account = run.account(asked.provider, asked.model)
-        if account is not None and not account.unlimited and self._open:
-            # A second try may take room that is free, not what others wait for.
-            card = run.models.card(asked.provider, asked.model)
-            limit = output_limit(slot, card, ask.role, ask.options)
-            size = account.reserve_for(estimate_messages(ask.messages), limit)
-            accounting = run.models.find(asked.provider, asked.model).accounting
-            waiting = accounting is not None and accounting.limiter().queue.ahead(account.key, Priority.BATCH) != (0, 0)
-            if waiting or account.quote(size, run.loop.time()).wait > 0:
-                self._tries += 1
-                return
+        racing = bool(self._open)
+        # A second try may take room that is free, not what others wait for; and the money that the run has left.
+        if (racing and not hedging.has_room(run, ask, asked)) or not hedging.pay(run, ask, asked, racing=racing):
+            self._tries += 1
+            return False
         what = f", {instead.model} in its place" if instead else ""
         why = "is slower than usual" if self._open else "broke off"
         said = f"{slot.model} {why}; asked a second time{what}"
         run.decide(HedgedDetail(model=slot.model, by=asked.model), said)
         self._start(group, ask._replace(instead=instead, again=True))
+        return True
 
     def _wake(self) -> float:
         """Return the next moment at which something may be due."""

@@ -12,6 +12,7 @@ from mixtura.chat import NO_OPTIONS, ChatOptions, Completion, Message
 from mixtura.decisions import AgreedDetail, CutDetail, DroppedDetail, EscalatedDetail, NoticedDetail
 from mixtura.engine import calls, results, tools
 from mixtura.engine.aggregate import aggregate
+from mixtura.engine.allowance import Allowance
 from mixtura.engine.alone import call_within
 from mixtura.engine.context import CostMeter, Run
 from mixtura.engine.delivery import EventQueue
@@ -57,12 +58,18 @@ async def drive(
         NoAnswerError: no draft survived and the aggregator could not answer alone.
         DeadlineError: the deadline passed first.
     """
+    begun = asyncio.get_running_loop().time()
     keeper, limiter = find_limiters(recipe, models)
     plan, request = await plan_run(recipe, conversation, models, options, limiter)
     meter = CostMeter(emit) if options.budget is not None else None
     shown = ShownAnswer(emit if meter is None else meter) if options.watch != "nothing" else None
     run = Run(plan.recipe, conversation, models, shown or meter or emit, options)
-    run.hedges = plan.recipe.policy.hedge and plan.may_hedge
+    run.limit_options(plan.chat)
+    if plan.most is not None and plan.allowed is not None:
+        run.allowance = Allowance(plan.allowed, plan.most)
+    if options.budget is not None:
+        # The deadline counts from the question, so what the budget took is gone.
+        run.deadline -= run.start - begun
     run.emit(_started(run))
     emit_plan(run, plan)
     emit_deadline(run)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mixtura.chat import Message
 from mixtura.decisions import NoticedDetail, ReducedDetail, RoutedDetail, WaitedDetail
 from mixtura.engine.context import CostMeter, Run
-from mixtura.errors import BudgetError, ConfigError, DeadlineError, LimitError, MixturaError
+from mixtura.errors import BudgetError, ConfigError, DailyBudgetError, DeadlineError, LimitError, MixturaError
 from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.failsafe import FailSafe
 from mixtura.limits.limiter import Hold, Limiter, NoRoomError
@@ -20,9 +20,9 @@ from mixtura.planning.options import RunOptions
 from mixtura.planning.schedule import schedule
 from mixtura.recipe import Recipe
 
-# How long a budget may take to settle, though the answer is there: longer than our own stores wait for their turn
-# (20 s), since a settlement that is cut off leaves money reserved. It ends what a caller's own budget does not.
-_SETTLE_SECONDS = 30.0
+# Seconds that a finished answer waits for the daily budget to settle, at most; the deadline may leave less, but never
+# so little that books which are merely busy are not told. Our own budgets settle as soon as they can afterwards.
+_SETTLE_SECONDS, _LEAST_SETTLE_SECONDS = 5.0, 0.4
 
 
 class Limiters(NamedTuple):
@@ -65,7 +65,7 @@ async def plan_run(
     """
     budget = options.budget
     if limiter is None and options.max_cost is None and budget is None and not recipe.policy.latency_target:
-        return RunPlan(recipe), None
+        return RunPlan(recipe, options.chat), None
     request = AdmissionRequest(recipe, conversation, models, options, limiter, asyncio.get_running_loop().time())
     seconds = deadline_seconds(recipe, models, options.deadline, options.chat)
     if budget is None:
@@ -103,16 +103,25 @@ async def _reserve(budget: DailyBudget, request: AdmissionRequest) -> RunPlan:
             await budget.settle(options.run, 0.0)
         raise
     cost = plan.most or 0.0
-    await budget.reserve(options.run, 2 * cost if plan.may_hedge else cost)
-    return plan
+    # As much again, where there is as much: for second tries, and for attempts that fail and are billed.
+    wanted = 2 * cost if options.max_cost is None else min(2 * cost, options.max_cost)
+    for dollars in dict.fromkeys((wanted, cost)) if wanted <= left else (cost,):
+        try:
+            await budget.reserve(options.run, dollars)
+        except DailyBudgetError:
+            if dollars == cost:
+                raise
+        else:
+            return plan._replace(allowed=dollars)
+    raise AssertionError("the last amount is reserved, or refused")
 
 
 def _priced(plan: RunPlan, request: AdmissionRequest, most: float | None) -> RunPlan:
-    """Return `plan` with its worst cost; second tries are left out where they would cost too much."""
+    """Return `plan` with what it costs at worst, and what it may cost."""
     if most is None:
         return plan
-    cost = forecast(plan.recipe, request.conversation, request.models, request.options.chat).cost or 0.0
-    return plan._replace(may_hedge=plan.recipe.policy.hedge and 2 * cost <= most, most=cost)
+    cost = forecast(plan.recipe, request.conversation, request.models, plan.chat).cost or 0.0
+    return plan._replace(most=cost, allowed=most)
 
 
 def emit_deadline(run: Run) -> None:
@@ -155,6 +164,7 @@ async def hold_room(run: Run, plan: RunPlan, limiter: Limiter, request: Admissio
         most = request.options.max_cost if request.options.budget is None else plan.most
         smaller = admission.choose(request._replace(now=run.loop.time(), patient=False, most=most))
         run.recipe = smaller.recipe
+        run.limit_options(smaller.chat)
         emit_plan(run, smaller)
         if smaller.needs or smaller.owed:
             run.hold = await _held(run, smaller, limiter)
@@ -193,13 +203,14 @@ async def close_accounts(run: Run, meter: CostMeter | None, keeper: Limiter | No
         await run.hold.close()
     budget = run.options.budget
     if meter is not None and budget is not None:
+        seconds = min(_SETTLE_SECONDS, max(_LEAST_SETTLE_SECONDS, run.deadline - run.loop.time()))
         try:
-            async with asyncio.timeout(_SETTLE_SECONDS) as closing:
+            async with asyncio.timeout(seconds) as closing:
                 await budget.settle(run.options.run, meter.dollars)
         except Exception as error:  # noqa: BLE001  # a budget may be a caller's own; it is emitted below
             said = error.message if isinstance(error, MixturaError) else f"{type(error).__name__}: {error}"
             if closing.expired():
-                said = f"no reply within {_SETTLE_SECONDS:g} s"
+                said = f"no reply within {seconds:.2g} s"
             reason = f"the daily budget could not be told that the run cost ${meter.dollars:.6f} ({said})"
             run.decide(NoticedDetail(), reason, warning=True)
     if keeper is not None:

@@ -48,3 +48,8 @@ UNCOUNTED: tuple[type[ModelError], ...] = (
     UnloadableError,
 )
 """Refusals: the provider counts no tokens for them. (498 and 5xx are not billed; headers correct what is counted.)"""
+
+
+def may_be_billed(error: ModelError) -> bool:
+    """Say whether a provider may count, and bill, a call that ended so: it is no refusal, and a connection was made."""
+    return not isinstance(error, UNCOUNTED) and not (isinstance(error, UnreachableError) and not error.connected)

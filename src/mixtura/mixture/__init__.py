@@ -90,12 +90,8 @@ class Mixture:
             raise ConfigError(f"record: expected 'conversation' or 'digest', got {record!r}")
         self._models = registry_of(client, env, plan, predicted, limiter) if models is None else models
         self._listeners = checked(listeners)
-        self._settings = RunSettings(
-            rng=random.Random(),
-            record=record,
-            gone={},
-            budget=daily_budget_of(daily_budget, env) if budget is None else budget,
-        )
+        self._budget = daily_budget_of(daily_budget, env) if budget is None else budget
+        self._settings = RunSettings(rng=random.Random(), record=record, gone={}, budget=self._budget)
 
     async def ask(self, question: Question, **asked: Unpack[AskOptions]) -> Answer:
         """Return the answer to `question`.
@@ -157,7 +153,7 @@ class Mixture:
         if options.max_cost is None:
             return forecast(recipe, conversation, self._models, options.chat)
         plan = plan_for_money(recipe, conversation, self._models, options)
-        found = forecast(plan.recipe, conversation, self._models, options.chat)
+        found = forecast(plan.recipe, conversation, self._models, plan.chat)
         return msgspec.structs.replace(found, notes=[f"{plan.why}: {', '.join(plan.steps)}"] if plan.steps else [])
 
     def _options(self, asked: AskOptions, watch: Watch) -> RunOptions:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from mixtura.chat import Message
+from mixtura.chat import NO_OPTIONS, ChatOptions, Message
 from mixtura.errors import BudgetError, LimitError
 from mixtura.limits.account import FITS, Quote
 from mixtura.limits.failsafe import FailSafe
@@ -39,14 +39,15 @@ _RESERVE = 1.25
 
 
 class RunPlan(NamedTuple):
-    """What will be run: `recipe`, reduced by `steps` (in words, `why` is their reason).
+    """What will be run: `recipe` with the caller's options `chat`, reduced by `steps` (in words, `why` their reason).
 
     `needs` are held first, after about `wait` seconds for the window `binding`; `owed` is what is asked besides, tokens
-    by account. `routed` is why one model answers. `may_hedge`: there is money for second tries. `most` is what the plan
-    costs at most in dollars, where anybody asked.
+    by account. `routed` is why one model answers. `most` is what the plan costs at most in dollars, and
+    `allowed` what the run may come to with second tries and repeated attempts, both where anybody asked.
     """
 
     recipe: Recipe
+    chat: ChatOptions = NO_OPTIONS
     steps: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     owed: Mapping[str, int] = MappingProxyType({})
@@ -54,8 +55,8 @@ class RunPlan(NamedTuple):
     binding: str = ""
     routed: str = ""
     why: str = ""
-    may_hedge: bool = True
     most: float | None = None
+    allowed: float | None = None
 
 
 class AdmissionRequest(NamedTuple):
@@ -80,7 +81,7 @@ def choose(asked: AdmissionRequest) -> RunPlan:
     """
     recipe, routed = _routed(asked)
     if asked.limiter is None and asked.most is None:
-        return RunPlan(recipe, routed=routed)
+        return RunPlan(recipe, asked.options.chat, routed=routed)
     return _Reducer(asked._replace(recipe=recipe), routed).reduce()
 
 
@@ -119,6 +120,14 @@ def _seconds(asked: AdmissionRequest, recipe: Recipe) -> float:
     return sum(estimates.stage_seconds(asked.models, schedule(recipe, asked.options.chat)))
 
 
+class _Base(NamedTuple):
+    """A run that may be made smaller yet."""
+
+    recipe: Recipe
+    chat: ChatOptions
+    steps: tuple[str, ...] = ()
+
+
 class _Reducer:
     """The steps of `policy.when_limited`, tried in their order."""
 
@@ -126,7 +135,8 @@ class _Reducer:
         self._asked = asked
         self._routed = routed
         self._patience = 0.0
-        self._bases: list[tuple[Recipe, tuple[str, ...]]] = [(asked.recipe, ())]
+        self._chat = asked.options.chat
+        self._bases = [_Base(asked.recipe, self._chat)]
         self._soonest = Quote(math.inf)
         self._cheapest: Forecast | None = None
         self._tight = ""
@@ -134,7 +144,7 @@ class _Reducer:
     def reduce(self) -> RunPlan:
         """Return the first plan that fits."""
         asked = self._asked
-        plan = self._try(asked.recipe, ())
+        plan = self._try(self._bases[0])
         whole = self._soonest
         crowded = self._model_of(whole)
         for step in asked.recipe.policy.when_limited if plan is None else ():
@@ -158,29 +168,43 @@ class _Reducer:
                 return None
             longest = self._asked.recipe.policy.max_wait
             self._patience = math.inf if longest is None else longest
-            return self._try(self._asked.recipe, ())
-        models = self._asked.models
+            return self._try(_Base(self._asked.recipe, self._chat))
+        made: list[_Base] = []
+        for base in list(self._bases):
+            for smaller in self._smaller(step, base, crowded):
+                plan = self._try(smaller)
+                if plan is not None:
+                    return plan
+                made.append(smaller)
+        self._bases += made
+        return None
+
+    def _smaller(self, step: Step, base: "_Base", crowded: str) -> Iterator["_Base"]:
+        """Yield what `step` makes of a run."""
+        models, recipe, chat = self._asked.models, base.recipe, base.chat
+        if step == "shrink":
+            less = reductions.shrunk_options(recipe, models, chat)
+            if less is not chat:
+                yield _Base(
+                    recipe, less, (*base.steps, f"max_tokens cut from {chat.max_tokens:,} to {less.max_tokens:,}")
+                )
+            for variant, words in reductions.shrunk(recipe, models):
+                yield _Base(variant, reductions.shrunk_options(variant, models, chat), (*base.steps, words))
+            return
         ways: dict[Step, Callable[[Recipe], Iterator[tuple[Recipe, str]]]] = {
-            "shrink": lambda recipe: reductions.shrunk(recipe, models),
             "swap": lambda recipe: reductions.swapped(recipe, models, crowded),
             "fewer": lambda recipe: reductions.fewer(recipe, crowded),
             "single": reductions.single,
         }
-        made: list[tuple[Recipe, tuple[str, ...]]] = []
-        for base, steps in list(self._bases):
-            for variant, words in ways[step](base):
-                # One model alone makes no difference between the proposers it would have had.
-                done = (words,) if step == "single" else (*steps, words)
-                plan = self._try(variant, done)
-                if plan is not None:
-                    return plan
-                made.append((variant, done))
-        self._bases += made
-        return None
+        for variant, words in ways[step](recipe):
+            # One model alone makes no difference between the proposers it would have had.
+            alone = step == "single" and chat is self._chat
+            yield _Base(variant, chat, (words,) if alone else (*base.steps, words))
 
-    def _try(self, recipe: Recipe, steps: tuple[str, ...]) -> RunPlan | None:
-        """Return the plan of `recipe` if it fits budget, limits and time."""
-        asked = self._asked
+    def _try(self, base: "_Base") -> RunPlan | None:
+        """Return the plan of a run if it fits budget, limits and time."""
+        asked = self._asked._replace(options=msgspec.structs.replace(self._asked.options, chat=base.chat))
+        recipe = base.recipe
         if asked.most is not None:
             cost = forecast(recipe, asked.conversation, asked.models, asked.options.chat)
             if self._cheapest is None or (cost.cost or math.inf) < (self._cheapest.cost or math.inf):
@@ -189,35 +213,20 @@ class _Reducer:
                 self._tight = self._tight or f"the whole run could cost more than ${asked.most:.6f}"
                 return None
         if asked.limiter is None:
-            return RunPlan(recipe, steps)
-        quote, needs, owed = self._quote(recipe, asked.limiter)
+            return RunPlan(recipe, base.chat, base.steps)
+        quote, needs, owed = _quote(asked, recipe, asked.limiter)
         if quote.wait < self._soonest.wait or not self._soonest.account:
             self._soonest = quote
         if quote.wait > 0:
             self._tight = self._tight or f"{self._model_of(quote)} has no room in {_window(quote)}"
-            if not self._may_wait(recipe, quote.wait):
+            if not self._may_wait(asked, recipe, quote.wait):
                 return None
-        return RunPlan(recipe, steps, needs, owed, quote.wait, f"{_window(quote)} of {self._model_of(quote)}")
+        return RunPlan(
+            recipe, base.chat, base.steps, needs, owed, quote.wait, f"{_window(quote)} of {self._model_of(quote)}"
+        )
 
-    def _quote(self, recipe: Recipe, limiter: Limiter) -> tuple[Quote, tuple[Need, ...], Mapping[str, int]]:
-        asked = self._asked
-        found = demand.demands(recipe, asked.conversation, asked.models, asked.options.chat)
-        if not found:
-            return FITS, (), {}
-        refused = demand.never(found)
-        if refused is not None:
-            return refused, (), {}
-        held = demand.needs(found)
-        with FailSafe(limiter):
-            start = limiter.quote(held, asked.options.priority)
-            drained = demand.drained_in(found, asked.now, limiter, asked.options.priority)
-            return max(start, drained, key=lambda quote: quote.wait), tuple(held), demand.owed(found, held)
-        # A limiter that fails keeps no run from beginning.
-        return FITS, (), {}
-
-    def _may_wait(self, recipe: Recipe, wait: float) -> bool:
+    def _may_wait(self, asked: AdmissionRequest, recipe: Recipe, wait: float) -> bool:
         """Say whether the deadline leaves the time to wait and then to answer."""
-        asked = self._asked
         deadline = deadline_seconds(recipe, asked.models, asked.options.deadline, asked.options.chat)
         needed = _seconds(asked, recipe) * _RESERVE
         return wait <= self._patience and wait + needed <= deadline
@@ -244,6 +253,25 @@ class _Reducer:
             retry_after=quote.wait,
             window=_window(quote),
         )
+
+
+def _quote(
+    asked: AdmissionRequest, recipe: Recipe, limiter: Limiter
+) -> tuple[Quote, tuple[Need, ...], Mapping[str, int]]:
+    """Return how long `recipe` would wait for room, what of it is held first, and what is asked besides."""
+    found = demand.demands(recipe, asked.conversation, asked.models, asked.options.chat)
+    if not found:
+        return FITS, (), {}
+    refused = demand.never(found)
+    if refused is not None:
+        return refused, (), {}
+    held = demand.needs(found)
+    with FailSafe(limiter):
+        start = limiter.quote(held, asked.options.priority)
+        drained = demand.drained_in(found, asked.now, limiter, asked.options.priority)
+        return max(start, drained, key=lambda quote: quote.wait), tuple(held), demand.owed(found, held)
+    # A limiter that fails keeps no run from beginning.
+    return FITS, (), {}
 
 
 def _window(quote: Quote) -> str:

@@ -8,9 +8,10 @@ import msgspec
 
 from mixtura.chat import NO_OPTIONS, ChatOptions, Message, Usage
 from mixtura.kinds import CallRole
+from mixtura.models.card import ModelCard
 from mixtura.models.served import Models
-from mixtura.planning.schedule import PlannedCall, output_limit, prompt_tokens, schedule
-from mixtura.recipe import Recipe
+from mixtura.planning.schedule import PlannedCall, attached_tokens, output_limit, prompt_tokens, schedule
+from mixtura.recipe import Recipe, Slot
 from mixtura.tokens import PROMPT_HEAD, PROMPT_MARGIN, estimate_messages
 
 # What is taken for a model whose output limit is not known.
@@ -55,7 +56,7 @@ def forecast(
     planned = schedule(recipe, options, repair=True)
     worst = _Worst(recipe, models)
     sizes = prompt_tokens(planned, estimate_messages(conversation), worst.output)
-    prompts = [math.ceil(size * PROMPT_MARGIN) + PROMPT_HEAD for size in sizes]
+    prompts = [_most_prompt(size) for size in sizes]
     rows = [worst.row(call, size) for call, size in zip(planned.calls, prompts, strict=True)]
     merged = [_merged(list(alike)) for _, alike in itertools.groupby(rows)]
     costs = [row.cost for row in merged if row.cost is not None]
@@ -85,8 +86,7 @@ class _Worst:
         usages, costs = [], []
         for provider, model in self._names(call):
             card = self._models.card(provider, model)
-            size = prompt if card.window is None else min(prompt, card.window)
-            usage = Usage(prompt_tokens=size, completion_tokens=self._output(call, provider, model))
+            usage = _most_usage(card, prompt, self._output(call, provider, model))
             usages.append(usage)
             costs.append(card.price.cost(usage) if card.price else None)
         known = [cost for cost in costs if cost is not None]
@@ -101,8 +101,7 @@ class _Worst:
         )
 
     def _output(self, call: PlannedCall, provider: str, model: str) -> int:
-        card = self._models.card(provider, model)
-        return output_limit(call.slot, card, call.role, call.options) or _UNKNOWN_OUTPUT
+        return _most_output(self._models.card(provider, model), call.slot, call.role, call.options)
 
     def _names(self, call: PlannedCall) -> list[tuple[str, str]]:
         """Return every (provider, id) that may answer: the slot's own, its fall-backs, and their substitutes."""
@@ -116,6 +115,29 @@ class _Worst:
                     instead = self._models.replacement(link.provider, following)
                 following = instead
         return found
+
+
+def attempt_cost(
+    card: ModelCard, slot: Slot, role: CallRole, messages: Sequence[Message], options: ChatOptions
+) -> float | None:
+    """Return the dollars that one attempt to ask `card`'s model costs at most; None where no price is known."""
+    if card.price is None:
+        return None
+    prompt = _most_prompt(estimate_messages(messages) + attached_tokens(slot, options))
+    return card.price.cost(_most_usage(card, prompt, _most_output(card, slot, role, options)))
+
+
+def _most_prompt(estimate: int) -> int:
+    return math.ceil(estimate * PROMPT_MARGIN) + PROMPT_HEAD
+
+
+def _most_output(card: ModelCard, slot: Slot, role: CallRole, options: ChatOptions) -> int:
+    return output_limit(slot, card, role, options) or _UNKNOWN_OUTPUT
+
+
+def _most_usage(card: ModelCard, prompt: int, output: int) -> Usage:
+    size = prompt if card.window is None else min(prompt, card.window)
+    return Usage(prompt_tokens=size, completion_tokens=output)
 
 
 def _merged(alike: Sequence[ForecastRow]) -> ForecastRow:

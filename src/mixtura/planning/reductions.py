@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from mixtura.chat import ChatOptions
 from mixtura.kinds import CallRole
 from mixtura.models.served import Models
-from mixtura.planning.schedule import output_limit, replace_slots, schedule
+from mixtura.planning.schedule import PlannedCall, output_limit, replace_slots, schedule
 from mixtura.recipe import Fallback, Layer, Proposer, Recipe, Slot
 
 # Output limits are halved, and halved again; less than this makes answers that end in the middle.
@@ -29,6 +30,24 @@ def shrunk(recipe: Recipe, models: Models) -> Iterator[tuple[Recipe, str]]:
         variant = replace_slots(recipe, with_less)
         if variant != recipe:
             yield variant, f"output limits cut to {share:.0%}"
+
+
+def shrunk_options(recipe: Recipe, models: Models, options: ChatOptions) -> ChatOptions:
+    """Return a caller's options with an output limit no larger than `recipe` itself would ask of the calls it reaches.
+
+    A caller's limit goes before those of the recipe, so smaller slots alone would make no difference.
+    """
+    if options.max_tokens is None:
+        return options
+
+    def own(call: PlannedCall) -> int | None:
+        return output_limit(call.slot, models.card(call.slot.provider, call.slot.model), call.role)
+
+    limits = [own(call) for call in schedule(recipe, options).calls if call.options.max_tokens is not None]
+    known = [limit for limit in limits if limit is not None]
+    if not known or len(known) < len(limits) or max(known) >= options.max_tokens:
+        return options
+    return msgspec.structs.replace(options, max_tokens=max(known))
 
 
 def swapped(recipe: Recipe, models: Models, crowded: str) -> Iterator[tuple[Recipe, str]]:

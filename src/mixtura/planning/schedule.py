@@ -287,7 +287,7 @@ def prompt_tokens(
     for call in planned.calls:
         if call.system not in systems:
             systems[call.system] = estimate_tokens(call.system)
-        size = conversation + systems[call.system] + _attached(call.options)
+        size = conversation + systems[call.system] + attached_tokens(call.slot, call.options)
         if call.role == "repair":
             size += math.ceil(reply(call)) + _REPAIR_TOKENS
         elif call.reads:
@@ -316,11 +316,13 @@ def replace_slots(recipe: Recipe, change: Callable[[Slot, CallRole], Slot]) -> R
     )
 
 
-def _attached(options: ChatOptions) -> int:
-    """Return the estimated tokens of what the caller attaches to the request besides its messages."""
-    if options is NO_OPTIONS:
+def attached_tokens(slot: Slot, options: ChatOptions) -> int:
+    """Return the estimated prompt tokens of what a request holds besides its messages."""
+    if options is NO_OPTIONS and not slot.extra:
         return 0
-    parts = [part for part in (options.tools, options.response_format) if part]
+    # What a further field means is not known here; a long one is most often something that the model reads.
+    extra = {**slot.extra, **options.extra}
+    parts = [part for part in (options.tools, options.response_format, extra) if part]
     words = _FORMAT_WORDS if wants_json(options) else 0
     return words + sum(estimate_tokens(msgspec.json.encode(part).decode()) for part in parts)
 

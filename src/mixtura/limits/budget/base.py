@@ -9,10 +9,11 @@ Amounts are kept as whole billionths of a dollar, rounded up, which makes sums e
 
 import asyncio
 import math
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import date, timedelta
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -94,7 +95,11 @@ class ReservationResult(NamedTuple):
 
 
 class StoredBudget(ABC):
-    """A daily budget but for where it is stored: days, amounts, refusals, and callers that are cancelled."""
+    """A daily budget but for where it is stored: days, amounts, refusals, and callers that are cancelled.
+
+    A caller that is cancelled does not wait for a place that is locked or silent. What it asked for goes on without it:
+    a reservation is given back as soon as it is there, and a settlement is written.
+    """
 
     def __init__(self, allowed: float, clock: Callable[[], float]) -> None:
         if not 0 <= allowed <= _MOST:
@@ -105,19 +110,23 @@ class StoredBudget(ABC):
         self.allowed = allowed
         self._limit = _billionths(allowed)
         self._clock = clock
+        self._open: set[asyncio.Task[Any]] = set()
 
     async def reserve(self, run: str, dollars: float) -> None:
         """Reserve the run's worst case of today's budget. See `DailyBudget.reserve`."""
         now = self._clock()
         day = _day_of(now)
-        reserving = asyncio.ensure_future(self._reserve(run, day, _billionths(dollars)))
+        given_up = threading.Event()
+        reserving = self._begin(self._reserve_for(run, day, _billionths(dollars), given_up))
         try:
-            result = await _finish(reserving)
+            await asyncio.wait([reserving])
         except asyncio.CancelledError:
+            given_up.set()
             # The caller never learns that it holds a reservation, so it would not settle it.
-            if not reserving.cancelled() and reserving.exception() is None and reserving.result().fits:
-                await self._settle(run, day, 0)
+            if reserving.done() and _is_held(reserving):
+                self._begin(self._release(run, day))
             raise
+        result = reserving.result()
         if not result.fits:
             spent, reserved = result.spent / _BILLION, result.reserved / _BILLION
             raise DailyBudgetError(dollars, self.allowed, spent, reserved, (day + 1) * DAY - now)
@@ -125,13 +134,21 @@ class StoredBudget(ABC):
     async def settle(self, run: str, dollars: float) -> None:
         """Replace the run's reservation by what it cost. See `DailyBudget.settle`."""
         day = _day_of(self._clock())
-        await _finish(asyncio.ensure_future(self._settle(run, day, _billionths(dollars))))
+        settling = self._begin(self._settle(run, day, _billionths(dollars)))
+        await asyncio.wait([settling])
+        settling.result()
 
     async def today(self) -> DailySpending:
         """Return what today has cost so far. See `DailyBudget.today`."""
         now = self._clock()
         day = _day_of(now)
-        spent, reserved = await _finish(asyncio.ensure_future(self._sums(day)))
+        given_up = threading.Event()
+        summing = self._begin(self._sums(day, given_up))
+        try:
+            await asyncio.wait([summing])
+        finally:
+            given_up.set()
+        spent, reserved = summing.result()
         return DailySpending(
             day=(date(1970, 1, 1) + timedelta(days=day)).isoformat(),
             spent=spent / _BILLION,
@@ -140,14 +157,42 @@ class StoredBudget(ABC):
             seconds_left=(day + 1) * DAY - now,
         )
 
+    async def _reserve_for(self, run: str, day: int, amount: int, given_up: threading.Event) -> ReservationResult:
+        """Reserve `amount`, and give it back if nobody waits for it any more."""
+        result = await self._reserve(run, day, amount, given_up)
+        if result.fits and given_up.is_set():
+            await self._release(run, day)
+        return result
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin `work`, which ends whether or not its caller waits for it."""
+        task = asyncio.ensure_future(work)
+        self._open.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._open.discard(task)
+        if not task.cancelled():
+            task.exception()  # read, because asyncio reports errors that are never read
+
     @abstractmethod
-    async def _reserve(self, run: str, day: int, amount: int) -> ReservationResult: ...
+    async def _reserve(self, run: str, day: int, amount: int, given_up: threading.Event) -> ReservationResult:
+        """Reserve `amount`; not if `given_up` is set before. An error must leave nothing reserved."""
+
+    @abstractmethod
+    async def _release(self, run: str, day: int) -> None:
+        """Give the run's reservation back, and let none be made for it that is still on its way."""
 
     @abstractmethod
     async def _settle(self, run: str, day: int, amount: int) -> None: ...
 
     @abstractmethod
-    async def _sums(self, day: int) -> tuple[int, int]: ...
+    async def _sums(self, day: int, given_up: threading.Event) -> tuple[int, int]: ...
+
+
+def _is_held(reserving: asyncio.Task[ReservationResult]) -> bool:
+    return not reserving.cancelled() and reserving.exception() is None and reserving.result().fits
 
 
 def _billionths(dollars: float) -> int:
@@ -164,15 +209,3 @@ def _billionths(dollars: float) -> int:
 def _day_of(now: float) -> int:
     """Return the number of the UTC day at `now` (Unix seconds); day 0 is 1970-01-01."""
     return math.floor(now / DAY)
-
-
-async def _finish(work: asyncio.Future[T]) -> T:
-    """Wait for `work`, which is finished even if the caller is cancelled meanwhile."""
-    try:
-        await asyncio.wait([work])
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        if not work.cancelled():
-            work.exception()  # read, because asyncio reports errors that are never read
-        raise
-    return work.result()

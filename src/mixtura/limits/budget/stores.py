@@ -8,30 +8,34 @@ A budget that cannot be kept refuses every run: each failure of the file or of R
 """
 
 import asyncio
-import contextlib
-import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from mixtura.errors import ConfigError
 from mixtura.limits.budget.base import DAY, KEPT_DAYS, DailyBudget, DailySpending, ReservationResult, StoredBudget
+from mixtura.limits.budget.shared_file import Work, transact, transaction_thread
 from mixtura.limits.redis.url import failure_text, without_password
 from mixtura.loops import close_with_loop
-from mixtura.places import make_folders, state_folder
+from mixtura.places import state_folder
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 __all__ = ["DailyBudget", "DailySpending", "RedisBudget", "SqliteBudget", "budget_file"]
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 # Seconds that a process waits for its turn at the file, and for Redis to connect or answer.
 _TURN = 20.0
 _REDIS_TIMEOUT = 3.0
 _REDIS_CONNECTIONS = 8
+# Seconds between two tries to give back a reservation that a silent server may make.
+_RELEASE_PAUSE = 1.0
 
 # `days` holds each day's sums; `runs` the day of a run's last reservation, and what it still reserves of it.
 _SCHEMA = (
@@ -44,84 +48,73 @@ class SqliteBudget(StoredBudget):
     """A daily budget in a small SQLite file at `path`, for all processes of one machine.
 
     The file and the folders it needs are made when first used, readable for their owner only. It has to lie on a
-    local disk. Nothing is lost when a process is killed; a power cut may lose the last moments.
+    local disk. Nothing is lost when a process is killed; a power cut may lose the last moments. Any number of budgets
+    may use the file, in any thread and process, also in a forked one.
     """
 
     def __init__(self, path: Path, allowed: float, clock: Callable[[], float]) -> None:
         super().__init__(allowed, clock)
         self._path = path.absolute()
-        self._lock = threading.Lock()
 
     async def close(self) -> None:
         """Nothing is left open: each operation opens the file and closes it."""
 
-    async def _reserve(self, run: str, day: int, amount: int) -> ReservationResult:
-        return await asyncio.to_thread(self._reserve_now, run, day, amount)
+    async def _reserve(self, run: str, day: int, amount: int, given_up: threading.Event) -> ReservationResult:
+        return await self._in_thread(self._reserve_now, run, day, amount, given_up)
+
+    async def _release(self, run: str, day: int) -> None:
+        await self._settle(run, day, 0)
 
     async def _settle(self, run: str, day: int, amount: int) -> None:
-        await asyncio.to_thread(self._settle_now, run, day, amount)
+        await self._in_thread(self._settle_now, run, day, amount)
 
-    async def _sums(self, day: int) -> tuple[int, int]:
-        return await asyncio.to_thread(self._sums_now, day)
+    async def _sums(self, day: int, given_up: threading.Event) -> tuple[int, int]:
+        return await self._in_thread(self._transact, lambda file: _sums_in(file, day), given_up)
 
-    def _reserve_now(self, run: str, day: int, amount: int) -> ReservationResult:
-        with self._transaction() as file:
-            spent, reserved = _sums_in(file, day)
-            kept = file.execute("SELECT reserved FROM runs WHERE run = ? AND day = ?", (run, day)).fetchone()
-            held = (kept and kept[0]) or 0
-            fits = spent + reserved - held + amount <= self._limit
-            if fits:
-                _add(file, day, 0, amount - held)
-                file.execute("REPLACE INTO runs VALUES (?, ?, ?)", (run, day, amount))
-            return ReservationResult(fits, spent, reserved - held)
+    async def _in_thread(self, job: Callable[[*Ts], T], *args: *Ts) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(transaction_thread(self._path), job, *args)
+        except (sqlite3.Error, OSError) as error:
+            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise ConfigError(
+                f"the daily budget cannot be kept in {self._path}: {said}: make it a file that you may "
+                "write, delete it to begin anew, or set MIXTURA_HOME to another folder"
+            ) from error
+
+    # What follows runs in the file's thread.
+
+    def _transact(self, work: Work[T], given_up: threading.Event | None = None) -> T:
+        return transact(self._path, _SCHEMA, work, _TURN, given_up or threading.Event())
+
+    def _reserve_now(self, run: str, day: int, amount: int, given_up: threading.Event) -> ReservationResult:
+        result = self._transact(lambda file: self._reserve_in(file, run, day, amount), given_up)
+        if result.fits and given_up.is_set():
+            # The event loop may have ended by now, so this is the last who can.
+            self._settle_now(run, day, 0)
+            return result._replace(fits=False)
+        return result
 
     def _settle_now(self, run: str, day: int, amount: int) -> None:
-        with self._transaction() as file:
-            kept = file.execute("SELECT day, reserved FROM runs WHERE run = ?", (run,)).fetchone()
-            day, held = kept or (day, 0)
-            if held is not None:
-                _add(file, day, amount, -held)
-                file.execute("REPLACE INTO runs VALUES (?, ?, NULL)", (run, day))
+        self._transact(lambda file: _settle_in(file, run, day, amount))
 
-    def _sums_now(self, day: int) -> tuple[int, int]:
-        with self._transaction() as file:
-            return _sums_in(file, day)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the file inside one transaction that no other process or thread can come between."""
-        with self._lock:
-            try:
-                with contextlib.closing(self._open()) as file:
-                    file.execute("BEGIN IMMEDIATE")
-                    try:
-                        yield file
-                        file.execute("COMMIT")
-                    except BaseException:
-                        if file.in_transaction:
-                            file.execute("ROLLBACK")
-                        raise
-            except (sqlite3.Error, OSError) as error:
-                said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                raise ConfigError(
-                    f"the daily budget cannot be kept in {self._path}: {said}: make it a file that you may "
-                    "write, delete it to begin anew, or set MIXTURA_HOME to another folder"
-                ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        """Open the file that is there now: one kept open could have been deleted, and another begun in its place."""
-        make_folders(self._path.parent)
-        # SQLite would make the file readable for all users; its helper files follow this one's permissions.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        return _connect(self._path)
+    def _reserve_in(self, file: sqlite3.Connection, run: str, day: int, amount: int) -> ReservationResult:
+        spent, reserved = _sums_in(file, day)
+        kept = file.execute("SELECT reserved FROM runs WHERE run = ? AND day = ?", (run, day)).fetchone()
+        held = (kept and kept[0]) or 0
+        fits = spent + reserved - held + amount <= self._limit
+        if fits:
+            _add(file, day, 0, amount - held)
+            file.execute("REPLACE INTO runs VALUES (?, ?, ?)", (run, day, amount))
+        return ReservationResult(fits, spent, reserved - held)
 
 
 # KEYS: the day, the run. ARGV: the day's number, billionths, what is allowed, seconds to keep. Gives fits, spent,
 # reserved (without the run's own).
 _RESERVE = """
 local sums = redis.call('HMGET', KEYS[1], 'spent', 'reserved')
-local kept = redis.call('HMGET', KEYS[2], 'day', 'reserved')
+local kept = redis.call('HMGET', KEYS[2], 'day', 'reserved', 'released')
 local spent, held = tonumber(sums[1] or 0), 0
+if kept[3] then return {0, spent, tonumber(sums[2] or 0)} end
 if kept[1] == ARGV[1] then held = tonumber(kept[2] or 0) end
 local others = tonumber(sums[2] or 0) - held
 if spent + others + tonumber(ARGV[2]) > tonumber(ARGV[3]) then return {0, spent, others} end
@@ -147,6 +140,17 @@ end
 redis.call('HINCRBY', day, 'spent', ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[3])
 redis.call('EXPIRE', day, ARGV[3])
+return {}
+"""
+# KEYS: the day, the run. ARGV: seconds to keep. A reservation of the run that arrives later is not made.
+_RELEASE = """
+local held = redis.call('HGET', KEYS[2], 'reserved')
+if held then
+  redis.call('HINCRBY', KEYS[1], 'reserved', 0 - tonumber(held))
+  redis.call('HDEL', KEYS[2], 'reserved')
+end
+redis.call('HSET', KEYS[2], 'released', 1)
+redis.call('EXPIRE', KEYS[2], ARGV[1])
 return {}
 """
 # KEYS: the day.
@@ -188,16 +192,37 @@ class RedisBudget(StoredBudget):
         if client is not None:
             await client.aclose(close_connection_pool=True)
 
-    async def _reserve(self, run: str, day: int, amount: int) -> ReservationResult:
+    async def _reserve(self, run: str, day: int, amount: int, given_up: threading.Event) -> ReservationResult:
         keys = (f"{_DAY_PREFIX}{day}", f"{_PREFIX}run:{run}")
-        fits, spent, reserved = await self._call(_RESERVE, keys, day, amount, self._limit, _REDIS_KEPT)
+        try:
+            fits, spent, reserved = await self._call(_RESERVE, keys, day, amount, self._limit, _REDIS_KEPT)
+        except ConfigError as error:
+            from redis.exceptions import TimeoutError as NoReplyError
+
+            if isinstance(error.__cause__, NoReplyError | TimeoutError):
+                # The server may make the reservation yet. Its caller does not wait until it is sure.
+                self._begin(self._release(run, day))
+            raise
         return ReservationResult(bool(fits), spent, reserved)
+
+    async def _release(self, run: str, day: int) -> None:
+        keys = (f"{_DAY_PREFIX}{day}", f"{_PREFIX}run:{run}")
+        clock = asyncio.get_running_loop().time
+        until = clock() + _TURN
+        while True:
+            try:
+                await self._call(_RELEASE, keys, _REDIS_KEPT)
+                return
+            except ConfigError:
+                if clock() >= until:
+                    raise
+            await asyncio.sleep(_RELEASE_PAUSE)
 
     async def _settle(self, run: str, day: int, amount: int) -> None:
         keys = (f"{_DAY_PREFIX}{day}", f"{_PREFIX}run:{run}")
         await self._call(_SETTLE, keys, day, amount, _REDIS_KEPT, _DAY_PREFIX)
 
-    async def _sums(self, day: int) -> tuple[int, int]:
+    async def _sums(self, day: int, given_up: threading.Event) -> tuple[int, int]:
         spent, reserved = await self._call(_SUMS, (f"{_DAY_PREFIX}{day}",))
         return spent, reserved
 
@@ -225,22 +250,12 @@ def budget_file(env: Mapping[str, str]) -> Path:
     return state_folder(env) / "budget.db"
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    file = sqlite3.connect(path, timeout=_TURN, isolation_level=None, check_same_thread=False)
-    try:
-        try:
-            file.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            # Another process is switching it right now. Both modes are safe, and may be mixed.
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                raise
-        file.execute("PRAGMA synchronous = NORMAL")
-        for statement in _SCHEMA:
-            file.execute(statement)
-    except sqlite3.Error:
-        file.close()
-        raise
-    return file
+def _settle_in(file: sqlite3.Connection, run: str, day: int, amount: int) -> None:
+    kept = file.execute("SELECT day, reserved FROM runs WHERE run = ?", (run,)).fetchone()
+    day, held = kept or (day, 0)
+    if held is not None:
+        _add(file, day, amount, -held)
+        file.execute("REPLACE INTO runs VALUES (?, ?, NULL)", (run, day))
 
 
 def _sums_in(file: sqlite3.Connection, day: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from mixtura.limits.account import Account, Quote, SentCall
 from mixtura.limits.breaker import CircuitBreaker
 from mixtura.limits.failsafe import FailSafe
 from mixtura.limits.limiter import Limiter, NoRoomError
-from mixtura.limits.policy import TRIPS, UNCOUNTED
+from mixtura.limits.policy import TRIPS, may_be_billed
 from mixtura.limits.window import DIMENSIONS
 from mixtura.models.base import ChatModel, Emit
 from mixtura.models.openai.formats import format_words
@@ -195,8 +195,7 @@ async def _end_failed(counting: _Counting, call: SentCall | None, error: ModelEr
     """Count a call that failed: one that the provider refused is taken back, and what the refusal says is learned."""
     if call is None:
         return
-    uncounted = isinstance(error, UNCOUNTED) or (isinstance(error, UnreachableError) and not error.connected)
-    if not uncounted or error.usage is not None:
+    if may_be_billed(error) or error.usage is not None:
         _end_lost(counting, call)
         return
     wait = error.retry_after or 0.0 if error.action == "wait" else 0.0
@@ -238,4 +237,7 @@ def _prompt_tokens(request: ChatRequest) -> int:
         size += estimate_tokens(msgspec.json.encode(options.tools).decode())
     if options.response_format is not None or options.extra:
         size += estimate_tokens(format_words(options))
+    if options.extra:
+        # What a further field means is not known here; a long one is most often something that the model reads.
+        size += estimate_tokens(msgspec.json.encode(options.extra).decode())
     return size

@@ -11,15 +11,17 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Timing, Usage
 from mixtura.errors import ModelError, followed
+from mixtura.limits.policy import may_be_billed
 from mixtura.models.base import ChatModel, Emit
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often and how patiently a call is tried.
 
-    `attempts` counts the tries that may fail for passing reasons. Rate limits are waited for up to `waits` times on
-    top, since many calls that share one limit clear it one after the other. Pauses are `base` seconds, doubled each
-    time up to `cap`, of which a random half is taken off. `max_wait` bounds all waiting of a call without deadline.
+    `attempts` counts the tries that may fail for passing reasons. Rate limits are waited for on top, as long as the
+    deadline allows, since many calls that share one limit clear it one after the other: `waits` times as long as the
+    provider says, and then `cap` seconds at the least. Pauses are `base` seconds, doubled each time up to `cap`, of
+    which a random half is taken off. `max_wait` bounds all waiting of a call without deadline.
     """
 
     attempts: int = 4
@@ -58,7 +60,7 @@ class Retrying:
         attempt, waited = 1, 0.0
         wasted: Usage | None = None
         cause: ModelError | None = None
-        left = {"retry": self._policy.attempts - 1, "wait": self._policy.waits}
+        repeats, waits = self._policy.attempts - 1, 0
         while True:
             tried = clock()
             try:
@@ -67,14 +69,18 @@ class Retrying:
                 error.attempts = attempt
                 if error.usage is not None:
                     wasted = error.usage if wasted is None else wasted + error.usage
-                    if request.context is not None:
-                        # The engine may stop this call before it ends, and has to know what it took by then.
-                        request.context.waste(error.usage)
-                if shown or left.get(error.action, 0) == 0:
+                if request.context is not None and (error.usage is not None or (error.sent and may_be_billed(error))):
+                    # The engine may stop this call before it ends, and has to know what it took by then.
+                    request.context.waste(error.usage)
+                repeats -= error.action == "retry"
+                waits += error.action == "wait"
+                if shown or repeats < 0 or error.action not in ("retry", "wait"):
                     error.usage = wasted
                     raise
-                left[error.action] -= 1
-                pause = self._pause(error, attempt)
+                if error.sent and request.context is not None and (dear := request.context.refuse_repeat()):
+                    error.usage = wasted
+                    raise _reworded(error, followed(error.reason, dear)) from error
+                pause = self._pause(error, attempt, waits)
                 refused = self._refusal(pause, waited, None if deadline is None else deadline - clock())
                 if refused:
                     error.usage = wasted
@@ -94,9 +100,11 @@ class Retrying:
             waited += clock() - paused
             attempt += 1
 
-    def _pause(self, error: ModelError, attempt: int) -> float:
-        """Return the seconds until the next attempt: the provider's word where it gave one."""
+    def _pause(self, error: ModelError, attempt: int, waits: int) -> float:
+        """Return the seconds until the next attempt: the provider's word where it gave one and its word was good."""
         told = error.retry_after if error.action == "wait" else None
+        if told is not None and waits > self._policy.waits:
+            return max(told, self._policy.cap)
         # "At once" is taken at its word one time; a provider that keeps saying it is not asked in a tight loop.
         if told is not None and (attempt == 1 or told >= self._policy.base):
             return told
