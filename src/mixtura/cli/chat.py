@@ -20,7 +20,7 @@ from mixtura.cli.common import (
     plan_option,
     recipe_option,
     sim_options,
-    write_answer,
+    write_text,
 )
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.columns import one_line, safe
@@ -129,7 +129,7 @@ class _Talk:
         self.history = [*asked, Message(role="assistant", content=answer.text)]
         self.last = answer
         if not Window().streams:
-            write_answer(answer.text)
+            write_text(answer.text)
 
     def take(self, recipe: Recipe) -> None:
         """Go on with `recipe`.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import click
 import msgspec
 
-from mixtura.cli.common import dollars, fitting, write_answer, write_json, write_text
+from mixtura.cli.common import dollars, fitting, write_json, write_text
 from mixtura.cli.measured import Measured, Recorder, measured
 from mixtura.cli.session import Window, environment, follow
 from mixtura.errors import BudgetError, MixturaError
@@ -128,7 +128,7 @@ async def _ask(pair: Pair, window: Window, simulated: SimOptions | None, runs: t
             answer = await follow(pair.make(recipe, env), pair.question, window, run, options)
             if not (window.streams or window.own_answer):
                 write_text(heading)
-                write_answer(answer.text)
+                write_text(answer.text)
 
 
 def _figures(pair: Pair, runs: tuple[Recorder, ...]) -> list[Measured]:
