@@ -13,6 +13,7 @@ from mixtura import Event, MixturaError, fold
 from mixtura.errors import BudgetError, DeadlineError, LimitError, NoAnswerError, RateLimitedError
 from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted, CallDelta, CallStarted, RunFinished, RunStarted
 from mixtura.models.wrappers.retry import RetryPolicy
+from mixtura.planning.deadline import HOSTED_SECONDS
 from mixtura.sim.bodies import organisation_id
 
 _GRACE = 0.05
@@ -72,8 +73,13 @@ def _one_end(ran: FinishedRun) -> Iterator[str]:
         yield "events are not in the order of their times"
 
 
+def _deadline(played: PlayedScenario) -> float:
+    stated = played.scenario.deadline or played.recipe.policy.deadline
+    return HOSTED_SECONDS if stated == "auto" else stated
+
+
 def _in_time(played: PlayedScenario, ran: FinishedRun) -> Iterator[str]:
-    deadline = played.scenario.deadline or played.recipe.policy.deadline
+    deadline = _deadline(played)
     if ran.seconds > deadline + _GRACE:
         yield f"{ran.seconds:.3f} s of {deadline:g} s"
     if isinstance(ran.error, DeadlineError) and ran.seconds < deadline - _GRACE:
@@ -117,7 +123,7 @@ def _no_limit_comes_back(played: PlayedScenario, ran: FinishedRun) -> Iterator[s
     case, error = played.scenario, ran.error
     if not case.plan_known:
         return
-    left = (case.deadline or played.recipe.policy.deadline) - ran.seconds
+    left = _deadline(played) - ran.seconds
     if isinstance(error, LimitError) and error.retry_after is not None and error.retry_after < left / 2:
         yield f"{left:.1f} s were left and the limit refills in {error.retry_after:.1f} s: {error}"
     # Where faults make the proposers fail again and again, waiting would not have helped.

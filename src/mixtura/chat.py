@@ -140,6 +140,36 @@ class PartialReader(Protocol):
         ...
 
 
+class SharedCall(Protocol):
+    """A call to a server that few calls are served by at once, seen among the others there. Times: event-loop times.
+
+    Attributes:
+        streamed: its own reply comes in pieces.
+    """
+
+    streamed: bool
+
+    @property
+    def begun(self) -> float:
+        """The latest moment at which the server can have begun it."""
+        ...
+
+    @property
+    def stirred(self) -> float:
+        """When the server last did something for any call."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many calls there have not written yet, this one included."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether the server may be at work on a reply that nobody sees before it is whole."""
+        ...
+
+
 OnAnswered = Callable[["RateLimitHeaders | None"], Awaitable[None]]
 """Awaited with the rate limits in the head of a reply. See `CallContext`."""
 
@@ -177,6 +207,10 @@ class CallContext(Protocol):
 
     def pause(self) -> None:
         """Note that the attempt failed: until the next one no request is out."""
+        ...
+
+    def share(self, call: SharedCall | None) -> None:
+        """Take what is known of this attempt among the other calls at its server; None when it has left there."""
         ...
 
     def waste(self, usage: Usage) -> None:

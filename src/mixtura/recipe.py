@@ -43,10 +43,11 @@ __all__ = [
 
 Step = Literal["wait", "shrink", "swap", "fewer", "single"]
 STEPS: tuple[Step, ...] = get_args(Step)
+Auto = Literal["auto"]
 
 
-def _check_seconds(key: str, value: float | None, least: float) -> None:
-    if value is not None and not least <= value < math.inf:
+def _check_seconds(key: str, value: float | Auto | None, least: float) -> None:
+    if value is not None and value != "auto" and not least <= value < math.inf:
         what = "seconds above 0" if least else "seconds, 0 or more"
         raise ValueError(f"{key}: expected {what}, got {value}")
 
@@ -113,13 +114,16 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     """What a run may take and how it behaves when something goes wrong.
 
     Attributes:
-        deadline: seconds for the whole run; what is not there by then is done without.
+        deadline: seconds for the whole run; what is not there by then is done without. "auto": 120, and more where
+            calls wait for each other; see `planning/deadline.py`.
         quorum: so many drafts of a layer suffice; None waits for all.
         grace: seconds that stragglers still have once the quorum is there; what they wrote until then is used.
-        first_token: seconds a call may be silent before it writes; None: as long as its deadline.
-        between_tokens: seconds a call may be silent while it writes; None: as long as its deadline.
-        hedge: try a call a second time when it is slower than 19 of 20 of its model's latest calls.
-        hedge_after: seconds after which that is done while too few of its calls are known.
+        first_token: seconds a call may be silent before it writes; None: as long as its deadline. "auto": by where it
+            is served, its prompt, our other calls there and what was measured; see `engine/patience.py`.
+        between_tokens: seconds a call may be silent while it writes; None: as long as its deadline. "auto": as above.
+        hedge: try a call a second time when it is slower than 19 of 20 of its model's latest calls. It is never sent to
+            the one machine, or model file, that the first one waits for.
+        hedge_after: seconds after which that is done while too few of its calls are known. "auto": as above.
         min_drafts: a run that has to do with less goes without proposers down to this many.
         when_limited: what is done, in this order, when rate limits or a budget leave no room for the whole run:
             wait, shrink (the output limits), swap (to a model with room), fewer (proposers), single (one model).
@@ -131,13 +135,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         seed: fixes the order in which drafts are shown; None draws one.
     """
 
-    deadline: float = 120.0
+    deadline: float | Auto = "auto"
     quorum: int | None = None
     grace: float = 0.0
-    first_token: float | None = None
-    between_tokens: float | None = None
+    first_token: float | Auto | None = None
+    between_tokens: float | Auto | None = None
     hedge: bool = False
-    hedge_after: float = 4.0
+    hedge_after: float | Auto = "auto"
     min_drafts: int = 1
     when_limited: tuple[Step, ...] = STEPS
     max_wait: float | None = None
@@ -148,13 +152,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.deadline) and self.deadline > 0):
-            raise ValueError(f"deadline: expected seconds above 0, got {self.deadline}")
         for key in ("quorum", "min_drafts"):
             count = getattr(self, key)
             if count is not None and count < 1:
                 raise ValueError(f"{key}: expected at least 1, got {count}")
-        for key in ("first_token", "between_tokens", "hedge_after", "latency_target"):
+        for key in ("deadline", "first_token", "between_tokens", "hedge_after", "latency_target"):
             _check_seconds(key, getattr(self, key), least=0.001)
         for key in ("grace", "max_wait"):
             _check_seconds(key, getattr(self, key), least=0.0)

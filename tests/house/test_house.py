@@ -40,19 +40,20 @@ FLOORS: dict[str, set[str]] = {
     "limits": {"chat", "errors", "loops", "places"},
     "models.base": {"chat"},
     "models.card": {"chat"},
-    "models.served": {"limits", "models.base", "models.card"},
+    "models.place": set(),
+    "models.served": {"limits", "models.base", "models.card", "models.place"},
     "models": {
-        *("_version", "chat", "errors", "limits", "loops", "models.base", "models.card", "models.served", "places"),
-        "tokens",
+        *("_version", "chat", "errors", "limits", "loops", "models.base", "models.card", "models.place"),
+        *("models.served", "places", "tokens"),
     },
     "planning": {
-        *("caller_options", "chat", "errors", "kinds", "limits", "models.base", "models.card", "models.served"),
-        *("prompts", "recipe", "tokens"),
+        *("caller_options", "chat", "errors", "kinds", "limits", "models.base", "models.card", "models.place"),
+        *("models.served", "prompts", "recipe", "tokens"),
     },
     "engine": {
         *("answer_format", "caller_options"),
-        *("chat", "decisions", "errors", "events", "kinds", "limits", "models.base", "models.card", "models.served"),
-        *("planning", "prompts", "recipe", "tokens"),
+        *("chat", "decisions", "errors", "events", "kinds", "limits", "models.base", "models.card", "models.place"),
+        *("models.served", "planning", "prompts", "recipe", "tokens"),
     },
     "sim": {
         *("chat", "errors", "hardware", "limits", "models.base", "models.card", "models.catalog", "models.openai.sse"),

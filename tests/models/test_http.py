@@ -339,24 +339,6 @@ async def test_a_cancelled_call_closes_its_connection(watched: bool, answering_a
             await gone.wait()
 
 
-async def test_a_provider_that_takes_few_calls_at_once_is_sent_no_more() -> None:
-    now = most = 0
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
-        await asyncio.sleep(0.01)
-        now -= 1
-        return web.json_response(reply())
-
-    async with served(handler) as url:
-        await asyncio.gather(*(model(url, max_concurrency=2).chat(REQUEST) for _ in range(8)))
-        assert most == 2
-        await asyncio.gather(*(model(url).chat(REQUEST) for _ in range(8)))
-        assert most > 2
-
-
 async def test_a_refused_connection_says_where_nothing_answers() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

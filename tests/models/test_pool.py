@@ -73,10 +73,3 @@ def test_loops_of_several_threads_each_have_their_own() -> None:
         thread.join()
     gc.collect()
     assert len({id(session) for session in sessions}) == 4
-
-
-async def test_a_gate_is_shared_by_all_who_name_it() -> None:
-    pool = current_pool()
-    assert pool.gate("a", 2) is pool.gate("a", 2)
-    assert pool.gate("a", 2) is not pool.gate("b", 2)
-    await close_pool()

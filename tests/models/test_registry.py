@@ -143,7 +143,6 @@ def test_a_local_server_needs_no_key() -> None:
     assert (endpoint.url, endpoint.key) == ("http://127.0.0.1:11434/v1", "")
     assert ModelRegistry(env={}).endpoint("vllm").key == ""
     assert ModelRegistry(env={"VLLM_API_KEY": "k"}).endpoint("vllm").key == "k"
-    assert ModelRegistry(env={}).endpoint("lmstudio").max_concurrency == 1
 
 
 @pytest.mark.parametrize(

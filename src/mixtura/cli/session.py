@@ -18,6 +18,7 @@ from mixtura.errors import ConfigError, RecipeError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture, Question
 from mixtura.models.catalog import Tier
+from mixtura.planning.moving import moved_to
 from mixtura.recipe import Layer, Policy, Proposer, Recipe
 from mixtura.sim.options import SimOptions
 from mixtura.sim.server import simulated_cloud
@@ -42,7 +43,7 @@ def chosen_recipe(name: str | None, models: Sequence[str] = (), provider: str | 
         name = "single"
     recipe = Recipe.named(name or "balanced")
     if not models:
-        return recipe if provider is None else _served_by(recipe, provider)
+        return recipe if provider is None else moved_to(recipe, provider)
     try:
         last = Layer(
             proposers=tuple(
@@ -52,7 +53,10 @@ def chosen_recipe(name: str | None, models: Sequence[str] = (), provider: str | 
         )
         layers = (*recipe.layers[:-1], last)
         tools = recipe.tools.of(last.size)
-        return msgspec.structs.replace(recipe, layers=layers, policy=_fitting(recipe.policy, layers), tools=tools)
+        policy = _fitting(recipe.policy, layers)
+        if provider is not None:
+            policy = msgspec.structs.replace(policy, deadline="auto")
+        return msgspec.structs.replace(recipe, layers=layers, policy=policy, tools=tools)
     except ValueError as error:
         raise RecipeError(f"{recipe.name} with --model", str(error)) from error
 
@@ -62,23 +66,6 @@ def _fitting(policy: Policy, layers: Sequence[Layer]) -> Policy:
     smallest = min(layer.size for layer in layers)
     quorum = None if policy.quorum is None or smallest == 1 else min(policy.quorum, smallest)
     return msgspec.structs.replace(policy, quorum=quorum, min_drafts=min(policy.min_drafts, smallest))
-
-
-def _served_by(recipe: Recipe, provider: str) -> Recipe:
-    def moved(layer: Layer) -> Layer:
-        return Layer(
-            proposers=tuple(msgspec.structs.replace(proposer, provider=provider) for proposer in layer.proposers)
-        )
-
-    return msgspec.structs.replace(
-        recipe,
-        layers=tuple(moved(layer) for layer in recipe.layers),
-        escalate=recipe.escalate and moved(recipe.escalate),
-        aggregator=recipe.aggregator and msgspec.structs.replace(recipe.aggregator, provider=provider),
-        tools=msgspec.structs.replace(
-            recipe.tools, acting=recipe.tools.acting and msgspec.structs.replace(recipe.tools.acting, provider=provider)
-        ),
-    )
 
 
 @asynccontextmanager

@@ -290,7 +290,8 @@ async def _once(run: Run, ask: Ask, progress: Progress, plan: _CallPlan) -> Comp
     known = plan.settings if served.card is plan.card else None
     asked = request(served.card, ask, progress, known)
     progress.streamed = watch is not None
-    if served.accounting is None:
+    progress.place = served.place
+    if served.accounting is None and not served.begins:
         # Nobody says when such a call is sent: at once, as far as anybody can tell.
         progress.begin(run.loop.time())
     window = served.card.window

@@ -12,6 +12,7 @@ from mixtura.events import CallFailed, CallFinished, Decision, Event, Listener, 
 from mixtura.limits.account import Account
 from mixtura.limits.limiter import Hold
 from mixtura.models.served import Models
+from mixtura.planning.deadline import deadline_seconds
 from mixtura.planning.options import RunOptions
 from mixtura.recipe import Recipe, Slot
 
@@ -78,7 +79,7 @@ class Run:
         self.loop = asyncio.get_running_loop()
         self._time = self.loop.time
         self.start = self._time()
-        self.deadline = self.start + (policy.deadline if options.deadline is None else options.deadline)
+        self.deadline = self.start + deadline_seconds(recipe, models, options.deadline, options.chat)
         seed = policy.seed if options.seed is None else options.seed
         self.rng = options.rng if seed is None and options.rng is not None else random.Random(seed)
         self.question = next((said.text for said in reversed(self.conversation) if said.role == "user"), "")

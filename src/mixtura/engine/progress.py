@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from mixtura.chat import Delta, OnAnswered, PartialReader, Usage
+from mixtura.chat import Delta, OnAnswered, PartialReader, SharedCall, Usage
 from mixtura.limits.limiter import Hold
+from mixtura.models.place import ANYWHERE, Place
 
 
 class Progress:
@@ -18,6 +19,8 @@ class Progress:
         wasted: what attempts that failed will be billed; None for nothing.
         on_begin: called whenever an attempt is sent.
         on_answered: see `chat.CallContext`.
+        place: where the present attempt is served.
+        shared: what is known of it among the other calls there; None where calls do not queue, or while none is out.
         streamed: its reply is asked for as a stream.
         partial: the reply is not watched, but what has come of it may be used; see `chat.CallContext`.
     """
@@ -30,6 +33,8 @@ class Progress:
     on_begin: Callable[[], None] | None = None
     on_answered: OnAnswered | None = None
     partial = streamed = False
+    place: Place = ANYWHERE
+    shared: SharedCall | None = None
     _reader: PartialReader | None = None
 
     def __init__(self, provider: str, model: str, hold: Hold | None = None, *, held: bool = True) -> None:
@@ -77,6 +82,8 @@ class Progress:
     def expect_whole(self) -> None:
         """Note that the reply of this attempt comes in one piece."""
         self.streamed = False
+        if self.shared is not None:
+            self.shared.streamed = False
 
     def draw(self, account: str, tokens: int) -> str:
         """Return the id of the run's hold for the first attempt; the rest of the hold is for other calls."""
@@ -104,6 +111,10 @@ class Progress:
     def pause(self) -> None:
         """Note that the attempt failed."""
         self.since = None
+
+    def share(self, call: SharedCall | None) -> None:
+        """Take what is known of this attempt among the other calls at its server."""
+        self.shared = call
 
     def waste(self, usage: Usage) -> None:
         """Note what a failed attempt will be billed."""

@@ -5,7 +5,7 @@ stragglers' grace is over. What a straggler had written by then is used as an in
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mixtura import prompts
 from mixtura.chat import Delta
@@ -14,6 +14,7 @@ from mixtura.engine import answers, calls, results
 from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reader, Reading, read_drafts
 from mixtura.engine.form import ended_by_caller
+from mixtura.engine.grace import Grace
 from mixtura.engine.race import Race
 from mixtura.errors import ModelError
 from mixtura.events import CallDelta, CallFinished, Draft, Role
@@ -22,7 +23,6 @@ from mixtura.planning.schedule import draft_options
 from mixtura.recipe import Layer, Proposer
 
 _STOPPED = "the run was stopped"
-_ENOUGH = "enough drafts were there without it"
 
 
 class Drafting:
@@ -36,9 +36,10 @@ class Drafting:
         self.drafts: list[Draft] = []
         self.errors: list[ModelError] = []
         self._enough = self._whole = 0
-        self._stopping = _STOPPED
+        # Why a task was stopped, where it was not the run that was; "" means that its time was up.
+        self._stopped: dict[asyncio.Task[None], str] = {}
         self._running: list[asyncio.Task[None]] = []
-        self._grace: asyncio.TimerHandle | None = None
+        self._grace = Grace(self)
         # A race costs a task a call; where nothing is hedged and nothing streamed it would have nothing to do.
         self._watched = run.options.watch == "calls"
         self._protected = run.protected or self._watched
@@ -56,7 +57,7 @@ class Drafting:
         quorum = self.run.recipe.policy.quorum
         self._enough = len(slots) if quorum is None or self.role == "escalation" else min(quorum, len(slots))
         # One timer for the layer instead of one a call; the tasks it stops say which calls those were.
-        timer = self.run.loop.call_at(self.until, self._stop, "")
+        timer = self.run.loop.call_at(self.until, self.stop, "")
         try:
             async with asyncio.TaskGroup() as group:
                 self._running += [
@@ -67,8 +68,7 @@ class Drafting:
             raise errors.exceptions[0] from errors
         finally:
             timer.cancel()
-            if self._grace is not None:
-                self._grace.cancel()
+            self._grace.cancel()
         self.drafts.sort(key=lambda draft: draft.call)
 
     async def _propose(self, slot: Proposer, place: int, previous: Sequence[Draft]) -> None:
@@ -86,18 +86,23 @@ class Drafting:
             results.emit_failed(run, number, ask, error, progress)
             return
         except asyncio.CancelledError:
-            if self._stopping:
-                results.emit_abandoned(run, number, ask, self._stopping, progress)
+            why = self._why_stopped()
+            if why:
+                results.emit_abandoned(run, number, ask, why, progress)
             else:
                 late = results.timeout_error(run, ask, self.until)
                 self.errors.append(late)
                 results.emit_failed(run, number, ask, late, progress)
+            raise
+        except BaseException:
+            results.emit_abandoned(run, number, ask, "the run failed", progress)
             raise
         self._keep(results.make_draft(number, ask, completion, lenient=self._lenient, form=self._form), ask)
 
     async def _race(self, ask: calls.Ask) -> None:
         """Ask one slot, protected against what is slow or silent."""
         race = Race(self.run, ask, self.until, self._watch if self._watched else None)
+        self._grace.watch(race)
         try:
             completion = await race.run()
         except ModelError as error:
@@ -106,9 +111,15 @@ class Drafting:
                 self.errors.append(error)
             return
         except asyncio.CancelledError:
-            late = None if self._stopping else results.timeout_error(self.run, ask, self.until)
-            race.stop(self._stopping or "its time was up", late)
-            if self._stopping != _STOPPED:
+            why = self._why_stopped()
+            late = None if why else results.timeout_error(self.run, ask, self.until)
+            race.stop(why or "its time was up", late)
+            if race.completion is not None:
+                self._keep(
+                    results.make_draft(race.number, ask, race.completion, lenient=self._lenient, form=self._form), ask
+                )
+                raise
+            if why != _STOPPED:
                 self._keep_partial(race, ask)
             if late is not None and race.partial is None:
                 self.errors.append(late)
@@ -145,20 +156,20 @@ class Drafting:
         run.authors[draft.call] = ask.slot
         self.drafts.append(draft)
         self._whole += 1
-        if self._whole != self._enough:
-            return
-        grace = self.run.recipe.policy.grace
-        if grace and self._whole < len(self._running):
-            self._grace = self.run.loop.call_later(grace, self._stop, _ENOUGH)
-        else:
-            self._stop(_ENOUGH)
+        self._grace.note(draft.timing.total)
+        if self._whole == self._enough:
+            self._grace.begin(self.run.recipe.policy.grace)
 
-    def _stop(self, reason: str) -> None:
-        """Stop what still runs; no reason means that its time is up."""
-        self._stopping = reason
+    def _why_stopped(self) -> str:
+        task = asyncio.current_task()
+        return _STOPPED if task is None else self._stopped.get(task, _STOPPED)
+
+    def stop(self, reason: str, tasks: Iterable[asyncio.Task[None]] | None = None) -> None:
+        """Stop what still runs, or of that `tasks` alone; no reason means that its time is up."""
         current = asyncio.current_task()
-        for task in self._running:
+        for task in self._running if tasks is None else tasks:
             if task is not current and not task.done():
+                self._stopped.setdefault(task, reason)
                 task.cancel()
 
     def _watch(self, number: int, delta: Delta) -> None:

@@ -14,10 +14,14 @@ from mixtura.decisions import HedgedDetail
 from mixtura.engine import calls, results
 from mixtura.engine.calls import Ask, OnDelta, progress_of
 from mixtura.engine.context import Run
+from mixtura.engine.patience import CallPatience
+from mixtura.engine.progress import Progress
 from mixtura.errors import ModelError, TimedOutError
 from mixtura.events import CallFinished, Draft
 from mixtura.limits.queue import Priority
+from mixtura.models.place import Place
 from mixtura.planning.schedule import output_limit
+from mixtura.recipe import Fallback
 from mixtura.tokens import estimate_messages
 
 _SOONEST_HEDGE = 0.05
@@ -30,11 +34,17 @@ class _Try:
         self.ask = ask
         self.number = run.next_call()
         self.progress = progress_of(run, ask)
+        self.patience = CallPatience(run, self.progress, ask.messages)
         self.task: asyncio.Task[Completion | ModelError] | None = None
 
 
 class Race:
-    """The tries of one slot. `number` is the call that won; `partial` is what is left of those that were lost.
+    """The tries of one slot.
+
+    Attributes:
+        completion, number: the reply that won and its call, from the moment at which it was whole: a race that is
+            cancelled while it stops the other tries has won all the same.
+        partial: what is left of the tries that were lost.
 
     Args:
         run: the run it belongs to.
@@ -48,6 +58,7 @@ class Race:
         self, run: Run, ask: Ask, until: float, on_delta: OnDelta | None = None, *, exclusive: bool = False
     ) -> None:
         self.number = -1
+        self.completion: Completion | None = None
         self.partial: Draft | None = None
         self._run = run
         self._ask = ask
@@ -69,6 +80,11 @@ class Race:
         return self._run.protected or self._on_delta is not None
 
     @property
+    def progress(self) -> Progress | None:
+        """How far the first try has come that is still under way; None when none is."""
+        return self._open[0].progress if self._open else None
+
+    @property
     def plain(self) -> tuple[Run, Ask, float]:
         """What is to be done, for who does it without protection."""
         return self._run, self._ask, self._until
@@ -88,32 +104,55 @@ class Race:
                     if over is not None:
                         break
         except BaseExceptionGroup as errors:
+            self.stop("the run failed")
             raise errors.exceptions[0] from errors
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-        for left in self._open:
-            results.emit_abandoned(self._run, left.number, left.ask, "another try was faster", left.progress)
-        self._open.clear()
         if isinstance(over, Completion):
-            for lost, error in self._cut:
-                results.emit_failed(self._run, lost.number, lost.ask, error, lost.progress)
-            self._cut.clear()
+            self._say_lost()
             return over
         self._use_what_is_left(over.kind.replace("_", " "))
         raise over
 
     def stop(self, why: str, error: ModelError | None = None) -> None:
-        """Say what became of the tries that were open when the race was cancelled; the best may become `partial`.
+        """Say what became of the tries that were open when the race was cancelled.
+
+        One that was whole by then is the `completion`, which the caller says; else the best may become `partial`.
 
         Args:
             why: the reason, in words.
             error: what to call it, None when nobody waited for it any more.
         """
+        for left in list(self._open):
+            result = _result_of(left)
+            if isinstance(result, Completion) and self.completion is None:
+                self._win(left, result)
+            elif isinstance(result, ModelError):
+                self._open.remove(left)
+                self._cut.append((left, result))
+        if self.completion is not None:
+            self._say_lost()
+            return
         for left in self._open:
             self._cut.append((left, error or _AbandonedError(left.ask.slot.provider, left.ask.slot.model, why)))
         self._open.clear()
         self._use_what_is_left(why)
+
+    def _win(self, begun: _Try, completion: Completion) -> None:
+        self._open.remove(begun)
+        self.number, self.completion = begun.number, completion
+
+    def _say_lost(self) -> None:
+        """Say what became of the tries that did not win."""
+        for left in self._open:
+            results.emit_abandoned(
+                self._run, left.number, left.ask, "another try was faster", left.progress, _result_of(left)
+            )
+        self._open.clear()
+        for lost, error in self._cut:
+            results.emit_failed(self._run, lost.number, lost.ask, error, lost.progress)
+        self._cut.clear()
 
     def _use_what_is_left(self, why: str) -> None:
         """Make the longest text of the lost tries an incomplete draft, where the role can use one, and say the rest."""
@@ -160,32 +199,15 @@ class Race:
 
     async def _look(self, group: asyncio.TaskGroup) -> Completion | ModelError | None:
         """Act on what has happened; return how the race ended, None while it goes on."""
-        now = self._run.loop.time()
         failure: ModelError | None = None
         for begun in list(self._open):
-            task = begun.task
-            assert task is not None
-            if task.done():
-                self._open.remove(begun)
-                result = task.result()
-                if isinstance(result, Completion):
-                    self.number = begun.number
-                    await self._stop_open()
-                    return result
-                failure = result
-                self._cut.append((begun, result))
-            elif self._leader is not None and begun.number != self._leader:
-                await self._give_up(begun)
-                results.emit_abandoned(self._run, begun.number, begun.ask, "another try was faster", begun.progress)
-            elif (error := self._silence(begun, now)) is not None:
-                await self._give_up(begun)
-                self._cut.append((begun, error))
-                failure = error
+            failure = await self._end_of(begun) or failure
+            if self.completion is not None:
+                await self._stop_open()
+                return self.completion
+        now = self._run.loop.time()
         if self._open and now >= self._until:
-            for begun in list(self._open):
-                await self._give_up(begun)
-                self._cut.append((begun, results.timeout_error(self._run, begun.ask, self._until)))
-            return self._cut[-1][1]
+            return await self._run_out()
         if self._open:
             if now >= self._late_at():
                 self._open[0].progress.catch_up()
@@ -193,10 +215,55 @@ class Race:
                     self._hedge(group)
             return None
         assert failure is not None
-        if self._leader is None and self._tries < 2 and now < self._until and _broke_off(failure, self._cut[-1][0]):
+        if self._leader is None and self._tries < 2 and now < self._until and self._may_begin_anew(failure):
             self._hedge(group)
             return None
         return failure
+
+    async def _end_of(self, begun: _Try) -> ModelError | None:
+        """End a try that is done, beaten or silent; return why it failed, None when it did not or goes on."""
+        result = _result_of(begun)
+        if isinstance(result, Completion):
+            self._win(begun, result)
+            return None
+        if result is not None:
+            self._open.remove(begun)
+            self._cut.append((begun, result))
+            return result
+        if self._leader is not None and begun.number != self._leader:
+            await self._give_up(begun)
+            if self.completion is None:
+                results.emit_abandoned(self._run, begun.number, begun.ask, "another try was faster", begun.progress)
+            return None
+        error = self._silence(begun, self._run.loop.time())
+        if error is None:
+            return None
+        await self._give_up(begun)
+        if self.completion is not None:
+            return None
+        self._cut.append((begun, error))
+        return error
+
+    async def _run_out(self) -> Completion | ModelError:
+        """Stop every try: the time is up. One that becomes whole while another is being stopped still wins."""
+        for begun in list(self._open):
+            await self._give_up(begun)
+            if self.completion is not None:
+                await self._stop_open()
+                return self.completion
+            self._cut.append((begun, results.timeout_error(self._run, begun.ask, self._until)))
+        return self._cut[-1][1]
+
+    def _may_begin_anew(self, failure: ModelError) -> bool:
+        """Say whether the try that failed last may be made once more: it fell silent, or broke off while it was read.
+
+        Other failures have been tried again as often as they may be; after the first piece was shown none is. Who fell
+        silent in a queue would only stand in it again.
+        """
+        progress = self._cut[-1][0].progress
+        if isinstance(failure, TimedOutError):
+            return not self._would_queue(progress.place)
+        return failure.action == "retry" and progress.pieces > 0
 
     async def _stop_open(self) -> None:
         for begun in self._open:
@@ -205,10 +272,15 @@ class Race:
             await asyncio.wait([begun.task for begun in self._open if begun.task is not None])
 
     async def _give_up(self, begun: _Try) -> None:
+        """Stop a try; if it is whole before it can be stopped, it wins."""
         self._cancel(begun)
         assert begun.task is not None
         await asyncio.wait([begun.task])
-        self._open.remove(begun)
+        result = _result_of(begun)
+        if isinstance(result, Completion):
+            self._win(begun, result)
+        else:
+            self._open.remove(begun)
 
     def _cancel(self, begun: _Try) -> None:
         """Cancel a try; how long it had been silent counts among the waits for a first token.
@@ -230,40 +302,39 @@ class Race:
     def _silence(self, begun: _Try, now: float) -> TimedOutError | None:
         """Return the error of a try that has been silent for too long, None for one that has not."""
         begun.progress.catch_up()
-        if now < self._silent_at(begun):
+        if now < begun.patience.silent_at:
             return None
-        policy, progress = self._run.recipe.policy, begun.progress
-        seconds = policy.between_tokens if progress.pieces else policy.first_token
+        progress = begun.progress
         what = "next" if progress.pieces else "first"
-        return TimedOutError(progress.provider, progress.model, f"its {what} token did not come within {seconds:g} s")
-
-    def _silent_at(self, begun: _Try) -> float:
-        """Return the moment at which a try has been silent for too long; inf when it cannot be."""
-        progress, policy = begun.progress, self._run.recipe.policy
-        since = progress.since
-        patience = policy.between_tokens if progress.pieces else policy.first_token
-        if patience is None or since is None or not progress.streamed:
-            return math.inf
-        return max(since, progress.last if progress.pieces else since) + patience
+        said = f"its {what} token did not come within {begun.patience.seconds:.3g} s"
+        return TimedOutError(progress.provider, progress.model, said)
 
     def _late_at(self) -> float:
         """Return the moment at which the one open try is slower than it should be; inf when there is no second try."""
-        policy = self._run.recipe.policy
         if not self._run.hedges or self._tries > 1 or len(self._open) != 1:
             return math.inf
-        progress = self._open[0].progress
-        since = progress.since
-        if progress.pieces or since is None:
+        begun = self._open[0]
+        if self._would_queue(begun.progress.place):
             return math.inf
-        account = self._run.account(progress.provider, progress.model)
-        late = None if account is None else account.latency.late_after(streamed=progress.streamed)
-        return since + max(policy.hedge_after if late is None else late, _SOONEST_HEDGE)
+        late = begun.patience.late_at
+        return late if begun.progress.since is None else max(late, begun.progress.since + _SOONEST_HEDGE)
+
+    def _would_queue(self, place: Place) -> bool:
+        """Say whether a second try would only wait for the first, or for what the first waits for."""
+        if not place.queues:
+            return False
+        asked = self._instead or self._ask.slot
+        return self._run.models.find(asked.provider, asked.model).place.name == place.name
+
+    @property
+    def _instead(self) -> Fallback | None:
+        """The fall-back that a second try asks; None where it asks the same model."""
+        return next(iter(self._ask.slot.fallbacks), None)
 
     def _hedge(self, group: asyncio.TaskGroup) -> None:
-        """Make the second try: of the first fall-back where there is one, else of the same model."""
+        """Make the second try."""
         run, ask = self._run, self._ask
-        slot = ask.slot
-        instead = slot.fallbacks[0] if slot.fallbacks else None
+        slot, instead = ask.slot, self._instead
         asked = instead or slot
         account = run.account(asked.provider, asked.model)
         if account is not None and not account.unlimited and self._open:
@@ -284,11 +355,14 @@ class Race:
 
     def _wake(self) -> float:
         """Return the next moment at which something may be due."""
-        moments = [self._silent_at(begun) for begun in self._open]
-        between = self._run.recipe.policy.between_tokens
-        if between is not None and any(begun.progress.streamed and not begun.progress.pieces for begun in self._open):
-            # The first token may come the next moment, and be the last one.
-            moments.append(self._run.loop.time() + between)
+        moments = [begun.patience.silent_at for begun in self._open]
+        now = self._run.loop.time()
+        # The first token may come the next moment, and be the last one.
+        moments += [
+            now + begun.patience.longest_gap
+            for begun in self._open
+            if begun.progress.streamed and not begun.progress.pieces
+        ]
         return min(*moments, self._late_at(), self._until)
 
     def _set_timer(self) -> None:
@@ -328,12 +402,12 @@ class Race:
             self._dirty = True
 
 
-def _broke_off(failure: ModelError, lost: _Try) -> bool:
-    """Say whether a try that failed may be made once more: it fell silent, or broke off while a reader watched.
-
-    Other failures have been tried again as often as they may be; after the first piece was shown none is.
-    """
-    return isinstance(failure, TimedOutError) or (failure.action == "retry" and lost.progress.pieces > 0)
+def _result_of(begun: _Try) -> Completion | ModelError | None:
+    """Return how a try ended by itself; None while it is under way, and when it was stopped."""
+    task = begun.task
+    if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+        return None
+    return task.result()
 
 
 async def call_within(race: Race) -> tuple[int, Completion]:
@@ -348,6 +422,8 @@ async def call_within(race: Race) -> tuple[int, Completion]:
         completion = await race.run()
     except asyncio.CancelledError:
         race.stop("the run was stopped")
+        if race.completion is not None:
+            results.emit_whole(race.plain[0], race.number, race.plain[1], race.completion)
         raise
     return race.number, completion
 

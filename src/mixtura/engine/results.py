@@ -39,9 +39,23 @@ def emit_failed(run: Run, number: int, ask: Ask, error: ModelError, progress: Pr
     _emit_failure(run, lost, progress, usage)
 
 
-def emit_abandoned(run: Run, number: int, ask: Ask, reason: str, progress: Progress) -> None:
-    """Say that a call was stopped because nobody waits for it any more, and what it took until then."""
-    _emit_failure(run, _failure(number, ask, "abandoned", reason), progress, usage_so_far(run, ask, progress))
+def emit_abandoned(
+    run: Run, number: int, ask: Ask, reason: str, progress: Progress, whole: Completion | ModelError | None = None
+) -> None:
+    """Say that a call was stopped because nobody waits for it any more, and what it took until then.
+
+    Args:
+        run: the run it belongs to.
+        number: its number.
+        ask: what was asked.
+        reason: why nobody waits, in words.
+        progress: how far it came.
+        whole: its reply, where it was whole all the same.
+    """
+    usage = usage_so_far(run, ask, progress)
+    if isinstance(whole, Completion):
+        usage = whole.usage if whole.wasted is None else whole.usage + whole.wasted
+    _emit_failure(run, _failure(number, ask, "abandoned", reason), progress, usage)
 
 
 def _failure(number: int, ask: Ask, kind: str, reason: str) -> Failure:
@@ -141,6 +155,14 @@ def make_draft(
 def emit_finished(run: Run, number: int, ask: Ask, completion: Completion) -> None:
     """Say that a call other than a proposer's is whole."""
     run.emit(CallFinished(at=run.now, done=Call(**_common(number, ask, completion))))
+
+
+def emit_whole(run: Run, number: int, ask: Ask, completion: Completion) -> None:
+    """Say that a call is whole that nobody waits for any more."""
+    if ask.role in ("proposer", "escalation"):
+        run.emit(CallFinished(at=run.now, done=make_draft(number, ask, completion)))
+    else:
+        emit_finished(run, number, ask, completion)
 
 
 def _common(number: int, ask: Ask, completion: Completion) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mixtura.limits.limiter import Hold, Limiter, NoRoomError
 from mixtura.models.served import Models
 from mixtura.planning import admission, estimates
 from mixtura.planning.admission import AdmissionRequest, RunPlan
+from mixtura.planning.deadline import deadline_seconds
 from mixtura.planning.forecast import forecast
 from mixtura.planning.options import RunOptions
 from mixtura.planning.schedule import schedule
@@ -66,7 +67,7 @@ async def plan_run(
     if limiter is None and options.max_cost is None and budget is None and not recipe.policy.latency_target:
         return RunPlan(recipe), None
     request = AdmissionRequest(recipe, conversation, models, options, limiter, asyncio.get_running_loop().time())
-    seconds = recipe.policy.deadline if options.deadline is None else options.deadline
+    seconds = deadline_seconds(recipe, models, options.deadline, options.chat)
     if budget is None:
         return _priced(admission.choose(request._replace(most=options.max_cost)), request, options.max_cost), request
     try:

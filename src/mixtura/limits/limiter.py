@@ -15,6 +15,7 @@ from mixtura.chat import RateLimitHeaders
 from mixtura.errors import Exceeded, scrub
 from mixtura.limits.account import FITS, Account, Quote, SentCall
 from mixtura.limits.breaker import CircuitBreaker
+from mixtura.limits.concurrency import ServerQueue
 from mixtura.limits.failsafe import FailSafe
 from mixtura.limits.memory import MemoryStore
 from mixtura.limits.queue import Need, Priority, Ticket, TicketQueue
@@ -86,6 +87,7 @@ class Limiter:
         # Guards the queue as well as the accounts. Held for a few microseconds, never across an await.
         self._lock = self.store.lock
         self._breakers: dict[str, CircuitBreaker] = {}
+        self._server_queues: dict[str, ServerQueue] = {}
         self.store.watch(self._nudge)
 
     @property
@@ -121,6 +123,13 @@ class Limiter:
         if breaker is None:
             breaker = self._breakers[group] = CircuitBreaker()
         return breaker
+
+    def server_queue(self, name: str, width: int | None = None) -> ServerQueue:
+        """Return the queue of our calls at one server; `width` counts when it is opened."""
+        queue = self._server_queues.get(name)
+        if queue is None:
+            queue = self._server_queues.setdefault(name, ServerQueue(width))
+        return queue
 
     def account(
         self, key: str, limits: Limits | None = None, *, known: bool = False, plans: Sequence[Limits] = ()

@@ -18,6 +18,7 @@ import msgspec
 from mixtura.errors import ConfigError
 from mixtura.limits.window import Limits
 from mixtura.models.card import ModelCard, Price
+from mixtura.models.place import Patience
 
 Tier = Literal["free", "developer", "enterprise"]
 """A provider's plan, as users name it: `--plan`, MIXTURA_PLAN and `Mixture(plan=...)` take one of these."""
@@ -44,6 +45,9 @@ class CatalogProvider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     reasoning: Literal["", "groq"] = ""
     formats_alone: bool = False
     max_concurrency: int | None = None
+    one_machine: bool = False
+    any_address: bool = False
+    patience: Patience | None = None
     checked: dt.date | None = None
 
 
@@ -143,6 +147,8 @@ class Catalog:
                 key_env="MIXTURA_API_KEY",
                 key_optional=True,
                 usage_option=True,
+                # Nobody knows what is behind an address: a second try could wait behind the first.
+                one_machine=True,
             )
         try:
             return self.providers[name]

@@ -1,10 +1,12 @@
 """Base URLs, keys and proxies, as an environment names them."""
 
+import ipaddress
 import urllib.parse
 from collections.abc import Mapping
 
 from mixtura.errors import ConfigError, MissingKeyError
 from mixtura.models.catalog import CatalogProvider
+from mixtura.models.place import ONE_MACHINE, Patience, Place
 
 
 def base_url(row: CatalogProvider, env: Mapping[str, str]) -> str:
@@ -51,6 +53,24 @@ def server_address(url: str, row: CatalogProvider) -> str:
     host = f"[{host}]" if ":" in host else host
     netloc = host if port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{port}"
     return f"{parts.scheme}://{netloc}{path}"
+
+
+def place_of(row: CatalogProvider, server: str) -> Place:
+    """Return where the models of a provider are served, whose address is `server` (see `server_address`)."""
+    if row.one_machine or (row.any_address and _is_near(server)):
+        return Place(
+            name=server, served_by="machine", patience=row.patience if row.one_machine and row.patience else ONE_MACHINE
+        )
+    return Place(name=server, patience=row.patience or Patience())
+
+
+def _is_near(server: str) -> bool:
+    """Say whether an address is in this machine or its own network."""
+    host = urllib.parse.urlsplit(server).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or "." not in host or host.endswith((".local", ".lan", ".internal", ".localhost"))
 
 
 def api_key(provider: str, row: CatalogProvider, env: Mapping[str, str]) -> str:

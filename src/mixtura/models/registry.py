@@ -19,17 +19,19 @@ from mixtura.limits.limiter import Limiter
 from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard, Predicted
 from mixtura.models.catalog import TIERS, Catalog, CatalogModel, CatalogProvider, Tier
-from mixtura.models.environment import api_key, base_url, proxy_for, server_address
+from mixtura.models.environment import api_key, base_url, place_of, proxy_for, server_address
 from mixtura.models.in_process import asking, is_registered, load_provider
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.http import HttpModel, list_models
 from mixtura.models.openai.sdk import SdkClient
 from mixtura.models.openai.wire import Dialect
+from mixtura.models.place import Place
 from mixtura.models.predictions import Predictions, read_predictions
 from mixtura.models.served import Accounting, Served
 from mixtura.models.wrappers.limited import Limited
 from mixtura.models.wrappers.priced import Priced
+from mixtura.models.wrappers.queued import Queued
 from mixtura.models.wrappers.retry import Retrying, RetryPolicy
 from mixtura.models.wrappers.thinking import ThinkingApart
 
@@ -137,7 +139,6 @@ class ModelRegistry:
             provider=provider,
             url=url,
             key=api_key(provider, row, self._env),
-            max_concurrency=row.max_concurrency,
             proxy=proxy_for(url, self._env),
         )
 
@@ -162,8 +163,8 @@ class ModelRegistry:
     def _compose(self, provider: str, model: str) -> Served:
         if self.provider(provider).in_process:
             return self._in_process(provider, model)
-        row = self.catalog.get(provider, model)
-        dialect = Dialect.of(self.catalog.provider(provider), row)
+        row, row_provider = self.catalog.get(provider, model), self.catalog.provider(provider)
+        dialect = Dialect.of(row_provider, row)
         chat: ChatModel
         if self._client is None:
             endpoint = self.endpoint(provider)
@@ -172,14 +173,17 @@ class ModelRegistry:
         else:
             url, key = self._client.base_url, self._client.key
             chat = self._client.model(dialect, self._failures(provider))
-        server = server_address(url, self.catalog.provider(provider)) or provider
+        server = server_address(url, row_provider) or provider
         accounting = self._accounting(server, key, model, row)
+        place = place_of(row_provider, server)
         chat = Limited(chat, provider, accounting)
+        if place.queues or row_provider.max_concurrency is not None:
+            chat = Queued(chat, accounting, place.name, row_provider.max_concurrency)
         chat = ThinkingApart(Retrying(chat, self._policy, self._rng))
         card = self.card(provider, model)
         if card.price is not None:
             chat = Priced(chat, card.price)
-        return Served(chat, card, accounting, partial=self._client is None)
+        return Served(chat, card, accounting, partial=self._client is None and not place.queues, place=place)
 
     def _in_process(self, provider: str, model: str) -> Served:
         # No limits, and no second tries: what fails in this process fails again.
@@ -190,7 +194,8 @@ class ModelRegistry:
         chat: ChatModel = ThinkingApart(found.chat)
         if found.card.price is not None:
             chat = Priced(chat, found.card.price)
-        return Served(chat, found.card)
+        place = found.place if found.place.name else Place(name=f"{provider}/{model}", served_by="process")
+        return found._replace(chat=chat, place=place)
 
     def _accounting(self, server: str, key: str, model: str, row: CatalogModel | None) -> Accounting:
         # Providers limit organisations, and of an organisation only its key is known here: whichever way a server is

@@ -11,6 +11,7 @@ from mixtura.limits.limiter import Limiter
 from mixtura.limits.window import Limits
 from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard
+from mixtura.models.place import ANYWHERE, Place
 
 
 class Accounting(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,12 +65,16 @@ class Served(NamedTuple):
         card: what is known about it.
         accounting: where its calls are counted; None: nowhere.
         partial: it streams a reply that is not watched where `CallContext.partial` asks for it, and attaches a reader.
+        place: where its calls are served.
+        begins: it says itself when a call begins (`CallContext.begin`): until then the call waits its turn.
     """
 
     chat: ChatModel
     card: ModelCard
     accounting: Accounting | None = None
     partial: bool = False
+    place: Place = ANYWHERE
+    begins: bool = False
 
 
 class Models(Protocol):

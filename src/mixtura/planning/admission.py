@@ -28,6 +28,7 @@ from mixtura.limits.queue import Need
 from mixtura.limits.window import DIMENSIONS
 from mixtura.models.served import Models
 from mixtura.planning import demand, estimates, reductions
+from mixtura.planning.deadline import deadline_seconds
 from mixtura.planning.forecast import Forecast, forecast
 from mixtura.planning.options import RunOptions
 from mixtura.planning.schedule import count_calls, schedule
@@ -217,7 +218,7 @@ class _Reducer:
     def _may_wait(self, recipe: Recipe, wait: float) -> bool:
         """Say whether the deadline leaves the time to wait and then to answer."""
         asked = self._asked
-        deadline = recipe.policy.deadline if asked.options.deadline is None else asked.options.deadline
+        deadline = deadline_seconds(recipe, asked.models, asked.options.deadline, asked.options.chat)
         needed = _seconds(asked, recipe) * _RESERVE
         return wait <= self._patience and wait + needed <= deadline
 

@@ -55,10 +55,17 @@ def has_predictions(models: Models, planned: Schedule) -> bool:
 
 
 def stage_seconds(models: Models, planned: Schedule) -> list[float]:
-    """Return the seconds that each stage of the run is expected to take: those of its slowest call."""
+    """Return the seconds that each stage of the run is expected to take: those of its slowest call.
+
+    Calls that wait for each other (`Place.queues`) take as long as all of them together.
+    """
     found = [0.0] * len(planned.stages)
+    queued: dict[tuple[int, str], float] = {}
     for call in planned.calls:
-        found[call.stage] = max(found[call.stage], call_seconds(models, call))
+        took, place = call_seconds(models, call), models.find(call.slot.provider, call.slot.model).place
+        if place.queues:
+            took = queued[call.stage, place.name] = queued.get((call.stage, place.name), 0.0) + took
+        found[call.stage] = max(found[call.stage], took)
     return found
 
 

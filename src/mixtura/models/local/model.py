@@ -77,6 +77,8 @@ class LocalModel:
         try:
             async with asyncio.timeout_at(deadline):
                 await self.llama.slot_queue.acquire()
+                if request.context is not None:
+                    request.context.begin(asyncio.get_running_loop().time())
                 return await self._answer(request, emit, started)
         except TimeoutError:
             raise TimedOutError(

@@ -33,7 +33,7 @@ def find(model: str, env: Mapping[str, str]) -> Served:
     header = checked_header(Path(entry.path), model)
     requested = entry.requested.or_else(RequestedSettings.from_env(env))
     chat = _make_model(header, model, PROVIDER, requested, env, trusted=entry.tried == trial_mark(header))
-    return Served(chat, _card(header, model, chat.llama.settings))
+    return Served(chat, _card(header, model, chat.llama.settings), begins=True)
 
 
 def card(model: str, env: Mapping[str, str]) -> ModelCard:

@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where a provider is reached: `url` is everything before /chat/completions, `key` may be empty.
 
-    `max_concurrency` bounds the calls open at once, `proxy` is the address of an HTTP proxy.
+    `proxy` is the address of an HTTP proxy.
     """
 
     provider: str
     url: str
     key: str = ""
-    max_concurrency: int | None = None
     proxy: str | None = None
 
     def address(self, path: str) -> "tuple[yarl.URL, CIMultiDict[str]]":

@@ -44,12 +44,7 @@ class HttpModel:
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
         """Answer `request`, streamed if somebody watches and its format allows it. See `ChatModel.chat`."""
-        pool = current_pool()
-        most = self._endpoint.max_concurrency
-        if most is None:
-            return await self._call(pool.route(self._endpoint), request, emit)
-        async with pool.gate(self._endpoint.url, most):
-            return await self._call(pool.route(self._endpoint), request, emit)
+        return await self._call(current_pool().route(self._endpoint), request, emit)
 
     def _call(self, route: "Route", request: ChatRequest, emit: Emit | None) -> Awaitable[Completion]:
         begun = asyncio.get_running_loop().time()

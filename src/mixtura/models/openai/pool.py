@@ -22,11 +22,10 @@ _KEEPALIVE_SECONDS = 60.0
 
 
 class Pool:
-    """The session of one event loop, and the gates of providers that take few calls at once."""
+    """The session of one event loop, and the routes to its endpoints."""
 
     def __init__(self, session: "aiohttp.ClientSession") -> None:
         self.session = session
-        self._gates: dict[str, asyncio.Semaphore] = {}
         self._routes: dict[Endpoint, Route] = {}
         self._keeper = close_with_loop(self._end)
 
@@ -63,13 +62,6 @@ class Pool:
             url, headers = endpoint.address("/chat/completions")
             route = self._routes[endpoint] = Route(self.session, url, headers, endpoint.proxy)
         return route
-
-    def gate(self, name: str, most: int) -> asyncio.Semaphore:
-        """Return the gate that lets `most` calls to `name` through at once."""
-        gate = self._gates.get(name)
-        if gate is None:
-            gate = self._gates[name] = asyncio.Semaphore(most)
-        return gate
 
 
 _POOLS: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()

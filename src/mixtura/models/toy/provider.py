@@ -38,7 +38,7 @@ def find(model: str, env: Mapping[str, str]) -> Served:
     entry = entries()[model]
     requested = RequestedSettings.from_env(env).or_else(entry.requested)
     running = local_model(Path(entry.path), env, name=model, provider=PROVIDER, requested=requested, trusted=True)
-    return Served(DomainGuardedModel(running, words()), card(model, env))
+    return Served(DomainGuardedModel(running, words()), card(model, env), begins=True)
 
 
 def card(model: str, env: Mapping[str, str]) -> ModelCard:

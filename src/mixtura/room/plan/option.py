@@ -11,7 +11,8 @@ from mixtura.hardware.shape import ModelShape
 from mixtura.hardware.step import NINETIETH
 from mixtura.models.catalog import CatalogProvider
 from mixtura.models.served import Models
-from mixtura.recipe import Layer, Recipe
+from mixtura.planning.moving import moved_to
+from mixtura.recipe import Recipe
 from mixtura.room.plan.fleet import bill, size_for_rate, size_for_slo
 from mixtura.room.plan.machines import HostedModel, ModelServer, PlacedModels, PlacementSpec, ProviderModel, place
 from mixtura.room.plan.simulation import PERCENTS, ModelCopies, SimulatedMixtures, floor, run
@@ -155,7 +156,7 @@ def work_out_option(
     left: dict[str, str] = {}
     hired = _is_provider(spec, context)
     if hired:
-        recipe = context.served(move_to_provider(recipe, spec.on))
+        recipe = context.served(moved_to(recipe, spec.on))
     try:
         work = work_of(recipe, context.models, request.assumed)
         found = place_models(work, spec, request, context)
@@ -175,20 +176,6 @@ def work_out_option(
         return msgspec.structs.replace(made, on=spec.text, p95=(low, high), left_out=left)
     except ConfigError as error:
         return DeploymentOption(on=spec.text, recipe=recipe.name, problem=error.message, left_out=left)
-
-
-def move_to_provider(recipe: Recipe, provider: str) -> Recipe:
-    """Return the recipe with `provider` as the provider of all its models."""
-
-    def layer(one: Layer) -> Layer:
-        return Layer(proposers=tuple(msgspec.structs.replace(slot, provider=provider) for slot in one.proposers))
-
-    return msgspec.structs.replace(
-        recipe,
-        layers=tuple(layer(one) for one in recipe.layers),
-        escalate=recipe.escalate and layer(recipe.escalate),
-        aggregator=recipe.aggregator and msgspec.structs.replace(recipe.aggregator, provider=provider),
-    )
 
 
 def _is_provider(spec: PlacementSpec, context: PlanningContext) -> bool:
