@@ -193,6 +193,10 @@ class CallContext(Protocol):
         """Take the reader of the attempt that has begun to arrive; it replaces the one before."""
         ...
 
+    def look(self) -> None:
+        """Note that a good deal has arrived since the latest look: who wants to know what it says can read it."""
+        ...
+
     def expect_whole(self) -> None:
         """Note that the reply of this attempt comes in one piece: until then silence means nothing."""
         ...

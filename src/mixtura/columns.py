@@ -41,7 +41,7 @@ def _replacement(found: re.Match[str]) -> str:
 
 
 def escape_json(document: str) -> str:
-    """Return a JSON document with everything that `safe` changes as an escape (`u009b` behind a backslash): it says the same."""
+    """Return a JSON document that says the same, everything that `safe` changes written as an escape."""
     return _UNSAFE.sub(_escaped, document)
 
 

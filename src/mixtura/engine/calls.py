@@ -12,6 +12,7 @@ from mixtura.decisions import NoticedDetail, SubstitutedDetail
 from mixtura.engine import tools
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
+from mixtura.engine.repetition import LoopWatch
 from mixtura.errors import BadGenerationError, BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
 from mixtura.events import CallStarted, Parameters, Role
 from mixtura.models.base import Emit
@@ -50,7 +51,9 @@ def progress_of(run: Run, ask: Ask) -> Progress:
     first = ask.instead or ask.slot
     # Held are the calls that every run makes; a second try has to find room of its own.
     held = is_held(ask.role, ask.layer)
-    return Progress(first.provider, first.model, None if ask.again else run.hold, held=held)
+    progress = Progress(first.provider, first.model, None if ask.again else run.hold, held=held)
+    progress.loops = LoopWatch(run.allowed_repeats)
+    return progress
 
 
 class _Settings(NamedTuple):

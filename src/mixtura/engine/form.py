@@ -8,6 +8,7 @@ from mixtura.engine import calls, results
 from mixtura.engine.context import Run
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.outcome import Outcome, outcome_of
+from mixtura.engine.own_words import find_slip
 from mixtura.engine.race import Race, call_within
 from mixtura.errors import DeadlineError, MixturaError, ModelError, NoAnswerError, TimedOutError
 from mixtura.events import Draft
@@ -113,7 +114,8 @@ async def _repair(run: Run, outcome: Outcome, problem: str, form: AnswerFormat) 
         run.decide(NoticedDetail(), f"{slot.model} could not repair the answer ({error.reason})", warning=True)
         return error
     results.emit_finished(run, number, ask, completion)
-    if still := form.problem(completion.text):
+    slip = find_slip(completion.text, run.markers, run.asked)
+    if still := f"it copied {slip.what}" if slip else form.problem(completion.text):
         run.decide(NoticedDetail(call=number), f"the repair by {slot.model} is no better: {still}", warning=True)
         return None
     run.decide(RepairedDetail(call=number), f"the answer's form was wrong ({problem}); {slot.model} wrote it again")

@@ -12,6 +12,7 @@ from mixtura.chat import Delta
 from mixtura.decisions import CutDetail, DroppedDetail, NoticedDetail
 from mixtura.engine import answers, calls, results
 from mixtura.engine.context import Run
+from mixtura.engine.draft_check import check_draft
 from mixtura.engine.draft_prompt import Reader, Reading, read_drafts
 from mixtura.engine.form import ended_by_caller
 from mixtura.engine.grace import Grace
@@ -128,9 +129,10 @@ class Drafting:
 
     def _keep_partial(self, race: Race, ask: calls.Ask) -> None:
         """Take what a straggler had written; nobody waits for it, so it does not count for the quorum."""
-        draft = race.partial
-        if draft is None:
-            return
+        if race.partial is not None:
+            self._keep_incomplete(race.partial, ask)
+
+    def _keep_incomplete(self, draft: Draft, ask: calls.Ask) -> None:
         size = len(draft.text.split())
         reason = (
             f"{draft.model} was stopped after {size} words ({draft.incomplete}); they are used as an incomplete draft"
@@ -141,7 +143,15 @@ class Drafting:
 
     def _keep(self, draft: Draft, ask: calls.Ask) -> None:
         run = self.run
+        draft = check_draft(run, draft, reads=bool(ask.reads))
         run.emit(CallFinished(at=run.now, done=draft))
+        if draft.incomplete:
+            if draft.text:
+                self._keep_incomplete(draft, ask)
+            else:
+                said = f"the draft of {draft.model} was left out: {draft.incomplete}"
+                run.decide(DroppedDetail(call=draft.call), said, warning=True)
+            return
         # A draft that the caller's own limit ended before its first word may be the answer that was asked for.
         capped = self._options.max_tokens is not None and ended_by_caller(
             run, draft.finish_reason, draft.usage.completion_tokens

@@ -16,7 +16,7 @@ from mixtura.engine.calls import Ask, OnDelta, progress_of
 from mixtura.engine.context import Run
 from mixtura.engine.patience import CallPatience
 from mixtura.engine.progress import Progress
-from mixtura.errors import ModelError, TimedOutError
+from mixtura.errors import LoopedError, ModelError, TimedOutError
 from mixtura.events import CallFinished, Draft
 from mixtura.limits.queue import Priority
 from mixtura.models.place import Place
@@ -112,7 +112,7 @@ class Race:
         if isinstance(over, Completion):
             self._say_lost()
             return over
-        self._use_what_is_left(over.kind.replace("_", " "))
+        self._use_what_is_left(over.reason if isinstance(over, LoopedError) else over.kind.replace("_", " "))
         raise over
 
     def stop(self, why: str, error: ModelError | None = None) -> None:
@@ -177,6 +177,7 @@ class Race:
         self._open.append(begun)
         # From when it is sent, and not from now on, it can be late or silent.
         begun.progress.on_begin = self._set_timer
+        begun.progress.on_loop = self._tell
         begun.task = group.create_task(self._call(begun))
         begun.task.add_done_callback(self._tell)
 
@@ -299,9 +300,11 @@ class Race:
         if begun.task is not None:
             begun.task.cancel()
 
-    def _silence(self, begun: _Try, now: float) -> TimedOutError | None:
-        """Return the error of a try that has been silent for too long, None for one that has not."""
+    def _silence(self, begun: _Try, now: float) -> ModelError | None:
+        """Return the error of a try that has been silent for too long or repeats itself, None for one that has not."""
         begun.progress.catch_up()
+        if (error := results.loop_error(begun.progress)) is not None:
+            return error
         if now < begun.patience.silent_at:
             return None
         progress = begun.progress

@@ -14,6 +14,7 @@ from mixtura.engine import calls, results, tools
 from mixtura.engine.aggregate import aggregate
 from mixtura.engine.context import CostMeter, Run
 from mixtura.engine.delivery import EventQueue
+from mixtura.engine.draft_check import check_draft
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.form import ended_by_caller, in_form, usable_drafts
 from mixtura.engine.outcome import Outcome, outcome_of
@@ -288,8 +289,13 @@ async def _single(run: Run, slot: Proposer) -> Outcome:
         ended = f"{slot.model} {_how_it_ended(error)}; the answer is what it had written"
         run.decide(CutDetail(call=race.partial.call), ended, warning=True)
         return outcome_of(race.partial)
-    draft = results.make_draft(number, ask, completion)
+    draft = check_draft(run, results.make_draft(number, ask, completion))
     run.emit(CallFinished(at=run.now, done=draft))
+    if draft.incomplete:
+        run.fell_back = True
+        said = f"the answer of {slot.model} is used as far as it goes: {draft.incomplete}"
+        run.decide(CutDetail(call=draft.call), said, warning=True)
+        return outcome_of(draft)
     _check_written(run, slot, completion)
     outcome = outcome_of(draft)
     if options.tools:

@@ -13,6 +13,7 @@ from mixtura.engine.context import Run
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.kinds import synthesize
 from mixtura.engine.outcome import Outcome, outcome_of
+from mixtura.engine.own_words import find_slip
 from mixtura.engine.race import Race, call_within
 from mixtura.errors import ModelError
 from mixtura.events import Draft
@@ -159,7 +160,11 @@ async def _settle(run: Run, aggregator: Aggregator, merged: Merge) -> None:
         run.fell_back = True
         return
     results.emit_finished(run, number, ask, completion)
-    decided = _decisions(completion.text, asked)
+    decided = {
+        pointer: value
+        for pointer, value in _decisions(completion.text, asked).items()
+        if find_slip(canonical(value), run.markers, run.asked) is None
+    }
     for pointer in asked:
         if pointer in decided:
             merged.decide(pointer, decided[pointer])

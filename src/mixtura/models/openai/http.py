@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 REPLY_LIMIT = 64 * 1024 * 1024
 _LIST_SECONDS = 20.0
+# Bytes of a stream that nobody watches, about 4 kB of text, after which its caller may look at what has come.
+_LOOK_EVERY = 256 * 1024
 # How long a finished stream may take to end properly before its connection is given up instead of kept.
 _LINGER_SECONDS = 0.05
 
@@ -238,7 +240,7 @@ async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> C
     late = LateReader(gathered)
     if context is not None:
         context.attach(late)
-    size = 0
+    size = looked = 0
     try:
         while piece := await reply.more():
             size += len(piece)
@@ -246,6 +248,9 @@ async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> C
                 raise WireError(f"a stream of more than {REPLY_LIMIT >> 20} MB")
             if late.feed(piece, clock()):
                 break
+            if size - looked >= _LOOK_EVERY and context is not None:
+                looked = size
+                context.look()
     except BaseException as problem:
         # What had come by then is billed, and has to be counted.
         late.parse()
