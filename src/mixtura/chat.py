@@ -266,6 +266,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """A whole reply. `text` may be empty; `cost` is dollars, None when no price is known.
 
     `wasted` is what attempts before this one took, for a provider bills those as well; `cost` holds it too.
+    `declined` says why `text` is no answer to the question, where the model itself knows.
     """
 
     model: str
@@ -284,3 +285,4 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     extra: JsonObject = {}
     wasted: Usage | None = None
     rate_limits: RateLimitHeaders | None = None
+    declined: str = ""

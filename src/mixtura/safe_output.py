@@ -19,6 +19,10 @@ class GuardedTerminal(io.TextIOWrapper):
         super().write(safe(text))
         return len(text)
 
+    def isatty(self) -> bool:
+        """Say that it is a terminal: only those are guarded."""
+        return True
+
     def command(self, text: str) -> None:
         """Write our own movements of the cursor and colours. What others wrote has been made safe before."""
         super().write(text)

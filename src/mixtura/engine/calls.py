@@ -216,6 +216,8 @@ async def call(
     for place, link in enumerate(chain):
         try:
             completion = await _with_substitutes(run, ask, link, progress, plan)
+            if completion.declined:
+                run.declined[number] = completion.declined
             return completion if spent is None else _with_spent(completion, spent, lost)
         except ModelError as error:
             lost += _dollars(run, progress, error)

@@ -49,6 +49,7 @@ class Run:
         partial: what a stopped draft had written is wanted: there is a quorum, or the caller set a deadline.
         markers: the words that have fenced drafts so far.
         fell_back: the answer is not the one that the recipe meant.
+        declined: why the model of a call did not answer, by the call's number, where the model itself says so.
         authors: who wrote the draft of a call, by the call's number.
         form: the form that the caller asks of the answer; None for any text.
     """
@@ -62,6 +63,7 @@ class Run:
             "_time",
             "authors",
             "conversation",
+            "declined",
             "deadline",
             "emit",
             "fell_back",
@@ -103,6 +105,7 @@ class Run:
         self._marker = ""
         self._repeats: float | None = None
         self.markers: list[str] = []
+        self.declined: dict[int, str] = {}
 
     @property
     def now(self) -> float:
@@ -153,6 +156,7 @@ class Run:
         """Return the word that fences drafts in this run; neither `texts` nor the question contain it."""
         while not self._marker or self._marker in self.question or any(self._marker in text for text in texts):
             self._marker = f"m{self.rng.getrandbits(48):012x}"
+        if self._marker not in self.markers:
             self.markers.append(self._marker)
         return self._marker
 

@@ -19,7 +19,7 @@ _PHRASE = 8  # words of an instruction in a row
 _FENCE = re.compile(
     r"<\s*/?\s*(?:m?[0-9a-f]{3,16}\s+)?(?:draft|answer|response)\s+[A-Z]\d*\s*>"
     r"|<\s*/?\s*m[0-9a-f]{6,14}\s+(?:draft|field|values|choice|ranking)\b"
-    r"|each between lines that begin with\s*<"
+    r"|(?:drafts,\s+)?each between lines that begin with\s*<"
     r"|\[this draft is incomplete",
     re.IGNORECASE,
 )
@@ -132,7 +132,10 @@ def _copied_instructions(text: str, asked: str) -> Iterable[Slip]:
     for phrase in _phrases():
         if phrase in spaced and phrase not in " ".join(re.findall(r"\w+", asked.lower())):
             first = re.search(r"\W+".join(phrase.split()), lower)
-            yield Slip(first.start() if first else 0, "the instructions of the aggregator")
+            at = first.start() if first else 0
+            # The sentence that is copied may begin before the phrase that gives it away.
+            began = max(lower.rfind("\n", 0, at), lower.rfind(". ", 0, at) + 1)
+            yield Slip(began + 1 if began > 0 else 0, "the instructions of the aggregator")
             return
 
 

@@ -34,6 +34,7 @@ _DISTINCT_WORDS = 0.4
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"\d+")
 _LETTERS = re.compile(r"[^\W\d_]")
+_SENTENCE_END = re.compile(r"[.!?。！？](?=\s)|\n")
 _STRUCTURE = re.compile(r"[{}\[\]<>|=;\\\"\t$^~+&@/`()]")
 _STRUCTURE_SHARE = 0.05
 
@@ -77,6 +78,10 @@ class LoopDetector:
 
     def add(self, text: str) -> Loop | None:
         """Take the next piece, and return the loop once there is one."""
+        if self._length + len(text) < LOOK_EVERY:
+            self._pending.append(text)
+            self._length += len(text)
+            return self.loop
         at = 0
         while self.loop is None and self._length + len(text) - at >= LOOK_EVERY:
             end = at + LOOK_EVERY - self._length
@@ -199,7 +204,13 @@ def _exact(text: str, allowed: float) -> Loop | None:
     if run.times <= 2 * allowed or not _is_long(unit, run):
         return None
     start = len(text) - run.length
-    return Loop(start + run.period, text[start : start + run.period], run.times)
+    return Loop(_end_of_sentence(text, start + run.period, run.period), text[start : start + run.period], run.times)
+
+
+def _end_of_sentence(text: str, place: int, within: int) -> int:
+    """Return where the sentence or line at `place` ends, `place` where none does `within` so many characters."""
+    found = _SENTENCE_END.search(text, max(0, place - 1), place + within)
+    return place if found is None else max(place, found.end())
 
 
 def _is_long(unit: str, run: _Run) -> bool:
@@ -208,6 +219,7 @@ def _is_long(unit: str, run: _Run) -> bool:
     words = _WORD.findall(unit)
     drawn = len(set(_LETTERS.findall(unit))) < 2
     data = (len(words) == 1 and "," in unit) or (unit == unit.upper() != unit.lower())
+    data = data or (unit.isascii() and not any(map(str.isspace, unit)))
     if drawn or data or len(_STRUCTURE.findall(unit)) > _STRUCTURE_SHARE * len(unit):
         # Drawings, rulers, zeros and blanks; arrays, tables and code.
         return length >= LOOK_EVERY and times >= 8
@@ -225,7 +237,7 @@ def _counting(text: str, allowed: float) -> Loop | None:
     if run is None or run.times < 20 or run.length < 1024 or run.times <= 2 * allowed:
         return None
     unit = masked[-run.period :]
-    if len(_LETTERS.findall(unit)) < 12 or len(_WORD.findall(unit)) < 4:
+    if len(_LETTERS.findall(unit)) < 12 or len(unit.split()) < 4:
         return None
     if len(_STRUCTURE.findall(unit)) > _STRUCTURE_SHARE * len(unit):
         return None
@@ -234,14 +246,14 @@ def _counting(text: str, allowed: float) -> Loop | None:
     if not each or not _counts(found, each):
         return None
     first, second = found[0].start(), found[each].start()
-    return Loop(second, text[first:second], run.times - 1)
+    return Loop(_end_of_sentence(text, second, second - first), text[first:second], run.times - 1)
 
 
 def _counts(found: Sequence[re.Match[str]], each: int) -> bool:
     """Say whether the numbers of each unit are those of the unit before, or one more."""
     values = [int(number[0]) if len(number[0]) < 10 else -1 for number in found]
     steps = {after - before for before, after in zip(values, values[each:], strict=False)}
-    return steps <= {0, 1} and -1 not in values
+    return 1 in steps and steps <= {0, 1} and -1 not in values
 
 
 def _few_words(text: str) -> bool:
@@ -276,11 +288,13 @@ _ASKS = (
     r"\b(?:write|repeat|print|say|list|give|generate|produce|output|type|create|make|count|enumerate|show|name|draw"
     r"|fill|compose|provide|need|want|return|display|recite|sing|chant|emit|echo)\b"
 )
-_AMOUNTS = {"dozen": 12, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "hundred": 100, "thousand": 1000}
-_AMOUNT = rf"\d[\d,.]*|{'|'.join(_AMOUNTS)}"
-_ASKED_AMOUNT = re.compile(rf"{_ASKS}[^.?!\n]{{0,200}}?\b({_AMOUNT})\b(?:\s+({_AMOUNT}))?", re.IGNORECASE)
+_SMALL = {word: n for n, word in enumerate("two three four five six seven eight nine ten".split(), start=2)}  # noqa: SIM905
+_LARGE = {"dozen": 12, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "hundred": 100, "thousand": 1000}
+_AMOUNT = rf"(?<![\w.])(?:{'|'.join(_SMALL)})\s+(?:{'|'.join(_LARGE)})\b|(?<!\d)\d[\d,]*|\b(?:{'|'.join(_LARGE)})\b"
+_ASKED = re.compile(rf"{_ASKS}[^.?!\n]{{0,200}}", re.IGNORECASE)
+_AMOUNTS = re.compile(_AMOUNT, re.IGNORECASE)
 _TIMES = re.compile(
-    rf"\b({_AMOUNT})\s*(?:x\b|×|times|mal\b|fois|veces|vezes|volte|keer|раз|次|回|遍|번)"
+    rf"({_AMOUNT})\s*(?:x\b|×|times|mal\b|fois|veces|vezes|volte|keer|раз|次|回|遍|번)"
     r"(?!\s+(?:as|more|a|an|per|each|every|older|larger)\b)",
     re.IGNORECASE,
 )
@@ -299,14 +313,13 @@ def asked_repeats(question: str) -> float:
     """
     if _ENDLESSLY.search(question) and _REPEATING.search(question):
         return math.inf
-    found = [_amount(*match.groups(default="")) for match in _ASKED_AMOUNT.finditer(question)]
-    found += [_amount(match[1], "") for match in _TIMES.finditer(question)]
-    return max(found, default=0)
+    found = [amount[0] for asked in _ASKED.finditer(question) for amount in _AMOUNTS.finditer(asked[0])]
+    found += [match[1] for match in _TIMES.finditer(question)]
+    return max(map(_value, found), default=0)
 
 
-def _amount(number: str, multiplied: str) -> int:
-    def value(word: str) -> int:
-        digits = re.sub(r"\D", "", word)
-        return _AMOUNTS.get(word.lower(), 0) or int(digits[:9] or 1)
-
-    return value(number) * (value(multiplied) if multiplied.lower() in _AMOUNTS else 1)
+def _value(amount: str) -> int:
+    words = amount.lower().split()
+    if words[0] in _SMALL:
+        return _SMALL[words[0]] * _LARGE[words[1]]
+    return _LARGE.get(words[0]) or int(words[0].replace(",", "")[:9])

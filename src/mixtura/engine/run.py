@@ -154,6 +154,9 @@ async def _answer(run: Run) -> Outcome:
         outcome, drafts = await _single(run, slots[0]), DraftSet(())
     else:
         outcome, drafts = await _mixed(run)
+    if why := run.declined.get(-1 if outcome.source is None else outcome.source):
+        run.fell_back = True
+        run.decide(NoticedDetail(call=outcome.source), f"the question was not answered: {why}", warning=True)
     return outcome if run.form is None else await in_form(run, outcome, drafts)
 
 
