@@ -178,7 +178,7 @@ COPIES: list[Callable[[str, str], str]] = [
 def test_an_aggregator_that_copies_our_words_loses_to_the_best_draft(
     world: World, watch: str, says: Callable[[str, str], str]
 ) -> None:
-    options = {} if watch == "nothing" else {"watch": watch}
+    options: Any = {} if watch == "nothing" else {"watch": watch}
     ran = world(recipe(), reply=aggregator_says(says), watched=watch != "nothing", **options)
     assert ran.answer.text in [draft.text for draft in ran.answer.drafts]
     assert ran.answer.status == "partial"
@@ -245,7 +245,7 @@ def test_a_draft_in_a_loop_is_used_as_far_as_it_goes(world: World, watch: str, f
     said = {"llama": f"{ANSWER} {LOOP * 2000}", "gemma": "A B-tree, or so I think.", "seventy": "Fine."}
     policy = Policy(hedge=False, first_token=first_token, between_tokens=first_token)
     asked = Recipe(layers=recipe().layers, aggregator=recipe().aggregator, policy=policy)
-    options = {} if watch == "nothing" else {"watch": watch}
+    options: Any = {} if watch == "nothing" else {"watch": watch}
     ran = world(asked, reply=world.by_model(**said), watched=watch != "nothing", **options)
     (draft,) = [draft for draft in ran.answer.drafts if draft.incomplete]
     assert "repeats itself" in draft.incomplete
