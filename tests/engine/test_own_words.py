@@ -196,7 +196,7 @@ def test_a_verdict_is_taken_at_its_word(world: World) -> None:
         assert found
         return f"I choose draft {found[1]}."
 
-    for kind in ("synthesize", "rank"):
+    for kind in ("synthesize", "rank", "select"):
         ran = world(recipe(kind), reply=aggregator_says(says))
         assert ran.answer.text == "A B-tree, or so I think."
 

@@ -121,6 +121,11 @@ def test_words_in_any_order_are_no_loop(words: list[str]) -> None:
     assert find_loop(" ".join(words)) is None or len(set(pairwise(words))) < 30
 
 
+@pytest.mark.parametrize("text", ["", " ", "a", "aa", "42", "\n" * 50])
+def test_next_to_nothing_is_no_loop(text: str) -> None:
+    assert find_loop(text) is None
+
+
 def test_reasoning_is_watched_apart_from_the_text() -> None:
     watch = LoopWatch()
     for _ in range(300):

@@ -95,7 +95,7 @@ class LoopDetector:
 
     def finish(self) -> Loop | None:
         """Look at what has come since the latest look, and return the loop if there is one."""
-        if self.loop is None and self._pending:
+        if self.loop is None and self._length:
             self._look()
         return self.loop
 

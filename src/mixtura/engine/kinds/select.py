@@ -10,6 +10,7 @@ from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reader, read_drafts
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.outcome import Outcome, fall_back, outcome_of
+from mixtura.engine.own_words import named_draft
 from mixtura.engine.race import Race, call_within
 from mixtura.errors import ModelError
 from mixtura.planning.schedule import instructions_of, other_options
@@ -31,6 +32,9 @@ async def answer(run: Run, aggregator: Aggregator, drafts: DraftSet) -> Outcome:
         return fall_back(run, drafts, f"failed ({error.reason})")
     results.emit_finished(run, number, ask, completion)
     place = parse_choice(completion.text, run.marker(()), len(drafts))
+    if place is None:
+        # Without the tags that were asked for, in a sentence: "I choose draft B."
+        place = named_draft(completion.text, len(drafts))
     if place is None:
         return fall_back(run, drafts, "named no draft")
     chosen = drafts[reading.order[place]]
