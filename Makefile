@@ -38,6 +38,7 @@ bench: $(VENV)/.bench
 chaos: $(STAMP)
 	$(BIN)/python -m bench.chaos
 	$(BIN)/python -m bench.chaos.worst_case
+	$(BIN)/python -m bench.soak
 
 # The machine room: factors from measured points and docs/fit.md; then docs/machine-room.md with its plots.
 fit: $(STAMP)

@@ -119,7 +119,8 @@ _LLAMA_SERVER = """
 import os, sys, xllamacpp
 told = xllamacpp.CommonParams()
 told.model.path, told.hostnames, told.port = sys.argv[1], ["127.0.0.1"], 0
-told.n_parallel, told.n_ctx, told.verbosity = 4, 4 * 512, 1
+slots, context = int(sys.argv[2]), int(sys.argv[3])
+told.n_parallel, told.n_ctx, told.verbosity = slots, slots * context, 1
 server = xllamacpp.Server(told)
 print(server.listening_address, flush=True)
 sys.stdin.read()
@@ -128,9 +129,9 @@ os._exit(0)
 
 
 @contextmanager
-def llama_server(file: Path) -> Iterator[str]:
-    """Serve a GGUF file by llama.cpp's own server: four slots of 512 tokens. Yields the base URL, `http://.../v1`."""
-    command = [sys.executable, "-I", "-c", _LLAMA_SERVER, str(file)]
+def llama_server(file: Path, *, slots: int = 4, context: int = 512) -> Iterator[str]:
+    """Serve a GGUF file by llama.cpp's own server, each slot with so many tokens. Yields the base URL, `http://.../v1`."""
+    command = [sys.executable, "-I", "-c", _LLAMA_SERVER, str(file), str(slots), str(context)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -13,7 +13,8 @@ from mixtura import Event, MixturaError, fold
 from mixtura.errors import BudgetError, DeadlineError, LimitError, NoAnswerError, RateLimitedError
 from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted, CallDelta, CallStarted, RunFinished, RunStarted
 from mixtura.models.wrappers.retry import RetryPolicy
-from mixtura.planning.deadline import HOSTED_SECONDS
+from mixtura.planning.deadline import HOSTED_SECONDS, QUEUED_SECONDS
+from mixtura.planning.schedule import count_calls
 from mixtura.sim.bodies import organisation_id
 
 _GRACE = 0.05
@@ -42,8 +43,12 @@ def find_broken(played: PlayedScenario) -> list[str]:
         add("429", _no_limit_comes_back(played, ran))
         add("secret", _no_secret(ran))
     add("secret", _prompts_are_clean(played))
+    if case.slots is not None:
+        add("queue", _nothing_is_sent_twice(played))
     add("in flight", _nothing_is_left(played))
-    room = max((body.get("max_completion_tokens") or 0 for body in played.cloud.requests), default=0)
+    room = max(
+        (body.get("max_completion_tokens") or body.get("max_tokens") or 0 for body in played.cloud.requests), default=0
+    )
     add("usage", bills.check(played.bill, [ran.answer for ran in played.runs], room, thinks=case.thinks))
     return found
 
@@ -75,15 +80,27 @@ def _one_end(ran: FinishedRun) -> Iterator[str]:
 
 def _deadline(played: PlayedScenario) -> float:
     stated = played.scenario.deadline or played.recipe.policy.deadline
-    return HOSTED_SECONDS if stated == "auto" else stated
+    if stated != "auto":
+        return stated
+    queued = count_calls(played.recipe) if played.scenario.slots else 0
+    return max(HOSTED_SECONDS, QUEUED_SECONDS * queued)
 
 
 def _in_time(played: PlayedScenario, ran: FinishedRun) -> Iterator[str]:
     deadline = _deadline(played)
-    if ran.seconds > deadline + _GRACE:
+    # Every call is stopped before a run ends; a layer and the aggregator may have some to stop after another.
+    if ran.seconds > deadline + _GRACE + 3 * played.scenario.stops:
         yield f"{ran.seconds:.3f} s of {deadline:g} s"
     if isinstance(ran.error, DeadlineError) and ran.seconds < deadline - _GRACE:
         yield f"DeadlineError after {ran.seconds:.3f} s of {deadline:g} s"
+
+
+def _nothing_is_sent_twice(played: PlayedScenario) -> Iterator[str]:
+    """Check that no call was made a second time where it would only have waited for the first."""
+    for ran in played.runs:
+        for decision in ran.answer.decisions:
+            if decision.kind == "hedged" and "is slower than usual" in decision.reason:
+                yield f"at one machine: {decision.reason}"
 
 
 def _calls_end_once(ran: FinishedRun) -> Iterator[str]:

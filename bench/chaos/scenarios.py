@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from bench.chaos.recipes import recipes, stages
+from bench.chaos.recipes import MOST_DOLLARS, recipes, stages
 from mixtura.recipe import Recipe
 from mixtura.sim.faults import BrokenTransferKind, Fault, OddReplyKind, RefusalKind
 
@@ -57,6 +57,8 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
         thinks: whether models write their reasoning into the text when the request does not set its format.
         leaks: whether refusals quote a key and an organisation.
         quality: the share of right drafts.
+        slots: calls that the cloud answers at once, as one machine to which the recipe is moved; None: any.
+        stops: seconds that a call needs to stop when it is cancelled.
         known: whether the models' latency is known from earlier calls, so that hedging and estimates use it.
     """
 
@@ -77,6 +79,13 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
     leaves: float | None
     quality: float
     known: bool
+    slots: int | None = None
+    stops: float = 0.0
+
+    @property
+    def provider(self) -> str:
+        """The provider that the models are asked at."""
+        return "groq" if self.slots is None else "vllm"
 
     @property
     def id(self) -> str:
@@ -91,6 +100,8 @@ class ChaosScenario(msgspec.Struct, frozen=True, kw_only=True):
         said += ["free plan" + ("" if self.plan_known else ", not set")] * self.limited
         said += [f"deadline {self.deadline:g} s"] if self.deadline else []
         said += [f"{self.runs} runs at once"] if self.runs > 1 else []
+        said += [f"{self.slots} slots at one machine"] if self.slots else []
+        said += [f"{self.stops:g} s to stop a call"] if self.stops else []
         said += [f"left after {self.leaves:.2f} s"] if self.leaves else []
         return ", ".join(said)
 
@@ -122,6 +133,9 @@ def circumstances(
 ) -> ChaosScenario:
     """Return a scenario with these faults and randomly drawn circumstances."""
     limited = rng.random() < 0.3
+    # Drawn apart, so that the scenarios before these had been thought of stay the same.
+    own = random.Random(f"chaos/{seed}/{number}/own")
+    slots = own.choice((1, 1, 2, 4)) if not limited and name not in MOST_DOLLARS and own.random() < 0.15 else None
     return ChaosScenario(
         seed=seed,
         number=number,
@@ -140,6 +154,8 @@ def circumstances(
         leaves=round(rng.uniform(0.01, 3.0), 3) if rng.random() < 0.05 else None,
         quality=rng.choice((0.4, 0.7, 0.9)),
         known=rng.random() < 0.3,
+        slots=slots,
+        stops=own.choice((0.1, 0.3, 1.0)) if own.random() < 0.15 else 0.0,
     )
 
 

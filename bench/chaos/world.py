@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from bench.chaos.bills import CloudBill
 from bench.chaos.recipes import MODELS, MOST_DOLLARS, recipes, stages
 from bench.chaos.scenarios import KEY, ChaosScenario, faults, stage_models
+from bench.chaos.slow_stops import SlowToStop
 from bench.chaos.speech import Question, Speaker, questions
 from mixtura import Answer, Event, MixturaError, Mixture, Recipe, fold
 from mixtura.chat import Message
@@ -16,6 +17,8 @@ from mixtura.limits.current import current_limiter
 from mixtura.limits.latency import ENOUGH
 from mixtura.limits.queue import Priority
 from mixtura.models.registry import ModelRegistry
+from mixtura.models.served import Models
+from mixtura.planning.moving import moved_to
 from mixtura.planning.options import RunOptions
 from mixtura.sim import SimOptions, SimulatedCloud, simulated_cloud
 from mixtura.virtual import run_virtual
@@ -66,6 +69,8 @@ async def _play(case: ChaosScenario) -> PlayedScenario:
     complaints: list[str] = []
     loop.set_exception_handler(lambda _, context: complaints.append(f"{context}"))
     recipe, question = recipes()[case.recipe], questions()[case.question % len(questions())]
+    if case.slots is not None:
+        recipe = moved_to(recipe, case.provider)
     speaker = Speaker(question, case.quality, case.thinks, random.Random(f"chaos/{case.id}/speech"))
     options = SimOptions(
         plan="free" if case.limited else "enterprise",
@@ -73,19 +78,27 @@ async def _play(case: ChaosScenario) -> PlayedScenario:
         extra_models=MODELS,
         reply=speaker.reply,
         profile=case.profile,
+        slots=case.slots,
         faults=faults(case.aims, recipe, leaks=case.leaks),
         seed=case.number,
     )
     async with simulated_cloud(options) as cloud:
         bill = CloudBill(cloud)
-        models = ModelRegistry(
-            env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url},
+        models: Models = ModelRegistry(
+            env={
+                "GROQ_API_KEY": KEY,
+                "GROQ_BASE_URL": cloud.url,
+                "VLLM_API_KEY": KEY,
+                "VLLM_BASE_URL": cloud.base_url,
+            },
             rng=random.Random(f"chaos/{case.id}/pauses"),
             plan="free" if case.plan_known else None,
             today=lambda: _TODAY,
         )
+        if case.stops:
+            models = SlowToStop(models, case.stops)
         if case.known:
-            _teach_pace(recipe, models)
+            _teach_pace(recipe, models, case.provider)
         runs = await asyncio.gather(*(_run(case, recipe, question, models, place) for place in range(case.runs)))
         # Check at once: a caller with an answer may close the loop.
         still = [f"{task.get_coro()!r}" for task in asyncio.all_tasks() if _is_ours(task)]
@@ -93,9 +106,7 @@ async def _play(case: ChaosScenario) -> PlayedScenario:
         return PlayedScenario(case, recipe, question, runs, cloud, bill, still, _open_books(), complaints)
 
 
-async def _run(
-    case: ChaosScenario, recipe: Recipe, question: Question, models: ModelRegistry, place: int
-) -> FinishedRun:
+async def _run(case: ChaosScenario, recipe: Recipe, question: Question, models: Models, place: int) -> FinishedRun:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     events: list[Event] = []
@@ -127,10 +138,10 @@ async def _run(
     return FinishedRun(events, fold(events), error, seconds, isinstance(error, asyncio.CancelledError))
 
 
-def _teach_pace(recipe: Recipe, models: ModelRegistry) -> None:
+def _teach_pace(recipe: Recipe, models: Models, provider: str) -> None:
     """Record past calls of about a third of a second in the limiter."""
     for model in {model for stage in stages(recipe) for model in stage_models(recipe, stage)}:
-        accounting = models.find("groq", model).accounting
+        accounting = models.find(provider, model).accounting
         assert accounting is not None
         for call in range(ENOUGH + 2):
             accounting.account(current_limiter()).latency.add(0.3 + call / 50, 0.05 + call / 100, 80)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -95,7 +96,7 @@ async def test_nothing_hostile_reaches_the_terminal_raw(
 ) -> None:
     cloud_does = SimOptions(reply=lambda request, call: f"{HOSTILE} {call}", unlimited=True)
     given = [hostile_recipe if word == "RECIPE" else word for word in args]
-    env = {"MIXTURA_HOME": str(tmp_path / "home"), "OPENAI_BASE_URL": f"http://127.0.0.1:9/{HOSTILE}"}
+    env: Any = {"MIXTURA_HOME": str(tmp_path / "home"), "OPENAI_BASE_URL": f"http://127.0.0.1:9/{HOSTILE}"}
     async with simulated_cloud(cloud_does) as cloud, terminal(cloud, *given, columns=200, **env) as shown:
         if args[0] == "chat":
             await shown.until("> ")
@@ -140,7 +141,7 @@ async def test_what_a_server_says_of_an_error_and_its_models_is_safe(tmp_path: P
     port = runner.addresses[0][1]
     try:
         async with simulated_cloud(SimOptions()) as cloud:
-            env = {"VLLM_BASE_URL": f"http://127.0.0.1:{port}/v1", "MIXTURA_HOME": str(tmp_path)}
+            env: Any = {"VLLM_BASE_URL": f"http://127.0.0.1:{port}/v1", "MIXTURA_HOME": str(tmp_path)}
             for args in (
                 ("ask", "--provider", "vllm", "-m", "x", "Why?"),
                 ("models", "--provider", "vllm"),

@@ -63,7 +63,7 @@ def test_the_page_of_recipes_says_how_each_is_protected(name: str) -> None:
 def recipe_policy(name: str) -> list[str]:
     policy = Recipe.named(name).policy
     seconds = (policy.deadline, policy.grace, policy.first_token, policy.between_tokens)
-    times = ["-" if limit is None else f"{limit:g} s" for limit in seconds]
+    times = ["-" if limit is None else limit if limit == "auto" else f"{limit:g} s" for limit in seconds]
     return [*times, "yes" if policy.hedge else "no"]
 
 

@@ -29,6 +29,8 @@ from mixtura.cli.common import (
 )
 from mixtura.cli.measured import alone
 from mixtura.cli.models import life
+from mixtura.cli.own_server import at_own_server
+from mixtura.cli.patience_options import PatienceOptions, patience_options
 from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.cli.versus import Pair, answer_both, write_forecasts
@@ -64,6 +66,12 @@ class _Asked(AnswerOptions, frozen=True, kw_only=True):
     sim: bool
     as_of: dt.date | None
     vs: str | None
+    first_token: float | None
+    hedge: bool
+
+    @property
+    def patience(self) -> PatienceOptions:
+        return PatienceOptions(first_token=self.first_token, hedge=self.hedge)
 
     @property
     def options(self) -> AskOptions:
@@ -116,6 +124,7 @@ mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
     callback=amount,
     help="Seconds the whole run may take, waiting for rate limits included.",
 )
+@patience_options
 @click.option(
     "--max-cost",
     metavar="DOLLARS",
@@ -167,9 +176,11 @@ def _prepared(words: Sequence[str], asked: _Asked) -> tuple[str, Recipe, SimOpti
     """
     question = read_question(words)
     check_text("the system prompt", asked.system or "")
-    recipe = chosen_recipe(asked.recipe, asked.models, asked.provider)
+    recipe = asked.patience.applied_to(chosen_recipe(asked.recipe, asked.models, asked.provider))
     if asked.sim:
         check_simulated(recipe)
+    elif not asked.dry_run:
+        recipe = at_own_server(recipe, asked.provider, asked.models, quiet=asked.quiet)
     simulated = simulation(asked.sim, asked.as_of, plan=asked.plan, quiet=asked.quiet or asked.dry_run)
     if not (asked.recipe or asked.models or asked.provider or asked.sim or asked.dry_run or asked.vs):
         recipe = _answerable(recipe)

@@ -22,6 +22,8 @@ from mixtura.cli.common import (
     sim_options,
     write_text,
 )
+from mixtura.cli.own_server import at_own_server
+from mixtura.cli.patience_options import PatienceOptions, patience_options
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.columns import one_line, safe
 from mixtura.errors import ConfigError, InputError, MixturaError
@@ -45,6 +47,7 @@ _COMMANDS = {
 @recipe_option
 @model_options
 @click.option("-s", "--system", help="A system prompt.")
+@patience_options
 @plan_option
 @budget_option
 @sim_options
@@ -57,6 +60,8 @@ def command(
     system: str | None,
     plan: Tier | None,
     daily_budget: float | None,
+    first_token: float | None,
+    hedge: bool,
     sim: bool,
     as_of: dt.date | None,
 ) -> None:
@@ -66,7 +71,9 @@ def command(
     piped in; the exit code is then that of the last question that failed.
     """
     talk = _Talk(check_text("the system prompt", system or ""), simulated=sim)
-    talk.take(chosen_recipe(recipe, models, provider))
+    patience = PatienceOptions(first_token=first_token, hedge=hedge)
+    chosen = patience.applied_to(chosen_recipe(recipe, models, provider))
+    talk.take(chosen if sim else at_own_server(chosen, provider, models))
     talk.plan, talk.daily_budget = plan, daily_budget
     simulated = simulation(sim, as_of, plan=plan)
     with asyncio.Runner() as runner:

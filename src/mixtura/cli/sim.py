@@ -51,6 +51,9 @@ class _Where(msgspec.Struct, frozen=True, kw_only=True):
     help="How long calls take: lpu, heavy, instant, fixed:SECONDS, rate:TOKENS_PER_SECOND; or as machines are "
     "predicted to: gpu, gpu:8xb200, wafer, machine:lp30.",
 )
+@click.option(
+    "--slots", type=click.IntRange(1), help="Answer so many calls at once, as one machine does.  [default: any]"
+)
 @click.option("--recordings", multiple=True, metavar="FILE", help="Answer from recordings (JSONL, may be gzipped).")
 @click.option("--script", default="", metavar="FILE", help="Answer from a script (TOML or JSONL).")
 @click.option("--faults", default="", help="What goes wrong: kind[=value][@calls][:model][%share], or a TOML file.")

@@ -5,11 +5,12 @@ from mixtura.answer_format import AnswerFormat
 from mixtura.chat import Message
 from mixtura.decisions import DroppedDetail, EditedDetail, FellBackDetail, NoticedDetail, RepairedDetail
 from mixtura.engine import calls, results
+from mixtura.engine.alone import call_within
 from mixtura.engine.context import Run
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.outcome import Outcome, outcome_of
 from mixtura.engine.own_words import find_slip
-from mixtura.engine.race import Race, call_within
+from mixtura.engine.race import Race
 from mixtura.errors import DeadlineError, MixturaError, ModelError, NoAnswerError, TimedOutError
 from mixtura.events import Draft
 from mixtura.planning.schedule import repairer, returns_drafts, writer_options

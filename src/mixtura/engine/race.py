@@ -12,10 +12,10 @@ import math
 from mixtura.chat import Completion, Delta
 from mixtura.decisions import HedgedDetail
 from mixtura.engine import calls, results
-from mixtura.engine.calls import Ask, OnDelta, progress_of
+from mixtura.engine.calls import Ask, OnDelta
 from mixtura.engine.context import Run
-from mixtura.engine.patience import CallPatience
 from mixtura.engine.progress import Progress
+from mixtura.engine.tries import Try
 from mixtura.errors import LoopedError, ModelError, TimedOutError
 from mixtura.events import CallFinished, Draft
 from mixtura.limits.queue import Priority
@@ -25,17 +25,6 @@ from mixtura.recipe import Fallback
 from mixtura.tokens import estimate_messages
 
 _SOONEST_HEDGE = 0.05
-
-
-class _Try:
-    """One call of the race."""
-
-    def __init__(self, run: Run, ask: Ask) -> None:
-        self.ask = ask
-        self.number = run.next_call()
-        self.progress = progress_of(run, ask)
-        self.patience = CallPatience(run, self.progress, ask.messages)
-        self.task: asyncio.Task[Completion | ModelError] | None = None
 
 
 class Race:
@@ -66,9 +55,9 @@ class Race:
         self._on_delta = on_delta
         self._exclusive = exclusive
         self._leader: int | None = None
-        self._open: list[_Try] = []
+        self._open: list[Try] = []
         # Given up with something written, which may yet be used: what they took is said when that is decided.
-        self._cut: list[tuple[_Try, ModelError]] = []
+        self._cut: list[tuple[Try, ModelError]] = []
         self._tries = 0
         self._news: asyncio.Future[None] | None = None
         self._dirty = False
@@ -125,7 +114,7 @@ class Race:
             error: what to call it, None when nobody waited for it any more.
         """
         for left in list(self._open):
-            result = _result_of(left)
+            result = left.result
             if isinstance(result, Completion) and self.completion is None:
                 self._win(left, result)
             elif isinstance(result, ModelError):
@@ -139,7 +128,7 @@ class Race:
         self._open.clear()
         self._use_what_is_left(why)
 
-    def _win(self, begun: _Try, completion: Completion) -> None:
+    def _win(self, begun: Try, completion: Completion) -> None:
         self._open.remove(begun)
         self.number, self.completion = begun.number, completion
 
@@ -147,7 +136,7 @@ class Race:
         """Say what became of the tries that did not win."""
         for left in self._open:
             results.emit_abandoned(
-                self._run, left.number, left.ask, "another try was faster", left.progress, _result_of(left)
+                self._run, left.number, left.ask, "another try was faster", left.progress, left.result
             )
         self._open.clear()
         for lost, error in self._cut:
@@ -172,7 +161,7 @@ class Race:
         self._cut.clear()
 
     def _start(self, group: asyncio.TaskGroup, ask: Ask) -> None:
-        begun = _Try(self._run, ask)
+        begun = Try(self._run, ask)
         self._tries += 1
         self._open.append(begun)
         # From when it is sent, and not from now on, it can be late or silent.
@@ -181,7 +170,7 @@ class Race:
         begun.task = group.create_task(self._call(begun))
         begun.task.add_done_callback(self._tell)
 
-    async def _call(self, begun: _Try) -> Completion | ModelError:
+    async def _call(self, begun: Try) -> Completion | ModelError:
         shown = None if self._on_delta is None else self._show
         try:
             return await calls.call(self._run, begun.ask, begun.number, self._until, begun.progress, shown)
@@ -221,9 +210,9 @@ class Race:
             return None
         return failure
 
-    async def _end_of(self, begun: _Try) -> ModelError | None:
+    async def _end_of(self, begun: Try) -> ModelError | None:
         """End a try that is done, beaten or silent; return why it failed, None when it did not or goes on."""
-        result = _result_of(begun)
+        result = begun.result
         if isinstance(result, Completion):
             self._win(begun, result)
             return None
@@ -272,18 +261,18 @@ class Race:
         if self._open:
             await asyncio.wait([begun.task for begun in self._open if begun.task is not None])
 
-    async def _give_up(self, begun: _Try) -> None:
+    async def _give_up(self, begun: Try) -> None:
         """Stop a try; if it is whole before it can be stopped, it wins."""
         self._cancel(begun)
         assert begun.task is not None
         await asyncio.wait([begun.task])
-        result = _result_of(begun)
+        result = begun.result
         if isinstance(result, Completion):
             self._win(begun, result)
         else:
             self._open.remove(begun)
 
-    def _cancel(self, begun: _Try) -> None:
+    def _cancel(self, begun: Try) -> None:
         """Cancel a try; how long it had been silent counts among the waits for a first token.
 
         Were only those counted that were answered, the percentile beyond which a call is late would be taken of a
@@ -300,7 +289,7 @@ class Race:
         if begun.task is not None:
             begun.task.cancel()
 
-    def _silence(self, begun: _Try, now: float) -> ModelError | None:
+    def _silence(self, begun: Try, now: float) -> ModelError | None:
         """Return the error of a try that has been silent for too long or repeats itself, None for one that has not."""
         begun.progress.catch_up()
         if (error := results.loop_error(begun.progress)) is not None:
@@ -403,50 +392,6 @@ class Race:
             self._news.set_result(None)
         else:
             self._dirty = True
-
-
-def _result_of(begun: _Try) -> Completion | ModelError | None:
-    """Return how a try ended by itself; None while it is under way, and when it was stopped."""
-    task = begun.task
-    if task is None or not task.done() or task.cancelled() or task.exception() is not None:
-        return None
-    return task.result()
-
-
-async def call_within(race: Race) -> tuple[int, Completion]:
-    """Run a race alone, protected as far as its run is; return the number of the call that won, and its completion.
-
-    Raises:
-        ModelError: it failed for good, `TimedOutError` when stopped; that has been said.
-    """
-    if not race.protected:
-        return await _call_plainly(*race.plain)
-    try:
-        completion = await race.run()
-    except asyncio.CancelledError:
-        race.stop("the run was stopped")
-        if race.completion is not None:
-            results.emit_whole(race.plain[0], race.number, race.plain[1], race.completion)
-        raise
-    return race.number, completion
-
-
-async def _call_plainly(run: Run, ask: Ask, until: float) -> tuple[int, Completion]:
-    """Make one call without protection: it ends when it ends, or at `until`."""
-    number, progress = run.next_call(), progress_of(run, ask)
-    try:
-        async with asyncio.timeout_at(until):
-            return number, await calls.call(run, ask, number, until, progress)
-    except TimeoutError:
-        late = results.timeout_error(run, ask, until)
-        results.emit_failed(run, number, ask, late, progress)
-        raise late from None
-    except ModelError as error:
-        results.emit_failed(run, number, ask, error, progress)
-        raise
-    except asyncio.CancelledError:
-        results.emit_abandoned(run, number, ask, "the run was stopped", progress)
-        raise
 
 
 class _AbandonedError(ModelError):

@@ -8,10 +8,11 @@ from typing import NamedTuple
 from mixtura import prompts
 from mixtura.decisions import NoticedDetail
 from mixtura.engine import agree, calls, results
+from mixtura.engine.alone import call_within
 from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reader, read_drafts
 from mixtura.engine.drafts import DraftSet
-from mixtura.engine.race import Race, call_within
+from mixtura.engine.race import Race
 from mixtura.errors import ModelError
 from mixtura.events import Draft
 from mixtura.planning.schedule import other_options, schedule

@@ -109,7 +109,8 @@ def _written(run: Run, ask: Ask, progress: Progress, account: Account | None) ->
     writing = run.loop.time() - since - (account.latency.first.at(0.5) or 0.0)
     card = run.models.card(progress.provider, progress.model)
     limit = output_limit(ask.slot, card, ask.role, ask.options)
-    most = math.inf if limit is None else limit
+    # Without a limit nothing says how long it would have become but the longest reply of its model so far.
+    most = limit if limit is not None else account.latency.tokens.at(1.0) or 0.0
     return int(min(max(0.0, writing) * rate, most))
 
 

@@ -12,6 +12,7 @@ from mixtura.chat import NO_OPTIONS, ChatOptions, Completion, Message
 from mixtura.decisions import AgreedDetail, CutDetail, DroppedDetail, EscalatedDetail, NoticedDetail
 from mixtura.engine import calls, results, tools
 from mixtura.engine.aggregate import aggregate
+from mixtura.engine.alone import call_within
 from mixtura.engine.context import CostMeter, Run
 from mixtura.engine.delivery import EventQueue
 from mixtura.engine.draft_check import check_draft
@@ -19,9 +20,9 @@ from mixtura.engine.drafts import DraftSet
 from mixtura.engine.form import ended_by_caller, in_form, usable_drafts
 from mixtura.engine.outcome import Outcome, outcome_of
 from mixtura.engine.propose import Drafting
-from mixtura.engine.race import Race, call_within
+from mixtura.engine.race import Race
 from mixtura.engine.shown import ShownAnswer
-from mixtura.engine.start import close_accounts, emit_plan, find_limiters, hold_room, plan_run
+from mixtura.engine.start import close_accounts, emit_deadline, emit_plan, find_limiters, hold_room, plan_run
 from mixtura.engine.writer import AnswerPieces, answer_alone, stands_empty
 from mixtura.errors import (
     DeadlineError,
@@ -65,6 +66,7 @@ async def drive(
     run.hedges = plan.recipe.policy.hedge and plan.may_hedge
     run.emit(_started(run))
     emit_plan(run, plan)
+    emit_deadline(run)
     try:
         if request is not None and limiter is not None:
             await hold_room(run, plan, limiter, request)

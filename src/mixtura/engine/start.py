@@ -14,7 +14,7 @@ from mixtura.limits.limiter import Hold, Limiter, NoRoomError
 from mixtura.models.served import Models
 from mixtura.planning import admission, estimates
 from mixtura.planning.admission import AdmissionRequest, RunPlan
-from mixtura.planning.deadline import deadline_seconds
+from mixtura.planning.deadline import deadline_seconds, queued_calls
 from mixtura.planning.forecast import forecast
 from mixtura.planning.options import RunOptions
 from mixtura.planning.schedule import schedule
@@ -115,6 +115,17 @@ def _priced(plan: RunPlan, request: AdmissionRequest, most: float | None) -> Run
     return plan._replace(may_hedge=plan.recipe.policy.hedge and 2 * cost <= most, most=cost)
 
 
+def emit_deadline(run: Run) -> None:
+    """Emit how long the run may take where its calls wait for each other and nobody set a deadline."""
+    if run.options.deadline is not None or run.recipe.policy.deadline != "auto":
+        return
+    queued = queued_calls(run.recipe, run.models, run.options.chat)
+    if queued:
+        seconds = run.deadline - run.start
+        said = f"{seconds / 60:.0f} minutes at most: {queued} calls may have to wait for each other (--deadline)"
+        run.decide(NoticedDetail(), said)
+
+
 def emit_plan(run: Run, plan: RunPlan) -> None:
     """Emit what the plan changes of the recipe."""
     if plan.routed:
@@ -153,6 +164,8 @@ async def _held(run: Run, plan: RunPlan, limiter: Limiter) -> Hold | None:
     """Return the hold on what `plan` needs; None where the limiter fails: the run then begins without one."""
     expected = estimates.stage_seconds(run.models, schedule(run.recipe, run.options.chat))
     latest = max(run.start, run.deadline - sum(expected))
+    if run.recipe.policy.max_wait is not None:
+        latest = min(latest, run.start + run.recipe.policy.max_wait)
     try:
         with FailSafe(limiter):
             async with asyncio.timeout_at(run.deadline):

@@ -7,13 +7,14 @@ from mixtura import prompts
 from mixtura.chat import Completion, Delta, JsonObject
 from mixtura.decisions import EditedDetail, FellBackDetail, NoticedDetail
 from mixtura.engine import calls, guard, results
+from mixtura.engine.alone import call_within
 from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reading
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.form import ended_by_caller
 from mixtura.engine.outcome import Outcome
 from mixtura.engine.own_words import fence_begins, fence_stands, find_slip, named_draft, stands_alone, talk_of_drafts
-from mixtura.engine.race import Race, call_within
+from mixtura.engine.race import Race
 from mixtura.engine.repetition import find_loop
 from mixtura.errors import BrokenReplyError, ModelError
 from mixtura.events import AnswerDelta

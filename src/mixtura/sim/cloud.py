@@ -81,6 +81,8 @@ class CloudSimulator:
     ) -> None:
         if options.speed <= 0 or (options.tokens is not None and options.tokens < 1):
             raise ConfigError(f"simulated cloud: speed {options.speed} and tokens {options.tokens} must be above 0")
+        if options.slots is not None and options.slots < 1:
+            raise ConfigError(f"simulated cloud: expected at least one slot, got {options.slots}")
         self.options = options
         self.now = now
         self.ledger = Ledger()

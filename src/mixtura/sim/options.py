@@ -30,6 +30,7 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
         profile: how long calls take: "lpu", "instant", "heavy", "fixed:SECONDS", "rate:TOKENS_PER_SECOND", or
             machines as in `sim/machines.py` ("gpu:8xb200", "wafer", "machine:lp30"). `model=profile` after a comma
             sets a single model.
+        slots: calls that are answered at once, as by a machine of one's own; the others wait for a slot. None: any.
         faults: the faults to inject, in the compact form of `faults.parse_faults`, as a TOML file, or as structs.
         seed: seeds filler, times, ids and random faults.
         speed: how many times faster than the event loop's time the cloud's time runs. Waits that the cloud names are
@@ -47,6 +48,7 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     reply: ReplyFunction | None = None
     tokens: int | None = None
     profile: str = "instant"
+    slots: int | None = None
     faults: str | tuple[Fault, ...] = ()
     seed: int = 0
     speed: float = 1.0

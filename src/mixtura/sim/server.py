@@ -94,6 +94,8 @@ async def serve(
 class _RouteHandlers:
     def __init__(self, cloud: CloudSimulator) -> None:
         self._cloud = cloud
+        slots = cloud.options.slots
+        self._slots = None if slots is None else asyncio.Semaphore(slots)
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=_MOST_BYTES)
@@ -114,7 +116,17 @@ class _RouteHandlers:
         if isinstance(call, ErrorReply):
             return _send(call)
         with self._cloud.ledger.track_call(call.head.model):
-            return await _CallDelivery(self._cloud, call, request).run()
+            if self._slots is None:
+                return await _CallDelivery(self._cloud, call, request).run()
+            try:
+                await self._slots.acquire()
+            except asyncio.CancelledError:
+                self._cloud.ledger.aborted += 1
+                raise
+            try:
+                return await _CallDelivery(self._cloud, call, request).run()
+            finally:
+                self._slots.release()
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         if refused := self._refuse_key(request):

@@ -9,12 +9,13 @@ from mixtura import prompts
 from mixtura.answer_format import AnswerFormat, canonical
 from mixtura.decisions import MergedDetail, NoticedDetail
 from mixtura.engine import calls, results
+from mixtura.engine.alone import call_within
 from mixtura.engine.context import Run
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.kinds import synthesize
 from mixtura.engine.outcome import Outcome, outcome_of
 from mixtura.engine.own_words import find_slip
-from mixtura.engine.race import Race, call_within
+from mixtura.engine.race import Race
 from mixtura.errors import ModelError
 from mixtura.events import Draft
 from mixtura.planning.schedule import other_options

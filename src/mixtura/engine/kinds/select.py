@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from mixtura import prompts
 from mixtura.decisions import SelectedDetail
 from mixtura.engine import calls, results
+from mixtura.engine.alone import call_within
 from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reader, read_drafts
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.outcome import Outcome, fall_back, outcome_of
 from mixtura.engine.own_words import named_draft
-from mixtura.engine.race import Race, call_within
+from mixtura.engine.race import Race
 from mixtura.errors import ModelError
 from mixtura.planning.schedule import instructions_of, other_options
 from mixtura.recipe import Aggregator
