@@ -196,6 +196,10 @@ class CallContext(Protocol):
         """Take the reader of the attempt that has begun to arrive; it replaces the one before."""
         ...
 
+    def look(self) -> None:
+        """Note that a good deal has arrived since the latest look: who wants to know what it says can read it."""
+        ...
+
     def expect_whole(self) -> None:
         """Note that the reply of this attempt comes in one piece: until then silence means nothing."""
         ...
@@ -269,6 +273,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """A whole reply. `text` may be empty; `cost` is dollars, None when no price is known.
 
     `wasted` is what attempts before this one took, for a provider bills those as well; `cost` holds it too.
+    `declined` says why `text` is no answer to the question, where the model itself knows.
     """
 
     model: str
@@ -287,3 +292,4 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     extra: JsonObject = {}
     wasted: Usage | None = None
     rate_limits: RateLimitHeaders | None = None
+    declined: str = ""

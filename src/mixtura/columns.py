@@ -3,31 +3,64 @@
 import re
 import unicodedata
 
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# What a terminal obeys or does not show: C0 and C1 controls but line feed and tab, DEL, marks that change the writing
+# direction, invisible characters and tags, lone surrogates. Joiners (U+200C, U+200D) and variation selectors stay:
+# Persian, Indic scripts and emoji are written with them.
+_UNSAFE_RANGES = (
+    *("\x00-\x08", "\x0b-\x1f", "\x7f-\x9f", "\xad", "\u034f", "\u061c", "\u115f\u1160", "\u17b4\u17b5", "\u180e"),
+    *("\u200b", "\u200e\u200f", "\u2028-\u202e", "\u2060-\u206f", "\u3164", "\ufeff", "\uffa0", "\ufff0-\ufffb"),
+    *("\ud800-\udfff", "\U0001bca0-\U0001bca3", "\U0001d173-\U0001d17a", "\U000e0000-\U000e0fff"),
+)
+_UNSAFE = re.compile(f"[{''.join(_UNSAFE_RANGES)}]")
 _BREAKS = re.compile("[\\s\u2028\u2029]+")
+_LINE_BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
+_FIRST_PICTURE = 0x2400
 
 
 def safe(text: str) -> str:
-    """Return `text` without characters that control a terminal. Line feeds and tabs stay.
+    """Return `text` without characters that control a terminal, or that nobody sees. Line feeds and tabs stay.
 
-    Other control characters become their pictures (an escape becomes `␛`), carriage returns and marks that change the
-    writing direction are removed, and lone surrogates become U+FFFD.
+    C0 controls and DEL become their pictures (an escape becomes `␛`), C1 controls and lone surrogates U+FFFD, other
+    line separators line feeds. Carriage returns, marks that change the writing direction and invisible characters are
+    removed.
     """
     return _UNSAFE.sub(_replacement, text)
 
 
 def _replacement(found: re.Match[str]) -> str:
     code = ord(found[0])
-    if code == 0x0D or 0x202A <= code <= 0x2069:
+    if code == 0x0D:
         return ""
+    if code < 0x20:
+        return chr(_FIRST_PICTURE + code)
     if code == 0x7F:
         return "␡"
-    return chr(0x2400 + code) if code < 0x20 else "\ufffd"
+    if code <= 0x9F or 0xD800 <= code <= 0xDFFF:
+        return "\ufffd"
+    return "\n" if code in (0x2028, 0x2029) else ""
+
+
+def escape_json(document: str) -> str:
+    """Return a JSON document that says the same, everything that `safe` changes written as an escape."""
+    return _UNSAFE.sub(_escaped, document)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
 
 
 def one_line(text: str) -> str:
     """Return `text` as one safe line. Each run of white space and line breaks becomes a single space."""
     return safe(_BREAKS.sub(" ", text)).strip()
+
+
+def cell_text(text: str) -> str:
+    """Return `text` as it can stand in a cell of a table: safe, on one line, its blanks kept."""
+    return safe(text if text.isprintable() else _LINE_BREAKS.sub(" ", text))
 
 
 def display_width(text: str) -> int:

@@ -17,6 +17,7 @@ MixturaError
 │   ├── RateLimitedError    wait        429: a limit that refills; `.retry_after` says when
 │   ├── ModelGoneError      substitute  shut down or unknown; names the replacement and the nearest live ids
 │   ├── TimedOutError       drop        nothing, or not enough, within the time it had
+│   ├── LoopedError         drop        the model repeated itself without end
 │   ├── TooLargeError       drop        413 or context_length_exceeded: can never fit as it is
 │   ├── UnloadableError     drop        a model file that cannot be loaded into this process
 │   ├── RejectedError       drop        400, 422: the request itself is wrong for this model
@@ -289,6 +290,12 @@ class TimedOutError(ModelError):
     kind = "timed_out"
 
 
+class LoopedError(ModelError):
+    """The model repeated itself without end, and was stopped."""
+
+    kind = "looped"
+
+
 class TooLargeError(ModelError):
     """The request can never fit the model's window or a per-minute limit; waiting does not help."""
 
@@ -316,12 +323,7 @@ class UnauthorizedError(ModelError):
 
 
 _URGENCY: tuple[type[ModelError], ...] = (
-    UnauthorizedError,
-    ModelGoneError,
-    UnloadableError,
-    TooLargeError,
-    RejectedError,
-    RateLimitedError,
+    *(UnauthorizedError, ModelGoneError, UnloadableError, TooLargeError, RejectedError, RateLimitedError),
     UnreachableError,
 )
 

@@ -17,6 +17,8 @@ from mixtura.virtual import run_virtual
 KEY = "gsk_x"
 ALONE = Recipe(layers=(Layer(proposers=(Proposer(model=SEVENTY, max_tokens=400),)),))
 
+LONG = " ".join(f"word{number}" for number in range(3000))
+
 
 def billed(cloud: SimulatedCloud) -> float:
     """What the cloud bills, in dollars."""
@@ -39,7 +41,7 @@ def ask(
     """Ask once for at most so many times the forecast; every reply is as long as its limit allows."""
 
     async def main() -> tuple[Answer, MixturaError | None, SimulatedCloud]:
-        sim = SimOptions(unlimited=True, faults=faults, reply=lambda request, call: "word " * 3000, profile="rate:300")
+        sim = SimOptions(unlimited=True, faults=faults, reply=lambda request, call: LONG, profile="rate:300")
         async with simulated_cloud(sim) as cloud:
             mixture = Mixture(recipe, env={"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url})
             cost = mixture.forecast("Why?").cost
@@ -135,7 +137,7 @@ def test_no_fault_brings_a_mixture_past_what_it_may_cost(kind: str, most: float)
 
 def test_the_day_is_not_passed_either_and_what_was_reserved_pays_for_a_second_attempt(tmp_path: Any) -> None:
     async def main() -> tuple[float, float, float]:
-        sim = SimOptions(unlimited=True, faults="empty_choices@1-9", reply=lambda request, call: "word " * 3000)
+        sim = SimOptions(unlimited=True, faults="empty_choices@1-9", reply=lambda request, call: LONG)
         async with simulated_cloud(sim) as cloud:
             env = {"GROQ_API_KEY": KEY, "GROQ_BASE_URL": cloud.url}
             cost = Mixture(ALONE, env=env).forecast("Why?").cost

@@ -23,6 +23,7 @@ FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "virtual": {"limits"},
     "columns": set(),
+    "safe_output": {"columns"},
     "loops": set(),
     "places": set(),
     "answer_forms": {"errors"},
@@ -60,7 +61,7 @@ FLOORS: dict[str, set[str]] = {
         *("chat", "errors", "hardware", "limits", "models.base", "models.card", "models.catalog", "models.openai.sse"),
         "models.recorded",
     },
-    "terminal": {"chat", "columns", "decisions", "events"},
+    "terminal": {"chat", "columns", "decisions", "events", "safe_output"},
     "hardware": {"errors"},
     "mixture": {
         *("answer_format", "caller_options"),

@@ -101,6 +101,8 @@ async def test_a_question_outside_the_domain_is_answered_with_a_sentence(questio
         assert answer.text == "".join(pieces)
         assert why in answer.text
         assert "GROQ_API_KEY" in answer.text
+        assert answer.status == "partial"
+        assert [said for said in answer.warnings if "was not answered" in said and why in said]
         assert answer.usage.total_tokens == 0
 
 

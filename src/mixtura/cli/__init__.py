@@ -110,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    _guard_terminals()
     try:
         code = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
@@ -135,6 +136,14 @@ def _streams_are_open() -> bool:
         _complain("stdout is closed, so an answer could not be written")
         return False
     return True
+
+
+def _guard_terminals() -> None:
+    """Have no word of others command a terminal, in whatever is written from here on, a traceback included."""
+    if sys.stdout.isatty() or sys.stderr.isatty():
+        from mixtura.safe_output import guard_streams
+
+        guard_streams()
 
 
 def _silence(stream: TextIO) -> None:

@@ -26,7 +26,6 @@ from mixtura.cli.common import (
     sim_options,
     table,
     today,
-    write_answer,
     write_json,
     write_text,
 )
@@ -159,7 +158,7 @@ def command(question: tuple[str, ...], **given: Any) -> None:
     elif asked.as_json:
         write_json(answer.to_json())
     elif not Window(quiet=asked.quiet).streams:
-        write_answer(answer.text)
+        write_text(answer.text)
 
 
 def _prepared(words: Sequence[str], asked: _Asked) -> tuple[str, Recipe, SimOptions | None]:

@@ -24,7 +24,7 @@ from mixtura.cli.common import (
     recipe_option,
     sim_options,
     table,
-    write_answer,
+    write_text,
 )
 from mixtura.cli.own_server import at_own_server
 from mixtura.cli.patience_options import PatienceOptions, patience_options
@@ -174,7 +174,7 @@ class _Talk:
         self.history = [*asked, Message(role="assistant", content=answer.text)]
         self.last = answer
         if not Window().streams:
-            write_answer(answer.text)
+            write_text(answer.text)
         self._keep()
 
     def _messages(self) -> list[Message]:

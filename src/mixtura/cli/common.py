@@ -204,30 +204,26 @@ def _read_stdin() -> str:
 
 
 def write_text(text: str) -> None:
-    """Write `text` and a line feed on stdout, in UTF-8 whatever the locale."""
-    click.echo((text if text.endswith("\n") else text + "\n").encode("utf-8", "replace"), nl=False)
-
-
-def write_answer(text: str) -> None:
-    """Write a model's words on stdout: as they are into a pipe or file, made safe for a terminal."""
-    if sys.stdout.isatty():
-        from mixtura.columns import safe
-
-        text = safe(text)
-    write_text(text)
+    """Write `text` and a line feed on stdout: byte for byte in UTF-8 into a pipe or file, safe on a terminal."""
+    text = text if text.endswith("\n") else text + "\n"
+    # Text passes the guard of a terminal (`safe_output.py`), bytes do not.
+    click.echo(text if sys.stdout.isatty() else text.encode("utf-8", "replace"), nl=False)
 
 
 def write_json(document: bytes) -> None:
-    """Write a JSON document on stdout, indented."""
+    """Write a JSON document on stdout, indented; what a terminal would obey or hide is escaped, also in a pipe."""
     import msgspec
 
-    click.echo(msgspec.json.format(document, indent=2))
+    from mixtura.columns import escape_json
+
+    write_text(escape_json(msgspec.json.format(document, indent=2).decode()))
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Return `rows` (the first one the heading) in columns two blanks apart; columns in `right` end flush."""
-    from mixtura.columns import display_width
+    from mixtura.columns import cell_text, display_width
 
+    rows = [[cell_text(text) for text in row] for row in rows]
     widths = [max(display_width(row[at]) for row in rows) for at in range(len(rows[0]))]
 
     def cell(text: str, at: int) -> str:

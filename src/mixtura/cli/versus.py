@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from mixtura.cli.access import environment_for, mixture_of
-from mixtura.cli.common import dollars, fitting, write_answer, write_json, write_text
+from mixtura.cli.common import dollars, fitting, write_json, write_text
 from mixtura.cli.measured import Measured, Recorder, measured
 from mixtura.cli.session import Window, environment, follow
 from mixtura.errors import BudgetError, MixturaError
@@ -129,7 +129,7 @@ async def _ask(pair: Pair, window: Window, simulated: SimOptions | None, runs: t
             answer = await follow(pair.make(recipe, env), pair.question, window, run, options)
             if not (window.streams or window.own_answer):
                 write_text(heading)
-                write_answer(answer.text)
+                write_text(answer.text)
 
 
 def _figures(pair: Pair, runs: tuple[Recorder, ...]) -> list[Measured]:

@@ -4,7 +4,8 @@ import asyncio
 
 from mixtura.chat import Completion
 from mixtura.engine import calls, results
-from mixtura.engine.calls import Ask, progress_of
+from mixtura.engine.ask import Ask
+from mixtura.engine.calls import progress_of
 from mixtura.engine.context import Run
 from mixtura.engine.race import Race
 from mixtura.errors import ModelError

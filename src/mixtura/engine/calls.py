@@ -7,19 +7,21 @@ from typing import NamedTuple
 import msgspec
 
 from mixtura.caller_options import without_texts
-from mixtura.chat import NO_OPTIONS, ChatOptions, ChatRequest, Completion, Delta, JsonObject, Message, Usage
+from mixtura.chat import NO_OPTIONS, ChatOptions, ChatRequest, Completion, Delta, Message, Usage
 from mixtura.decisions import NoticedDetail, SubstitutedDetail
 from mixtura.engine import tools
 from mixtura.engine.allowance import CallTab
+from mixtura.engine.ask import Ask, Settings, settings_of
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
+from mixtura.engine.repetition import LoopWatch
 from mixtura.errors import BadGenerationError, BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
-from mixtura.events import CallStarted, Parameters, Role
+from mixtura.events import CallStarted, Parameters
 from mixtura.limits.policy import may_be_billed
 from mixtura.models.base import Emit
 from mixtura.models.card import ModelCard
 from mixtura.planning.forecast import attempt_cost
-from mixtura.planning.schedule import effort_of, is_held, output_limit
+from mixtura.planning.schedule import is_held
 from mixtura.recipe import Fallback, Slot
 from mixtura.tokens import characters, estimate_messages
 
@@ -29,92 +31,24 @@ OnDelta = Callable[[int, Delta], None]
 _SURELY_TOO_LARGE = 1.35
 
 
-class Ask(NamedTuple):
-    """What to ask of a slot, in which role, with which options of the caller.
-
-    `instead` is the model to begin with in place of the slot's own; `again` marks a second try. `reads` are the drafts,
-    by call, that the messages show. `options` are those of the caller that reach the call; `place` is its place among
-    the drafts of its layer.
-    """
-
-    role: Role
-    slot: Slot
-    messages: tuple[Message, ...]
-    layer: int = 0
-    options: ChatOptions = NO_OPTIONS
-    instead: Fallback | None = None
-    again: bool = False
-    reads: tuple[int, ...] = ()
-    place: int = 0
-
-
 def progress_of(run: Run, ask: Ask) -> Progress:
     """Return the progress of a call that is about to be made."""
     first = ask.instead or ask.slot
     # Held are the calls that every run makes; a second try has to find room of its own.
     held = is_held(ask.role, ask.layer)
-    return Progress(first.provider, first.model, None if ask.again else run.hold, held=held)
-
-
-class _Settings(NamedTuple):
-    """How a model is asked: the caller's wishes before the slot's."""
-
-    temperature: float | None
-    top_p: float | None
-    max_tokens: int | None
-    seed: int | None
-    reasoning_effort: str | None
-    options: ChatOptions
-
-
-def _settings(card: ModelCard, ask: Ask) -> _Settings:
-    slot, options = ask.slot, ask.options
-    limit = output_limit(slot, card, ask.role, options)
-    effort = effort_of(slot, card, options)
-    sent = _sent(slot, options, stops=ask.role not in ("reviewer", "selector"))
-    if options is NO_OPTIONS:
-        return _Settings(slot.temperature, slot.top_p, limit, slot.seed, effort, sent)
-    return _Settings(
-        slot.temperature if options.temperature is None else options.temperature,
-        slot.top_p if options.top_p is None else options.top_p,
-        limit,
-        slot.seed if options.seed is None else options.seed + ask.place,
-        effort,
-        sent,
-    )
-
-
-def _sent(slot: Slot, options: ChatOptions, *, stops: bool) -> ChatOptions:
-    """Return what the body of a request holds besides sampling: the slot's own fields, and the caller's over them."""
-    stop = slot.stop if stops and slot.stop and options.stop is None else ()
-    plain = slot.top_k is None and slot.min_p is None and slot.repeat_penalty is None and not slot.extra
-    if options is NO_OPTIONS and plain and not stop:
-        return NO_OPTIONS
-    return msgspec.structs.replace(
-        options,
-        temperature=None,
-        top_p=None,
-        max_tokens=None,
-        seed=None,
-        reasoning_effort=None,
-        stop=list(stop) if stop else options.stop,
-        extra=options.extra if plain else {**_unset(slot.sampling_extra, options), **options.extra},
-    )
-
-
-def _unset(extra: JsonObject, options: ChatOptions) -> JsonObject:
-    """Return a slot's further fields without those that the caller sets."""
-    return {name: value for name, value in extra.items() if getattr(options, name, None) is None}
+    progress = Progress(first.provider, first.model, None if ask.again else run.hold, held=held)
+    progress.loops = LoopWatch(run.allowed_repeats)
+    return progress
 
 
 def request(
-    card: ModelCard, ask: Ask, context: Progress | None = None, settings: _Settings | None = None
+    card: ModelCard, ask: Ask, context: Progress | None = None, settings: Settings | None = None
 ) -> ChatRequest:
     """Return what is sent to `card`'s model for `ask`; settings a substitute does not take are left out.
 
     `settings` are those for `card`, where they are known already.
     """
-    settings = settings or _settings(card, ask)
+    settings = settings or settings_of(card, ask)
     return ChatRequest(
         model=card.id,
         messages=ask.messages,
@@ -141,7 +75,7 @@ class _CallPlan(NamedTuple):
     until: float
     watch: _Watching | None
     card: ModelCard
-    settings: _Settings
+    settings: Settings
 
 
 def _watching(run: Run, number: int, progress: Progress, on_delta: OnDelta | None) -> _Watching:
@@ -155,7 +89,7 @@ def _watching(run: Run, number: int, progress: Progress, on_delta: OnDelta | Non
     return _Watching(emit, watched=on_delta is not None)
 
 
-def _parameters(run: Run, settings: _Settings) -> Parameters:
+def _parameters(run: Run, settings: Settings) -> Parameters:
     return Parameters(
         temperature=settings.temperature,
         top_p=settings.top_p,
@@ -190,7 +124,7 @@ async def call(
     """
     slot = ask.slot
     card = run.models.card(slot.provider, slot.model)
-    settings = _settings(card, ask)
+    settings = settings_of(card, ask)
     run.emit(_started(run, ask, number, settings))
     watch: _Watching | None = None
     if on_delta is not None or run.streams(ask.role):
@@ -205,6 +139,8 @@ async def call(
             completion = await _with_substitutes(run, ask, link, progress, plan)
             if tab is not None:
                 tab.close(completion.usage)
+            if completion.declined:
+                run.declined[number] = completion.declined
             return completion if spent is None else _with_spent(completion, spent, lost)
         except ModelError as error:
             lost += _dollars(run, progress, error.usage)
@@ -224,7 +160,7 @@ async def call(
     raise AssertionError("a chain has at least one link")
 
 
-def _started(run: Run, ask: Ask, number: int, settings: _Settings) -> CallStarted:
+def _started(run: Run, ask: Ask, number: int, settings: Settings) -> CallStarted:
     kept = ask.messages is not run.conversation and run.options.record == "conversation"
     return CallStarted(
         at=run.now,

@@ -11,6 +11,7 @@ from mixtura.answer_format import AnswerFormat, answer_format
 from mixtura.chat import NO_OPTIONS, ChatOptions, Message
 from mixtura.decisions import Detail, kind_of
 from mixtura.engine.allowance import Allowance
+from mixtura.engine.repetition import asked_repeats
 from mixtura.events import CallFailed, CallFinished, Decision, Event, Listener, Role
 from mixtura.limits.account import Account
 from mixtura.limits.limiter import Hold
@@ -18,6 +19,9 @@ from mixtura.models.served import Models
 from mixtura.planning.deadline import deadline_seconds
 from mixtura.planning.options import RunOptions
 from mixtura.recipe import Recipe, Slot
+
+# Of a long question its ends say what is asked.
+_ENDS = 4000
 
 
 class CostMeter:
@@ -46,8 +50,10 @@ class Run:
         hedges: a slow call may be tried a second time.
         silence: the policy limits how long a call may be silent.
         partial: what a stopped draft had written is wanted: there is a quorum, or the caller set a deadline.
+        markers: the words that have fenced drafts so far.
         fell_back: the answer is not the one that the recipe meant.
         allowance: what it may still spend besides what was planned; None for any amount.
+        declined: why the model of a call did not answer, by the call's number, where the model itself says so.
         authors: who wrote the draft of a call, by the call's number.
         caller_limit: the output limit that the caller set; None where there is none, or a smaller one is sent.
         form: the form that the caller asks of the answer; None for any text.
@@ -58,11 +64,13 @@ class Run:
             "_calls",
             "_marker",
             "_plain",
+            "_repeats",
             "_time",
             "allowance",
             "authors",
             "caller_limit",
             "conversation",
+            "declined",
             "deadline",
             "emit",
             "fell_back",
@@ -70,6 +78,7 @@ class Run:
             "hedges",
             "hold",
             "loop",
+            "markers",
         ),
         *("models", "options", "partial", "question", "recipe", "rng", "silence", "start"),
     )
@@ -103,11 +112,27 @@ class Run:
         self._plain: tuple[Message, ...] | None = None
         self._calls = 0
         self._marker = ""
+        self._repeats: float | None = None
+        self.markers: list[str] = []
+        self.declined: dict[int, str] = {}
 
     @property
     def now(self) -> float:
         """Seconds since the run began."""
         return self._time() - self.start
+
+    @property
+    def allowed_repeats(self) -> float:
+        """How often something may be repeated because the question asks for it."""
+        if self._repeats is None:
+            ends = self.question if len(self.question) <= 2 * _ENDS else self.question[:_ENDS] + self.question[-_ENDS:]
+            self._repeats = asked_repeats(ends)
+        return self._repeats
+
+    @property
+    def asked(self) -> str:
+        """What the conversation says, less the answers in it."""
+        return "\n".join(said.text for said in self.conversation if said.role != "assistant")
 
     @property
     def protected(self) -> bool:
@@ -145,9 +170,11 @@ class Run:
         return self._calls - 1
 
     def marker(self, texts: Sequence[str]) -> str:
-        """Return the word that fences drafts in this run; none of `texts` contains it."""
-        while not self._marker or any(self._marker in text for text in texts):
+        """Return the word that fences drafts in this run; neither `texts` nor the question contain it."""
+        while not self._marker or self._marker in self.question or any(self._marker in text for text in texts):
             self._marker = f"m{self.rng.getrandbits(48):012x}"
+        if self._marker not in self.markers:
+            self.markers.append(self._marker)
         return self._marker
 
     def account(self, provider: str, model: str) -> Account | None:

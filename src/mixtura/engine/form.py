@@ -4,11 +4,13 @@ from mixtura import prompts
 from mixtura.answer_format import AnswerFormat
 from mixtura.chat import Message
 from mixtura.decisions import DroppedDetail, EditedDetail, FellBackDetail, NoticedDetail, RepairedDetail
-from mixtura.engine import calls, results
+from mixtura.engine import results
 from mixtura.engine.alone import call_within
+from mixtura.engine.ask import Ask
 from mixtura.engine.context import Run
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.outcome import Outcome, outcome_of
+from mixtura.engine.own_words import find_slip
 from mixtura.engine.race import Race
 from mixtura.errors import DeadlineError, MixturaError, ModelError, NoAnswerError, TimedOutError
 from mixtura.events import Draft
@@ -107,14 +109,15 @@ async def _repair(run: Run, outcome: Outcome, problem: str, form: AnswerFormat) 
     # An aggregator's own system text is about drafts, and there are none here.
     system = slot.system if isinstance(slot, Proposer) else None
     messages = (*prompts.with_system(run.conversation_for(options), system), *asked)
-    ask = calls.Ask("repair", slot, messages, len(run.recipe.layers), options)
+    ask = Ask("repair", slot, messages, len(run.recipe.layers), options)
     try:
         number, completion = await call_within(Race(run, ask, run.deadline))
     except ModelError as error:
         run.decide(NoticedDetail(), f"{slot.model} could not repair the answer ({error.reason})", warning=True)
         return error
     results.emit_finished(run, number, ask, completion)
-    if still := form.problem(completion.text):
+    slip = find_slip(completion.text, run.markers, run.asked)
+    if still := f"it copied {slip.what}" if slip else form.problem(completion.text):
         run.decide(NoticedDetail(call=number), f"the repair by {slot.model} is no better: {still}", warning=True)
         return None
     run.decide(RepairedDetail(call=number), f"the answer's form was wrong ({problem}); {slot.model} wrote it again")

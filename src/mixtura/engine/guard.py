@@ -7,6 +7,7 @@ from mixtura.answer_format import AnswerFormat
 from mixtura.chat import Completion
 from mixtura.engine import agree
 from mixtura.engine.agree import refuses
+from mixtura.engine.own_words import may_talk_of_drafts, talk_of_drafts
 from mixtura.events import Draft
 
 _DRAFTS = (
@@ -23,9 +24,7 @@ _LEAD_IN = re.compile(
     r" (?:\w+ ){0,2}?(?:answer|response)[^.,:\n]{0,60}[,:.])",
     re.IGNORECASE,
 )
-_MENTION = re.compile(
-    r"\b(?:draft|candidate) (?:answer )?[A-H]\b|\b(?:the|these|all|both|several|most) drafts\b", re.IGNORECASE
-)
+_MENTION = re.compile(r"\b(?:the|these|all|both|several|most) drafts\b", re.IGNORECASE)
 _LEAD_IN_LIMIT = 200
 
 
@@ -62,15 +61,14 @@ def without_lead_in(text: str) -> str:
     return rest[:1].upper() + rest[1:] if plain else rest
 
 
-def mentions_drafts(text: str, conversation: str) -> bool:
-    """Say whether the answer talks about drafts although the conversation does not."""
-    lower = text.lower()
-    # The plain searches are there to spare nearly every answer the pattern.
-    return (
-        ("draft" in lower or "candidate" in lower)
-        and _MENTION.search(text) is not None
-        and "draft" not in conversation.lower()
-    )
+def mentions_drafts(text: str, asked: str) -> bool:
+    """Say whether an answer mentions drafts, of whatever, although the conversation does not.
+
+    That may be a word of its subject; what surely is about our drafts is no answer (`own_words.talk_of_drafts`).
+    """
+    # The plain search is there to spare nearly every answer the pattern.
+    mentioned = "drafts" in text.lower() and _MENTION.search(text) is not None and "draft" not in asked.lower()
+    return mentioned or bool(talk_of_drafts(text, asked))
 
 
 class Opening:
@@ -91,6 +89,7 @@ class Opening:
         self._form = form
         self._held: list[str] = []
         self._length = 0
+        self._asked = conversation
         self._about_drafts = "draft" in conversation.casefold()
         self._open = False
         self._starts: bool | None = None
@@ -112,6 +111,9 @@ class Opening:
         if agree.may_refuse(held):
             return
         if not self._about_drafts and self._length < _LEAD_IN_LIMIT and _may_be_lead_in(held):
+            return
+        if may_talk_of_drafts(held, self._asked):
+            # A verdict on drafts is no answer: nobody should read it while it is being written.
             return
         self.close()
 

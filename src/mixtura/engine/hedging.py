@@ -2,7 +2,7 @@
 
 from mixtura.decisions import NoticedDetail
 from mixtura.engine import calls
-from mixtura.engine.calls import Ask
+from mixtura.engine.ask import Ask
 from mixtura.engine.context import Run
 from mixtura.limits.queue import Priority
 from mixtura.planning.schedule import output_limit

@@ -57,9 +57,9 @@ def outcome_of(draft: Draft) -> Outcome:
     )
 
 
-def fall_back(run: Run, drafts: DraftSet, why: str) -> Outcome:
-    """Return the best draft in the aggregator's place, and emit why."""
-    chosen, reason = drafts.best
+def fall_back(run: Run, drafts: DraftSet, why: str, named: Draft | None = None) -> Outcome:
+    """Return the best draft in the aggregator's place, or the one that it `named`, and emit why."""
+    chosen, reason = drafts.best if named is None else (named, "the one it names")
     run.fell_back = True
     run.decide(
         FellBackDetail(call=chosen.call),

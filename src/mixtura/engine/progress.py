@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from mixtura.chat import Delta, OnAnswered, PartialReader, SharedCall, Usage
 from mixtura.engine.allowance import CallTab
+from mixtura.engine.repetition import LoopWatch
 from mixtura.limits.limiter import Hold
 from mixtura.models.place import ANYWHERE, Place
 
@@ -25,6 +26,8 @@ class Progress:
         shared: what is known of it among the other calls there; None where calls do not queue, or while none is out.
         streamed: its reply is asked for as a stream.
         partial: the reply is not watched, but what has come of it may be used; see `chat.CallContext`.
+        loops: watches what it writes for repetition without end.
+        on_loop: called when it is in a loop.
     """
 
     # A call that is neither watched nor stopped needs none of these, so they are made when they are needed.
@@ -34,6 +37,8 @@ class Progress:
     wasted: Usage | None = None
     tab: CallTab | None = None
     on_begin: Callable[[], None] | None = None
+    on_loop: Callable[[], None] | None = None
+    loops: LoopWatch | None = None
     on_answered: OnAnswered | None = None
     partial = streamed = False
     place: Place = ANYWHERE
@@ -67,6 +72,8 @@ class Progress:
             self._text.append(delta.text)
         if delta.reasoning:
             self._reasoning.append(delta.reasoning)
+        if self.loops is not None and self.loops.take(delta) is not None and self.on_loop is not None:
+            self.on_loop()
 
     def catch_up(self) -> None:
         """Take the pieces that have come and that nobody has read yet."""
@@ -81,6 +88,12 @@ class Progress:
         self._reader = reader
         self._text = self._reasoning = None
         self.pieces = 0
+        if self.loops is not None:
+            self.loops.begin()
+
+    def look(self) -> None:
+        """Take what has come, so that a loop in it is found before the reply is over."""
+        self.catch_up()
 
     def expect_whole(self) -> None:
         """Note that the reply of this attempt comes in one piece."""

@@ -11,7 +11,9 @@ from mixtura import prompts
 from mixtura.chat import Delta
 from mixtura.decisions import CutDetail, DroppedDetail, NoticedDetail
 from mixtura.engine import answers, calls, results
+from mixtura.engine.ask import Ask
 from mixtura.engine.context import Run
+from mixtura.engine.draft_check import check_draft
 from mixtura.engine.draft_prompt import Reader, Reading, read_drafts
 from mixtura.engine.form import ended_by_caller
 from mixtura.engine.grace import Grace
@@ -74,7 +76,7 @@ class Drafting:
     async def _propose(self, slot: Proposer, place: int, previous: Sequence[Draft]) -> None:
         run = self.run
         reading = self._reading(slot, previous)
-        ask = calls.Ask(self.role, slot, reading.messages, self.layer, self._options, reads=reading.calls, place=place)
+        ask = Ask(self.role, slot, reading.messages, self.layer, self._options, reads=reading.calls, place=place)
         if self._protected:
             await self._race(ask)
             return
@@ -99,7 +101,7 @@ class Drafting:
             raise
         self._keep(results.make_draft(number, ask, completion, lenient=self._lenient, form=self._form), ask)
 
-    async def _race(self, ask: calls.Ask) -> None:
+    async def _race(self, ask: Ask) -> None:
         """Ask one slot, protected against what is slow or silent."""
         race = Race(self.run, ask, self.until, self._watch if self._watched else None)
         self._grace.watch(race)
@@ -126,11 +128,12 @@ class Drafting:
             raise
         self._keep(results.make_draft(race.number, ask, completion, lenient=self._lenient, form=self._form), ask)
 
-    def _keep_partial(self, race: Race, ask: calls.Ask) -> None:
+    def _keep_partial(self, race: Race, ask: Ask) -> None:
         """Take what a straggler had written; nobody waits for it, so it does not count for the quorum."""
-        draft = race.partial
-        if draft is None:
-            return
+        if race.partial is not None:
+            self._keep_incomplete(race.partial, ask)
+
+    def _keep_incomplete(self, draft: Draft, ask: Ask) -> None:
         size = len(draft.text.split())
         reason = (
             f"{draft.model} was stopped after {size} words ({draft.incomplete}); they are used as an incomplete draft"
@@ -139,9 +142,17 @@ class Drafting:
         self.run.authors[draft.call] = ask.slot
         self.drafts.append(draft)
 
-    def _keep(self, draft: Draft, ask: calls.Ask) -> None:
+    def _keep(self, draft: Draft, ask: Ask) -> None:
         run = self.run
+        draft = check_draft(run, draft, reads=bool(ask.reads))
         run.emit(CallFinished(at=run.now, done=draft))
+        if draft.incomplete:
+            if draft.text:
+                self._keep_incomplete(draft, ask)
+            else:
+                said = f"the draft of {draft.model} was left out: {draft.incomplete}"
+                run.decide(DroppedDetail(call=draft.call), said, warning=True)
+            return
         # A draft that the caller's own limit ended before its first word may be the answer that was asked for.
         capped = self._options.max_tokens is not None and ended_by_caller(
             run, draft.finish_reason, draft.usage.completion_tokens

@@ -12,11 +12,12 @@ import math
 from mixtura.chat import Completion, Delta
 from mixtura.decisions import HedgedDetail
 from mixtura.engine import calls, hedging, results
-from mixtura.engine.calls import Ask, OnDelta
+from mixtura.engine.ask import Ask
+from mixtura.engine.calls import OnDelta
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
 from mixtura.engine.tries import Try
-from mixtura.errors import ModelError, TimedOutError
+from mixtura.errors import LoopedError, ModelError, TimedOutError
 from mixtura.events import CallFinished, Draft
 from mixtura.models.place import Place
 from mixtura.recipe import Fallback
@@ -98,7 +99,7 @@ class Race:
         if isinstance(over, Completion):
             self._say_lost()
             return over
-        self._use_what_is_left(over.kind.replace("_", " "))
+        self._use_what_is_left(over.reason if isinstance(over, LoopedError) else over.kind.replace("_", " "))
         raise over
 
     def stop(self, why: str, error: ModelError | None = None) -> None:
@@ -163,6 +164,7 @@ class Race:
         self._open.append(begun)
         # From when it is sent, and not from now on, it can be late or silent.
         begun.progress.on_begin = self._set_timer
+        begun.progress.on_loop = self._tell
         begun.task = group.create_task(self._call(begun))
         begun.task.add_done_callback(self._tell)
 
@@ -284,9 +286,11 @@ class Race:
         if begun.task is not None:
             begun.task.cancel()
 
-    def _silence(self, begun: Try, now: float) -> TimedOutError | None:
-        """Return the error of a try that has been silent for too long, None for one that has not."""
+    def _silence(self, begun: Try, now: float) -> ModelError | None:
+        """Return the error of a try that has been silent for too long or repeats itself, None for one that has not."""
         begun.progress.catch_up()
+        if (error := results.loop_error(begun.progress)) is not None:
+            return error
         if now < begun.patience.silent_at:
             return None
         progress = begun.progress

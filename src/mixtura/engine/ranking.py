@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from mixtura import prompts
 from mixtura.decisions import NoticedDetail
-from mixtura.engine import agree, calls, results
+from mixtura.engine import agree, results
 from mixtura.engine.alone import call_within
+from mixtura.engine.ask import Ask
 from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reader, read_drafts
 from mixtura.engine.drafts import DraftSet
@@ -43,7 +44,7 @@ async def rank_drafts(run: Run, drafts: DraftSet, until: float) -> Ranking:
     async def review(reviewer: int, slot: Slot) -> None:
         reader = Reader(slot, "reviewer", prompts.RANK, _how_to_end)
         reading = read_drafts(run, reader, drafts.all)
-        ask = calls.Ask("reviewer", slot, reading.messages, options=options, reads=reading.calls)
+        ask = Ask("reviewer", slot, reading.messages, options=options, reads=reading.calls)
         try:
             number, completion = await call_within(Race(run, ask, until))
         except ModelError:

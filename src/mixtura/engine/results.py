@@ -9,18 +9,18 @@ import msgspec
 from mixtura.answer_format import AnswerFormat, canonical
 from mixtura.chat import Completion, Timing, Usage
 from mixtura.engine import agree, answers
-from mixtura.engine.calls import Ask
+from mixtura.engine.ask import Ask
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
-from mixtura.errors import ModelError, TimedOutError
+from mixtura.errors import LoopedError, ModelError, TimedOutError
 from mixtura.events import Call, CallFailed, CallFinished, Draft, Failure
 from mixtura.limits.account import Account
 from mixtura.planning.schedule import output_limit
 from mixtura.recipe import Proposer
 from mixtura.tokens import estimate_messages
 
-# Characters below which what a stopped call had written says too little to be shown to anybody.
-_LEAST_PARTIAL = 80
+LEAST_PARTIAL = 80
+"""Characters below which what a stopped call had written says too little to be shown to anybody."""
 
 
 def timeout_error(run: Run, ask: Ask, until: float) -> TimedOutError:
@@ -29,10 +29,16 @@ def timeout_error(run: Run, ask: Ask, until: float) -> TimedOutError:
     return TimedOutError(ask.slot.provider, ask.slot.model, f"no whole answer within {seconds:.3g} s of the run")
 
 
+def loop_error(progress: Progress) -> LoopedError | None:
+    """Return the error of a call that repeats itself without end; None for one that does not."""
+    loop = None if progress.loops is None else progress.loops.loop
+    return None if loop is None else LoopedError(progress.provider, progress.model, f"it repeats itself: {loop}")
+
+
 def emit_failed(run: Run, number: int, ask: Ask, error: ModelError, progress: Progress) -> None:
     """Say that a call failed for good, and what it will be billed for all the same."""
     usage = error.usage
-    if usage is None and isinstance(error, TimedOutError):
+    if usage is None and isinstance(error, TimedOutError | LoopedError):
         usage = usage_so_far(run, ask, progress)
     lost = _failure(number, ask, error.kind, error.reason)
     lost = msgspec.structs.replace(lost, status=error.status, attempts=error.attempts)
@@ -111,8 +117,8 @@ def _written(run: Run, ask: Ask, progress: Progress, account: Account | None) ->
 def partial_draft(run: Run, number: int, ask: Ask, progress: Progress, why: str) -> Draft | None:
     """Return what a stopped call had written as an incomplete draft; None when that is too little to be of use."""
     progress.catch_up()
-    text = progress.text
-    if len(text.strip()) < _LEAST_PARTIAL:
+    text = progress.text if progress.loops is None else progress.loops.before(progress.text)
+    if len(text.strip()) < LEAST_PARTIAL:
         return None
     usage = usage_so_far(run, ask, progress) or Usage(estimated=True)
     completion = Completion(

@@ -10,12 +10,14 @@ from mixtura import prompts
 from mixtura.caller_options import without_texts
 from mixtura.chat import NO_OPTIONS, ChatOptions, Completion, Message
 from mixtura.decisions import AgreedDetail, CutDetail, DroppedDetail, EscalatedDetail, NoticedDetail
-from mixtura.engine import calls, results, tools
+from mixtura.engine import results, tools
 from mixtura.engine.aggregate import aggregate
 from mixtura.engine.allowance import Allowance
 from mixtura.engine.alone import call_within
+from mixtura.engine.ask import Ask
 from mixtura.engine.context import CostMeter, Run
 from mixtura.engine.delivery import EventQueue
+from mixtura.engine.draft_check import check_draft
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.form import ended_by_caller, in_form, usable_drafts
 from mixtura.engine.outcome import Outcome, outcome_of
@@ -162,6 +164,9 @@ async def _answer(run: Run) -> Outcome:
         outcome, drafts = await _single(run, slots[0]), DraftSet(())
     else:
         outcome, drafts = await _mixed(run)
+    if why := run.declined.get(-1 if outcome.source is None else outcome.source):
+        run.fell_back = True
+        run.decide(NoticedDetail(call=outcome.source), f"the question was not answered: {why}", warning=True)
     return outcome if run.form is None else await in_form(run, outcome, drafts)
 
 
@@ -283,7 +288,7 @@ async def _single(run: Run, slot: Proposer) -> Outcome:
     """One model, no aggregator: its reply is the answer, streamed as such."""
     options = draft_options(run.recipe, run.options.chat, last=True)
     messages = prompts.with_system(run.conversation_for(options), slot.system)
-    ask = calls.Ask("proposer", slot, messages, 0, options)
+    ask = Ask("proposer", slot, messages, 0, options)
     # No draft can stand in for a refusal, so only an answer without the form is held back.
     pieces = AnswerPieces(run, held=run.form is not None)
     watch = None if run.options.watch == "nothing" else pieces.take
@@ -297,8 +302,13 @@ async def _single(run: Run, slot: Proposer) -> Outcome:
         ended = f"{slot.model} {_how_it_ended(error)}; the answer is what it had written"
         run.decide(CutDetail(call=race.partial.call), ended, warning=True)
         return outcome_of(race.partial)
-    draft = results.make_draft(number, ask, completion)
+    draft = check_draft(run, results.make_draft(number, ask, completion))
     run.emit(CallFinished(at=run.now, done=draft))
+    if draft.incomplete:
+        run.fell_back = True
+        said = f"the answer of {slot.model} is used as far as it goes: {draft.incomplete}"
+        run.decide(CutDetail(call=draft.call), said, warning=True)
+        return outcome_of(draft)
     _check_written(run, slot, completion)
     outcome = outcome_of(draft)
     if options.tools:

@@ -3,7 +3,8 @@
 import asyncio
 
 from mixtura.chat import Completion
-from mixtura.engine.calls import Ask, progress_of
+from mixtura.engine.ask import Ask
+from mixtura.engine.calls import progress_of
 from mixtura.engine.context import Run
 from mixtura.engine.patience import CallPatience
 from mixtura.errors import ModelError

@@ -1,19 +1,64 @@
 """The call that writes the answer: streamed when watched, less an opening about drafts, judged by the guard."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mixtura import prompts
 from mixtura.chat import Completion, Delta, JsonObject
 from mixtura.decisions import EditedDetail, FellBackDetail, NoticedDetail
-from mixtura.engine import calls, guard, results
+from mixtura.engine import guard, results
 from mixtura.engine.alone import call_within
+from mixtura.engine.ask import Ask
 from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reading
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.form import ended_by_caller
 from mixtura.engine.outcome import Outcome
+from mixtura.engine.own_words import fence_begins, fence_stands, find_slip, named_draft, stands_alone, talk_of_drafts
 from mixtura.engine.race import Race
+from mixtura.engine.repetition import find_loop
 from mixtura.errors import BrokenReplyError, ModelError
 from mixtura.events import AnswerDelta
 from mixtura.planning.schedule import writer_options
 from mixtura.recipe import Aggregator
+
+
+class Failure(NamedTuple):
+    """Why a reply is no answer, in words; what it says before it goes wrong; the draft that is all it names."""
+
+    why: str
+    kept: str = ""
+    named: int | None = None
+
+
+class FenceFilter:
+    """Passes a streamed answer on, and nothing from where it copies the fence of the drafts.
+
+    What may be the beginning of one is held back until that is decided.
+    """
+
+    def __init__(self, emit: Callable[[str], None]) -> None:
+        self._emit = emit
+        self._held = ""
+
+    def add(self, text: str) -> None:
+        """Take the next piece."""
+        if not self._held and "<" not in text:
+            self._emit(text)
+            return
+        self._held += text
+        if fence_stands(self._held):
+            return
+        end = fence_begins(self._held)
+        passed, self._held = self._held[:end], self._held[end:]
+        if passed:
+            self._emit(passed)
+
+    def close(self) -> None:
+        """Pass on what is held: the answer stands."""
+        if self._held:
+            self._emit(self._held)
+            self._held = ""
 
 
 class AnswerPieces:
@@ -27,6 +72,7 @@ class AnswerPieces:
         self.said = False
         self._run = run
         self._opening = guard.Opening(self._say, run.question, run.form) if held else None
+        self._fences = FenceFilter(self._emit) if held else None
 
     def take(self, _number: int, delta: Delta) -> None:
         """Take the next piece of the reply."""
@@ -38,16 +84,21 @@ class AnswerPieces:
         if delta.text:
             self._opening.add(delta.text)
         if delta.tool_calls:
-            self._opening.close()
+            self.close()
             self._emit("", "", delta.tool_calls)
 
     def close(self) -> None:
         """Emit what was held back: the answer stands."""
         if self._opening is not None:
             self._opening.close()
+        if self._fences is not None:
+            self._fences.close()
 
     def _say(self, text: str) -> None:
-        self._emit(text)
+        if self._fences is None:
+            self._emit(text)
+        else:
+            self._fences.add(text)
 
     def _emit(self, text: str, reasoning: str = "", tool_calls: list[JsonObject] | None = None) -> None:
         self.said = self.said or bool(text or tool_calls)
@@ -59,10 +110,12 @@ class AnswerWriter:
 
     Attributes:
         error: why the call failed; None while it has not.
+        named: which of the drafts it read the reply names, where that is all that it does.
     """
 
     def __init__(self, run: Run) -> None:
         self.error: ModelError | None = None
+        self.named: int | None = None
         self._run = run
         self._pieces = AnswerPieces(run, held=run.options.watch != "nothing")
 
@@ -75,9 +128,7 @@ class AnswerWriter:
         """Return the answer, or in words why the reply cannot be one."""
         run = self._run
         options = writer_options(run.options.chat)
-        ask = calls.Ask(
-            "aggregator", aggregator, reading.messages, len(run.recipe.layers), options, reads=reading.calls
-        )
+        ask = Ask("aggregator", aggregator, reading.messages, len(run.recipe.layers), options, reads=reading.calls)
         watch = None if run.options.watch == "nothing" else self._pieces.take
         try:
             number, completion = await call_within(Race(run, ask, run.deadline, watch, exclusive=True))
@@ -85,15 +136,23 @@ class AnswerWriter:
             self.error = error
             return f"failed ({error.reason})"
         results.emit_finished(run, number, ask, completion)
-        problem = self._problem(completion, drafts)
-        if problem:
-            return problem
         text = completion.text
+        if failure := self._failure(completion, reading, drafts):
+            if failure.kept and stands_alone(failure.kept, drafts.best[0].text if len(drafts) else ""):
+                run.fell_back = True
+                said = f"the answer of {aggregator.model} ends before the place where it {failure.why}"
+                run.decide(EditedDetail(), said, warning=True)
+                text = failure.kept
+            else:
+                self.named = failure.named
+                return failure.why
+        elif problem := self._problem(completion, drafts):
+            return problem
         if run.form is None and "draft" not in run.question.casefold():
             text = guard.without_lead_in(text)
-        if text != completion.text:
+        if text != completion.text and not failure:
             run.decide(EditedDetail(), "words about the drafts were taken off the front of the answer")
-        if watch is not None:
+        if watch is not None and not failure:
             self._pieces.close()
         return Outcome(
             text,
@@ -105,6 +164,26 @@ class AnswerWriter:
             model=completion.model,
             tokens=completion.usage.completion_tokens,
         )
+
+    def _failure(self, completion: Completion, reading: Reading, drafts: DraftSet) -> Failure | None:
+        """Return what the reply holds that is no answer: a loop, our own words, talk of drafts; None for nothing."""
+        run, text = self._run, completion.text
+        if (loop := find_loop(text, run.allowed_repeats)) is not None:
+            if len(drafts) and all(find_loop(draft.text, run.allowed_repeats) is not None for draft in drafts):
+                said = f"the answer repeats itself ({loop}), as the drafts do"
+                run.decide(NoticedDetail(), said, warning=True)
+            else:
+                return Failure(f"repeated itself ({loop})", text[: loop.end])
+        if not reading.calls:
+            return None
+        acted = "" if completion.tool_calls is None else prompts.describe_calls(completion.tool_calls)
+        if (slip := find_slip(text, run.markers, run.asked)) is not None:
+            return Failure(f"copied {slip.what}", text[: slip.start])
+        if acted and find_slip(acted, run.markers, run.asked) is not None:
+            return Failure("copied the marker of the drafts into a call of a tool")
+        if talk := talk_of_drafts(guard.without_lead_in(text), run.asked):
+            return Failure(f"speaks of drafts ({talk!r})", named=named_draft(text, len(reading.calls)))
+        return None
 
     def _problem(self, completion: Completion, drafts: DraftSet) -> str:
         """Return why the reply cannot stand as the answer, "" when it can."""

@@ -15,6 +15,7 @@ The table is for readers; nothing parses it but the test that holds docs/limits.
     rate_limited   when its limit allows      fall-back       -          no, but one request a day
     model_gone     never                      replacement     -          no
     timed_out      a hedge, when one is left  fall-back       model      yes
+    looped         never                      -               -          yes
     too_large      never                      fall-back       -          no
     unloadable     never                      fall-back       -          no: a model file has no windows
     rejected       never                      fall-back       -          no

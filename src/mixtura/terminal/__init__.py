@@ -26,6 +26,7 @@ from mixtura.events import (
     Fold,
     RunFinished,
 )
+from mixtura.safe_output import write_commands
 from mixtura.terminal.row import TAIL, Row
 from mixtura.terminal.screen import Screen, screen_of
 
@@ -243,7 +244,7 @@ class TerminalView:
     def _erase(self) -> None:
         if self._drawn:
             # Line by line: some terminals keep a copy in their history of what "erase below" clears at the top.
-            self._status.write("\r\x1b[2K" + "\x1b[1A\x1b[2K" * (self._rows_drawn() - 1))
+            write_commands(self._status, "\r\x1b[2K" + "\x1b[1A\x1b[2K" * (self._rows_drawn() - 1))
             self._status.flush()
             self._drawn.clear()
 
@@ -270,7 +271,7 @@ class TerminalView:
         up = self._rows_drawn() - 1
         text = "\r" + (f"\x1b[{up}A" if up > 0 else "")
         text += "\n".join(f"{self._paint(line, look)}\x1b[K" for line, look in lines) + "\x1b[J"
-        self._status.write(text)
+        write_commands(self._status, text)
         self._status.flush()
         self._drawn = [display_width(line) for line, _ in lines]
 
@@ -319,11 +320,12 @@ class TerminalView:
     def _say(self, line: str, look: str = "") -> None:
         if not self._screen.symbols:
             line = line.replace("…", "...").replace(" · ", " | ").encode("ascii", "replace").decode()
-        self._status.write(self._paint(line, look) + "\n")
+        write_commands(self._status, self._paint(line, look) + "\n")
         self._status.flush()
 
     def _paint(self, line: str, look: str) -> str:
-        """Colour the mark of a line, or the whole of a dim one."""
+        """Colour the mark of a line, or the whole of a dim one; the line itself commands nothing."""
+        line = safe(line)
         code = _COLOURS.get(look)
         if not self._screen.colour or code is None:
             return line

@@ -16,6 +16,7 @@ from mixtura.lab import toys
 from mixtura.lab.statistics import p_in_words, wilson
 from mixtura.mixture import AskOptions, Mixture
 from mixtura.models.toy.provider import SINGLE
+from mixtura.safe_output import write_commands
 
 HELD_OUT = 500
 
@@ -36,7 +37,7 @@ def show_toys(count: int | None, show: int) -> None:
         found = asyncio.run(toys.study(problems, os.environ, note=_progress if sys.stderr.isatty() else None))
     finally:
         if sys.stderr.isatty():
-            sys.stderr.write("\r\x1b[K")
+            write_commands(sys.stderr, "\r\x1b[K")
     write_text(report(found))
     seconds = time.monotonic() - begun
     write_text(f"{found.tokens:,} tokens written in {seconds:.0f} s. How the models were made: docs/lab-models.md.\n")
@@ -65,7 +66,7 @@ def _speed(answers: Sequence[Answer]) -> str:
 
 
 def _progress(done: int, every: int) -> None:
-    sys.stderr.write(f"\rasking everybody: {done / every:.0%}")
+    write_commands(sys.stderr, f"\rasking everybody: {done / every:.0%}")
     sys.stderr.flush()
 
 

@@ -8,12 +8,14 @@ import msgspec
 from mixtura import prompts
 from mixtura.answer_format import AnswerFormat, canonical
 from mixtura.decisions import MergedDetail, NoticedDetail
-from mixtura.engine import calls, results
+from mixtura.engine import results
 from mixtura.engine.alone import call_within
+from mixtura.engine.ask import Ask
 from mixtura.engine.context import Run
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.kinds import synthesize
 from mixtura.engine.outcome import Outcome, outcome_of
+from mixtura.engine.own_words import find_slip
 from mixtura.engine.race import Race
 from mixtura.errors import ModelError
 from mixtura.events import Draft
@@ -151,7 +153,7 @@ async def _settle(run: Run, aggregator: Aggregator, merged: Merge) -> None:
     options = msgspec.structs.replace(other_options(run.options.chat), response_format=_ASKED)
     conversation = run.conversation_for(options)
     messages = prompts.with_block(conversation, aggregator.system or prompts.MERGE, f"{head}\n\n{block}")
-    ask = calls.Ask("aggregator", aggregator, messages, len(run.recipe.layers), options)
+    ask = Ask("aggregator", aggregator, messages, len(run.recipe.layers), options)
     try:
         number, completion = await call_within(Race(run, ask, run.deadline))
     except ModelError as error:
@@ -160,7 +162,11 @@ async def _settle(run: Run, aggregator: Aggregator, merged: Merge) -> None:
         run.fell_back = True
         return
     results.emit_finished(run, number, ask, completion)
-    decided = _decisions(completion.text, asked)
+    decided = {
+        pointer: value
+        for pointer, value in _decisions(completion.text, asked).items()
+        if find_slip(canonical(value), run.markers, run.asked) is None
+    }
     for pointer in asked:
         if pointer in decided:
             merged.decide(pointer, decided[pointer])

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 from mixtura import prompts
 from mixtura.decisions import SelectedDetail
-from mixtura.engine import calls, results
+from mixtura.engine import results
 from mixtura.engine.alone import call_within
+from mixtura.engine.ask import Ask
 from mixtura.engine.context import Run
 from mixtura.engine.draft_prompt import Reader, read_drafts
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.outcome import Outcome, fall_back, outcome_of
+from mixtura.engine.own_words import named_draft
 from mixtura.engine.race import Race
 from mixtura.errors import ModelError
 from mixtura.planning.schedule import instructions_of, other_options
@@ -25,13 +27,16 @@ async def answer(run: Run, aggregator: Aggregator, drafts: DraftSet) -> Outcome:
     options = other_options(run.options.chat)
     reader = Reader(aggregator, "selector", instructions_of(aggregator), _how_to_choose)
     reading = read_drafts(run, reader, drafts.all)
-    ask = calls.Ask("selector", aggregator, reading.messages, len(run.recipe.layers), options, reads=reading.calls)
+    ask = Ask("selector", aggregator, reading.messages, len(run.recipe.layers), options, reads=reading.calls)
     try:
         number, completion = await call_within(Race(run, ask, run.deadline))
     except ModelError as error:
         return fall_back(run, drafts, f"failed ({error.reason})")
     results.emit_finished(run, number, ask, completion)
     place = parse_choice(completion.text, run.marker(()), len(drafts))
+    if place is None:
+        # Without the tags that were asked for, in a sentence: "I choose draft B."
+        place = named_draft(completion.text, len(drafts))
     if place is None:
         return fall_back(run, drafts, "named no draft")
     chosen = drafts[reading.order[place]]

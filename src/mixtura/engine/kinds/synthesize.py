@@ -52,7 +52,8 @@ async def write(run: Run, aggregator: Aggregator, drafts: DraftSet, after: After
         else:
             break
     if isinstance(result, str):
-        return fall_back(run, drafts, result)
+        named = None if writer.named is None else drafts[reading.order[writer.named]]
+        return fall_back(run, drafts, result, named)
     order = list(reading.order)
     run.decide(
         SynthesizedDetail(order=[drafts[place].call for place in order]),
@@ -68,7 +69,7 @@ def _notice(run: Run, result: Outcome, drafts: DraftSet) -> None:
     copied = next((draft for draft in drafts if draft.text.strip() == said), None)
     if copied is not None and said:
         run.decide(NoticedDetail(call=copied.call), f"the answer is the draft of {copied.model}, word for word")
-    if guard.mentions_drafts(result.text, run.question):
+    if guard.mentions_drafts(result.text, run.asked):
         run.decide(NoticedDetail(), "the answer speaks of drafts", warning=True)
 
 

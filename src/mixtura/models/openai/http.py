@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mixtura.models.openai.exchange import Reply, Route
 
 _LIST_SECONDS = 20.0
+# Bytes of a stream that nobody watches, about 4 kB of text, after which its caller may look at what has come.
+_LOOK_EVERY = 256 * 1024
 # How long a finished stream may take to end properly before its connection is given up instead of kept.
 _LINGER_SECONDS = 0.05
 # Events of a stream after which the event loop gets its turn where no wait gave it one.
@@ -214,7 +216,7 @@ async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> C
     late = LateReader(gathered)
     if context is not None:
         context.attach(late)
-    size = 0
+    size = looked = 0
     try:
         while piece := await reply.more():
             size += len(piece)
@@ -222,6 +224,9 @@ async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> C
                 raise too_large(gathered.bounds, gathered.bounds.stream)
             if late.feed(piece, clock()):
                 break
+            if size - looked >= _LOOK_EVERY and context is not None:
+                looked = size
+                context.look()
     except BaseException as problem:
         # What had come by then is billed, and has to be counted.
         late.parse()

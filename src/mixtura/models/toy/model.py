@@ -31,4 +31,5 @@ class DomainGuardedModel:
         text = domain.refusal(why)
         if emit is not None:
             emit(Delta(text=text))
-        return Completion(model=request.model, text=text, timing=Timing(first_token=None if emit is None else 0.0))
+        timing = Timing(first_token=None if emit is None else 0.0)
+        return Completion(model=request.model, text=text, timing=timing, declined=f"outside what toys can do: {why}")

@@ -292,6 +292,10 @@ class _SplitContext:
         """Attach a reader that splits what `reader` reads. See `chat.CallContext`."""
         self._inner.attach(_SplitReader(reader))
 
+    def look(self) -> None:
+        """Pass it on. See `chat.CallContext`."""
+        self._inner.look()
+
 
 class _SplitReader:
     """A partial reply, its thinking apart."""
