@@ -23,6 +23,7 @@ FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "virtual": {"limits"},
     "columns": set(),
+    "forks": set(),
     "loops": set(),
     "places": set(),
     "prompts": {"chat"},
@@ -36,12 +37,23 @@ FLOORS: dict[str, set[str]] = {
     "decisions": {"recipe"},
     "events": {"chat", "decisions", "kinds", "recipe"},
     "stored": {"chat", "errors", "events"},
-    "limits": {"chat", "errors", "loops", "places"},
+    "limits": {"chat", "errors", "forks", "loops", "places"},
     "models.base": {"chat"},
     "models.card": {"chat"},
     "models.served": {"limits", "models.base", "models.card"},
     "models": {
-        *("_version", "chat", "errors", "limits", "loops", "models.base", "models.card", "models.served", "places"),
+        *(
+            "_version",
+            "chat",
+            "errors",
+            "forks",
+            "limits",
+            "loops",
+            "models.base",
+            "models.card",
+            "models.served",
+            "places",
+        ),
         "tokens",
     },
     "planning": {
@@ -61,7 +73,7 @@ FLOORS: dict[str, set[str]] = {
     "hardware": {"errors"},
     "mixture": {
         *("answer_format", "caller_options"),
-        *("chat", "engine", "errors", "events", "limits", "models.card", "models.registry", "models.served"),
+        *("chat", "engine", "errors", "events", "forks", "limits", "models.card", "models.registry", "models.served"),
         *("planning", "recipe", "recipe_checks"),
     },
     "room": {

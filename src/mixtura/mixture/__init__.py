@@ -1,7 +1,6 @@
 """The one door: a recipe, models and listeners, composed; `ask` gives an `Answer`, `stream` its events."""
 
 import os
-import random
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Unpack
@@ -11,6 +10,7 @@ import msgspec
 from mixtura.engine.run import drive, run
 from mixtura.errors import ConfigError, MixturaError
 from mixtura.events import Answer, Event, Fold, Listener
+from mixtura.forks import random_generator
 from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.limiter import Limiter
 from mixtura.mixture.composition import daily_budget_of, registry_of
@@ -91,7 +91,7 @@ class Mixture:
         self._models = registry_of(client, env, plan, predicted, limiter) if models is None else models
         self._listeners = checked(listeners)
         self._settings = RunSettings(
-            rng=random.Random(),
+            rng=random_generator(),
             record=record,
             gone={},
             budget=daily_budget_of(daily_budget, env) if budget is None else budget,

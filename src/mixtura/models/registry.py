@@ -15,6 +15,7 @@ import msgspec
 
 from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
+from mixtura.forks import random_generator
 from mixtura.limits.limiter import Limiter
 from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard, Predicted
@@ -73,7 +74,7 @@ class ModelRegistry:
         self.plan = _plan(plan, self._env)
         self.predicted = _predicted(predicted, self._env)
         self._client = None if client is None else SdkClient(client)
-        self._rng = rng or random.Random()
+        self._rng = rng or random_generator()
         self._policy = policy or RetryPolicy()
         self._today = today
         self._limiter = limiter
