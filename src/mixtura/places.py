@@ -1,6 +1,9 @@
 """The folder of the user's state: the daily budget, the names of model files and records of demos."""
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,3 +22,27 @@ def make_folders(folder: Path) -> None:
     if not folder.exists():
         make_folders(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on the file at `path`, made if need be, inside the block; wait for it as long as it takes.
+
+    The system frees the lock when the process ends, however that happens. The file stays.
+
+    Raises:
+        OSError: the file cannot be opened or locked.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

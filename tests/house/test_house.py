@@ -24,6 +24,7 @@ FLOORS: dict[str, set[str]] = {
     "virtual": {"limits"},
     "columns": set(),
     "forks": set(),
+    "temporary": set(),
     "loops": set(),
     "places": set(),
     "prompts": {"chat"},
@@ -54,7 +55,7 @@ FLOORS: dict[str, set[str]] = {
             "models.served",
             "places",
         ),
-        "tokens",
+        *("temporary", "tokens"),
     },
     "planning": {
         *("caller_options", "chat", "errors", "kinds", "limits", "models.base", "models.card", "models.served"),

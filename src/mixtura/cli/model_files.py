@@ -11,7 +11,7 @@ from mixtura.errors import ConfigError
 from mixtura.models.local.header import GgufHeader
 from mixtura.models.local.llama import try_file
 from mixtura.models.local.machine import Machine
-from mixtura.models.local.names import ModelEntry, check_name, names_file, read_names, write_names
+from mixtura.models.local.names import ModelEntry, add_name, check_name, names_file, read_names, remove_name
 from mixtura.models.local.provider import check_package, checked_header, find, trial_mark
 from mixtura.models.local.settings import RequestedSettings, resolve_settings
 from mixtura.models.toy import provider as toy
@@ -46,7 +46,9 @@ def add(name: str, file: Path, threads: int | None, slots: int | None, context: 
             raise ConfigError(f"{str(file)!r} cannot be used as a model: {problem}")
         tried = trial_mark(header)
     entry = ModelEntry(path=str(path), threads=threads, slots=slots, context=context, tried=tried)
-    write_names(os.environ, {**entries, name: entry})
+    if not add_name(os.environ, name, entry, replace=force):
+        said = "was written anew, without the comments it may have held"
+        click.echo(f"mixtura: {names_file(os.environ)} {said}", err=True)
     write_text(f"{name}: {_about(header)}; ask it with: mixtura ask --provider local -m {name} 'Hello'")
 
 
@@ -54,12 +56,10 @@ def add(name: str, file: Path, threads: int | None, slots: int | None, context: 
 @click.argument("name")
 def remove(name: str) -> None:
     """Forget the name of a model file; the file stays where it is."""
-    entries = read_names(os.environ)
-    if name not in entries:
+    gone = remove_name(os.environ, name)
+    if gone is None:
         find(name, os.environ)  # says which names there are
         raise ConfigError(f"{name!r} is a path and has no name to be removed")
-    gone = entries.pop(name)
-    write_names(os.environ, entries)
     write_text(f"{name} is forgotten; its file stays: {gone.path}")
 
 

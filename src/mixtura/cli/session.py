@@ -4,7 +4,6 @@ import asyncio
 import datetime as dt
 import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TextIO
@@ -21,6 +20,7 @@ from mixtura.models.catalog import Tier
 from mixtura.recipe import Layer, Policy, Proposer, Recipe
 from mixtura.sim.options import SimOptions
 from mixtura.sim.server import simulated_cloud
+from mixtura.temporary import temporary_folder
 from mixtura.terminal import TerminalView, screen_of
 
 SIMULATED_KEY = "gsk_simulated"
@@ -88,7 +88,7 @@ async def environment(simulated: SimOptions | None) -> AsyncIterator[Mapping[str
         yield os.environ
         return
     # What a simulated cloud bills is no money, and its windows are nobody else's: neither is kept with the real ones.
-    with tempfile.TemporaryDirectory(prefix="mixtura-") as home:
+    with temporary_folder("mixtura-sim-") as home:
         async with simulated_cloud(simulated) as cloud:
             kept = {name: value for name, value in os.environ.items() if name not in _REAL}
             direct = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "", "127.0.0.1"]
@@ -96,7 +96,7 @@ async def environment(simulated: SimOptions | None) -> AsyncIterator[Mapping[str
                 **kept,
                 "GROQ_BASE_URL": cloud.url,
                 "GROQ_API_KEY": SIMULATED_KEY,
-                "MIXTURA_HOME": home,
+                "MIXTURA_HOME": str(home),
                 "no_proxy": ",".join(filter(None, direct)),
             }
 
