@@ -24,6 +24,7 @@ FLOORS: dict[str, set[str]] = {
     "virtual": {"limits"},
     "columns": set(),
     "forks": set(),
+    "interrupts": set(),
     "temporary": set(),
     "loops": set(),
     "places": set(),
@@ -96,7 +97,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "lab": {"chat", "engine", "events", "mixture", "models", "prompts", "recipe"},
     "__init__": set(),
-    "__main__": {"cli"},
+    "__main__": {"cli", "interrupts"},
     "cli": {"*"},
 }
 # What a ChatModel, a budget or a listener of a caller's own raises, or a library for a schema that is none, and the

@@ -10,6 +10,7 @@ from typing import TextIO
 
 import click
 
+from mixtura import interrupts
 from mixtura._version import __version__
 from mixtura.errors import MixturaError
 
@@ -30,7 +31,6 @@ VERBS: dict[str, str] = {
 
 COMPLETE_VARIABLE = "_MIXTURA_COMPLETE"
 _PIPE_BROKE = 141  # what a shell reports for a program that SIGPIPE ended
-_INTERRUPTED = 130
 
 
 class _Verbs(click.Group):
@@ -44,6 +44,8 @@ class _Verbs(click.Group):
             return None
         found = importlib.import_module(f"mixtura.cli.{cmd_name}").command
         assert isinstance(found, click.Command)
+        # An interrupt in the middle of an import may be told of by whatever was running just then.
+        interrupts.end_in_order()
         return found
 
     def resolve_command(
@@ -119,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(f"cannot write the output: {error.strerror or error}")
         return 1
     except (KeyboardInterrupt, click.Abort):
-        return _INTERRUPTED
+        return interrupts.exit_code()
     return code
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from mixtura import interrupts
 from mixtura.chat import Message
 from mixtura.cli.common import (
     budget_option,
@@ -111,7 +112,7 @@ class _Talk:
                 self.exit_code = error.exit_code
                 click.echo(f"mixtura: {one_line(error.message)}", err=True)
             except KeyboardInterrupt:
-                if not typed:
+                if not typed or interrupts.told_to_end():
                     raise
                 click.echo(err=True)
 

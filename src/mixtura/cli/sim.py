@@ -82,12 +82,12 @@ def command(as_of: dt.date | None, host: str, port: int, quiet: bool, **given: A
 
 
 async def _serve(options: SimOptions, where: _Where) -> None:
-    """Serve until SIGINT or SIGTERM, then say what was billed."""
+    """Serve until a signal asks to end, then say what was billed."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         try:
-            loop.add_signal_handler(number, stop.set)
-        except NotImplementedError:  # Windows: Ctrl-C then ends it without the summary
+            loop.add_signal_handler(getattr(signal, name), stop.set)
+        except (NotImplementedError, AttributeError):  # Windows: Ctrl-C then ends it without the summary
             break
     async with simulated_cloud(options, host=where.host, port=where.port) as running:
         click.echo(f"export GROQ_BASE_URL={running.url} GROQ_API_KEY={SIMULATED_KEY}")
