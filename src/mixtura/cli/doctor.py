@@ -20,6 +20,7 @@ from mixtura.cli.common import complete_recipes, json_option, today, write_json,
 from mixtura.cli.models import life
 from mixtura.cli.nearby import nearby
 from mixtura.cli.recipes import seats_of
+from mixtura.cli.state import check_state
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError, MissingKeyError, MixturaError
 from mixtura.limits.budget.stores import RedisBudget, SqliteBudget, budget_file
@@ -87,7 +88,7 @@ async def _examine(recipe: Recipe, registry: ModelRegistry, wrong: dict[str, Che
         checks.append(wrong.get("plan") or _plan(registry))
         if "predictions" in wrong or registry.predicted:
             checks.append(wrong.get("predictions") or _predictions(registry))
-        checks += [*await _budget(os.environ), *await _redis(os.environ)]
+        checks += [check_state(os.environ), *await _budget(os.environ), *await _redis(os.environ)]
     return checks + local.result()
 
 

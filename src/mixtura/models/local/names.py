@@ -17,8 +17,9 @@ import msgspec
 import tomli_w
 
 from mixtura.errors import ConfigError
+from mixtura.input_files import cause_of, read_input
 from mixtura.models.local.settings import RequestedSettings
-from mixtura.places import locked, make_folders, state_folder
+from mixtura.places import locked, make_folders, state_folder, state_problem, unusable_state
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -55,11 +56,13 @@ def read_names(env: Mapping[str, str]) -> dict[str, ModelEntry]:
     """
     path = names_file(env)
     try:
-        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _NamesFile).models
+        return msgspec.convert(tomllib.loads(read_input(path).decode()), _NamesFile).models
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: {error}; fix it, or delete it and add the models again") from None
+    except NotADirectoryError as error:
+        raise ConfigError(f"{unusable_state(env, error)}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {cause_of(error)}; fix it, or delete it and add the models again") from None
 
 
 def add_name(env: Mapping[str, str], name: str, entry: ModelEntry, *, replace: bool) -> bool:
@@ -98,12 +101,14 @@ def remove_name(env: Mapping[str, str], name: str) -> ModelEntry | None:
 def _locked(env: Mapping[str, str]) -> Iterator[None]:
     """Let no other process change the file inside the block."""
     path = names_file(env)
+    if problem := state_problem(env):
+        raise ConfigError(f"{path} is not written: {problem}; mixtura doctor says what to do")
     try:
         make_folders(path.parent)
         with locked(path.with_suffix(".lock")):
             yield
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise ConfigError(unusable_state(env, error)) from None
 
 
 def _write(path: Path, name: str, entries: Mapping[str, ModelEntry]) -> bool:
