@@ -18,6 +18,7 @@ from mixtura.cli.common import (
     dollars,
     json_option,
     model_options,
+    named,
     plan_option,
     read_question,
     recipe_option,
@@ -69,7 +70,7 @@ class _Asked(AnswerOptions, frozen=True, kw_only=True):
     @property
     def options(self) -> AskOptions:
         return AskOptions(
-            system=self.system,
+            system=None if self.system is None else check_text("the system prompt", self.system),
             options=self.chat(),
             deadline=self.deadline,
             max_cost=self.max_cost,
@@ -136,7 +137,11 @@ mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
 @click.option("--seed", type=int, help="Fix the order in which drafts are shown to a model.")
 @click.option("-q", "--quiet", is_flag=True, help="The answer alone.")
 @click.option(
-    "--vs", metavar="MODEL", shell_complete=complete_models, help="Ask this model alone as well, and compare the two."
+    "--vs",
+    metavar="MODEL",
+    callback=named,
+    shell_complete=complete_models,
+    help="Ask this model alone as well, and compare the two.",
 )
 @sim_options
 def command(question: tuple[str, ...], **given: Any) -> None:

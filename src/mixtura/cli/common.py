@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -50,6 +51,14 @@ def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     return number
 
 
+def named(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Read the values of an option: anything but a blank, which a shell makes of a variable that is not set."""
+    for text in value if isinstance(value, tuple) else () if value is None else (value,):
+        if not str(text).strip():
+            raise click.BadParameter(f"expected a value, got {text!r}; is a variable of the shell empty?")
+    return value
+
+
 def day(ctx: click.Context, param: click.Parameter, value: str | None) -> dt.date | None:
     """Read the value of an option: a calendar day."""
     try:
@@ -64,6 +73,7 @@ def recipe_option(function: _Function) -> _Function:
         "-r",
         "--recipe",
         metavar="RECIPE",
+        callback=named,
         shell_complete=complete_recipes,
         help="A recipe's name or a .toml file.  [default: balanced]",
     )(function)
@@ -76,11 +86,14 @@ def model_options(function: _Function) -> _Function:
         "--model",
         "models",
         metavar="MODEL",
+        callback=named,
         multiple=True,
         shell_complete=complete_models,
         help="Ask this model alone; with --recipe, or given several times: the models that draft.",
     )
-    provider = click.option("--provider", help="Where the models are served: a provider's name or a base URL.")
+    provider = click.option(
+        "--provider", callback=named, help="Where the models are served: a provider's name or a base URL."
+    )
     return model(provider(function))
 
 
@@ -132,9 +145,12 @@ def check_text(what: str, text: str) -> str:
     if len(text) > MAX_QUESTION:
         raise InputError(f"{what} has {len(text):,} characters; at most {MAX_QUESTION:,} can be asked")
     try:
+        # In a locale without UTF-8 the command's arguments come as bytes that Python did not read.
+        text = os.fsencode(text).decode() if any("\udc80" <= letter <= "\udcff" for letter in text) else text
         text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{what} is not valid UTF-8 text (character {error.start + 1})") from None
+    except UnicodeError as error:
+        place = error.start + 1 if isinstance(error, (UnicodeDecodeError, UnicodeEncodeError)) else 1
+        raise InputError(f"{what} is not valid UTF-8 text (character {place})") from None
     return text
 
 

@@ -16,7 +16,7 @@ import msgspec
 from mixtura._version import __version__
 from mixtura.chat import JsonObject
 from mixtura.cli.checks import Check
-from mixtura.cli.common import complete_recipes, json_option, today, write_json, write_text
+from mixtura.cli.common import complete_recipes, json_option, named, today, write_json, write_text
 from mixtura.cli.models import life
 from mixtura.cli.nearby import nearby
 from mixtura.cli.recipes import seats_of
@@ -47,6 +47,7 @@ _TOLD: dict[Dimension, str] = {"rpd": "x-ratelimit-limit-requests", "tpm": "x-ra
     default="balanced",
     show_default=True,
     metavar="RECIPE",
+    callback=named,
     shell_complete=complete_recipes,
     help="The recipe whose models are checked.",
 )

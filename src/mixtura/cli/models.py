@@ -8,10 +8,10 @@ import sys
 import click
 import msgspec
 
-from mixtura.cli.common import json_option, table, today, write_json, write_text
+from mixtura.cli.common import json_option, named, table, today, write_json, write_text
 from mixtura.cli.model_files import add, list_files, remove
 from mixtura.columns import one_line
-from mixtura.errors import MissingKeyError, MixturaError
+from mixtura.errors import MissingKeyError, MixturaError, ModelError
 from mixtura.limits.window import Limits
 from mixtura.models.catalog import Catalog, CatalogModel
 from mixtura.models.registry import ModelRegistry
@@ -28,7 +28,7 @@ class _Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.group("models", invoke_without_command=True, short_help="List the models known, and those a key can use.")
-@click.option("--provider", default="groq", show_default=True, help="A provider's name or a base URL.")
+@click.option("--provider", callback=named, default="groq", show_default=True, help="A provider's name or a base URL.")
 @click.option("--all", "everything", is_flag=True, help="Those that are gone, too.")
 @click.option("--offline", is_flag=True, help="The catalogue alone; ask nobody.")
 @json_option
@@ -60,6 +60,8 @@ def command(ctx: click.Context, provider: str, everything: bool, offline: bool, 
     else:
         if rows:
             write_text(_table(rows, key, day))
+        elif key.error is not None and not isinstance(key.error, MissingKeyError):
+            raise key.error  # its sentence says all there is to say
         if unknown:
             write_text(f"\nserved to this key, not in the catalogue: {', '.join(sorted(unknown))}")
         click.echo(f"mixtura: {key.said}", err=True)
@@ -95,6 +97,9 @@ async def _ask(registry: ModelRegistry, provider: str) -> _Key:
     except MissingKeyError as error:
         name = registry.catalog.provider(provider).key_env
         return _Key(said=f"no key is set ({name}), so this is the catalogue alone", error=error)
+    except ModelError as error:
+        error.message = error.reason  # the cause: which model could not be listed says nothing
+        return _Key(said="what the key can use could not be asked; this is the catalogue alone", error=error)
     except MixturaError as error:
         return _Key(said="what the key can use could not be asked; this is the catalogue alone", error=error)
     ids = tuple(str(row["id"]) for row in listed if "id" in row)

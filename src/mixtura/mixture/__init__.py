@@ -84,6 +84,11 @@ class Mixture:
         env = dict(os.environ if env is None else env)
         if models is not None and limiter is not None:
             raise ConfigError("limiter: expected none beside models of your own; name it in their Accounting")
+        if models is not None and not callable(getattr(models, "find", None)):
+            raise ConfigError(
+                f"models: a {type(models).__name__} finds no models: hand in an object with `find` and `card` (see "
+                "docs/library.md), or an SDK's client as client="
+            )
         if budget is not None and daily_budget is not None:
             raise ConfigError("budget: expected either an amount (daily_budget) or who keeps it (budget), not both")
         if record not in ("conversation", "digest"):

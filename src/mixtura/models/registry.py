@@ -164,7 +164,9 @@ class ModelRegistry:
         if self.provider(provider).in_process:
             return self._in_process(provider, model)
         row = self.catalog.get(provider, model)
-        dialect = Dialect.of(self.catalog.provider(provider), row)
+        own = self.catalog.provider(provider)
+        asked = own if self._client is None else self._client.server_in(self.catalog) or own
+        dialect = Dialect.of(asked, row if asked is own else None)
         chat: ChatModel
         if self._client is None:
             endpoint = self.endpoint(provider)

@@ -78,6 +78,7 @@ class _Said(NamedTuple):
     code: str = ""
     type: str = ""
     status: int | None = None
+    generated: str = ""
 
 
 class Failures:
@@ -153,6 +154,8 @@ class Failures:
         wait: float | None = None,
     ) -> ModelError:
         error = kind(self.provider, model, text, status=status, code=said.code, retry_after=wait)
+        if isinstance(error, BadGenerationError):
+            error.failed_generation = said.generated
         error.exceeded = exceeded(said.text)
         return error
 
@@ -279,11 +282,13 @@ def _said_in(body: object) -> _Said:
         words = json.dumps(error, default=str)
     status = error.get("status_code") or error.get("status") or error.get("code")
     code = error.get("code")
+    generated = error.get("failed_generation")
     return _Said(
         words if isinstance(words, str) else json.dumps(words, default=str),
         code if isinstance(code, str) else "",
         str(error.get("type") or ""),
         status if isinstance(status, int) and 100 <= status < 600 else None,
+        generated if isinstance(generated, str) else "" if generated is None else json.dumps(generated, default=str),
     )
 
 
