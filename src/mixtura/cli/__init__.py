@@ -162,9 +162,10 @@ def _run(argv: list[str]) -> int:
 
 
 def _complain(sentence: str) -> None:
+    from mixtura.cli.common import notice
     from mixtura.columns import one_line
 
-    click.echo(f"mixtura: {one_line(sentence)}", err=True)
+    notice(f"mixtura: {one_line(sentence)}")
 
 
 def _as_sentence(message: str) -> str:

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from mixtura.chat import ChatOptions, Message
-from mixtura.cli.common import amount
+from mixtura.cli.common import amount, notice
 from mixtura.columns import safe
 from mixtura.errors import InputError
 from mixtura.events import CallStarted, Event, RunStarted
@@ -119,8 +119,6 @@ def write_prompts(events: Sequence[Event]) -> None:
         if not isinstance(event, CallStarted):
             continue
         reads = f", reads the drafts of calls {', '.join(map(str, event.reads))}" if event.reads else ""
-        click.echo(
-            f"--- call {event.call}: {event.role} {safe(event.model)} on {safe(event.provider)}{reads}", err=True
-        )
+        notice(f"--- call {event.call}: {event.role} {safe(event.model)} on {safe(event.provider)}{reads}")
         for message in event.messages or conversation or ():
-            click.echo(f"[{message.role}]\n{safe(message.text)}", err=True)
+            notice(f"[{message.role}]\n{safe(message.text)}")

@@ -19,6 +19,7 @@ from mixtura.cli.common import (
     json_option,
     model_options,
     named,
+    notice,
     plan_option,
     read_question,
     recipe_option,
@@ -27,7 +28,7 @@ from mixtura.cli.common import (
     today,
     write_answer,
     write_json,
-    write_text,
+    write_lines,
 )
 from mixtura.cli.measured import alone
 from mixtura.cli.models import life
@@ -217,7 +218,7 @@ def _compare(words: Sequence[str], asked: _Asked, model: str) -> None:
     if asked.dry_run:
         write_forecasts(pair, lambda found: _write_forecast(found, as_json=False), as_json=asked.as_json)
         for note in dict.fromkeys([*_notes(recipe), *_notes(pair.alone)]):
-            click.echo(f"mixtura: {note}", err=True)
+            notice(f"mixtura: {note}")
     else:
         for provider, _ in [*seats_of(recipe), *seats_of(pair.alone)] if simulated is None else ():
             if not ModelRegistry().is_in_process(provider):
@@ -254,9 +255,8 @@ def _answerable(recipe: Recipe) -> Recipe:
     except MissingKeyError as error:
         if not sys.stdout.isatty() or not is_installed() or Machine.here().unfit_reason():
             raise
-        click.echo(
+        notice(
             f"mixtura: {error.env} is not set, so the toy in this process answers: arithmetic word problems only",
-            err=True,
         )
         return Recipe.named("toy")
     return recipe
@@ -293,9 +293,9 @@ def _write_forecast(forecast: Forecast, *, as_json: bool) -> None:
     ]
     total = [str(forecast.calls), f"~{forecast.prompt_tokens:,}", f"{forecast.completion_tokens:,}"]
     rows.append(["at most", "", "", *total, dollars(forecast.cost)])
-    write_text(table(rows, right=(3, 4, 5, 6)))
+    write_lines(table(rows, right=(3, 4, 5, 6)))
     notes = list(forecast.notes)
     if forecast.unpriced:
         notes.append(f"no price is known for {', '.join(forecast.unpriced)}; the sum leaves it out")
     for note in notes:
-        click.echo(f"mixtura: {note}", err=True)
+        notice(f"mixtura: {note}")

@@ -18,6 +18,7 @@ from mixtura.cli.common import (
     budget_option,
     check_text,
     model_options,
+    notice,
     plan_option,
     recipe_option,
     sim_options,
@@ -101,7 +102,7 @@ class _Talk:
         typed = sys.stdin.isatty()
         if typed:
             _use_readline()
-            click.echo(f"mixtura: recipe {self.recipe.name}; /help lists commands, Ctrl-D leaves", err=True)
+            notice(f"mixtura: recipe {self.recipe.name}; /help lists commands, Ctrl-D leaves")
         while True:
             try:
                 line = _typed_line() if typed else _piped_line()
@@ -110,7 +111,7 @@ class _Talk:
                 self._take(line.strip(), runner)
             except MixturaError as error:
                 self.exit_code = error.exit_code
-                click.echo(f"mixtura: {one_line(error.message)}", err=True)
+                notice(f"mixtura: {one_line(error.message)}")
             except KeyboardInterrupt:
                 if not typed or interrupts.told_to_end():
                     raise
@@ -187,7 +188,7 @@ def _drafts(answer: Answer | None) -> str:
 
 
 def _tell(text: str) -> None:
-    click.echo(text, err=True)
+    notice(text)
 
 
 def _use_readline() -> None:

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -210,8 +210,44 @@ def write_json(document: bytes) -> None:
     click.echo(msgspec.json.format(document, indent=2))
 
 
+def terminal_width(stream: TextIO) -> int | None:
+    """Return the columns of the terminal that `stream` is, None where it is none."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def notice(text: str = "") -> None:
+    """Write a line about what is done on stderr; a terminal gets it wrapped between words."""
+    width = terminal_width(sys.stderr)
+    if width is not None:
+        from mixtura.columns import wrap
+
+        text = wrap(text, width)
+    click.echo(text, err=True)
+
+
+def write_lines(text: str) -> None:
+    """Write lines of our own on stdout as `write_text` does; a terminal gets them wrapped between words."""
+    width = terminal_width(sys.stdout)
+    if width is not None:
+        from mixtura.columns import wrap
+
+        text = wrap(text, width)
+    write_text(text)
+
+
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Return `rows` (the first one the heading) in columns two blanks apart; columns in `right` end flush."""
+    """Return `rows` (the first one the heading) in columns two blanks apart; columns in `right` end flush.
+
+    A terminal too narrow for them gets one block of lines a row.
+    """
+    found = _grid(rows, right)
+    width = terminal_width(sys.stdout)
+    return found if width is None or _widest(found) <= width else _blocks(rows)
+
+
+def _grid(rows: Sequence[Sequence[str]], right: Sequence[int]) -> str:
     from mixtura.columns import display_width
 
     widths = [max(display_width(row[at]) for row in rows) for at in range(len(rows[0]))]
@@ -223,25 +259,40 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     return "\n".join("  ".join(cell(text, at) for at, text in enumerate(row)).rstrip() for row in rows)
 
 
+def _blocks(rows: Sequence[Sequence[str]]) -> str:
+    """Return each row as its first cell and, below it, the others behind their headings."""
+    heading, *others = rows
+    lines = []
+    for row in others:
+        lines.append(row[0])
+        lines += [f"  {name}{': ' * bool(name)}{text}" for name, text in zip(heading[1:], row[1:], strict=True) if text]
+    return "\n".join(lines)
+
+
+def _widest(text: str) -> int:
+    from mixtura.columns import display_width
+
+    return max(map(display_width, text.splitlines()), default=0)
+
+
 def fitting(rows: Sequence[Sequence[str]], dispensable: Sequence[str], *, right: Sequence[str] = ()) -> str:
-    """Return `rows` as a table; a terminal too narrow for it gets shorter names, then fewer columns.
+    """Return `rows` as a table; a terminal too narrow for it gets shorter names, then fewer columns, then blocks.
 
     Columns are named by their heading: those in `dispensable` are left out in turn, those in `right` end flush.
     """
-    import shutil
-
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_width(sys.stdout)
     shown = list(range(len(rows[0])))
-    found = ""
-    for dropped in (None, "vendors", *dispensable):
+    ends = [at for at in shown if rows[0][at] in right]
+    found = _grid(rows, ends)
+    for dropped in ("vendors", *dispensable):
+        if width is None or _widest(found) < width:
+            return found
         if dropped == "vendors":
             rows = [rows[0], *([row[0].rpartition("/")[2], *row[1:]] for row in rows[1:])]
         shown = [at for at in shown if rows[0][at] != dropped]
         ends = [place for place, at in enumerate(shown) if rows[0][at] in right]
-        found = table([[row[at] for at in shown] for row in rows], right=ends)
-        if width is None or max(map(len, found.splitlines())) < width:
-            break
-    return found
+        found = _grid([[row[at] for at in shown] for row in rows], ends)
+    return found if width is None or _widest(found) <= width else _blocks([[row[at] for at in shown] for row in rows])
 
 
 def dollars(amount: float | None) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from mixtura._version import __version__
 from mixtura.chat import JsonObject
 from mixtura.cli.checks import Check
-from mixtura.cli.common import complete_recipes, json_option, named, today, write_json, write_text
+from mixtura.cli.common import complete_recipes, json_option, named, today, write_json, write_lines
 from mixtura.cli.models import life
 from mixtura.cli.nearby import nearby
 from mixtura.cli.recipes import seats_of
@@ -67,7 +67,7 @@ def command(ctx: click.Context, recipe: str, ask: bool, as_json: bool) -> None:
         write_json(msgspec.json.encode(checks))
     else:
         for check in checks:
-            write_text(_line(check))
+            write_lines(_line(check))
     ctx.exit(int(any(check.ok is False for check in checks)))
 
 

@@ -2,13 +2,11 @@
 
 import asyncio
 import datetime as dt
-import shutil
-import sys
 
 import click
 import msgspec
 
-from mixtura.cli.common import json_option, named, table, today, write_json, write_text
+from mixtura.cli.common import fitting, json_option, named, notice, table, today, write_json, write_lines
 from mixtura.cli.model_files import add, list_files, remove
 from mixtura.columns import one_line
 from mixtura.errors import MissingKeyError, MixturaError, ModelError
@@ -59,12 +57,12 @@ def command(ctx: click.Context, provider: str, everything: bool, offline: bool, 
         write_json(_document(rows, unknown, key, day))
     else:
         if rows:
-            write_text(_table(rows, key, day))
+            write_lines(_table(rows, key, day))
         elif key.error is not None and not isinstance(key.error, MissingKeyError):
             raise key.error  # its sentence says all there is to say
         if unknown:
-            write_text(f"\nserved to this key, not in the catalogue: {', '.join(sorted(unknown))}")
-        click.echo(f"mixtura: {key.said}", err=True)
+            write_lines(f"\nserved to this key, not in the catalogue: {', '.join(sorted(unknown))}")
+        notice(f"mixtura: {key.said}")
     if key.error is not None and not isinstance(key.error, MissingKeyError):
         raise key.error
 
@@ -88,7 +86,7 @@ def _list_offered(registry: ModelRegistry, provider: str, *, as_json: bool) -> N
         ]
         for card in cards
     ]
-    write_text(table([["model", "window", "$ in", "$ out"], *lines], right=(1, 2, 3)))
+    write_lines(table([["model", "window", "$ in", "$ out"], *lines], right=(1, 2, 3)))
 
 
 async def _ask(registry: ModelRegistry, provider: str) -> _Key:
@@ -152,15 +150,7 @@ def _table(rows: list[CatalogModel], key: _Key, day: dt.date) -> str:
 
 def _fitting(rows: list[list[str]]) -> str:
     """Return the rows as a table; a terminal that is too narrow for it gets the columns that matter most."""
-    shown = list(range(len(rows[0])))
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for dropped in (None, *_DISPENSABLE):
-        shown = [at for at in shown if rows[0][at] != dropped]
-        right = [place for place, at in enumerate(shown) if at in (3, 4, 5, 6)]
-        text = table([[row[at] for at in shown] for row in rows], right=right)
-        if width is None or max(map(len, text.splitlines())) < width:
-            break
-    return text
+    return fitting(rows, _DISPENSABLE, right=("window", "max out", "$ in", "$ out"))
 
 
 def _limits(limits: Limits | None) -> str:

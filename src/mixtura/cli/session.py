@@ -11,7 +11,7 @@ from typing import TextIO
 import click
 import msgspec
 
-from mixtura.cli.common import today
+from mixtura.cli.common import notice, today
 from mixtura.cli.recipes import seats_of
 from mixtura.errors import ConfigError, RecipeError
 from mixtura.events import Answer, Fold
@@ -127,7 +127,7 @@ def simulation(
             raise click.UsageError("--as-of needs --sim")
         return None
     if not quiet:
-        click.echo("mixtura: a simulated cloud answers: its words are filler, no model is asked", err=True)
+        notice("mixtura: a simulated cloud answers: its words are filler, no model is asked")
     return SimOptions(as_of=as_of or today(), plan=plan or "developer", profile="lpu", tokens=_FILLER)
 
 
