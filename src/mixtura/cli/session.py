@@ -4,7 +4,7 @@ import asyncio
 import datetime as dt
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TextIO
 
@@ -16,7 +16,9 @@ from mixtura.cli.recipes import seats_of
 from mixtura.errors import ConfigError, RecipeError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture, Question
+from mixtura.mixture.composition import daily_budget_of
 from mixtura.models.catalog import Tier
+from mixtura.models.registry import ModelRegistry
 from mixtura.recipe import Layer, Policy, Proposer, Recipe
 from mixtura.sim.options import SimOptions
 from mixtura.sim.server import simulated_cloud
@@ -128,7 +130,32 @@ def simulation(
         return None
     if not quiet:
         notice("mixtura: a simulated cloud answers: its words are filler, no model is asked")
+        for problem in _wrong_settings(os.environ):
+            notice(f"mixtura: {problem}; --sim goes on without it")
     return SimOptions(as_of=as_of or today(), plan=plan or "developer", profile="lpu", tokens=_FILLER)
+
+
+def _wrong_settings(env: Mapping[str, str]) -> Iterator[str]:
+    """Give what is wrong with the settings of real runs, which a simulated cloud does not use."""
+    checks: dict[str, Callable[[Mapping[str, str]], object]] = {
+        "MIXTURA_PLAN": lambda one: ModelRegistry(env=one),
+        "MIXTURA_PREDICTIONS": lambda one: ModelRegistry(env=one),
+        "MIXTURA_DAILY_BUDGET": lambda one: daily_budget_of(None, one),
+        "MIXTURA_REDIS_URL": _check_redis,
+    }
+    for name, check in checks.items():
+        value = env.get(name, "").strip()
+        try:
+            if value:
+                check({name: value})
+        except ConfigError as error:
+            yield error.message
+
+
+def _check_redis(env: Mapping[str, str]) -> None:
+    from mixtura.limits.redis.store import RedisStore
+
+    RedisStore(env["MIXTURA_REDIS_URL"])
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
