@@ -93,7 +93,7 @@ def _wrapped(line: str, width: int) -> list[str]:
     assert begin is not None, "it matches nothing, too"
     head, indent = begin[0], " " * display_width(begin[0])
     if 2 * len(indent) > width:
-        indent = ""
+        head = indent = ""
     found, current, filled = list[str](), head, False
     for word in line[len(head) :].split():
         if filled and display_width(f"{current} {word}") <= width:

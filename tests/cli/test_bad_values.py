@@ -25,12 +25,13 @@ ADDRESSES = [
     *("http://user:sekret@127.0.0.1:9/v1", "user:sekret@host", "ftp://u:sekret@x/v1", "http://[::1", "http://a b/v1"),
     *("http://\udcff/v1", "http://" + "a" * 300, "http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1 ", "groqq"),
 ]
+WRONG = [each for each in ADDRESSES if not each.startswith("http://127.0.0.1:9/v1")]
 NUMBERS = ["", " ", "x", "-1", "nan", "inf", "1e999", "1,5", "\udcff"]
 NAMES = ["", " ", "nosuch", "\udcff", "a\nb", "x" * 3000, "\x1b[31m"]
 SENT = ["-m", "x", "Why?"]
 COMMANDS: dict[str, tuple[list[str], list[str], list[str]]] = {
     "provider": (["ask", "--provider"], ADDRESSES, SENT),
-    "provider, forecast": (["ask", "--dry-run", "--provider"], ADDRESSES, SENT),
+    "provider, forecast": (["ask", "--dry-run", "--provider"], WRONG, SENT),
     "models of a provider": (["models", "--provider"], ADDRESSES, []),
     "recipe": (["ask", "--dry-run", "-r"], [*PATHS, *NAMES], ["Why?"]),
     "recipe of doctor": (["doctor", "-r"], [*PATHS[:4], "\udcff"], []),

@@ -3,6 +3,7 @@
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ VERBS: dict[str, str] = {
 """Every verb and its short help. The verb `x` is the object `command` of the module `mixtura.cli.x`."""
 
 COMPLETE_VARIABLE = "_MIXTURA_COMPLETE"
+_LONG_WORD = re.compile(r"(\S{80})\S{80,}(\S{40})")
 _PIPE_BROKE = 141  # what a shell reports for a program that SIGPIPE ended
 
 
@@ -165,7 +167,9 @@ def _complain(sentence: str) -> None:
     from mixtura.cli.common import notice
     from mixtura.columns import one_line
 
-    notice(f"mixtura: {one_line(sentence)}")
+    # A path or a name of thousands of characters would bury what is wrong with it.
+    short = _LONG_WORD.sub(r"\1…\2", one_line(sentence))
+    notice(f"mixtura: {short}")
 
 
 def _as_sentence(message: str) -> str:
