@@ -92,7 +92,7 @@ def _wrapped(line: str, width: int) -> list[str]:
     begin = _BEGIN.match(line)
     assert begin is not None, "it matches nothing, too"
     head, indent = begin[0], " " * display_width(begin[0])
-    if 2 * len(indent) > width:
+    if 2 * len(indent) >= width:
         head = indent = ""
     found, current, filled = list[str](), head, False
     for word in line[len(head) :].split():
