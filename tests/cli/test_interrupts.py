@@ -1,7 +1,6 @@
 """Signals and broken pipes: the command ends quietly, with the code that shells expect, and leaves nothing behind."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no such sig
 
 ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 QUESTION = ["ask", "-r", "classic", "Why?"]
+
+
+def entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
 
 
 @pytest.mark.slow
@@ -62,13 +65,13 @@ async def test_a_signal_leaves_no_folder_behind(number: signal.Signals, command:
     stream = process.stdout if command[0] == "sim" else process.stderr
     assert stream is not None
     await stream.readline()  # the cloud is about to run, or runs
-    await until(lambda: command[0] == "sim" or any(os.scandir(tmp_path)))
+    await until(lambda: command[0] == "sim" or bool(entries(tmp_path)))
     process.send_signal(number)
     async with asyncio.timeout(20):
         _, err = await process.communicate()
     assert process.returncode == (0 if command[0] == "sim" else 128 + number)
     assert b"Traceback" not in err
-    assert not any(os.scandir(tmp_path))
+    assert not entries(tmp_path)
 
 
 @pytest.mark.slow
