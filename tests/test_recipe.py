@@ -61,7 +61,7 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"missing\.toml: cannot be read: No such file"):
         Recipe.named(str(tmp_path / "missing.toml"))
     (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"')
-    with pytest.raises(RecipeError, match=r"latin\.toml: not UTF-8 text \(byte 11\)"):
+    with pytest.raises(RecipeError, match=r"latin\.toml: cannot be read: it is not UTF-8 text \(byte 12\)"):
         Recipe.load(tmp_path / "latin.toml")
 
 

@@ -203,8 +203,8 @@ def test_a_narrowed_window_is_cleared_of_the_lines_it_wrapped() -> None:
     before = len(terminal.getvalue())
     terminal.columns = 40
     view.tick(1.0)
-    # 97 and 41 columns written take 3 and 2 rows of 40, and the cursor stands in the last one.
-    assert terminal.getvalue()[before:].startswith("\r\x1b[3A")
+    # 97 and 69 columns written take 3 and 2 rows of 40, and the cursor stands in the last one.
+    assert terminal.getvalue()[before:].startswith("\r\x1b[4A")
 
 
 def test_an_answer_that_begins_anew_says_so_once_and_is_whole() -> None:

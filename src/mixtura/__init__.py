@@ -9,11 +9,14 @@ Inside a running event loop:
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from mixtura._version import __version__
 
+TYPE_CHECKING = False  # as in `typing`, whose import takes longer than the rest of this module
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from mixtura.chat import ChatOptions, ChatRequest, Completion, Delta, Message, Timing, Usage
     from mixtura.errors import (
         BudgetError,
@@ -114,7 +117,7 @@ __all__ = [
 # Hidden from type checkers, for which any misspelt name would exist and be `Any`.
 if not TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> "Any":
         # Names are resolved on first use: importing the package must not cost what only a run needs.
         module = _MODULE_OF.get(name)
         if module is None:

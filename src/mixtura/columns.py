@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 # What a terminal obeys or does not show: C0 and C1 controls but line feed and tab, DEL, marks that change the writing
 # direction, invisible characters and tags, lone surrogates. Joiners (U+200C, U+200D) and variation selectors stay:
@@ -12,6 +13,7 @@ _UNSAFE_RANGES = (
     *("\ud800-\udfff", "\U0001bca0-\U0001bca3", "\U0001d173-\U0001d17a", "\U000e0000-\U000e0fff"),
 )
 _UNSAFE = re.compile(f"[{''.join(_UNSAFE_RANGES)}]")
+_BEGIN = re.compile(" *(?:[-!✓✗◐○+x~] +)?")
 _BREAKS = re.compile("[\\s\u2028\u2029]+")
 _LINE_BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 _FIRST_PICTURE = 0x2400
@@ -106,3 +108,45 @@ def cut_front(text: str, width: int) -> str:
     while start < len(text) and _columns(text[start]) == 0:  # a combining mark whose letter was cut off
         start += 1
     return "…" * (width > 0) + text[start:]
+
+
+def wrap(text: str, width: int) -> str:
+    """Return `text` with its lines broken between words, so that none takes more than `width` columns.
+
+    What follows a break is indented as its line is, and below the words of a line that begins with a mark. A word that
+    is longer than a line is broken where the line ends.
+    """
+    return "\n".join(part for line in text.split("\n") for part in _wrapped(line, width))
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    if display_width(line) <= width:
+        return [line]
+    begin = _BEGIN.match(line)
+    assert begin is not None, "it matches nothing, too"
+    head, indent = begin[0], " " * display_width(begin[0])
+    if 2 * len(indent) >= width:
+        head = indent = ""
+    found, current, filled = list[str](), head, False
+    for word in line[len(head) :].split():
+        if filled and display_width(f"{current} {word}") <= width:
+            current = f"{current} {word}"
+            continue
+        if filled:
+            found.append(current)
+            current = indent
+        pieces = list(_pieces(word, max(1, width - display_width(current))))
+        found += [current + pieces[0], *(indent + piece for piece in pieces[1:])]
+        current, filled = found.pop(), True
+    return [*found, current]
+
+
+def _pieces(word: str, width: int) -> Iterator[str]:
+    """Cut `word` into pieces of at most `width` columns, each of one character at least."""
+    start = used = 0
+    for place, character in enumerate(word):
+        used += _columns(character)
+        if used > width and place > start:
+            yield word[start:place]
+            start, used = place, _columns(character)
+    yield word[start:]

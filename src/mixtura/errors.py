@@ -246,8 +246,12 @@ class BrokenReplyError(ModelError):
 
 
 class BadGenerationError(ModelError):
-    """What the model generated failed the provider's validation (tool arguments, JSON mode)."""
+    """What the model generated failed the provider's validation (tool arguments, JSON mode).
 
+    `failed_generation` is what it had generated, where the provider tells.
+    """
+
+    failed_generation: str = ""
     action = "retry"
     kind = "bad_generation"
 

@@ -24,6 +24,7 @@ import msgspec
 import tomli_w
 
 from mixtura.errors import RecipeError
+from mixtura.input_files import cause_of, read_input, shown_name
 from mixtura.recipe_checks import explain
 from mixtura.slots import Aggregator, Fallback, Proposer, Slot
 
@@ -208,7 +209,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         """
         try:
             data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise RecipeError(where, f"not TOML: {error}") from error
         short = "proposers" in data
         if short:
@@ -234,11 +235,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         """
         try:
             # Some editors begin a file with a mark that TOML does not know.
-            return cls.from_toml(Path(path).read_text("utf-8-sig"), str(path))
-        except OSError as error:
-            raise RecipeError(str(path), f"cannot be read: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise RecipeError(str(path), f"not UTF-8 text (byte {error.start})") from error
+            text = read_input(path).decode("utf-8-sig")
+        except (OSError, ValueError) as error:
+            raise RecipeError(shown_name(path), f"cannot be read: {cause_of(error)}") from error
+        return cls.from_toml(text, shown_name(path))
 
     @classmethod
     def named(cls, name: str) -> "Recipe":
@@ -253,7 +253,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
             return cls.load(name)
         near = difflib.get_close_matches(name, recipe_names(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"built in are {', '.join(recipe_names())}."
-        raise RecipeError(name, f"no such recipe; {hint} A path to a .toml file works too")
+        raise RecipeError(shown_name(name), f"no such recipe; {hint} A path to a .toml file works too")
 
     def to_toml(self) -> str:
         """Write the recipe; `from_toml` reads the same one back."""

@@ -198,7 +198,7 @@ ROW = '[[predictions]]\nprovider = "vllm"\nmodel = "m"\nfirst = 1\ntoken = 0.1\n
         ("[[prediction]]\n", "cannot be read as predictions"),
         ("x = [", "cannot be read as predictions"),
         ("\xff", "cannot be read as predictions"),
-        ("# " + "x" * 1_100_000, "larger than 1 MB"),
+        ("# " + "x" * 1_100_000, "it has more than 1 MB"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name_before_anything_is_sent(tmp_path: Path, text: str, words: str) -> None:

@@ -82,7 +82,7 @@ async def test_a_script_can_be_jsonl_and_a_rule_can_fail(tmp_path: Path) -> None
         ("s.toml", "[[rules]]\n[[rules]]\nmatches = '('\n", "rule 2"),
         ("s.toml", "[[rules]]\nfault = 'explode'\n", "rule 1: fault 'explode'"),
         ("s.toml", "rules = [", "cannot be read as a script"),
-        ("s.toml", "x = 1", "cannot be read as a script"),
+        ("s.toml", "x = 1", r"expected at least one \[\[rules\]\] table"),
         ("s.jsonl", "{", "cannot be read as a script"),
     ],
 )

@@ -3,6 +3,7 @@
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TextIO
 
 import click
 
+from mixtura import interrupts
 from mixtura._version import __version__
 from mixtura.errors import MixturaError
 
@@ -31,8 +33,8 @@ VERBS: dict[str, str] = {
 """Every verb and its short help. The verb `x` is the object `command` of the module `mixtura.cli.x`."""
 
 COMPLETE_VARIABLE = "_MIXTURA_COMPLETE"
+_LONG_WORD = re.compile(r"(\S{80})\S{80,}(\S{40})")
 _PIPE_BROKE = 141  # what a shell reports for a program that SIGPIPE ended
-_INTERRUPTED = 130
 
 
 class _Verbs(click.Group):
@@ -46,6 +48,8 @@ class _Verbs(click.Group):
             return None
         found = importlib.import_module(f"mixtura.cli.{cmd_name}").command
         assert isinstance(found, click.Command)
+        # An interrupt in the middle of an import may be told of by whatever was running just then.
+        interrupts.end_in_order()
         return found
 
     def resolve_command(
@@ -122,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(f"cannot write the output: {error.strerror or error}")
         return 1
     except (KeyboardInterrupt, click.Abort):
-        return _INTERRUPTED
+        return interrupts.exit_code()
     return code
 
 
@@ -171,9 +175,12 @@ def _run(argv: list[str]) -> int:
 
 
 def _complain(sentence: str) -> None:
+    from mixtura.cli.common import notice
     from mixtura.columns import one_line
 
-    click.echo(f"mixtura: {one_line(sentence)}", err=True)
+    # A path or a name of thousands of characters would bury what is wrong with it.
+    short = _LONG_WORD.sub(r"\1…\2", one_line(sentence))
+    notice(f"mixtura: {short}")
 
 
 def _as_sentence(message: str) -> str:

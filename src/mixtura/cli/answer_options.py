@@ -10,10 +10,11 @@ import click
 import msgspec
 
 from mixtura.chat import ChatOptions, Message
-from mixtura.cli.common import amount
+from mixtura.cli.common import amount, notice
 from mixtura.columns import safe
 from mixtura.errors import InputError
 from mixtura.events import CallStarted, Event, RunStarted
+from mixtura.input_files import cause_of, read_input, shown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 # An image is sent in the request, so a film or an archive that is given by mistake must not be read whole.
@@ -77,11 +78,11 @@ def answer_options(function: _Function) -> _Function:
 def _format(file: str) -> dict[str, Any]:
     """Return the `response_format` for the schema in `file`."""
     try:
-        schema = {} if file.strip() == "{}" else msgspec.json.decode(Path(file).read_bytes())
+        schema = {} if file.strip() == "{}" else msgspec.json.decode(read_input(file))
     except OSError as error:
-        raise InputError(f"--schema {file}: cannot be read: {error.strerror or error}") from None
-    except msgspec.DecodeError as error:
-        raise InputError(f"--schema {file}: not JSON: {error}") from None
+        raise InputError(f"--schema {shown_name(file)}: cannot be read: {cause_of(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--schema {shown_name(file)}: not JSON: {cause_of(error)}") from None
     if not isinstance(schema, dict):
         raise InputError(f"--schema {file}: expected a JSON schema, which is an object")
     if not schema:
@@ -118,8 +119,6 @@ def write_prompts(events: Sequence[Event]) -> None:
         if not isinstance(event, CallStarted):
             continue
         reads = f", reads the drafts of calls {', '.join(map(str, event.reads))}" if event.reads else ""
-        click.echo(
-            f"--- call {event.call}: {event.role} {safe(event.model)} on {safe(event.provider)}{reads}", err=True
-        )
+        notice(f"--- call {event.call}: {event.role} {safe(event.model)} on {safe(event.provider)}{reads}")
         for message in event.messages or conversation or ():
-            click.echo(f"[{message.role}]\n{safe(message.text)}", err=True)
+            notice(f"[{message.role}]\n{safe(message.text)}")

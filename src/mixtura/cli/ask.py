@@ -20,6 +20,8 @@ from mixtura.cli.common import (
     json_option,
     max_cost_option,
     model_options,
+    named,
+    notice,
     plan_option,
     read_question,
     recipe_option,
@@ -27,6 +29,7 @@ from mixtura.cli.common import (
     table,
     today,
     write_json,
+    write_lines,
     write_text,
 )
 from mixtura.cli.measured import alone
@@ -78,7 +81,7 @@ class _Asked(AnswerOptions, frozen=True, kw_only=True):
     @property
     def options(self) -> AskOptions:
         return AskOptions(
-            system=self.system,
+            system=None if self.system is None else check_text("the system prompt", self.system),
             options=self.chat(),
             deadline=self.deadline,
             max_cost=self.max_cost,
@@ -136,7 +139,11 @@ mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
 @click.option("--seed", type=int, help="Fix the order in which drafts are shown to a model.")
 @click.option("-q", "--quiet", is_flag=True, help="The answer alone.")
 @click.option(
-    "--vs", metavar="MODEL", shell_complete=complete_models, help="Ask this model alone as well, and compare the two."
+    "--vs",
+    metavar="MODEL",
+    callback=named,
+    shell_complete=complete_models,
+    help="Ask this model alone as well, and compare the two.",
 )
 @sim_options
 def command(question: tuple[str, ...], **given: Any) -> None:
@@ -215,7 +222,7 @@ def _compare(words: Sequence[str], asked: _Asked, model: str) -> None:
     if asked.dry_run:
         write_forecasts(pair, lambda found: _write_forecast(found, as_json=False), as_json=asked.as_json)
         for note in dict.fromkeys([*_notes(recipe), *_notes(pair.alone)]):
-            click.echo(f"mixtura: {note}", err=True)
+            notice(f"mixtura: {note}")
     else:
         registry = ModelRegistry(env=environment_for(recipe, pair.alone) if simulated is None else {})
         for provider, _ in [*seats_of(recipe), *seats_of(pair.alone)] if simulated is None else ():
@@ -255,9 +262,8 @@ def _answerable(recipe: Recipe) -> Recipe:
     except MissingKeyError as error:
         if not sys.stdout.isatty() or not is_installed() or Machine.here().unfit_reason():
             raise
-        click.echo(
+        notice(
             f"mixtura: {error.env} is not set, so the toy in this process answers: arithmetic word problems only",
-            err=True,
         )
         return Recipe.named("toy")
     return recipe
@@ -294,9 +300,9 @@ def _write_forecast(forecast: Forecast, *, as_json: bool) -> None:
     ]
     total = [str(forecast.calls), f"~{forecast.prompt_tokens:,}", f"{forecast.completion_tokens:,}"]
     rows.append(["at most", "", "", *total, dollars(forecast.cost)])
-    write_text(table(rows, right=(3, 4, 5, 6)))
+    write_lines(table(rows, right=(3, 4, 5, 6)))
     notes = list(forecast.notes)
     if forecast.unpriced:
         notes.append(f"no price is known for {', '.join(forecast.unpriced)}; the sum leaves it out")
     for note in notes:
-        click.echo(f"mixtura: {note}", err=True)
+        notice(f"mixtura: {note}")

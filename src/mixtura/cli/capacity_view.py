@@ -1,11 +1,9 @@
 """The output of `mixtura plan` on limits: how many mixtures the rate limits of a plan allow, and which window binds."""
 
 import math
-import shutil
-import sys
 from collections.abc import Collection, Sequence
 
-from mixtura.cli.common import table, today
+from mixtura.cli.common import fitting, today
 from mixtura.cli.models import life
 from mixtura.cli.recipes import seats_of
 from mixtura.limits.window import DIMENSIONS, Limits
@@ -144,16 +142,7 @@ def _table(shares: Sequence[Share]) -> str:
     for share in shares:
         allowed = [_figure(share.allows[name]) if name in share.allows else "" for name in DIMENSIONS]
         rows.append([share.model, str(share.calls), f"{share.tokens:,}", *allowed])
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    shown = list(range(len(rows[0])))
-    for dropped in (None, "vendors", *_DISPENSABLE):
-        if dropped == "vendors":
-            rows = [[row[0].rpartition("/")[2], *row[1:]] for row in rows]
-        shown = [at for at in shown if rows[0][at] != dropped]
-        text = table([[row[at] for at in shown] for row in rows], right=range(1, len(shown)))
-        if width is None or max(map(len, text.splitlines())) < width:
-            break
-    return text
+    return fitting(rows, _DISPENSABLE, right=rows[0][1:])
 
 
 def _figure(mixtures: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from mixtura import interrupts
 from mixtura.chat import Message
 from mixtura.cli.access import environment_for, filled, mixture_of
 from mixtura.cli.chat_file import KeptTalk, save_new
@@ -20,6 +21,7 @@ from mixtura.cli.common import (
     dollars,
     max_cost_option,
     model_options,
+    notice,
     plan_option,
     recipe_option,
     sim_options,
@@ -134,7 +136,7 @@ class _Talk:
                 self.exit_code = error.exit_code
                 _tell(f"mixtura: {one_line(error.message)}")
             except KeyboardInterrupt:
-                if not self.lines.typed:
+                if not self.lines.typed or interrupts.told_to_end():
                     raise
                 click.echo(err=True)
 
@@ -259,4 +261,4 @@ def _drafts(answer: Answer | None) -> str:
 
 
 def _tell(text: str) -> None:
-    click.echo(text, err=True)
+    notice(text)

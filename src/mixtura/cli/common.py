@@ -2,9 +2,10 @@
 
 import datetime as dt
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -60,6 +61,14 @@ def number(text: str) -> float:
     return found
 
 
+def named(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Read the values of an option: anything but a blank, which a shell makes of a variable that is not set."""
+    for text in value if isinstance(value, tuple) else () if value is None else (value,):
+        if not str(text).strip():
+            raise click.BadParameter(f"expected a value, got {text!r}; is a variable of the shell empty?")
+    return value
+
+
 def day(ctx: click.Context, param: click.Parameter, value: str | None) -> dt.date | None:
     """Read the value of an option: a calendar day."""
     try:
@@ -74,6 +83,7 @@ def recipe_option(function: _Function) -> _Function:
         "-r",
         "--recipe",
         metavar="RECIPE",
+        callback=named,
         shell_complete=complete_recipes,
         help="A recipe's name or a .toml file.  [default: balanced]",
     )(function)
@@ -86,11 +96,14 @@ def model_options(function: _Function) -> _Function:
         "--model",
         "models",
         metavar="MODEL",
+        callback=named,
         multiple=True,
         shell_complete=complete_models,
         help="Ask this model alone; with --recipe, or given several times: the models that draft.",
     )
-    provider = click.option("--provider", help="Where the models are served: a provider's name or a base URL.")
+    provider = click.option(
+        "--provider", callback=named, help="Where the models are served: a provider's name or a base URL."
+    )
     return model(provider(function))
 
 
@@ -162,9 +175,12 @@ def check_text(what: str, text: str) -> str:
     if len(text) > MAX_QUESTION:
         raise InputError(f"{what} has {len(text):,} characters; at most {MAX_QUESTION:,} can be asked")
     try:
+        # In a locale without UTF-8 the command's arguments come as bytes that Python did not read.
+        text = os.fsencode(text).decode() if any("\udc80" <= letter <= "\udcff" for letter in text) else text
         text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{what} is not valid UTF-8 text (character {error.start + 1})") from None
+    except UnicodeError as error:
+        place = error.start + 1 if isinstance(error, (UnicodeDecodeError, UnicodeEncodeError)) else 1
+        raise InputError(f"{what} is not valid UTF-8 text (character {place})") from None
     return text
 
 
@@ -219,8 +235,44 @@ def write_json(document: bytes) -> None:
     write_text(escape_json(msgspec.json.format(document, indent=2).decode()))
 
 
+def terminal_width(stream: TextIO) -> int | None:
+    """Return the columns of the terminal that `stream` is, None where it is none."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def notice(text: str = "") -> None:
+    """Write a line about what is done on stderr; a terminal gets it wrapped between words."""
+    width = terminal_width(sys.stderr)
+    if width is not None:
+        from mixtura.columns import wrap
+
+        text = wrap(text, width)
+    click.echo(text, err=True)
+
+
+def write_lines(text: str) -> None:
+    """Write lines of our own on stdout as `write_text` does; a terminal gets them wrapped between words."""
+    width = terminal_width(sys.stdout)
+    if width is not None:
+        from mixtura.columns import wrap
+
+        text = wrap(text, width)
+    write_text(text)
+
+
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Return `rows` (the first one the heading) in columns two blanks apart; columns in `right` end flush."""
+    """Return `rows` (the first one the heading) in columns two blanks apart; columns in `right` end flush.
+
+    A terminal too narrow for them gets one block of lines a row.
+    """
+    found = _grid(rows, right)
+    width = terminal_width(sys.stdout)
+    return found if width is None or _widest(found) <= width else _blocks(rows)
+
+
+def _grid(rows: Sequence[Sequence[str]], right: Sequence[int]) -> str:
     from mixtura.columns import cell_text, display_width
 
     rows = [[cell_text(text) for text in row] for row in rows]
@@ -233,25 +285,40 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     return "\n".join("  ".join(cell(text, at) for at, text in enumerate(row)).rstrip() for row in rows)
 
 
+def _blocks(rows: Sequence[Sequence[str]]) -> str:
+    """Return each row as its first cell and, below it, the others behind their headings."""
+    heading, *others = rows
+    lines = []
+    for row in others:
+        lines.append(row[0])
+        lines += [f"  {name}{': ' * bool(name)}{text}" for name, text in zip(heading[1:], row[1:], strict=True) if text]
+    return "\n".join(lines)
+
+
+def _widest(text: str) -> int:
+    from mixtura.columns import display_width
+
+    return max(map(display_width, text.splitlines()), default=0)
+
+
 def fitting(rows: Sequence[Sequence[str]], dispensable: Sequence[str], *, right: Sequence[str] = ()) -> str:
-    """Return `rows` as a table; a terminal too narrow for it gets shorter names, then fewer columns.
+    """Return `rows` as a table; a terminal too narrow for it gets shorter names, then fewer columns, then blocks.
 
     Columns are named by their heading: those in `dispensable` are left out in turn, those in `right` end flush.
     """
-    import shutil
-
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_width(sys.stdout)
     shown = list(range(len(rows[0])))
-    found = ""
-    for dropped in (None, "vendors", *dispensable):
+    ends = [at for at in shown if rows[0][at] in right]
+    found = _grid(rows, ends)
+    for dropped in ("vendors", *dispensable):
+        if width is None or _widest(found) < width:
+            return found
         if dropped == "vendors":
             rows = [rows[0], *([row[0].rpartition("/")[2], *row[1:]] for row in rows[1:])]
         shown = [at for at in shown if rows[0][at] != dropped]
         ends = [place for place, at in enumerate(shown) if rows[0][at] in right]
-        found = table([[row[at] for at in shown] for row in rows], right=ends)
-        if width is None or max(map(len, found.splitlines())) < width:
-            break
-    return found
+        found = _grid([[row[at] for at in shown] for row in rows], ends)
+    return found if width is None or _widest(found) <= width else _blocks([[row[at] for at in shown] for row in rows])
 
 
 def dollars(amount: float | None) -> str:

@@ -15,11 +15,12 @@ import msgspec
 from mixtura._version import __version__
 from mixtura.chat import JsonObject
 from mixtura.cli.checks import Check
-from mixtura.cli.common import complete_recipes, json_option, today, write_json, write_text
+from mixtura.cli.common import complete_recipes, json_option, named, today, write_json, write_lines
 from mixtura.cli.desk import Desk, desk, differences
 from mixtura.cli.models import life
 from mixtura.cli.nearby import nearby
 from mixtura.cli.recipes import seats_of
+from mixtura.cli.state import check_state
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError, MissingKeyError, MixturaError
 from mixtura.limits.budget.stores import RedisBudget, SqliteBudget, budget_file
@@ -44,6 +45,7 @@ _TOLD: dict[Dimension, str] = {"rpd": "x-ratelimit-limit-requests", "tpm": "x-ra
     "-r",
     "--recipe",
     metavar="RECIPE",
+    callback=named,
     shell_complete=complete_recipes,
     help="The recipe whose models are checked.  [default: balanced]",
 )
@@ -64,7 +66,7 @@ def command(ctx: click.Context, recipe: str | None, ask: bool, as_json: bool) ->
         write_json(msgspec.json.encode(checks))
     else:
         for check in checks:
-            write_text(_line(check))
+            write_lines(_line(check))
     ctx.exit(int(any(check.ok is False for check in checks)))
 
 
@@ -87,7 +89,7 @@ async def _examine(setting: Desk, registry: ModelRegistry, wrong: dict[str, Chec
         checks.append(wrong.get("plan") or _plan(registry))
         if "predictions" in wrong or registry.predicted:
             checks.append(wrong.get("predictions") or _predictions(registry))
-        checks += [*await _budget(env), *await _redis(env)]
+        checks += [check_state(env), *await _budget(env), *await _redis(env)]
     return checks + local.result()
 
 

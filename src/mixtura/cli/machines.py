@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from mixtura.cli.common import fitting, json_option, write_json, write_text
+from mixtura.cli.common import fitting, json_option, notice, write_json, write_lines
 from mixtura.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _list(as_json: bool) -> None:
         ]
         for each in chips()
     ]
-    write_text(fitting(rows, ("date", "$", "TFLOP/s bf16", "W", "kind"), right=("GB", "TB/s", "TFLOP/s bf16", "W")))
+    write_lines(fitting(rows, ("date", "$", "TFLOP/s bf16", "W", "kind"), right=("GB", "TB/s", "TFLOP/s bf16", "W")))
     rows = [["model", "billion", "active", "layers", "experts", "precision", "KV kB/token", "date"]]
     rows += [
         [
@@ -127,7 +127,7 @@ def _list(as_json: bool) -> None:
         for each in shapes
     ]
     right = ("billion", "active", "layers", "KV kB/token")
-    write_text("\n" + fitting(rows, ("date", "KV kB/token", "precision", "layers"), right=right))
+    write_lines("\n" + fitting(rows, ("date", "KV kB/token", "precision", "layers"), right=right))
 
 
 def _chip(found: "Chip", as_json: bool) -> None:
@@ -149,8 +149,8 @@ def _chip(found: "Chip", as_json: bool) -> None:
         rows.append(line("sram", f"{found.sram / 1e6:,.0f} MB"))
     rows.append(line("power", f"{found.power:,.0f} W" if found.power else "not known"))
     rows.append(line("price", _price(found) or "not known"))
-    write_text(fitting(rows, ()))
-    write_text(f"\nsource: {_source(found.source)} ({found.date}){f'; {found.note}' if found.note else ''}")
+    write_lines(fitting(rows, ()))
+    write_lines(f"\nsource: {_source(found.source)} ({found.date}){f'; {found.note}' if found.note else ''}")
 
 
 def _model(found: "ModelShape", on: Sequence[str], as_json: bool) -> None:
@@ -177,7 +177,7 @@ def _model(found: "ModelShape", on: Sequence[str], as_json: bool) -> None:
         whole = {**_facts(found), "context": _CONTEXT, "steps": steps, "notes": notes}
         write_json(msgspec.json.encode(whole))
         return
-    write_text(_describe(found))
+    write_lines(_describe(found))
     rows = [["on", "batch", "a step", "range", "of which"]]
     for step_row in steps:
         low, high = step_row["range"]
@@ -190,12 +190,12 @@ def _model(found: "ModelShape", on: Sequence[str], as_json: bool) -> None:
                 _parts(step_row["parts"], step_row["seconds"]),
             ]
         )
-    write_text(
+    write_lines(
         f"\nA decode step at {_CONTEXT:,} tokens of context, predicted:\n"
         + fitting(rows, ("range", "of which"), right=("batch", "a step"))
     )
     for note in notes:
-        click.echo(f"mixtura: {note}", err=True)
+        notice(f"mixtura: {note}")
 
 
 def _describe(found: "ModelShape") -> str:

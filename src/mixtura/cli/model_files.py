@@ -6,12 +6,12 @@ from pathlib import Path
 import click
 import msgspec
 
-from mixtura.cli.common import table, write_json, write_text
+from mixtura.cli.common import notice, table, write_json, write_lines
 from mixtura.errors import ConfigError
 from mixtura.models.local.header import GgufHeader
 from mixtura.models.local.llama import try_file
 from mixtura.models.local.machine import Machine
-from mixtura.models.local.names import ModelEntry, check_name, names_file, read_names, write_names
+from mixtura.models.local.names import ModelEntry, add_name, check_name, names_file, read_names, remove_name
 from mixtura.models.local.provider import check_package, checked_header, find, trial_mark
 from mixtura.models.local.settings import RequestedSettings, resolve_settings
 from mixtura.models.toy import provider as toy
@@ -40,27 +40,27 @@ def add(name: str, file: Path, threads: int | None, slots: int | None, context: 
     try:
         check_package(machine)
     except ConfigError as error:
-        click.echo(f"mixtura: the file was not loaded, only its header checked: {error.message}", err=True)
+        notice(f"mixtura: the file was not loaded, only its header checked: {error.message}")
     else:
         if problem := try_file(header, settings):
             raise ConfigError(f"{str(file)!r} cannot be used as a model: {problem}")
         tried = trial_mark(header)
     entry = ModelEntry(path=str(path), threads=threads, slots=slots, context=context, tried=tried)
-    write_names(os.environ, {**entries, name: entry})
-    write_text(f"{name}: {_about(header)}; ask it with: mixtura ask --provider local -m {name} 'Hello'")
+    if not add_name(os.environ, name, entry, replace=force):
+        said = "was written anew, without the comments it may have held"
+        notice(f"mixtura: {names_file(os.environ)} {said}")
+    write_lines(f"{name}: {_about(header)}; ask it with: mixtura ask --provider local -m {name} 'Hello'")
 
 
 @click.command("remove", short_help="Forget the name of a model file.")
 @click.argument("name")
 def remove(name: str) -> None:
     """Forget the name of a model file; the file stays where it is."""
-    entries = read_names(os.environ)
-    if name not in entries:
+    gone = remove_name(os.environ, name)
+    if gone is None:
         find(name, os.environ)  # says which names there are
         raise ConfigError(f"{name!r} is a path and has no name to be removed")
-    gone = entries.pop(name)
-    write_names(os.environ, entries)
-    write_text(f"{name} is forgotten; its file stays: {gone.path}")
+    write_lines(f"{name} is forgotten; its file stays: {gone.path}")
 
 
 class _Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ def list_files(provider: str, *, as_json: bool) -> None:
         write_json(msgspec.json.encode({"provider": provider, "models": rows}))
         return
     if not rows:
-        click.echo("mixtura: no model file has a name yet: mixtura models add NAME FILE.gguf", err=True)
+        notice("mixtura: no model file has a name yet: mixtura models add NAME FILE.gguf")
         return
     heading = ["model", "architecture", "weights", "kind", "MB", "context", "slots", "threads", "file"]
     lines = [
@@ -107,11 +107,11 @@ def list_files(provider: str, *, as_json: bool) -> None:
         ]
         for row in rows
     ]
-    write_text(table([heading, *lines], right=(2, 4, 5, 6, 7)))
+    write_lines(table([heading, *lines], right=(2, 4, 5, 6, 7)))
     if provider == toy.PROVIDER:
-        click.echo("mixtura: they solve arithmetic word problems and nothing else; try mixtura demo", err=True)
+        notice("mixtura: they solve arithmetic word problems and nothing else; try mixtura demo")
     else:
-        click.echo(f"mixtura: the names are kept in {names_file(os.environ)}", err=True)
+        notice(f"mixtura: the names are kept in {names_file(os.environ)}")
 
 
 def _row(name: str, entry: ModelEntry) -> _Row:

@@ -2,19 +2,17 @@
 
 import asyncio
 import datetime as dt
-import shutil
-import sys
 from collections.abc import Mapping
 
 import click
 import msgspec
 
 from mixtura.cli.access import account_lists, filled
-from mixtura.cli.common import json_option, table, today, write_json, write_text
+from mixtura.cli.common import fitting, json_option, named, notice, table, today, write_json, write_lines
 from mixtura.cli.model_files import add, list_files, remove
 from mixtura.cli.settings import command_environment
 from mixtura.columns import one_line
-from mixtura.errors import MissingKeyError, MixturaError
+from mixtura.errors import MissingKeyError, MixturaError, ModelError
 from mixtura.limits.window import Limits
 from mixtura.models.account import AccountModels, keep_list, read_list
 from mixtura.models.catalog import Catalog, CatalogModel
@@ -47,7 +45,7 @@ class _Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.group("models", invoke_without_command=True, short_help="List the models known, and those a key can use.")
-@click.option("--provider", help="A provider's name or a base URL.  [default: groq]")
+@click.option("--provider", callback=named, help="A provider's name or a base URL.  [default: groq]")
 @click.option("--all", "everything", is_flag=True, help="Those that are gone, too.")
 @click.option("--offline", is_flag=True, help="The catalogue alone; ask nobody.")
 @json_option
@@ -83,10 +81,12 @@ def command(ctx: click.Context, provider: str | None, everything: bool, offline:
         write_json(_document(rows, unknown, key, day))
     else:
         if rows:
-            write_text(_table([key.sized(row) for row in rows], key, day))
+            write_lines(_table([key.sized(row) for row in rows], key, day))
+        elif key.error is not None and not isinstance(key.error, MissingKeyError):
+            raise key.error  # its sentence says all there is to say
         if unknown:
-            write_text(f"\nserved to this key, not in the catalogue: {', '.join(sorted(unknown))}")
-        click.echo(f"mixtura: {key.said}", err=True)
+            write_lines(f"\nserved to this key, not in the catalogue: {', '.join(sorted(unknown))}")
+        notice(f"mixtura: {key.said}")
     if key.error is not None and not isinstance(key.error, MissingKeyError):
         raise key.error
 
@@ -110,7 +110,7 @@ def _list_offered(registry: ModelRegistry, provider: str, *, as_json: bool) -> N
         ]
         for card in cards
     ]
-    write_text(table([["model", "window", "$ in", "$ out"], *lines], right=(1, 2, 3)))
+    write_lines(table([["model", "window", "$ in", "$ out"], *lines], right=(1, 2, 3)))
 
 
 def _kept(registry: ModelRegistry, provider: str, env: Mapping[str, str]) -> _Key:
@@ -127,6 +127,9 @@ async def _ask(registry: ModelRegistry, provider: str, env: Mapping[str, str]) -
     except MissingKeyError as error:
         name = registry.catalog.provider(provider).key_env
         return _Key(said=f"no key is set ({name}), so this is the catalogue alone", error=error)
+    except ModelError as error:
+        error.message = error.reason  # the cause: which model could not be listed says nothing
+        return _Key(said="what the key can use could not be asked; this is the catalogue alone", error=error)
     except MixturaError as error:
         return _Key(said="what the key can use could not be asked; this is the catalogue alone", error=error)
     found = read_list(provider, listed, today())
@@ -181,15 +184,7 @@ def _table(rows: list[CatalogModel], key: _Key, day: dt.date) -> str:
 
 def _fitting(rows: list[list[str]]) -> str:
     """Return the rows as a table; a terminal that is too narrow for it gets the columns that matter most."""
-    shown = list(range(len(rows[0])))
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for dropped in (None, *_DISPENSABLE):
-        shown = [at for at in shown if rows[0][at] != dropped]
-        right = [place for place, at in enumerate(shown) if at in (3, 4, 5, 6)]
-        text = table([[row[at] for at in shown] for row in rows], right=right)
-        if width is None or max(map(len, text.splitlines())) < width:
-            break
-    return text
+    return fitting(rows, _DISPENSABLE, right=("window", "max out", "$ in", "$ out"))
 
 
 def _limits(limits: Limits | None) -> str:

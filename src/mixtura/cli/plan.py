@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from mixtura.cli.capacity_view import CapacityCounter, describe, mixtures_a_minute, sentence
-from mixtura.cli.common import complete_recipes, json_option, write_json, write_text
+from mixtura.cli.common import complete_recipes, json_option, notice, write_json, write_lines
 from mixtura.cli.recipes import seats_of
 from mixtura.cli.settings import Settings
 from mixtura.errors import ConfigError
@@ -151,13 +151,13 @@ def command(
         write_json(_document(found, half, plans, advice, notes))
         return
     if advice is None:
-        write_text(describe(found, half, plans.plan))
+        write_lines(describe(found, half, plans.plan))
     else:
         from mixtura.cli.machines_view import text
 
-        write_text(text(advice, sentence(found, plans.plan)))
+        write_lines(text(advice, sentence(found, plans.plan)))
     for note in notes:
-        click.echo(f"mixtura: {note}", err=True)
+        notice(f"mixtura: {note}")
 
 
 def _request(
@@ -283,7 +283,7 @@ def _write_predictions(
         path.write_text(text, "utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
-    click.echo(f"mixtura: {path} holds the predictions for {chosen.on}: MIXTURA_PREDICTIONS={path}", err=True)
+    notice(f"mixtura: {path} holds the predictions for {chosen.on}: MIXTURA_PREDICTIONS={path}")
 
 
 def _document(

@@ -5,7 +5,7 @@ from collections import Counter
 import click
 import msgspec
 
-from mixtura.cli.common import complete_recipes, json_option, write_json, write_text
+from mixtura.cli.common import complete_recipes, json_option, write_json, write_lines, write_text
 from mixtura.planning.schedule import count_calls
 from mixtura.recipe import Recipe, recipe_names
 
@@ -46,7 +46,7 @@ def command(name: str | None, as_json: bool) -> None:
     for recipe in recipes:
         count = count_calls(recipe)
         calls = f"{count} call{'s' * (count > 1)}"
-        write_text(f"{recipe.name}: {recipe.description}\n    {calls}: {_shape(recipe)}")
+        write_lines(f"{recipe.name}: {recipe.description}\n    {calls}: {_shape(recipe)}")
 
 
 def seats_of(recipe: Recipe) -> list[tuple[str, str]]:

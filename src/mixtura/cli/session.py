@@ -4,8 +4,7 @@ import asyncio
 import datetime as dt
 import os
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TextIO
 
@@ -13,16 +12,19 @@ import click
 import msgspec
 
 from mixtura.cli.access import environment_for
-from mixtura.cli.common import today
+from mixtura.cli.common import notice, today
 from mixtura.cli.recipes import seats_of
 from mixtura.errors import ConfigError, RecipeError
 from mixtura.events import Answer, Fold
 from mixtura.mixture import AskOptions, Mixture, Question
+from mixtura.mixture.composition import daily_budget_of
 from mixtura.models.catalog import Tier
+from mixtura.models.registry import ModelRegistry
 from mixtura.planning.moving import moved_to
 from mixtura.recipe import Layer, Policy, Proposer, Recipe
 from mixtura.sim.options import SimOptions
 from mixtura.sim.server import simulated_cloud
+from mixtura.temporary import temporary_folder
 from mixtura.terminal import TerminalView, screen_of
 
 SIMULATED_KEY = "gsk_simulated"
@@ -76,7 +78,7 @@ async def environment(simulated: SimOptions | None, *recipes: Recipe) -> AsyncIt
         yield environment_for(*recipes)
         return
     # What a simulated cloud bills is no money, and its windows are nobody else's: neither is kept with the real ones.
-    with tempfile.TemporaryDirectory(prefix="mixtura-") as home:
+    with temporary_folder("mixtura-sim-") as home:
         async with simulated_cloud(simulated) as cloud:
             kept = {name: value for name, value in os.environ.items() if name not in _REAL}
             direct = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "", "127.0.0.1"]
@@ -84,7 +86,7 @@ async def environment(simulated: SimOptions | None, *recipes: Recipe) -> AsyncIt
                 **kept,
                 "GROQ_BASE_URL": cloud.url,
                 "GROQ_API_KEY": SIMULATED_KEY,
-                "MIXTURA_HOME": home,
+                "MIXTURA_HOME": str(home),
                 "no_proxy": ",".join(filter(None, direct)),
             }
 
@@ -115,8 +117,33 @@ def simulation(
             raise click.UsageError("--as-of needs --sim")
         return None
     if not quiet:
-        click.echo("mixtura: a simulated cloud answers: its words are filler, no model is asked", err=True)
+        notice("mixtura: a simulated cloud answers: its words are filler, no model is asked")
+        for problem in _wrong_settings(os.environ):
+            notice(f"mixtura: {problem}; --sim goes on without it")
     return SimOptions(as_of=as_of or today(), plan=plan or "developer", profile="lpu", tokens=_FILLER)
+
+
+def _wrong_settings(env: Mapping[str, str]) -> Iterator[str]:
+    """Give what is wrong with the settings of real runs, which a simulated cloud does not use."""
+    checks: dict[str, Callable[[Mapping[str, str]], object]] = {
+        "MIXTURA_PLAN": lambda one: ModelRegistry(env=one),
+        "MIXTURA_PREDICTIONS": lambda one: ModelRegistry(env=one),
+        "MIXTURA_DAILY_BUDGET": lambda one: daily_budget_of(None, one),
+        "MIXTURA_REDIS_URL": _check_redis,
+    }
+    for name, check in checks.items():
+        value = env.get(name, "").strip()
+        try:
+            if value:
+                check({name: value})
+        except ConfigError as error:
+            yield error.message
+
+
+def _check_redis(env: Mapping[str, str]) -> None:
+    from mixtura.limits.redis.store import RedisStore
+
+    RedisStore(env["MIXTURA_REDIS_URL"])
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):

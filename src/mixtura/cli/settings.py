@@ -22,7 +22,7 @@ from mixtura.keys import with_stored_keys
 from mixtura.models.catalog import TIERS, Catalog, CatalogProvider
 from mixtura.models.environment import base_url
 from mixtura.models.in_process import is_registered
-from mixtura.places import config_folder, write_atomically
+from mixtura.places import config_folder, unusable_state, write_atomically
 from mixtura.recipe import Recipe
 
 Value = str | float
@@ -320,6 +320,8 @@ def _read(path: Path) -> dict[str, Any]:
         kept = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
+    except NotADirectoryError as error:
+        raise ConfigError(unusable_state(os.environ, error)) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

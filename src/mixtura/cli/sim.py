@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import errno
 import ipaddress
 import signal
 from typing import Any, get_args
@@ -10,10 +11,11 @@ import click
 import msgspec
 
 from mixtura.chat import JsonObject
-from mixtura.cli.common import amount, day
+from mixtura.cli.common import amount, day, named
 from mixtura.cli.session import SIMULATED_KEY
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError
+from mixtura.input_files import shown_name
 from mixtura.models.catalog import Tier
 from mixtura.sim.options import TUTORIAL_ERA, SimOptions
 from mixtura.sim.server import SimulatedCloud, simulated_cloud
@@ -29,7 +31,7 @@ class _Where(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command("sim", short_help="Run a simulated Groq cloud on this machine.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8321, show_default=True, help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--host", callback=named, default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--as-of",
     metavar="DATE",
@@ -54,9 +56,15 @@ class _Where(msgspec.Struct, frozen=True, kw_only=True):
 @click.option(
     "--slots", type=click.IntRange(1), help="Answer so many calls at once, as one machine does.  [default: any]"
 )
-@click.option("--recordings", multiple=True, metavar="FILE", help="Answer from recordings (JSONL, may be gzipped).")
-@click.option("--script", default="", metavar="FILE", help="Answer from a script (TOML or JSONL).")
-@click.option("--faults", default="", help="What goes wrong: kind[=value][@calls][:model][%share], or a TOML file.")
+@click.option(
+    "--recordings",
+    multiple=True,
+    callback=named,
+    metavar="FILE",
+    help="Answer from recordings (JSONL, may be gzipped).",
+)
+@click.option("--script", callback=named, metavar="FILE", help="Answer from a script (TOML or JSONL).")
+@click.option("--faults", callback=named, help="What goes wrong: kind[=value][@calls][:model][%share], or a TOML file.")
 @click.option("--tokens", type=click.IntRange(1), help="Else answer with so many tokens of filler.")
 @click.option("--model", "models", multiple=True, metavar="MODEL", help="Serve this id besides the catalogue's.")
 @click.option("--seed", type=int, default=0, show_default=True, help="For filler, times, ids and the faults' dice.")
@@ -71,26 +79,30 @@ def command(as_of: dt.date | None, host: str, port: int, quiet: bool, **given: A
     if not given["speed"]:
         raise click.BadParameter("expected a number above 0", param_hint="--speed")
     given["extra_models"] = given.pop("models")
+    given |= {name: given[name] or "" for name in ("script", "faults")}
     options = SimOptions(as_of=as_of or TUTORIAL_ERA, reply=None if quiet else _log, **given)
     if not _is_loopback(host):
         click.echo(
-            f"mixtura: {host} is reachable from other machines, and this cloud takes any key from anybody", err=True
+            f"mixtura: {one_line(host)} is reachable from other machines, and this cloud takes any key from anybody",
+            err=True,
         )
     try:
         asyncio.run(_serve(options, _Where(host=host, port=port, quiet=quiet)))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; another --port may be free"
-        ) from error
+    except (OSError, UnicodeError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else "this is no address"
+        fix = (
+            "another --port may be free" if getattr(error, "errno", 0) == errno.EADDRINUSE else "see --host and --port"
+        )
+        raise ConfigError(f"cannot listen on {shown_name(host)} port {port}: {said}; {fix}") from error
 
 
 async def _serve(options: SimOptions, where: _Where) -> None:
-    """Serve until SIGINT or SIGTERM, then say what was billed."""
+    """Serve until a signal asks to end, then say what was billed."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         try:
-            loop.add_signal_handler(number, stop.set)
-        except NotImplementedError:  # Windows: Ctrl-C then ends it without the summary
+            loop.add_signal_handler(getattr(signal, name), stop.set)
+        except (NotImplementedError, AttributeError):  # Windows: Ctrl-C then ends it without the summary
             break
     async with simulated_cloud(options, host=where.host, port=where.port) as running:
         click.echo(f"export GROQ_BASE_URL={running.url} GROQ_API_KEY={SIMULATED_KEY}")

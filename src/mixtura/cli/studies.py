@@ -1,6 +1,7 @@
 """`mixtura studies`: checks the claims about machines and writes a report."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from mixtura.cli.common import json_option, table, write_json, write_text
+from mixtura.cli.common import json_option, notice, table, write_json, write_lines
 from mixtura.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,8 +65,12 @@ def command(name: str | None, to: Path, markdown: bool, as_json: bool) -> None:
     if as_json:
         write_json(msgspec.json.encode([_document(each) for each in studies]))
         return
-    write_text(table([[each.name, each.verdict, report.gist(each)] for each in studies]))
-    click.echo(f"mixtura: the report is in {to / next(iter(files))}", err=True)
+    rows = [[each.name, each.verdict, report.gist(each)] for each in studies]
+    if sys.stdout.isatty():
+        write_lines("\n".join(f"{name}: {verdict}\n    {gist}" for name, verdict, gist in rows))
+    else:
+        write_lines(table(rows))
+    notice(f"mixtura: the report is in {to / next(iter(files))}")
 
 
 def _document(study: "Study") -> dict[str, object]:

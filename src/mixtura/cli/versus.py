@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-import click
 import msgspec
 
 from mixtura.cli.access import environment_for, mixture_of
-from mixtura.cli.common import dollars, fitting, write_json, write_text
+from mixtura.cli.common import dollars, fitting, notice, write_json, write_lines, write_text
 from mixtura.cli.measured import Measured, Recorder, measured
 from mixtura.cli.session import Window, environment, follow
 from mixtura.errors import BudgetError, MixturaError
@@ -84,13 +83,13 @@ def write_forecasts(pair: Pair, write: Callable[[Forecast], None], *, as_json: b
         write_json(msgspec.json.encode({"mixture": first, "vs": second, "cost": total}))
         return
     for title, found in zip(pair.titles, (first, second), strict=True):
-        write_text(f"--- {title}")
+        write_lines(f"--- {title}")
         write(found)
-    write_text(f"both at most {dollars(total)}")
+    write_lines(f"both at most {dollars(total)}")
     try:
         pair.shares()
     except BudgetError as error:
-        click.echo(f"mixtura: with this --max-cost both would be refused: {error.message}", err=True)
+        notice(f"mixtura: with this --max-cost both would be refused: {error.message}")
 
 
 def answer_both(pair: Pair, window: Window, simulated: SimOptions | None, *, as_json: bool) -> None:
@@ -125,10 +124,10 @@ async def _ask(pair: Pair, window: Window, simulated: SimOptions | None, runs: t
                 options["max_cost"] = most - (runs[0].answer().cost or 0.0)
             heading = "\n" * (run is runs[1]) + f"--- {title}"
             if window.streams:
-                write_text(heading)
+                write_lines(heading)
             answer = await follow(pair.make(recipe, env), pair.question, window, run, options)
             if not (window.streams or window.own_answer):
-                write_text(heading)
+                write_lines(heading)
                 write_text(answer.text)
 
 
@@ -141,7 +140,7 @@ def _write_figures(pair: Pair, runs: tuple[Recorder, ...], window: Window) -> No
     if not window.quiet:
         rows = [[found.name, found.word, f"{found.seconds:.2f} s", found.money, found.tokens] for found in asked]
         heading = ["", "first word", "seconds", "dollars", "tokens"]
-        click.echo(fitting([heading, *rows], ["tokens", "first word"], right=heading[1:]), err=True)
+        notice(fitting([heading, *rows], ["tokens", "first word"], right=heading[1:]))
 
 
 def _write_document(pair: Pair, runs: tuple[Recorder, Recorder], error: str) -> None:

@@ -131,6 +131,12 @@ class Account:
         """Whether the windows are a guess that no reply has confirmed yet."""
         return not self.known and not self.unlimited
 
+    def forget(self) -> None:
+        """Drop, in a forked process, the calls and promises of the parent; limits and levels stay as they are."""
+        self.in_flight = 0
+        self.held_requests = self.held_tokens = self.owed_tokens = 0
+        self.breaker.release_probe()
+
     def set_limits(self, limits: Limits, now: float) -> None:
         """Replace the limits by ones that are known for certain."""
         self._set_windows(limits, now)

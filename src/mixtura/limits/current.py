@@ -10,12 +10,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mixtura.forks import forget_in_child
 from mixtura.limits.limiter import Limiter
 
 _OF_PROCESS = Limiter()
 _OF_LOOPS: dict[asyncio.AbstractEventLoop, Limiter] = {}
-_OF_SERVERS: dict[str, Limiter] = {}
-_OPENING = threading.Lock()
 
 
 def current_limiter(redis: str = "") -> Limiter:
@@ -31,7 +30,7 @@ def current_limiter(redis: str = "") -> Limiter:
     own = _OF_LOOPS.get(asyncio.get_running_loop())
     if own is not None:
         return own
-    return _shared_limiter(redis) if redis else _OF_PROCESS
+    return _SHARED.get(redis) if redis else _OF_PROCESS
 
 
 @contextmanager
@@ -44,13 +43,28 @@ def own_limiter(loop: asyncio.AbstractEventLoop) -> Iterator[Limiter]:
         del _OF_LOOPS[loop]
 
 
-def _shared_limiter(url: str) -> Limiter:
-    limiter = _OF_SERVERS.get(url)
-    if limiter is None:
-        from mixtura.limits.redis.store import RedisStore
+class _SharedLimiters:
+    """The limiters whose windows are kept in Redis, by the server's URL."""
 
-        with _OPENING:
-            limiter = _OF_SERVERS.get(url)
-            if limiter is None:
-                limiter = _OF_SERVERS[url] = Limiter(RedisStore(url))
-    return limiter
+    def __init__(self) -> None:
+        self._of_servers: dict[str, Limiter] = {}
+        self._opening = threading.RLock()
+        forget_in_child(self, self._opening)
+
+    def forget(self) -> None:
+        """Change nothing in a forked process: each limiter sees to itself."""
+
+    def get(self, url: str) -> Limiter:
+        """Return the limiter of the server at `url`, opened if need be."""
+        limiter = self._of_servers.get(url)
+        if limiter is None:
+            from mixtura.limits.redis.store import RedisStore
+
+            with self._opening:
+                limiter = self._of_servers.get(url)
+                if limiter is None:
+                    limiter = self._of_servers[url] = Limiter(RedisStore(url))
+        return limiter
+
+
+_SHARED = _SharedLimiters()

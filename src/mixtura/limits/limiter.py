@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from mixtura.chat import RateLimitHeaders
 from mixtura.errors import Exceeded, scrub
+from mixtura.forks import forget_in_child
 from mixtura.limits.account import FITS, Account, Quote, SentCall
 from mixtura.limits.breaker import CircuitBreaker
 from mixtura.limits.concurrency import ServerQueue
@@ -89,6 +90,17 @@ class Limiter:
         self._breakers: dict[str, CircuitBreaker] = {}
         self._server_queues: dict[str, ServerQueue] = {}
         self.store.watch(self._nudge)
+        forget_in_child(self, self._lock)
+
+    def forget(self) -> None:
+        """Drop, in a forked process, the holds, waiting demands and probes of the parent; what was learned stays."""
+        for hold in self.holds.values():
+            hold.needs, hold.owed = {}, {}
+        self.holds.clear()
+        self.queue = TicketQueue()
+        for breaker in self._breakers.values():
+            breaker.release_probe()
+        self.store.forget()
 
     @property
     def keeps(self) -> bool:

@@ -124,5 +124,10 @@ class MemoryStore:
                 account.held_requests -= requests
             reservation.needs = {}
 
+    def forget(self) -> None:
+        """See `WindowStore.forget`."""
+        for account in self.accounts.values():
+            account.forget()
+
     async def leave(self, ticket: str) -> None:
         """See `WindowStore.leave`: the queue of a process is its limiter's."""

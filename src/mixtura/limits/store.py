@@ -130,6 +130,10 @@ class WindowStore(Protocol):
         """Give back all that `reservation` still holds."""
         ...
 
+    def forget(self) -> None:
+        """Drop, in a forked process, what belongs to calls and runs of the parent. Nothing may be sent."""
+        ...
+
     async def leave(self, ticket: str) -> None:
         """Forget `ticket`, which a `book` or `take` without room may have queued behind those of other processes."""
         ...

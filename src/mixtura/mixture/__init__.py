@@ -1,7 +1,6 @@
 """The one door: a recipe, models and listeners, composed; `ask` gives an `Answer`, `stream` its events."""
 
 import os
-import random
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Unpack
@@ -11,6 +10,7 @@ import msgspec
 from mixtura.engine.run import drive, run
 from mixtura.errors import ConfigError, MixturaError
 from mixtura.events import Answer, Event, Fold, Listener
+from mixtura.forks import random_generator
 from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.limiter import Limiter
 from mixtura.mixture.composition import daily_budget_of, registry_of
@@ -84,6 +84,11 @@ class Mixture:
         env = dict(os.environ if env is None else env)
         if models is not None and limiter is not None:
             raise ConfigError("limiter: expected none beside models of your own; name it in their Accounting")
+        if models is not None and not callable(getattr(models, "find", None)):
+            raise ConfigError(
+                f"models: a {type(models).__name__} finds no models: hand in an object with `find` and `card` (see "
+                "docs/library.md), or an SDK's client as client="
+            )
         if budget is not None and daily_budget is not None:
             raise ConfigError("budget: expected either an amount (daily_budget) or who keeps it (budget), not both")
         if record not in ("conversation", "digest"):
@@ -91,7 +96,7 @@ class Mixture:
         self._models = registry_of(client, env, plan, predicted, limiter) if models is None else models
         self._listeners = checked(listeners)
         self._budget = daily_budget_of(daily_budget, env) if budget is None else budget
-        self._settings = RunSettings(rng=random.Random(), record=record, gone={}, budget=self._budget)
+        self._settings = RunSettings(rng=random_generator(), record=record, gone={}, budget=self._budget)
 
     async def ask(self, question: Question, **asked: Unpack[AskOptions]) -> Answer:
         """Return the answer to `question`.

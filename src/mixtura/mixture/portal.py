@@ -3,14 +3,13 @@
 import asyncio
 import atexit
 import concurrent.futures
-import functools
-import os
 import threading
 from collections.abc import Coroutine
 from typing import Any
 
 from mixtura.errors import ConfigError
 from mixtura.events import Answer
+from mixtura.forks import forget_in_child, never_finalize
 
 
 class Portal:
@@ -21,6 +20,7 @@ class Portal:
         self._thread = threading.Thread(target=self._loop.run_forever, name="mixtura", daemon=True)
         self._thread.start()
         atexit.register(self._close)
+        forget_in_child(self)
 
     def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
         """Run `work` on the loop and wait for its answer; an interrupt of the caller cancels it there."""
@@ -35,6 +35,11 @@ class Portal:
             future.cancel()
             raise
 
+    def forget(self) -> None:
+        """Leave, in a forked process, the parent's loop alone: its thread does not run here."""
+        atexit.unregister(self._close)
+        never_finalize(self)
+
     def _close(self) -> None:
         if self._thread.is_alive():
             closing = asyncio.run_coroutine_threadsafe(self._loop.shutdown_asyncgens(), self._loop)
@@ -46,21 +51,27 @@ class Portal:
             self._loop.close()
 
 
-_portal_lock = threading.Lock()
+class _Portals:
+    """The portal of this process, if one has been started."""
+
+    def __init__(self) -> None:
+        self._portal: Portal | None = None
+        self._lock = threading.RLock()
+        forget_in_child(self, self._lock)
+
+    def forget(self) -> None:
+        """Begin a forked process without a portal."""
+        self._portal = None
+
+    def get(self) -> Portal:
+        """Return the portal, started if need be."""
+        # Two threads asking first must not start two loops.
+        with self._lock:
+            if self._portal is None:
+                self._portal = Portal()
+            return self._portal
 
 
-@functools.cache
-def _start_portal() -> Portal:
-    return Portal()
-
-
-def portal() -> Portal:
-    """Return the portal of this process, started if need be."""
-    # Two threads asking first must not start two loops; functools.cache alone would let them.
-    with _portal_lock:
-        return _start_portal()
-
-
-if hasattr(os, "register_at_fork"):
-    # A forked process has the portal's memory but not its thread: it needs one of its own.
-    os.register_at_fork(after_in_child=_start_portal.cache_clear)
+_PORTALS = _Portals()
+portal = _PORTALS.get
+"""Return the portal of this process, started if need be."""

@@ -16,13 +16,18 @@ from typing import Literal, get_args
 import msgspec
 
 from mixtura.errors import ConfigError
+from mixtura.input_files import cause_of, read_input, shown_name
 from mixtura.limits.window import Limits
 from mixtura.models.card import ModelCard, Price
 from mixtura.models.place import Patience
+from mixtura.models.urls import looks_like_address, shown, url_problem
 
 Tier = Literal["free", "developer", "enterprise"]
 """A provider's plan, as users name it: `--plan`, MIXTURA_PLAN and `Mixture(plan=...)` take one of these."""
 TIERS: tuple[Tier, ...] = get_args(Tier)
+
+# Holds the key of a server that is named by its address.
+_OWN_KEY = "MIXTURA_API_KEY"
 
 
 class CatalogProvider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -115,6 +120,26 @@ class _ModelFile(msgspec.Struct, forbid_unknown_fields=True):
     models: list[CatalogModel]
 
 
+def check_base_url(url: str, *, where: str = "", example: str = "", key: str = "") -> None:
+    """Check that `url` can be the base URL of a server.
+
+    Args:
+        url: the address.
+        where: what the error begins with: where the address was read.
+        example: an address that can.
+        key: the variable that a key belongs into.
+
+    Raises:
+        ConfigError: it cannot, or holds a user or password, which are not shown.
+    """
+    problem = url_problem(url)
+    if "password" in problem:
+        raise ConfigError(f"{where}a base URL must not hold a user or password; put the key into {key}")
+    if problem:
+        looks = example or "http://127.0.0.1:8000/v1"
+        raise ConfigError(f"{where}{shown(url)} is not a base URL: {problem}; one looks like {looks!r}")
+
+
 class Catalog:
     """The known providers by name, and the known models by (provider, id)."""
 
@@ -140,22 +165,22 @@ class Catalog:
         Raises:
             ConfigError: the provider is unknown.
         """
-        if name.startswith(("http://", "https://")):
+        if name in self.providers:
+            return self.providers[name]
+        if looks_like_address(name):
+            check_base_url(name.strip(), key=_OWN_KEY)
             return CatalogProvider(
                 title=name,
-                base_url=name.rstrip("/"),
-                key_env="MIXTURA_API_KEY",
+                base_url=name.strip().rstrip("/"),
+                key_env=_OWN_KEY,
                 key_optional=True,
                 usage_option=True,
                 # Nobody knows what is behind an address: a second try could wait behind the first.
                 one_machine=True,
             )
-        try:
-            return self.providers[name]
-        except KeyError:
-            near = difflib.get_close_matches(name, self.providers, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(self.providers))}."
-            raise ConfigError(f"unknown provider {name!r}: {hint} A base URL works too") from None
+        near = difflib.get_close_matches(name.strip(), self.providers, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(self.providers))}."
+        raise ConfigError(f"unknown provider {shown_name(name)!r}: {hint} A base URL works too")
 
     def models(self, provider: str | None = None) -> list[CatalogModel]:
         """Return all models, or those of one provider, in the catalogue's order."""
@@ -227,6 +252,6 @@ def read_models(path: Path, provider: str) -> list[CatalogModel]:
         ConfigError: the file cannot be read or a row is invalid. The message names the file and the key.
     """
     try:
-        return parse_models(path.read_text("utf-8"), provider)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        return parse_models(read_input(path).decode(), provider)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{shown_name(path)}: {cause_of(error)}") from error

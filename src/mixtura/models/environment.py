@@ -6,7 +6,7 @@ import urllib.parse
 from collections.abc import Mapping
 
 from mixtura.errors import ConfigError, MissingKeyError
-from mixtura.models.catalog import CatalogProvider
+from mixtura.models.catalog import CatalogProvider, check_base_url
 from mixtura.models.place import ONE_MACHINE, Patience, Place
 
 
@@ -21,15 +21,7 @@ def base_url(row: CatalogProvider, env: Mapping[str, str]) -> str:
     if given and row.base_url_suffix and not url.endswith(row.base_url_suffix):
         url += row.base_url_suffix
     where = f"{row.base_url_env}: " if given else ""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        sound = False
-    if not sound:
-        raise ConfigError(f"{where}{url!r} is not a base URL; one looks like {row.base_url!r}")
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(f"{where}a base URL must not hold a user or password; put the key into {row.key_env}")
+    check_base_url(url, where=where, example=row.base_url if given else "", key=row.key_env)
     return url
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from mixtura.errors import ConfigError
+from mixtura.input_files import cause_of, read_input, shown_name
 from mixtura.models.card import Predicted
 
 Predictions = Mapping[tuple[str, str], Predicted]
@@ -35,10 +36,7 @@ def read_predictions(path: str | Path) -> dict[tuple[str, str], Predicted]:
     """
     found: dict[tuple[str, str], Predicted] = {}
     try:
-        with Path(path).expanduser().open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise ConfigError(f"{path}: larger than 1 MB, so it is not a file of predictions")
+        data = read_input(Path(path).expanduser(), _MAX_BYTES)
         for row in msgspec.convert(tomllib.loads(data.decode("utf-8")), _PredictionsFile).predictions:
             if (row.provider, row.model) in found:
                 raise ConfigError(f"{path}: {row.model} of {row.provider} is predicted twice; keep one row")
@@ -46,9 +44,8 @@ def read_predictions(path: str | Path) -> dict[tuple[str, str], Predicted]:
                 found[row.provider, row.model] = Predicted(first=row.first, token=row.token, spread=row.spread)
             except ValueError as error:
                 raise ConfigError(f"{path}: {row.model}: {error}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError(f"{path}: cannot be read as predictions: {reason}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{shown_name(path)}: cannot be read as predictions: {cause_of(error)}") from error
     return found
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Usage
 from mixtura.errors import ConfigError, RejectedError
+from mixtura.input_files import cause_of, read_input, shown_name
 from mixtura.models.base import Emit
 
 ALIASES: Mapping[str, str] = {
@@ -27,6 +28,7 @@ ALIASES: Mapping[str, str] = {
 
 _SPECIAL_TOKENS = re.compile(r"(?:\s*(?:</s>|<\|(?:eot_id|im_end|endoftext|end)\|>|<end_of_turn>|<eos>))+\s*\Z")
 _PIECE = re.compile(r"\s?[^\W\d_]{1,6}|\s?\d{1,3}|\s+|[^\w\s]{1,3}|_", re.UNICODE)
+_MOST = 1_000_000_000  # bytes of a recording file
 _KEY_LENGTH = 64  # a question is indexed by so many characters of its longest line
 
 
@@ -154,10 +156,10 @@ def _longest_line(text: str) -> str:
 
 def _read(path: Path) -> Iterator[RecordedQuestion]:
     try:
-        raw = path.read_bytes()
+        raw = read_input(path, _MOST)
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as recordings: {error}") from error
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ConfigError(f"{shown_name(path)}: cannot be read as recordings: {cause_of(error)}") from error
     decoder = msgspec.json.Decoder(RecordedQuestion)
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():

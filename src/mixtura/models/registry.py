@@ -15,6 +15,7 @@ import msgspec
 
 from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
+from mixtura.forks import random_generator
 from mixtura.limits.limiter import Limiter
 from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard, Predicted
@@ -75,7 +76,7 @@ class ModelRegistry:
         self.plan = _plan(plan, self._env)
         self.predicted = _predicted(predicted, self._env)
         self._client = None if client is None else SdkClient(client)
-        self._rng = rng or random.Random()
+        self._rng = rng or random_generator()
         self._policy = policy or RetryPolicy()
         self._today = today
         self._limiter = limiter
@@ -163,8 +164,9 @@ class ModelRegistry:
     def _compose(self, provider: str, model: str) -> Served:
         if self.provider(provider).in_process:
             return self._in_process(provider, model)
-        row, row_provider = self.catalog.get(provider, model), self.catalog.provider(provider)
-        dialect = Dialect.of(row_provider, row)
+        row, own = self.catalog.get(provider, model), self.catalog.provider(provider)
+        asked = own if self._client is None else self._client.server_in(self.catalog) or own
+        dialect = Dialect.of(asked, row if asked is own else None)
         chat: ChatModel
         if self._client is None:
             endpoint = self.endpoint(provider)
@@ -173,12 +175,12 @@ class ModelRegistry:
         else:
             url, key = self._client.base_url, self._client.key
             chat = self._client.model(dialect, self._failures(provider))
-        server = server_address(url, row_provider) or provider
+        server = server_address(url, own) or provider
         accounting = self._accounting(server, key, model, row)
-        place = place_of(row_provider, server)
+        place = place_of(asked, server)
         chat = Limited(chat, provider, accounting)
-        if place.queues or row_provider.max_concurrency is not None:
-            chat = Queued(chat, accounting, place.name, row_provider.max_concurrency)
+        if place.queues or asked.max_concurrency is not None:
+            chat = Queued(chat, accounting, place.name, asked.max_concurrency)
         chat = ThinkingApart(Retrying(chat, self._policy, self._rng))
         card = self.card(provider, model)
         if card.price is not None:

@@ -24,6 +24,7 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from mixtura.errors import ConfigError
+from mixtura.input_files import cause_of, read_input, shown_name
 from mixtura.limits.window import go_duration
 from mixtura.sim import bodies
 
@@ -165,9 +166,11 @@ def _parse_one(text: str) -> Fault:
 
 def _read_file(path: Path) -> tuple[Fault, ...]:
     try:
-        rows = tomllib.loads(path.read_text("utf-8"))["faults"]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
-        raise ConfigError(f"{path}: cannot be read as faults: {error!r}") from error
+        rows = tomllib.loads(read_input(path).decode()).get("faults")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{shown_name(path)}: cannot be read as faults: {cause_of(error)}") from error
+    if not isinstance(rows, list):
+        raise ConfigError(f"{shown_name(path)}: expected at least one [[faults]] table")
     return tuple(_fault(row, f"{path}, fault {number}") for number, row in enumerate(rows, start=1))
 
 

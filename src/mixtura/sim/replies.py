@@ -23,6 +23,7 @@ import msgspec
 
 from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
+from mixtura.input_files import cause_of, read_input, shown_name
 from mixtura.models.recorded import RecordingIndex, count_tokens
 from mixtura.sim.faults import parse_faults
 from mixtura.sim.schemas import sample
@@ -34,6 +35,9 @@ _WORDS = (
     "the a small large model answer draft round token window queue first last other each same new old and or "
     "but of to in on with from that this it we they is are was can may will gives takes holds keeps sees makes"
 )
+
+# Bytes of a script.
+_MOST = 64_000_000
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,13 +91,17 @@ class ReplyScript:
             ConfigError: the file cannot be read or a rule is invalid. The message names the file and the rule.
         """
         try:
-            text = path.read_text("utf-8")
+            text = read_input(path, _MOST).decode()
             if path.suffix == ".toml":
                 rows = tomllib.loads(text)["rules"]
             else:
                 rows = [msgspec.json.decode(line) for line in text.split("\n") if line.strip()]
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError, KeyError) as error:
-            raise ConfigError(f"{path}: cannot be read as a script: {error!r}") from error
+        except KeyError:
+            raise ConfigError(f"{shown_name(path)}: expected at least one [[rules]] table") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{shown_name(path)}: cannot be read as a script: {cause_of(error)}") from error
+        if not isinstance(rows, list):
+            raise ConfigError(f"{shown_name(path)}: expected at least one [[rules]] table")
         rules = []
         for number, row in enumerate(rows, start=1):
             try:

@@ -9,7 +9,7 @@ cursor cannot be moved only the finished lines are written.
 from collections.abc import Callable
 from typing import TextIO
 
-from mixtura.columns import cut, cut_front, display_width, one_line, safe
+from mixtura.columns import cut, cut_front, display_width, one_line, safe, wrap
 from mixtura.decisions import HedgedDetail, WaitedDetail
 from mixtura.events import (
     Answer,
@@ -60,6 +60,7 @@ class TerminalView:
         self._at_margin = True
         self._decisions: list[Decision] = []
         self._waiting: Decision | None = None
+        self._drafts_done = 0
         self._hedged = ""  # the model that is about to be asked a second time
         self._longest = 0  # columns of the longest name so far
         self._fold = Fold()
@@ -131,7 +132,8 @@ class TerminalView:
         model = one_line(event.model)
         again = bool(self._hedged) and model == self._hedged
         self._hedged = "" if again else self._hedged
-        row = Row(role=event.role, model=model, layer=event.layer, started=event.at, again=again)
+        read = self._drafts_done if event.role == "aggregator" else 0
+        row = Row(role=event.role, model=model, layer=event.layer, started=event.at, again=again, read=read)
         self._rows[event.call] = row
         self._longest = max(self._longest, display_width(row.name))
         self._draw(event.at)
@@ -144,6 +146,7 @@ class TerminalView:
         row.tokens, row.estimated = event.done.usage.completion_tokens, event.done.usage.estimated
         row.tail, row.thinking = event.done.text[-TAIL:], False
         row.draft = event.done if isinstance(event.done, Draft) else None
+        self._drafts_done += row.draft is not None
         if row.draft is not None and row.draft.incomplete:
             row.state, row.reason = "cut", one_line(row.draft.incomplete)
         self._ended(event.at)
@@ -215,6 +218,8 @@ class TerminalView:
     def _close(self, event: RunFinished) -> None:
         self._waited(event.at)
         self._end_answer_line()
+        if self._written and self._status.isatty():
+            self._status.write("\n")  # what is said about the run is no part of the answer
         answer = self._fold.answer()
         if event.status == "failed" and len({failure.reason for failure in answer.failures}) == 1:
             self._erase()
@@ -305,7 +310,9 @@ class TerminalView:
             return (f"{head} {row.reason}" if final else cut(f"{head} {row.reason}", width)), look
         head += f"{('~' if row.estimated else '') + str(row.tokens):>6}{' tok' if width >= 60 else ''}  "
         room = width - display_width(head)
-        if row.state == "running":
+        if row.state == "running" and not row.tail:
+            tail = cut(row.awaited, room)
+        elif row.state == "running":
             tail = cut_front("thinking: " * row.thinking + one_line(row.tail), room)
         elif row.state == "cut":
             tail = cut(f"incomplete: {row.reason}", room)
@@ -320,6 +327,8 @@ class TerminalView:
     def _say(self, line: str, look: str = "") -> None:
         if not self._screen.symbols:
             line = line.replace("…", "...").replace(" · ", " | ").encode("ascii", "replace").decode()
+        if self._screen.live:
+            line = wrap(line, self._screen.size().columns - 1)
         write_commands(self._status, self._paint(line, look) + "\n")
         self._status.flush()
 

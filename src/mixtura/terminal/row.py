@@ -7,12 +7,20 @@ from mixtura.events import Draft, Role
 TAIL = 600
 """Characters of a draft that are kept for its line."""
 
-_ROLES: dict[Role, str] = {"escalation": "extra", "reviewer": "review", "selector": "select"}
+_ROLES: dict[Role, str] = {
+    "aggregator": "answer",
+    "escalation": "extra",
+    "reviewer": "review",
+    "selector": "select",
+}
 
 
 @dataclass(kw_only=True)
 class Row:
-    """One call as the region shows it; `again`: a second try of one that is slow."""
+    """One call as the region shows it.
+
+    `read` is the number of drafts that it is shown, `again` says that it is a second try of one that is slow.
+    """
 
     role: Role
     model: str
@@ -28,6 +36,7 @@ class Row:
     thinking: bool = False
     reason: str = ""
     draft: Draft | None = None
+    read: int = 0
     again: bool = False
 
     @property
@@ -35,6 +44,13 @@ class Row:
         """The model, with what it is asked for besides a draft."""
         marks = ", ".join(filter(None, (_ROLES.get(self.role, ""), "again" * self.again)))
         return f"{self.model} ({marks})" if marks else self.model
+
+    @property
+    def awaited(self) -> str:
+        """What a call that has written nothing is waiting for."""
+        if not self.read:
+            return "waiting for its first token"
+        return f"reading {self.read} draft{'s' * (self.read != 1)}, waiting for its first token"
 
     def write(self, text: str, reasoning: str) -> None:
         """Take the next piece."""

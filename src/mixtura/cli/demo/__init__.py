@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mixtura.cli.common import amount, json_option, model_options, recipe_option
+from mixtura.cli.common import amount, json_option, model_options, notice, recipe_option
 from mixtura.models.local.machine import INSTALL, Machine, is_installed
 
 _QUESTIONS = 100  # of recorded ones
@@ -64,7 +64,7 @@ def command(**given: Any) -> None:
     toys = not given["recorded"] and recordings is None
     why = (Machine.here().unfit_reason() or ("" if is_installed() else INSTALL)) if toys else ""
     if why:
-        click.echo(f"mixtura: the toy models cannot run here: {why}; recorded answers in their place", err=True)
+        notice(f"mixtura: the toy models cannot run here: {why}; recorded answers in their place")
     if toys and not why:
         from mixtura.cli.demo.toys import HELD_OUT, show_toys
 

@@ -15,11 +15,10 @@ from importlib.resources import files
 from pathlib import Path
 from statistics import median
 
-import click
 import msgspec
 
 from mixtura.cli.access import environment_for, mixture_of
-from mixtura.cli.common import dollars, table, write_json, write_text
+from mixtura.cli.common import dollars, notice, table, write_json, write_lines
 from mixtura.cli.demo.predicted import predict
 from mixtura.cli.demo.recorded import is_right
 from mixtura.cli.measured import Measured, Recorder, alone, measured, strongest
@@ -134,7 +133,7 @@ class _Live:
 
     def _say(self, text: str) -> None:
         if not self.told.as_json:
-            write_text(text)
+            write_lines(text)
 
     def _tell(self, prose: str) -> None:
         """Say `prose`, its lines broken between words where a terminal is too narrow for them."""
@@ -243,7 +242,7 @@ class _Live:
         summary = UnknownEvent(data={"event": "demo_summary", **msgspec.to_builtins(self.summary)})
         self.file.write_bytes(write_events([*events, summary]))
         many = f"{len(self.begun)} run{'s' * (len(self.begun) > 1)}"
-        click.echo(f"mixtura: the record of {many} is in {self.file}", err=True)
+        notice(f"mixtura: the record of {many} is in {self.file}")
 
     @property
     def summary(self) -> dict[str, object]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from mixtura.cli.common import dollars, table, write_text
+from mixtura.cli.common import dollars, table, write_lines
 from mixtura.cli.session import Window, chosen_recipe, environment, follow
 from mixtura.columns import one_line
 from mixtura.engine.answers import extract, normal
@@ -65,7 +65,7 @@ def show_recorded(recordings: Path | None, questions: int | None, show: int) -> 
         source = _source(recordings, opened)
         rows = source.rows[:questions]
         recipe = Recipe.from_toml((files("mixtura.cli.demo") / "recorded.toml").read_text("utf-8"), "recorded.toml")
-        write_text(f"{source.said}\n\n")
+        write_lines(f"{source.said}\n\n")
         asyncio.run(_Demo(recipe, source).run(rows, show))
 
 
@@ -108,7 +108,7 @@ class _Demo:
                 await self._show(number, row, env)
         rest = len(rows) - min(show, len(rows))
         if rest:
-            write_text(f"... and {rest} more, quietly, in a cloud that takes no time ...\n\n")
+            write_lines(f"... and {rest} more, quietly, in a cloud that takes no time ...\n\n")
         async with environment(self._cloud("instant")) as env:
             gate = asyncio.Semaphore(_AT_ONCE)
 
@@ -126,18 +126,18 @@ class _Demo:
             except ExceptionGroup as failed:
                 # One sentence is what the command tells; the first failure cancelled all other questions.
                 raise failed.exceptions[0] from failed
-        write_text(self._report(len(rows)))
+        write_lines(self._report(len(rows)))
 
     def _cloud(self, profile: str) -> SimOptions:
         return SimOptions(as_of=TUTORIAL_ERA, recordings=(str(self.source.path),), profile=profile, unlimited=True)
 
     async def _show(self, number: int, row: RecordedQuestion, env: Mapping[str, str]) -> None:
-        write_text(f"Question {number}: {one_line(row.question)}\n")
+        write_lines(f"Question {number}: {one_line(row.question)}\n")
         mixture = Mixture(self.recipe, env=env)
         answer = await follow(mixture, _asked(row), Window(one_stream=True), Fold(), AskOptions())
         self._count_mixture(number, row, answer)
         verdict = "right" if self.verdicts[number, "mixture"] else "WRONG"
-        write_text(f"=> {verdict}: the right answer is {row.answer}\n\n")
+        write_lines(f"=> {verdict}: the right answer is {row.answer}\n\n")
 
     def _count_mixture(self, number: int, row: RecordedQuestion, answer: Answer) -> None:
         self._count_single(number, row, [draft for draft in answer.drafts if draft.model in self.small])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from statistics import median
 
-from mixtura.cli.common import table, write_text
+from mixtura.cli.common import table, write_lines
 from mixtura.cli.session import Window, follow
 from mixtura.columns import one_line
 from mixtura.engine.agree import best
@@ -30,7 +30,7 @@ They solve arithmetic word problems and nothing else. None of them has seen thes
 def show_toys(count: int | None, show: int) -> None:
     """Show the first `show` problems as they go, ask everybody `count` of them (None: all), print what came of it."""
     problems = toys.problems()[:count]
-    write_text(_INTRODUCTION)
+    write_lines(_INTRODUCTION)
     asyncio.run(_show(problems[:show]))
     begun = time.monotonic()
     try:
@@ -38,15 +38,15 @@ def show_toys(count: int | None, show: int) -> None:
     finally:
         if sys.stderr.isatty():
             write_commands(sys.stderr, "\r\x1b[K")
-    write_text(report(found))
+    write_lines(report(found))
     seconds = time.monotonic() - begun
-    write_text(f"{found.tokens:,} tokens written in {seconds:.0f} s. How the models were made: docs/lab-models.md.\n")
+    write_lines(f"{found.tokens:,} tokens written in {seconds:.0f} s. How the models were made: docs/lab-models.md.\n")
 
 
 async def _show(problems: Sequence[toys.ToyProblem]) -> None:
     mixture, answers = Mixture("toy"), []
     for number, problem in enumerate(problems, start=1):
-        write_text(f"Problem {number}: {one_line(problem.question)}\n")
+        write_lines(f"Problem {number}: {one_line(problem.question)}\n")
         answer = await follow(mixture, problem.question, Window(one_stream=True), Fold(), AskOptions(seed=number))
         verdict = "right" if toys.is_right(answer.text, problem) else "WRONG"
         said = f"=> {verdict}: the right answer is {problem.answer}"
@@ -54,9 +54,9 @@ async def _show(problems: Sequence[toys.ToyProblem]) -> None:
             answers.append(answer)
             counted = answer.drafts[best(answer.drafts)[0]]
             said += f" (a vote of the drafts is {'right' if toys.is_right(counted.text, problem) else 'wrong'})"
-        write_text(f"{said}\n\n")
+        write_lines(f"{said}\n\n")
     if answers:
-        write_text(_speed(answers))
+        write_lines(_speed(answers))
 
 
 def _speed(answers: Sequence[Answer]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from mixtura.forks import never_finalize
 from mixtura.limits.account import Account
 from mixtura.limits.redis import connection
 from mixtura.limits.redis.connection import RedisConnection
@@ -35,6 +36,10 @@ class OpenReservations:
     def remove(self, reservation: Reservation) -> None:
         """Remove one that has ended, if it is here."""
         self._open.pop(reservation.id, None)
+
+    def clear(self) -> None:
+        """Remove all of them: they belong to another process."""
+        self._open.clear()
 
     def ids(self) -> frozenset[str]:
         """Return the ids of all that are open."""
@@ -112,6 +117,14 @@ class ScriptExchange:
         if trial:
             self._recover()
         return answer
+
+    def forget(self) -> None:
+        """Drop, in a forked process, the parent's connections and holds."""
+        for server in self.connections.values():
+            never_finalize(server)
+        self.connections.clear()
+        self.reservations.clear()
+        self.recount()
 
     def recount(self) -> None:
         """While the windows are kept here, count the holds of this process only."""

@@ -133,6 +133,15 @@ class AccountReplica(Account):
         # The sum of all units taken as of the latest answer: what was taken beyond it, Redis does not know.
         self._taken_in_redis: dict[Dimension, float] = {}
 
+    def forget(self) -> None:
+        """See `Account.forget`. What all processes hold is known from Redis and stays."""
+        tokens, requests = self.held_tokens, self.held_requests
+        super().forget()
+        self.held_tokens, self.held_requests = tokens, requests
+        # What Redis has not been told of is told by the parent.
+        self._taken_in_redis = {name: bucket.taken for name, bucket in self.buckets.items()}
+        self.ended_holds = frozenset()
+
     def override_guess(self, limits: Limits | None, plans: Sequence[Limits], now: float) -> None:
         """Replace guessed limits by those that the user knows, and have Redis informed."""
         self.set_limits(limits or Limits(), now)

@@ -47,9 +47,18 @@ class RedisStore:
         self.lock = self._memory.lock
         self.exchange = ScriptExchange(url, self.accounts, self.lock)
         self._reservations = self.exchange.reservations
+        self._begin()
+
+    def _begin(self) -> None:
         self._queued: dict[str, list[AccountReplica]] = {}
         self._name = uuid.uuid4().hex[:12]
         self._numbers = itertools.count(1)
+
+    def forget(self) -> None:
+        """See `WindowStore.forget`: this process also needs a name of its own, which ids begin with."""
+        self._begin()
+        self._memory.forget()
+        self.exchange.forget()
 
     @property
     def degraded(self) -> bool:

@@ -12,6 +12,8 @@ def without_password(url: str) -> str:
         port = f":{parts.port}" if parts.port is not None else ""
     except ValueError:
         return "the given address"
+    if "@" in url and "@" not in parts.netloc:
+        return "the given address"  # which part of it is the password is not known
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 

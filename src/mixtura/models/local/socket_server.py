@@ -8,13 +8,11 @@ random key in either case.
 import http.client
 import json
 import secrets
-import shutil
 import socket
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from mixtura.chat import JsonObject
+from mixtura.temporary import TemporaryFolder
 
 _PREFIX = "mixtura-local-"
 _TIMEOUT = 30.0
@@ -43,13 +41,13 @@ class ServerEndpoint:
 
     def __init__(self) -> None:
         self.key = secrets.token_urlsafe(24)
-        self._folder: Path | None = None
+        self._folder: TemporaryFolder | None = None
         self._address = ""
         self.host = "127.0.0.1"
         if hasattr(socket, "AF_UNIX"):
-            _remove_stale()
-            self._folder = _private_folder()
-            self.host = str(self._folder / "door.sock")
+            # A socket's path must fit into about a hundred bytes, and TMPDIR may be a long path.
+            self._folder = TemporaryFolder(_PREFIX, _MAX_PATH - len("/door.sock"))
+            self.host = str(self._folder.path / "door.sock")
 
     def set_address(self, address: str) -> None:
         """Set the address on which the server reports that it listens."""
@@ -82,26 +80,4 @@ class ServerEndpoint:
     def close(self) -> None:
         """Remove the folder. Call this after the server is closed."""
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _private_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    if len(str(folder)) > _MAX_PATH - 10:
-        # A socket's path must fit into about a hundred bytes, and TMPDIR may be a long path.
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))  # mkdtemp makes the folder private
-    return folder
-
-
-def _remove_stale() -> None:
-    """Remove the folders of killed processes, whose sockets refuse connections."""
-    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/door.sock"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(0.1)
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                shutil.rmtree(path.parent, ignore_errors=True)
-            except OSError:
-                continue  # another user's, or busy: leave it alone
+            self._folder.close()

@@ -85,6 +85,7 @@ class _Said(NamedTuple):
     code: str = ""
     type: str = ""
     status: int | None = None
+    generated: str = ""
 
 
 class Failures:
@@ -160,6 +161,8 @@ class Failures:
         wait: float | None = None,
     ) -> ModelError:
         error = kind(self.provider, model, text, status=status, code=said.code, retry_after=wait)
+        if isinstance(error, BadGenerationError):
+            error.failed_generation = said.generated
         error.exceeded = exceeded(said.text)
         return error
 
@@ -269,6 +272,7 @@ class _Words(msgspec.Struct):
     status: msgspec.Raw = _ABSENT
     code: msgspec.Raw = _ABSENT
     type: msgspec.Raw = _ABSENT
+    failed_generation: msgspec.Raw = _ABSENT
 
 
 class _First(msgspec.Struct, array_like=True):
@@ -311,6 +315,7 @@ def _said_in(body: msgspec.Raw) -> _Said:
         _text_of(error.code) if _starts(error.code) == b'"' else "",
         _text_of(error.type),
         int(status) if _STATUS.fullmatch(status) else None,
+        _text_of(error.failed_generation),
     )
 
 

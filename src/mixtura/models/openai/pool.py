@@ -5,10 +5,12 @@ A pool closes itself when its loop shuts down, so that nothing has to be closed 
 """
 
 import asyncio
+import socket
 import threading
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
+from mixtura.forks import forget_in_child, never_finalize
 from mixtura.loops import close_with_loop
 from mixtura.models.openai.endpoint import Endpoint
 
@@ -24,7 +26,8 @@ _KEEPALIVE_SECONDS = 60.0
 class Pool:
     """The session of one event loop, and the routes to its endpoints."""
 
-    def __init__(self, session: "aiohttp.ClientSession") -> None:
+    def __init__(self, make_route: "type[Route]", session: "aiohttp.ClientSession") -> None:
+        self._make_route = make_route
         self.session = session
         self._routes: dict[Endpoint, Route] = {}
         self._keeper = close_with_loop(self._end)
@@ -34,19 +37,24 @@ class Pool:
         """Return a new pool for the running loop."""
         import aiohttp
 
+        from mixtura.models.openai.exchange import Route
+
         return cls(
+            Route,
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=_POOLS.open_socket
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
-            )
+            ),
         )
 
     async def _end(self) -> None:
         # A session refers to its loop, so a pool left here would keep a finished loop alive.
         loop = asyncio.get_running_loop()
-        if _POOLS.get(loop) is self:
-            del _POOLS[loop]
+        if _POOLS.of_loops.get(loop) is self:
+            del _POOLS.of_loops[loop]
         await self.session.close()
 
     async def close(self) -> None:
@@ -57,34 +65,63 @@ class Pool:
         """Return where calls to `endpoint` go."""
         route = self._routes.get(endpoint)
         if route is None:
-            from mixtura.models.openai.exchange import Route
-
             url, headers = endpoint.address("/chat/completions")
-            route = self._routes[endpoint] = Route(self.session, url, headers, endpoint.proxy)
+            route = self._routes[endpoint] = self._make_route(self.session, url, headers, endpoint.proxy)
         return route
 
 
-_POOLS: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
-# Loops of several threads may open their pools at once; looking one up needs no lock.
-_OPENING = threading.Lock()
+class _Pools:
+    """The pools of this process by event loop, and the sockets of their connections."""
+
+    def __init__(self) -> None:
+        self.of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        # Loops of several threads may open their pools at once, and a fork waits for them: the first one imports the
+        # client. Looking a pool up needs no lock.
+        self._opening = threading.RLock()
+        forget_in_child(self, self._opening)
+
+    def open_socket(self, address: "aiohttp.AddrInfoType") -> socket.socket:
+        """Return a new socket for a connection to `address`."""
+        opened = socket.socket(*address[:3])
+        self._sockets.add(opened)
+        return opened
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> Pool:
+        """Return a new pool for the running `loop`."""
+        with self._opening:
+            # Loops that were closed without shutting down left their pools behind.
+            for old in [old for old in self.of_loops if old.is_closed()]:
+                del self.of_loops[old]
+            pool = self.of_loops[loop] = Pool.opened()
+        return pool
+
+    def forget(self) -> None:
+        """Drop, in a forked process, the parent's connections.
+
+        The sockets are closed here, which nobody notices: while a process has one open, what the parent hangs up on
+        goes on at the provider.
+        """
+        for opened in list(self._sockets):
+            opened.close()
+        for pool in self.of_loops.values():
+            never_finalize(pool)
+        self.of_loops.clear()
+        self._sockets.clear()
+
+
+_POOLS = _Pools()
 
 
 def current_pool() -> Pool:
     """Return the running loop's pool, opened if need be."""
     loop = asyncio.get_running_loop()
-    pool = _POOLS.get(loop)
-    if pool is not None and not pool.session.closed:
-        return pool
-    with _OPENING:
-        # Loops that were closed without shutting down left their pools behind.
-        for old in [old for old in _POOLS if old.is_closed()]:
-            del _POOLS[old]
-        pool = _POOLS[loop] = Pool.opened()
-    return pool
+    pool = _POOLS.of_loops.get(loop)
+    return pool if pool is not None and not pool.session.closed else _POOLS.open(loop)
 
 
 async def close_pool() -> None:
     """Close the running loop's connections now. The next call opens new ones."""
-    pool = _POOLS.get(asyncio.get_running_loop())
+    pool = _POOLS.of_loops.get(asyncio.get_running_loop())
     if pool is not None:
         await pool.close()

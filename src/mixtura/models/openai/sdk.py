@@ -22,6 +22,7 @@ from mixtura.models.openai.bounds import bounds_of
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.learned import LearnedDialect
 from mixtura.models.openai.reply import WireError, as_json, decode_reply
+from mixtura.models.openai.sdk_objects import advice, create_of, server_of
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
 from mixtura.models.openai.wire import Dialect, completion_from, request_body
 from mixtura.models.threads import DaemonThreads
@@ -29,13 +30,14 @@ from mixtura.models.threads import DaemonThreads
 # What every `create` takes by name; anything else travels in `extra_body` unless its signature has it.
 _COMMON = frozenset(
     ("messages", "model", "stream", "temperature", "top_p", "max_tokens", "seed", "stop", "user", "tools")
-) | {"tool_choice", "response_format"}
+) | {"tool_choice", "response_format", "stream_options", "max_completion_tokens", "parallel_tool_calls"}
 
 
 class SdkClient:
     """A client made ready: retries off, its signature and its errors known.
 
     Attributes:
+        server_in: returns the provider of a catalogue that the client asks, None where it is not known.
         base_url: where the client sends its calls, as it writes the address; "" when it does not say.
         key: its API key, or a stand-in that is unique to the client.
 
@@ -47,13 +49,12 @@ class SdkClient:
         with_options = getattr(client, "with_options", None)
         if callable(with_options):
             client = with_options(max_retries=0)
-        try:
-            self.create: Callable[..., Any] = client.chat.completions.create  # type: ignore[attr-defined]
-        except AttributeError:
-            raise ConfigError(
-                f"a {type(client).__name__} cannot be used as a client: it has no chat.completions.create"
-            ) from None
+        create = create_of(client)
+        if create is None:
+            raise ConfigError(f"a {type(client).__name__} cannot be used as a client: {advice(client)}")
+        self.create: Callable[..., Any] = create
         self.name = type(client).__name__
+        self.server_in = functools.partial(server_of, client)
         self.base_url = str(getattr(client, "base_url", None) or "")
         # A client without a key has limits of its own, as far as can be known.
         self.key = str(getattr(client, "api_key", None) or id(client))
@@ -228,7 +229,11 @@ def _parameters(create: Callable[..., Any]) -> frozenset[str]:
         parameters = inspect.signature(create).parameters
     except (TypeError, ValueError):
         return _COMMON
-    return frozenset(parameters) if "messages" in parameters else _COMMON
+    if "messages" not in parameters:
+        return _COMMON
+    # What takes any keyword is a wrapper, most often around an SDK's own `create`.
+    takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    return frozenset(parameters) | (_COMMON if takes_any else frozenset())
 
 
 def _errors_of(client: object) -> tuple[type[BaseException], ...]:

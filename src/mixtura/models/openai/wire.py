@@ -34,13 +34,14 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 
     `max_tokens` is the field of the output limit, `usage_option` whether a stream is asked for its usage,
     `reasoning` the field (if any) that keeps thinking apart from the answer, `formats` what it takes of answers in
-    JSON.
+    JSON, `left_out` the fields that its server has refused.
     """
 
     max_tokens: str = "max_tokens"
     usage_option: bool = False
     reasoning: Literal["", "reasoning_format", "include_reasoning"] = ""
     formats: Formats = Formats()
+    left_out: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, provider: CatalogProvider, row: CatalogModel | None) -> "Dialect":
@@ -70,7 +71,7 @@ def request_body(request: ChatRequest, dialect: Dialect, *, stream: bool) -> Jso
         body[dialect.max_tokens] = request.max_tokens
     if request.seed is not None:
         body["seed"] = request.seed
-    if request.reasoning_effort is not None:
+    if request.reasoning_effort is not None and "reasoning_effort" not in dialect.left_out:
         body["reasoning_effort"] = request.reasoning_effort
     if dialect.reasoning and not (options.extra and _REASONING.keys() & options.extra.keys()):
         body[dialect.reasoning] = _REASONING[dialect.reasoning]
