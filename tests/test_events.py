@@ -4,7 +4,17 @@ import msgspec
 
 from asking import World
 from mixtura import Recipe
-from mixtura.events import AnswerDelta, AnswerRestarted, Event, RunFinished, RunStarted, fold
+from mixtura.events import (
+    AnswerDelta,
+    AnswerRestarted,
+    CallFailed,
+    CallStarted,
+    Event,
+    Failure,
+    RunFinished,
+    RunStarted,
+)
+from mixtura.folding import fold
 
 
 def test_a_stored_run_replayed_gives_the_same_answer_byte_for_byte(world: World) -> None:
@@ -39,3 +49,14 @@ def test_models_without_a_price_are_named_and_not_counted_as_free(world: World) 
     ran = world(recipe)
     assert ran.answer.cost is None
     assert ran.answer.unpriced == ["deepseek-r1-distill-llama-70b"]
+
+
+def test_a_call_whose_end_is_not_said_is_a_warning() -> None:
+    started = RunStarted(run="r", recipe=Recipe.named("fast"), calls=1, conversation=[], at=0.0)
+    begun = [CallStarted(at=0.0, call=call, role="proposer", model="m", provider="p") for call in range(3)]
+    failure = Failure(call=0, role="proposer", model="m", provider="p", kind="abandoned", reason="it was late")
+    ended = [CallFailed(at=1.0, failure=failure), CallFailed(at=1.0, failure=failure)]
+    still = fold([started, *begun, *ended])
+    assert still.warnings == ["call 0 ended without having been under way"]
+    over = fold([started, *begun, *ended, RunFinished(at=2.0, status="ok")])
+    assert over.warnings[:2] == [f"call {call} of m was started and its end was never said" for call in (1, 2)]

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
         NoAnswerError,
         RecipeError,
     )
-    from mixtura.events import Answer, Draft, Event, fold
+    from mixtura.events import Answer, Draft, Event
+    from mixtura.folding import fold
     from mixtura.mixture import EventStream, Mixture, ask
     from mixtura.models.base import ChatModel
     from mixtura.models.card import ModelCard, Predicted, Price
@@ -57,7 +58,8 @@ _HOME = {
         "NoAnswerError",
         "RecipeError",
     ),
-    "mixtura.events": ("Answer", "Draft", "Event", "fold"),
+    "mixtura.events": ("Answer", "Draft", "Event"),
+    "mixtura.folding": ("fold",),
     "mixtura.mixture": ("EventStream", "Mixture", "ask"),
     "mixtura.models.base": ("ChatModel",),
     "mixtura.models.card": ("ModelCard", "Predicted", "Price"),

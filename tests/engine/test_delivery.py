@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from asking import World
 from mixtura import Mixture
 from mixtura.engine.delivery import EventQueue
-from mixtura.events import AnswerDelta, AnswerRestarted, CallDelta, CallStarted, Event, fold
+from mixtura.events import AnswerDelta, AnswerRestarted, CallDelta, CallStarted, Event
+from mixtura.folding import fold
 from mixtura.sim import SimOptions, simulated_cloud
 from mixtura.virtual import run_virtual
 

@@ -40,7 +40,8 @@ from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.cli.versus import Pair, answer_both, write_forecasts
 from mixtura.errors import BudgetError, MissingKeyError, MixturaError
-from mixtura.events import Answer, Event, Fold
+from mixtura.events import Answer, Event
+from mixtura.folding import Fold
 from mixtura.mixture import AskOptions, Mixture
 from mixtura.models.catalog import Catalog, Tier
 from mixtura.models.local.machine import Machine, is_installed

@@ -33,7 +33,8 @@ from mixtura.cli.patience_options import PatienceOptions, patience_options
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.columns import one_line, safe
 from mixtura.errors import InputError, MixturaError
-from mixtura.events import Answer, Fold
+from mixtura.events import Answer
+from mixtura.folding import Fold
 from mixtura.mixture import AskOptions
 from mixtura.models.catalog import Tier
 from mixtura.recipe import Recipe, recipe_names

@@ -4,7 +4,8 @@ import msgspec
 
 from mixtura.cli.common import dollars
 from mixtura.cli.session import chosen_recipe
-from mixtura.events import Answer, AnswerDelta, AnswerRestarted, Event, Fold
+from mixtura.events import Answer, AnswerDelta, AnswerRestarted, Event
+from mixtura.folding import Fold
 from mixtura.recipe import Recipe
 
 

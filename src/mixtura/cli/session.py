@@ -15,7 +15,8 @@ from mixtura.cli.access import environment_for
 from mixtura.cli.common import notice, today
 from mixtura.cli.recipes import seats_of
 from mixtura.errors import ConfigError, RecipeError
-from mixtura.events import Answer, Fold
+from mixtura.events import Answer
+from mixtura.folding import Fold
 from mixtura.mixture import AskOptions, Mixture, Question
 from mixtura.mixture.composition import daily_budget_of
 from mixtura.models.catalog import Tier

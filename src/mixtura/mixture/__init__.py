@@ -9,7 +9,8 @@ import msgspec
 
 from mixtura.engine.run import drive, run
 from mixtura.errors import ConfigError, MixturaError
-from mixtura.events import Answer, Event, Fold, Listener
+from mixtura.events import Answer, Event, Listener
+from mixtura.folding import Fold
 from mixtura.forks import random_generator
 from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.limiter import Limiter

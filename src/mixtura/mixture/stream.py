@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Self
 
 from mixtura.errors import MixturaError
-from mixtura.events import Answer, Event, Fold, Listener
+from mixtura.events import Answer, Event, Listener
+from mixtura.folding import Fold
 
 
 class EventStream:

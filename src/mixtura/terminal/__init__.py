@@ -23,9 +23,9 @@ from mixtura.events import (
     Decision,
     Draft,
     Event,
-    Fold,
     RunFinished,
 )
+from mixtura.folding import Fold
 from mixtura.safe_output import write_commands
 from mixtura.terminal.row import TAIL, Row
 from mixtura.terminal.screen import Screen, screen_of

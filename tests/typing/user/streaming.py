@@ -15,12 +15,12 @@ from mixtura.events import (
     CallStarted,
     Decision,
     Failure,
-    Fold,
     Listener,
     RunFinished,
     RunStarted,
     UnknownEvent,
 )
+from mixtura.folding import Fold
 from mixtura.stored import decode_event, encode_event
 
 

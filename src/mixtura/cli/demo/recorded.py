@@ -13,7 +13,8 @@ from mixtura.cli.session import Window, chosen_recipe, environment, follow
 from mixtura.columns import one_line
 from mixtura.engine.answers import extract, normal
 from mixtura.errors import ConfigError
-from mixtura.events import Answer, Draft, Fold
+from mixtura.events import Answer, Draft
+from mixtura.folding import Fold
 from mixtura.lab.statistics import wilson
 from mixtura.mixture import AskOptions, Mixture
 from mixtura.models.recorded import RecordedQuestion, RecordingIndex

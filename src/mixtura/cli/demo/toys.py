@@ -11,7 +11,8 @@ from mixtura.cli.common import table, write_lines
 from mixtura.cli.session import Window, follow
 from mixtura.columns import one_line
 from mixtura.engine.agree import best
-from mixtura.events import Answer, Fold
+from mixtura.events import Answer
+from mixtura.folding import Fold
 from mixtura.lab import toys
 from mixtura.lab.statistics import p_in_words, wilson
 from mixtura.mixture import AskOptions, Mixture
