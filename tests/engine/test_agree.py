@@ -6,8 +6,11 @@ from mixtura.engine import agree, answers
 from mixtura.events import Draft
 
 
-def draft(text: str, *, weight: float = 1.0, finish: str = "stop", lenient: bool = False) -> Draft:
+def draft(
+    text: str, *, weight: float = 1.0, finish: str = "stop", lenient: bool = False, incomplete: str = ""
+) -> Draft:
     return Draft(
+        incomplete=incomplete,
         call=0,
         role="proposer",
         model="m",
@@ -26,6 +29,14 @@ def test_votes_are_counted_by_weight_and_the_heaviest_breaks_ties() -> None:
     assert not counted.majority
     tie = agree.tally([draft("Answer: 1"), draft("Answer: 1"), draft("Answer: 2", weight=2.0)])
     assert (tie.winner, tie.tied) == ("2", True)
+
+
+def test_a_draft_that_was_stopped_is_not_counted_in_the_votes_nor_in_their_total() -> None:
+    stopped = [draft(f"Answer: {n}", weight=5.0, incomplete="enough drafts were there without it") for n in range(2)]
+    counted = agree.tally([draft("Answer: 1"), *stopped, draft("Answer: 1")])
+    assert (counted.winner, counted.votes, counted.total, counted.counted) == ("1", 2.0, 2.0, 2)
+    assert counted.unanimous
+    assert agree.tally(stopped) == ("", 0.0, 0.0, 0, False)
 
 
 def test_drafts_that_state_nothing_are_not_unanimous() -> None:
@@ -85,3 +96,12 @@ def test_a_refusal_is_one(text: str) -> None:
 )
 def test_an_answer_is_no_refusal(text: str) -> None:
     assert not agree.refuses(text)
+
+
+def test_a_refusal_of_six_hundred_characters_says_more_than_that_it_is_one() -> None:
+    opening = "I'm sorry, but I can't help with that. "
+    for length, is_one in ((599, True), (600, False)):
+        text = opening.ljust(length, "x")
+        assert agree.refuses(text) is is_one
+        assert agree.refuses(f"  {text}\n") is is_one, "white space around it says nothing"
+        assert agree.may_refuse(text) is is_one

@@ -186,6 +186,14 @@ def test_a_refusal_that_names_its_window_fills_it() -> None:
     assert account.quote(500, 0.0).wait == pytest.approx((7900 + 500 - 8000) / (8000 / 60) + 0.1, abs=0.02)
 
 
+@pytest.mark.parametrize(("taken", "used", "level"), [(7000, 7900, 7900), (7000, 100, 7000), (7000, 9000, 8000)])
+def test_a_refusal_fills_its_window_up_to_the_limit_and_never_empties_it(taken: int, used: float, level: float) -> None:
+    account = Account("a", FREE, known=True)
+    account.take(taken, 0.0)
+    account.learn_refusal(Exceeded("tpm", 8000, used), 11.2, 0.0)
+    assert account.buckets["tpm"].level(0.0) == level
+
+
 def test_a_refusal_without_figures_blocks_for_as_long_as_it_says() -> None:
     account = Account("a", FREE, known=True)
     account.learn_refusal(Exceeded("", 0.0), 7.66, 0.0)
