@@ -22,7 +22,7 @@ from bench.mutants.verdicts import Mutant, draw_sample, read_mutants
 PROJECT = Path(__file__).parent.parent.parent
 _TESTS_SEEN = "tests-seen.txt"
 # mutmut runs the tests of all mutants it is given unchanged first, once a piece; what is judged is kept one by one.
-_PIECE = 150
+_PIECE = 500
 # A file of few mutants: with it mutmut makes all of them, and finds out which test reaches what.
 _FIRST = "mixtura.limits.redis.url.*"
 
