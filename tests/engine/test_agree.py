@@ -53,6 +53,7 @@ def test_drafts_that_state_nothing_are_not_unanimous() -> None:
         (["only one"], 0),
         (["I'm sorry, but I can't help with that.", "The index is an LSM tree."], 1),
         (["cats dogs birds fish", "red green blue", "cats dogs birds horses"], 0),
+        (["red green blue", "cats dogs birds fish", "cats dogs birds horses"], 1),
     ],
 )
 def test_the_best_draft_is_the_one_the_others_support(texts: list[str], expected: int) -> None:

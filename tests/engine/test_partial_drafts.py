@@ -14,12 +14,14 @@ from mixtura import (
     MixturaError,
     Mixture,
     ModelCard,
+    ModelError,
     Policy,
     Price,
     Proposer,
     Recipe,
     Usage,
 )
+from mixtura.errors import OverloadedError
 from mixtura.events import Answer
 from mixtura.limits.limiter import Limiter
 from mixtura.models.base import Emit
@@ -53,6 +55,7 @@ class Stalls:
         return Served(self, self.card(provider, model))
 
     def card(self, provider: str, model: str) -> ModelCard:
+        assert provider == "own"
         return ModelCard(id=model, provider=provider, price=PRICE if model == "stalls" else Price(input=1, output=1))
 
     def replacement(self, provider: str, model: str) -> str | None:
@@ -99,9 +102,10 @@ def test_fewer_than_eighty_characters_are_no_draft(size: int, kept: bool) -> Non
 
 
 class Silent:
-    """Says nothing at all; its account has seen calls of ten tokens a second, a second to the first of them."""
+    """Says nothing at all, or raises `error`; its account has seen calls of ten tokens a second, after one second."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: ModelError | None = None) -> None:
+        self.error = error
         self.accounting = Accounting(key="own/m", group="own", keeper=Limiter())
         for _ in range(9):
             self.accounting.account(self.accounting.limiter()).latency.add(11.0, 1.0, 101)
@@ -112,6 +116,9 @@ class Silent:
         assert request.context is not None
         await asyncio.sleep(2.0)  # it waits its turn
         request.context.begin(asyncio.get_running_loop().time())
+        if self.error is not None:
+            await asyncio.sleep(5.0)
+            raise self.error
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -119,6 +126,7 @@ class Silent:
         return Served(self, self.card(provider, model), accounting=self.accounting)
 
     def card(self, provider: str, model: str) -> ModelCard:
+        assert provider == "own"
         return ModelCard(id=model, provider=provider, price=Price(input=0.0, output=1_000_000.0))
 
     def replacement(self, provider: str, model: str) -> str | None:
@@ -141,3 +149,16 @@ def test_a_call_that_was_not_streamed_is_billed_for_the_time_it_had_to_write(
     # Two seconds in the queue and one to the first token leave the rest for ten tokens a second.
     assert lost.usage.completion_tokens == tokens
     assert lost.cost == pytest.approx(float(tokens))
+
+
+@pytest.mark.parametrize("usage", [None, Usage(completion_tokens=7)])
+def test_a_call_that_failed_is_billed_for_what_its_error_says_and_for_nothing_else(usage: Usage | None) -> None:
+    error = OverloadedError("own", "m", "over capacity")
+    error.usage = usage
+    told = Recipe(layers=(Layer(proposers=(Proposer(model="m", provider="own"),)),), policy=Policy(deadline=60.0))
+    with pytest.raises(MixturaError) as caught:
+        run_virtual(Mixture(told, models=Silent(error)).ask("Why?"))
+    assert caught.value.answer is not None
+    (lost,) = caught.value.answer.failures
+    assert lost.usage == usage
+    assert lost.cost == (None if usage is None else pytest.approx(7.0))
