@@ -89,7 +89,7 @@ def test_an_error_without_the_form_says_why_the_repair_failed(world: World) -> N
     ran = ask(world, ALONE, reply, COLOUR)
     assert isinstance(ran.error, NoAnswerError)
     assert f"; asked again, {LARGE}" in ran.error.message
-    assert [problem.kind for problem in ran.error.errors] == ["rejected"]
+    assert [problem.kind for problem in ran.error.failures] == ["rejected"]
 
 
 def test_drafts_that_only_vote_have_nobody_who_could_repair_them(world: World) -> None:

@@ -42,7 +42,7 @@ class Overtaken(Limiter):
         return await super().admit(needs, priority=priority, until=until, lifetime=lifetime, owed=owed)
 
 
-def ask(limiter: Limiter, **asked: float) -> Answer:
+def ask(limiter: Limiter, max_cost: float | None = None) -> Answer:
     told = msgspec.structs.replace(
         Recipe.named("classic"), policy=Policy(deadline=20.0, when_limited=("wait", "fewer", "single"))
     )
@@ -51,7 +51,7 @@ def ask(limiter: Limiter, **asked: float) -> Answer:
         options = SimOptions(as_of=dt.date(2025, 9, 1), plan="free", tokens=50, profile="fixed:1")
         async with simulated_cloud(options) as cloud:
             env = {"GROQ_API_KEY": "gsk_x", "GROQ_BASE_URL": cloud.url}
-            return await Mixture(told, env=env, plan="free", limiter=limiter).ask("Why?", **asked)
+            return await Mixture(told, env=env, plan="free", limiter=limiter).ask("Why?", max_cost=max_cost)
 
     return run_virtual(main())
 
