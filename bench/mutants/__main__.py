@@ -7,6 +7,7 @@ mutants anew, and a change of the tests has the survivors judged again.
 import argparse
 import fnmatch
 import hashlib
+import math
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.mutants.report import listing, read_arguments, survivors_of, table, without_effect
-from bench.mutants.verdicts import Mutant, draw_sample, read_mutants
+from bench.mutants.verdicts import Mutant, draw_sample, forget_unreadable, read_mutants
 
 PROJECT = Path(__file__).parent.parent.parent
 _TESTS_SEEN = "tests-seen.txt"
@@ -36,10 +37,11 @@ def main() -> int:
         "--only", action="append", default=[], metavar="GLOB", help="only files below src/mixtura, such as 'limits/*'"
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="mutants at a time")
-    parser.add_argument("--minutes", type=float, default=float("inf"), metavar="M", help="stop after about this long")
+    parser.add_argument("--minutes", type=float, default=math.inf, metavar="M", help="stop after about this long")
     parser.add_argument("--report", action="store_true", help="judge nothing, report what has been judged")
     args = parser.parse_args()
     end = time.monotonic() + args.minutes * 60
+    forget_unreadable(PROJECT)
     if not args.report:
         _mutmut([_FIRST], args.processes, end)
 
@@ -102,13 +104,18 @@ def _mutmut(names: Sequence[str], processes: int, end: float) -> bool:
     command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(processes), *names]
     log = PROJECT / "mutants" / "mutmut.log"
     log.parent.mkdir(exist_ok=True)
-    left = max(1.0, end - time.monotonic())
-    with log.open("wb") as output, subprocess.Popen(command, cwd=PROJECT, stdout=output, stderr=output) as running:
+    left = None if end == math.inf else max(1.0, end - time.monotonic())
+    # In a group of its own, so that whoever ends it ends the mutant at work as well; what has been judged is kept.
+    with log.open("wb") as output:
+        running = subprocess.Popen(command, cwd=PROJECT, stdout=output, stderr=output, start_new_session=True)
         try:
-            status = running.wait(None if left == float("inf") else left)
+            status = running.wait(left)
         except subprocess.TimeoutExpired:
-            running.send_signal(signal.SIGINT)  # what has been judged is kept
             return False
+        finally:
+            if running.poll() is None:
+                os.killpg(running.pid, signal.SIGTERM)
+                running.wait()
     if status:
         said = log.read_text("utf-8", errors="replace").replace("\r", "\n").splitlines()
         print(*[line for line in said if line.strip()][-20:], sep="\n", file=sys.stderr)

@@ -46,6 +46,16 @@ def read_mutants(project: Path) -> list[Mutant]:
     return found
 
 
+def forget_unreadable(project: Path) -> None:
+    """Delete the files of the copy whose verdicts were cut off while they were written: they are made anew."""
+    for path in (project / "mutants" / "src").rglob("*.py.meta"):
+        try:
+            json.loads(path.read_text("utf-8"))
+        except ValueError:
+            path.unlink()
+            path.with_suffix("").unlink(missing_ok=True)
+
+
 def draw_sample(mutants: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
     """Return `count` of the mutants, from every file its share; the same ones for the same seed.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bench.mutants.report import Argument, listing, read_arguments, survivors_of, table, without_effect
-from bench.mutants.verdicts import Mutant, change_of, draw_sample, function_of, read_mutants
+from bench.mutants.verdicts import Mutant, change_of, draw_sample, forget_unreadable, function_of, read_mutants
 
 MANY = [
     Mutant(f"mixtura.limits.{file}.x_run__mutmut_{number}", f"limits/{file}.py", None)
@@ -62,6 +62,15 @@ def test_verdicts_and_changes_are_read_from_the_copy(project: Path) -> None:
     assert function_of(MANY[0]) == "limits/a.py:run"
     assert function_of(Mutant("mixtura.a.x__own__mutmut_1", "a.py", None)) == "a.py:_own"
     assert change_of(project, survived) == ("self.level += amount", "self.level = amount")
+
+
+def test_a_file_whose_verdicts_were_cut_off_is_made_anew_and_no_other(project: Path) -> None:
+    source = project / "mutants" / "src" / "mixtura" / "limits"
+    (source / "cut.py").write_text("", "utf-8")
+    (source / "cut.py.meta").write_text('{"exit_code_by_key": {"mixtura.limits', "utf-8")
+    forget_unreadable(project)
+    assert sorted(path.name for path in source.iterdir()) == ["bucket.py", "bucket.py.meta", "bucket.py.spans"]
+    forget_unreadable(project / "elsewhere")
 
 
 def test_the_report_counts_and_tells_argued_survivors_from_others(project: Path) -> None:
