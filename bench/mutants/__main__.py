@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.mutants.report import listing, read_arguments, survivors_of, table, without_effect
-from bench.mutants.verdicts import Mutant, draw_sample, forget_unreadable, read_mutants
+from bench.mutants.verdicts import Mutant, draw_sample, forget_survivors, forget_unreadable, read_mutants
 
 PROJECT = Path(__file__).parent.parent.parent
 _TESTS_SEEN = "tests-seen.txt"
@@ -49,6 +49,8 @@ def main() -> int:
         wanted = [one for one in read_mutants(PROJECT) if _is_wanted(one, args.only)]
         return draw_sample(wanted, args.mutants, args.seed)
 
+    if not args.report:
+        _forget_survivors_of_other_tests()
     complete = args.report or _judge(sample, args.processes, end)
     drawn = sample()
     arguments = read_arguments()
@@ -68,10 +70,10 @@ def _is_wanted(mutant: Mutant, globs: Sequence[str]) -> bool:
 
 def _judge(sample: Callable[[], list[Mutant]], processes: int, end: float) -> bool:
     """Have the sample judged piece by piece; return False if mutmut fails, as it does where a test fails unchanged."""
-    again = _survivors_to_judge_again(sample())
+    before: list[str] = []
     while True:
         drawn = sample()
-        waiting = [one.name for one in drawn if one.verdict is None or one.name in again][:_PIECE]
+        waiting = [one.name for one in drawn if one.verdict is None][:_PIECE]
         counts = Counter(one.verdict for one in drawn)
         print(
             f"{len(drawn) - counts[None]:,} of {len(drawn):,} judged, "
@@ -81,22 +83,21 @@ def _judge(sample: Callable[[], list[Mutant]], processes: int, end: float) -> bo
         )
         if not waiting or time.monotonic() >= end:
             return True
-        if not _mutmut(waiting, processes, end):
+        if waiting == before or not _mutmut(waiting, processes, end):
             return time.monotonic() >= end
-        again.difference_update(waiting)
+        before = waiting
 
 
-def _survivors_to_judge_again(drawn: Sequence[Mutant]) -> set[str]:
-    """Return what survived tests that have changed since."""
+def _forget_survivors_of_other_tests() -> None:
+    """Forget what survived the tests of an earlier run, where they have changed since."""
     digest = hashlib.sha256()
     for path in sorted((PROJECT / "tests").rglob("*.py")):
         digest.update(path.read_bytes())
     seen = PROJECT / "mutants" / _TESTS_SEEN
     before = seen.read_text("utf-8") if seen.exists() else ""
-    seen.write_text(digest.hexdigest(), "utf-8")
-    if before == digest.hexdigest():
-        return set()
-    return {one.name for one in drawn if one.verdict in ("survived", "no tests")}
+    if before != digest.hexdigest():
+        forget_survivors(PROJECT)
+        seen.write_text(digest.hexdigest(), "utf-8")
 
 
 def _mutmut(names: Sequence[str], processes: int, end: float) -> bool:

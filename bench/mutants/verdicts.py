@@ -56,6 +56,17 @@ def forget_unreadable(project: Path) -> None:
             path.with_suffix("").unlink(missing_ok=True)
 
 
+def forget_survivors(project: Path) -> None:
+    """Have mutmut judge again what survived."""
+    for path in (project / "mutants" / "src").rglob("*.py.meta"):
+        told = json.loads(path.read_text("utf-8"))
+        statuses = told["exit_code_by_key"]
+        survived = [name for name, status in statuses.items() if _VERDICTS.get(status) in ("survived", "no tests")]
+        if survived:
+            statuses.update(dict.fromkeys(survived))
+            path.write_text(json.dumps(told), "utf-8")
+
+
 def draw_sample(mutants: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
     """Return `count` of the mutants, from every file its share; the same ones for the same seed.
 

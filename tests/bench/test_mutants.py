@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 from bench.mutants.report import Argument, listing, read_arguments, survivors_of, table, without_effect
-from bench.mutants.verdicts import Mutant, change_of, draw_sample, forget_unreadable, function_of, read_mutants
+from bench.mutants.verdicts import (
+    Mutant,
+    change_of,
+    draw_sample,
+    forget_survivors,
+    forget_unreadable,
+    function_of,
+    read_mutants,
+)
 
 MANY = [
     Mutant(f"mixtura.limits.{file}.x_run__mutmut_{number}", f"limits/{file}.py", None)
@@ -71,6 +79,11 @@ def test_a_file_whose_verdicts_were_cut_off_is_made_anew_and_no_other(project: P
     forget_unreadable(project)
     assert sorted(path.name for path in source.iterdir()) == ["bucket.py", "bucket.py.meta", "bucket.py.spans"]
     forget_unreadable(project / "elsewhere")
+
+
+def test_survivors_are_judged_again_and_no_others(project: Path) -> None:
+    forget_survivors(project)
+    assert [mutant.verdict for mutant in read_mutants(project)] == [None, "timeout"]
 
 
 def test_the_report_counts_and_tells_argued_survivors_from_others(project: Path) -> None:

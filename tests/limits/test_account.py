@@ -119,6 +119,12 @@ def test_limits_of_no_plan_are_taken_as_told() -> None:
     assert account.limits == Limits(rpd=500, tpm=12_345)
 
 
+def test_a_limit_of_one_is_a_limit() -> None:
+    account = Account("a", FREE)
+    account.settle(account.take(100, 0.0), 1.0, headers=RateLimitHeaders(1, 0, None, None))
+    assert (account.known, account.limits.rpd) == (True, 1)
+
+
 def test_the_head_of_a_reply_ends_a_guess_and_its_end_teaches_nothing_more() -> None:
     account = Account("a", FREE, plans=(FREE, DEVELOPER))
     first, second = account.take(3000, 0.0), account.take(3000, 0.0)

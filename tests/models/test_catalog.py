@@ -34,6 +34,9 @@ def test_an_enterprise_key_keeps_what_others_lost() -> None:
     assert row is not None
     assert row.is_served(TODAY, "enterprise")
     assert not row.is_served(TODAY, "developer")
+    assert row.id in catalog.live("groq", TODAY, "enterprise")
+    assert row.id not in catalog.live("groq", TODAY, "developer")
+    assert row.id not in catalog.live("groq", TODAY)
 
 
 def test_replacements_lead_to_a_model_that_lives() -> None:

@@ -26,6 +26,7 @@ REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
         pytest.param("the <think> tag", "the <think> tag", "", id="inside a line, not closed"),
         pytest.param("the <think> tag\n<think>cut", "the <think> tag\n", "cut", id="both"),
         pytest.param("hm, well</think>answer", "answer", "hm, well", id="stray closing tag"),
+        pytest.param("hm, well</think>\n\n answer", "answer", "hm, well", id="white space after a stray closing tag"),
         pytest.param("<think>a <think>b</think> c</think>answer", "answer", "a <think>b\n\nc", id="nested"),
         pytest.param("</think>answer", "answer", "", id="closing tag first"),
         pytest.param("use `<think>` and `</think>`.", "use `<think>` and `</think>`.", "", id="quoted"),

@@ -1,0 +1,33 @@
+"""Limits that a user knows, where other processes had only guessed."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from mixtura.limits.limiter import Limiter
+from mixtura.limits.redis.store import RedisStore
+from mixtura.limits.window import Limits
+
+pytestmark = pytest.mark.server
+
+KEYS = (f"known-{number}" for number in itertools.count())
+GUESS, SURE = Limits(rpm=30, tpm=6_000), Limits(rpm=30, tpm=300_000)
+
+
+async def test_limits_that_a_user_knows_replace_a_guess_for_every_process(redis_url: str) -> None:
+    key = next(KEYS)
+    one, other = Limiter(RedisStore(redis_url)), Limiter(RedisStore(redis_url))
+    guessed = one.account(key, GUESS)
+    one.lost(await one.send(guessed, 1_000))
+    replaced = other.account(key, GUESS)
+    other.lost(await other.send(replaced, 1_000))
+    assert (replaced.known, replaced.limits) == (False, GUESS)
+    assert other.account(key, SURE, known=True, plans=(SURE,)) is replaced
+    assert (replaced.known, replaced.limits, replaced.plans, replaced.synced) == (True, SURE, (SURE,), False)
+    other.lost(await other.send(replaced, 1_000))
+    assert replaced.synced
+    # The next call of the process that guessed brings it the news.
+    one.lost(await one.send(guessed, 1_000))
+    assert (guessed.known, guessed.limits) == (True, SURE)
+    assert guessed.buckets["tpm"].level(asyncio.get_running_loop().time()) == pytest.approx(4_000, rel=0.5)
