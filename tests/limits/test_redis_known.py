@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 
+from mixtura.chat import RateLimitHeaders
 from mixtura.limits.limiter import Limiter
 from mixtura.limits.redis.store import RedisStore
 from mixtura.limits.window import Limits
@@ -31,3 +32,18 @@ async def test_limits_that_a_user_knows_replace_a_guess_for_every_process(redis_
     one.lost(await one.send(guessed, 1_000))
     assert (guessed.known, guessed.limits) == (True, SURE)
     assert guessed.buckets["tpm"].level(asyncio.get_running_loop().time()) == pytest.approx(4_000, rel=0.5)
+
+
+async def test_the_head_of_a_reply_tells_every_process_which_plan_it_is(redis_url: str) -> None:
+    key = next(KEYS)
+    plan = Limits(rpm=1_000, rpd=500_000, tpm=250_000)
+    one, other = Limiter(RedisStore(redis_url)), Limiter(RedisStore(redis_url))
+    guessed = one.account(key, GUESS, plans=(GUESS, plan))
+    sent = await one.send(guessed, 1_000)
+    await one.learn(sent, RateLimitHeaders(None, None, 250_000, 249_000))
+    assert (guessed.known, guessed.limits) == (True, plan)
+    elsewhere = other.account(key, GUESS, plans=(GUESS, plan))
+    other.lost(await other.send(elsewhere, 1_000))
+    assert (elsewhere.known, elsewhere.limits) == (True, plan)
+    # The window of the minute is the one that was told, the others of the plan are empty but for these two calls.
+    assert elsewhere.quote(240_000, asyncio.get_running_loop().time()).wait == 0

@@ -24,6 +24,8 @@ REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
         pytest.param("answer\n  <think>x</think>more", "answer\n  more", "x", id="at a line's start"),
         pytest.param("an <think>x</think> answer", "an  answer", "x", id="inside a line, closed"),
         pytest.param("the <think> tag", "the <think> tag", "", id="inside a line, not closed"),
+        pytest.param("the <think> and <thought> tags", "the <think> and <thought> tags", "", id="two, not closed"),
+        pytest.param("a <think>b <think>c</think> d", "a  d", "b <think>c", id="two inside a line, closed"),
         pytest.param("the <think> tag\n<think>cut", "the <think> tag\n", "cut", id="both"),
         pytest.param("hm, well</think>answer", "answer", "hm, well", id="stray closing tag"),
         pytest.param("hm, well</think>\n\n answer", "answer", "hm, well", id="white space after a stray closing tag"),
