@@ -311,3 +311,16 @@ def test_a_late_reply_does_not_undo_what_a_later_call_of_an_open_account_was_tol
     account.settle(third, 0.0, headers=RateLimitHeaders(None, None, 8000, 8000))
     account.settle(second, 0.0, headers=RateLimitHeaders(None, None, 8000, 2000))
     assert account.buckets["tpm"].level(0.0) == 0
+
+
+def test_a_call_ends_once() -> None:
+    account = Account("a", FREE, known=True)
+    kept, sent = account.take(3000, 0.0), account.take(2000, 0.0)
+    for _ in range(2):
+        account.refund(sent, 0.0)
+    account.settle(sent, 0.0, headers=RateLimitHeaders(None, None, 8000, 8000), actual=10, excess=500)
+    account.abandon(sent)
+    assert (account.buckets["tpm"].level(0.0), account.buckets["rpm"].level(0.0), account.in_flight) == (3000, 1, 1)
+    for _ in range(2):
+        account.abandon(kept)
+    assert account.in_flight == 0

@@ -1,12 +1,17 @@
-"""Limits that a user knows, where other processes had only guessed."""
+"""What processes that share Redis learn of each other: limits that are known, plans, and reservations that ended."""
 
 import asyncio
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from mixtura.chat import RateLimitHeaders
 from mixtura.limits.limiter import Limiter
+from mixtura.limits.queue import Need
+from mixtura.limits.redis.connection import RedisConnection
+from mixtura.limits.redis.snapshot import ScriptAnswer
 from mixtura.limits.redis.store import RedisStore
 from mixtura.limits.window import Limits
 
@@ -47,3 +52,30 @@ async def test_the_head_of_a_reply_tells_every_process_which_plan_it_is(redis_ur
     assert (elsewhere.known, elsewhere.limits) == (True, plan)
     # The window of the minute is the one that was told, the others of the plan are empty but for these two calls.
     assert elsewhere.quote(240_000, asyncio.get_running_loop().time()).wait == 0
+
+
+async def test_who_is_stopped_before_the_answer_has_come_leaves_nothing_reserved(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, reserved = next(KEYS), asyncio.Event()
+    run = RedisConnection.run
+
+    async def late(self: RedisConnection, accounts: Sequence[str], request: dict[str, Any]) -> ScriptAnswer:
+        answer = await run(self, accounts, request)
+        if request["op"] == "book" and not reserved.is_set():
+            reserved.set()
+            await asyncio.Event().wait()
+        return answer
+
+    monkeypatch.setattr(RedisConnection, "run", late)
+    one, other = Limiter(RedisStore(redis_url)), Limiter(RedisStore(redis_url))
+    for limiter in (one, other):
+        limiter.account(key, Limits(tpm=6_000), known=True)
+    booking = asyncio.create_task(one.admit([Need(key, 5_000)]))
+    await reserved.wait()
+    booking.cancel()
+    await asyncio.wait([booking])
+    assert booking.cancelled()
+    assert one.holds == {}
+    hold = await other.admit([Need(key, 5_000)], until=asyncio.get_running_loop().time() + 0.5)
+    await hold.close()
