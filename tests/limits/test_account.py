@@ -232,6 +232,7 @@ def test_refused_calls_cost_no_tokens_but_a_request_of_the_day() -> None:
 def test_whether_unused_output_is_given_back_is_learned_from_the_headers() -> None:
     account = Account("a", FREE, known=True)
     now, level = 0.0, 0.0
+    learned = []
     for _ in range(6):
         sent = account.take(2000, now)
         level = max(0.0, level) + 2000
@@ -239,7 +240,9 @@ def test_whether_unused_output_is_given_back_is_learned_from_the_headers() -> No
         # This provider returns what was not used as soon as the reply is whole.
         level -= 1800 + 0.5 * 8000 / 60
         level, now = max(0.0, level), now + 0.5
-    assert account.gives_back
+        learned.append(account.gives_back)
+    # The first reply has nothing before it that could have been given back; the two after it show it.
+    assert learned == [False, False, True, True, True, True]
     for _ in range(3):
         sent = account.take(2000, now)
         level += 2000

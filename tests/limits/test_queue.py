@@ -116,6 +116,12 @@ def test_whoever_leaves_wakes_the_next_of_every_priority_and_a_nudge_before_the_
         second.nudge()
         await second.wait(10.0)
         assert clock() == pytest.approx(50.0)
+        new, failed = queue.join([Need("a", 1)], BATCH, 50.0), []
+        asyncio.get_running_loop().set_exception_handler(lambda _, problem: failed.append(problem))
+        new.nudge()
+        await new.wait(10.0)
+        assert clock() == pytest.approx(50.0)
+        assert failed == []
         await second.wait(10.0)
         assert clock() == pytest.approx(60.0), "one nudge wakes once"
 

@@ -33,6 +33,7 @@ def test_units_the_provider_never_counted_are_gone_for_replies_to_come_as_well()
     # The reply of the first call says what was believed of it: nothing is left to correct.
     assert bucket.correct(snapshot, 0.0, 20.0, 0.0) == pytest.approx(-30.0)
     assert bucket.level(0.0) == pytest.approx(50.0)
+    assert bucket.corrected == 0.0, "the two corrections cancel out"
 
 
 def test_units_that_are_given_back_are_a_negative_take_and_never_more_than_there_are() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from mixtura.chat import ChatRequest, Completion, Usage
@@ -84,6 +85,19 @@ def test_a_refusal_that_took_something_stays_counted(kind: type[ModelError], usa
         return account.buckets["tpm"].level(0.0)
 
     assert (run_virtual(main()) > 0) is (usage is not None)
+
+
+@pytest.mark.parametrize("estimated", [False, True])
+def test_what_the_headers_say_counts_also_where_the_usage_is_an_estimate(estimated: bool) -> None:
+    async def main() -> float:
+        usage = Usage(prompt_tokens=20, completion_tokens=100, estimated=estimated)
+        said = msgspec.structs.replace(completion(left=5000), usage=usage)
+        await Limited(Scripted(said, takes=0.0), "groq", ACCOUNTING).chat(REQUEST)
+        account = ACCOUNTING.account(current_limiter())
+        assert (account.ratio == 1.0) is estimated, "an estimate teaches nothing about estimates"
+        return float(account.buckets["tpm"].level(0.0))
+
+    assert run_virtual(main()) == pytest.approx(3000.0)
 
 
 def test_a_probe_that_is_stopped_lets_the_next_call_probe() -> None:

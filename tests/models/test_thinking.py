@@ -109,6 +109,17 @@ def test_a_piece_without_a_tag_is_passed_on_at_once_and_half_a_tag_held_back() -
     assert splitter.finish() == Delta()
 
 
+def test_half_a_tag_at_the_end_belongs_to_where_it_stands() -> None:
+    splitter = ThinkSplitter()
+    assert splitter.feed("<think>hm</thi") == Delta("", "hm")
+    assert splitter.finish() == Delta("", "</thi")
+    assert (splitter.text, splitter.reasoning) == ("", "hm</thi")
+    call = {"index": 0}
+    splitter = ThinkSplitter()
+    assert splitter.apart(Delta("<think>hm</thi", "so ")) == Delta("", "so hm")
+    assert splitter.apart(Delta("", "well", [call])) == Delta("", "well</thi", [call])
+
+
 class Says:
     """Answers with its pieces, streamed when somebody watches."""
 
