@@ -41,6 +41,8 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="judge nothing, report what has been judged")
     args = parser.parse_args()
     end = time.monotonic() + args.minutes * 60
+    # Whoever ends this program ends mutmut with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     forget_unreadable(PROJECT)
     if not args.report:
         _mutmut([_FIRST], args.processes, end)
