@@ -45,14 +45,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     forget_unreadable(PROJECT)
     if not args.report:
+        _note_tests()
         _mutmut([_FIRST], args.processes, end)
 
     def sample() -> list[Mutant]:
         wanted = [one for one in read_mutants(PROJECT) if _is_wanted(one, args.only)]
         return draw_sample(wanted, args.mutants, args.seed)
 
-    if not args.report:
-        _forget_survivors_of_other_tests()
     complete = args.report or _judge(sample, args.processes, end)
     drawn = sample()
     arguments = read_arguments()
@@ -90,15 +89,19 @@ def _judge(sample: Callable[[], list[Mutant]], processes: int, end: float) -> bo
         before = waiting
 
 
-def _forget_survivors_of_other_tests() -> None:
-    """Forget what survived the tests of an earlier run, where they have changed since."""
+def _note_tests() -> None:
+    """Forget what survived the tests of an earlier run, and what those tests reached, where they have changed since."""
     digest = hashlib.sha256()
     for path in sorted((PROJECT / "tests").rglob("*.py")):
         digest.update(path.read_bytes())
-    seen = PROJECT / "mutants" / _TESTS_SEEN
+    copy = PROJECT / "mutants"
+    seen = copy / _TESTS_SEEN
     before = seen.read_text("utf-8") if seen.exists() else ""
     if before != digest.hexdigest():
         forget_survivors(PROJECT)
+        # mutmut would only look at what new tests reach, not at what changed ones do.
+        (copy / "mutmut-stats.json").unlink(missing_ok=True)
+        copy.mkdir(exist_ok=True)
         seen.write_text(digest.hexdigest(), "utf-8")
 
 

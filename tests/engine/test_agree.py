@@ -47,6 +47,19 @@ def test_drafts_that_state_nothing_are_not_unanimous() -> None:
 
 
 @pytest.mark.parametrize(
+    ("drafts", "same"),
+    [
+        ([draft("Paris.")], False),
+        ([draft("Paris."), draft(" Paris.\n")], True),
+        ([draft("Paris."), draft("Paris."), draft("paris.")], False),
+        ([draft("Paris."), draft("Paris.", incomplete="its time was up")], False),
+    ],
+)
+def test_two_whole_drafts_that_say_the_same_are_identical(drafts: list[Draft], same: bool) -> None:
+    assert agree.identical(drafts) is same
+
+
+@pytest.mark.parametrize(
     ("texts", "expected"),
     [
         (["Answer: 5", "Answer: 7", "Answer: 7"], 1),
