@@ -39,8 +39,8 @@ chaos: $(STAMP)
 	$(BIN)/python -m bench.chaos
 	$(BIN)/python -m bench.chaos.worst_case
 
-# Changes the code in 1,500 places, one at a time, and lists the changes that no test notices; hours, and it goes on where
-# it was interrupted.
+# Changes the code in 1,500 places, one at a time, and lists the changes that no test notices; it goes on where it was
+# interrupted.
 mutants: $(VENV)/.mutants
 	$(BIN)/python -m bench.mutants
 
