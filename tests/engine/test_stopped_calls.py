@@ -22,9 +22,10 @@ from mixtura import (
     Proposer,
     Recipe,
     Usage,
+    fold,
 )
 from mixtura.decisions import CutDetail
-from mixtura.events import AnswerDelta, CallFailed, CallFinished, CallStarted, Decision, RunFinished, fold
+from mixtura.events import AnswerDelta, CallFailed, CallFinished, CallStarted, Decision, RunFinished
 from mixtura.models.base import Emit
 from mixtura.models.served import Served
 from mixtura.virtual import run_virtual
