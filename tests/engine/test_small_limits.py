@@ -1,5 +1,7 @@
 """Drafts are shortened to what a rate limit lets their reader read, where that is less than its window."""
 
+import random
+
 import pytest
 
 from mixtura import Aggregator, Answer, ChatRequest, Completion, Layer, Mixture, ModelCard, Proposer, Recipe, Usage
@@ -10,7 +12,30 @@ from mixtura.models.served import Accounting, Served
 from mixtura.tokens import estimate_messages
 from mixtura.virtual import run_virtual
 
-LONG = "An index on disk that is written in order is fast to write and slow to read. " * 100
+# No words in a row come twice, so that no draft goes in circles.
+WORDS = [
+    "index",
+    "disk",
+    "row",
+    "page",
+    "tree",
+    "log",
+    "write",
+    "read",
+    "merge",
+    "sort",
+    "key",
+    "value",
+    "block",
+    "cache",
+    "order",
+    "scan",
+    "range",
+    "level",
+    "file",
+    "run",
+]
+LONG = " ".join(random.Random(1).choices(WORDS, k=1600))
 
 
 class Readers:
