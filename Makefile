@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test quick test-real check demo bench chaos smoke hooks models fit studies room reference format clean
+.PHONY: test quick test-real check demo bench chaos mutants smoke hooks models fit studies room reference format clean
 
 test: $(STAMP) check
 	$(BIN)/python -m pytest
@@ -39,6 +39,11 @@ chaos: $(STAMP)
 	$(BIN)/python -m bench.chaos
 	$(BIN)/python -m bench.chaos.worst_case
 	$(BIN)/python -m bench.soak
+
+# Changes the code in 1,500 places, one at a time, and lists the changes that no test notices; it goes on where it was
+# interrupted.
+mutants: $(VENV)/.mutants
+	$(BIN)/python -m bench.mutants
 
 # The machine room: factors from measured points and docs/fit.md; then docs/machine-room.md with its plots.
 fit: $(STAMP)
@@ -81,5 +86,9 @@ $(VENV)/.bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	touch $@
 
+$(VENV)/.mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,mutants]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-training .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-training mutants .mypy_cache .ruff_cache .hypothesis

@@ -10,6 +10,8 @@ from servers import RedisClock, redis_clock, redis_server
 
 # A machine that is busy is no reason to fail.
 settings.register_profile("no deadline", deadline=None)
+# For `make mutants`: whether a mutant is noticed must not depend on chance.
+settings.register_profile("fixed", deadline=None, derandomize=True, database=None)
 settings.load_profile("no deadline")
 
 

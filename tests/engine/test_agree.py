@@ -6,8 +6,11 @@ from mixtura.engine import agree, answers
 from mixtura.events import Draft
 
 
-def draft(text: str, *, weight: float = 1.0, finish: str = "stop", lenient: bool = False) -> Draft:
+def draft(
+    text: str, *, weight: float = 1.0, finish: str = "stop", lenient: bool = False, incomplete: str = ""
+) -> Draft:
     return Draft(
+        incomplete=incomplete,
         call=0,
         role="proposer",
         model="m",
@@ -28,11 +31,32 @@ def test_votes_are_counted_by_weight_and_the_heaviest_breaks_ties() -> None:
     assert (tie.winner, tie.tied) == ("2", True)
 
 
+def test_a_draft_that_was_stopped_is_not_counted_in_the_votes_nor_in_their_total() -> None:
+    stopped = [draft(f"Answer: {n}", weight=5.0, incomplete="enough drafts were there without it") for n in range(2)]
+    counted = agree.tally([draft("Answer: 1"), *stopped, draft("Answer: 1")])
+    assert (counted.winner, counted.votes, counted.total, counted.counted) == ("1", 2.0, 2.0, 2)
+    assert counted.unanimous
+    assert agree.tally(stopped) == ("", 0.0, 0.0, 0, False)
+
+
 def test_drafts_that_state_nothing_are_not_unanimous() -> None:
     prose = "A long piece of prose that states nothing which could be counted in any way whatsoever. " * 2
     assert not agree.tally([draft(prose), draft(prose)]).unanimous
     assert not agree.tally([draft("Answer: 1")]).unanimous
     assert agree.tally([draft("Answer: 1"), draft("so: the answer is 1")]).unanimous
+
+
+@pytest.mark.parametrize(
+    ("drafts", "same"),
+    [
+        ([draft("Paris.")], False),
+        ([draft("Paris."), draft(" Paris.\n")], True),
+        ([draft("Paris."), draft("Paris."), draft("paris.")], False),
+        ([draft("Paris."), draft("Paris.", incomplete="its time was up")], False),
+    ],
+)
+def test_two_whole_drafts_that_say_the_same_are_identical(drafts: list[Draft], same: bool) -> None:
+    assert agree.identical(drafts) is same
 
 
 @pytest.mark.parametrize(
@@ -42,6 +66,7 @@ def test_drafts_that_state_nothing_are_not_unanimous() -> None:
         (["only one"], 0),
         (["I'm sorry, but I can't help with that.", "The index is an LSM tree."], 1),
         (["cats dogs birds fish", "red green blue", "cats dogs birds horses"], 0),
+        (["red green blue", "cats dogs birds fish", "cats dogs birds horses"], 1),
     ],
 )
 def test_the_best_draft_is_the_one_the_others_support(texts: list[str], expected: int) -> None:
@@ -85,3 +110,12 @@ def test_a_refusal_is_one(text: str) -> None:
 )
 def test_an_answer_is_no_refusal(text: str) -> None:
     assert not agree.refuses(text)
+
+
+def test_a_refusal_of_six_hundred_characters_says_more_than_that_it_is_one() -> None:
+    opening = "I'm sorry, but I can't help with that. "
+    for length, is_one in ((599, True), (600, False)):
+        text = opening.ljust(length, "x")
+        assert agree.refuses(text) is is_one
+        assert agree.refuses(f"  {text}\n") is is_one, "white space around it says nothing"
+        assert agree.may_refuse(text) is is_one

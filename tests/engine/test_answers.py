@@ -39,6 +39,16 @@ from resources import recorded_data
         ("### Step 1: set up the whole thing\nThen go on and on until the end is reached.", ""),
         ("Whether the answer is yes depends on many things that are not said in the question at all.", ""),
         ("", ""),
+        # What JSON escapes is read as JSON, where the text is JSON.
+        (r'{"answer": "\u0042"}', "B"),
+        (r'{"answer": "\u0042", "unit": "\times"}', "B"),
+        (r'{"answer": "\text{Yes}"}', "yes"),
+        (r'{"answer": "3 \times 4"}', r"3\times4"),
+        ("some working\n\n#### **42**", "42"),
+        ("some working\n\n#### yes", "yes"),
+        ("some working\n\n#### (B)", "B"),
+        ("#### 41\n#### `42`", "42"),
+        (r"so \boxed{\text{Yes} \text{and no}}", "yes and no"),
     ],
 )
 def test_the_final_answer_of_a_text_is_found(text: str, found: str) -> None:
@@ -167,6 +177,11 @@ def test_a_text_made_to_be_slow_is_not(text: str) -> None:
     # Quadratic patterns would need minutes for these; the suite's limit for each test is a minute.
     for lenient in (False, True):
         answers.extract(text, lenient=lenient)
+
+
+@pytest.mark.parametrize("value", ["1e999999999", "1e-100", "9" * 101, "3/0", "1/0 kg"])
+def test_what_is_no_number_that_can_be_written_down_is_compared_as_it_stands(value: str) -> None:
+    assert answers.normal(value) == value
 
 
 @given(st.text(max_size=400))

@@ -95,6 +95,8 @@ def test_reviewers_and_selectors_get_nothing_that_shapes_the_answer(world: World
     assert [body.get("stop") for body in drafts] == ["HALT", "HALT"]
     assert [body.get("stop") for body in reviews] == [None, None]
     assert all(body["max_completion_tokens"] > 50 for body in reviews)
+    ran = world(chairless, "Which?", options=ChatOptions(stop="HALT", extra={"user": "u2"}))
+    assert {body.get("user") for body in ran.cloud.requests} == {"u2"}, "who asks is said of every call"
     ran = world(recipe("select"), "Which?", options=ChatOptions(max_tokens=50, temperature=0.1, extra={"top_k": 3}))
     (selector,) = [body for body in ran.cloud.requests if body["model"] == LARGE]
     assert selector["max_completion_tokens"] > 50

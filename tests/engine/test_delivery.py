@@ -71,6 +71,27 @@ async def test_what_waits_for_a_reader_does_not_grow_with_the_text() -> None:
     assert sum(len(event.text) for event in taken if isinstance(event, CallDelta)) == 500_000
 
 
+async def test_a_merged_piece_has_the_time_of_its_last_and_all_that_was_said() -> None:
+    queue = EventQueue()
+    for _ in range(64):
+        queue.put(AnswerRestarted())
+    call = {"index": 0, "function": {"name": "look_up"}}
+    for at in (1.0, 2.0, 3.0):
+        queue.put(AnswerDelta(at=at, text=f"answer {at} ", reasoning=f"why {at} "))
+        queue.put(CallDelta(at=at + 10.0, call=2, text=f"draft {at} ", tool_calls=[call] if at < 3.0 else None))
+    queue.put(AnswerRestarted(at=20.0))
+    queue.put(AnswerDelta(at=21.0, text="anew"))
+    queue.close()
+    taken = [await queue.get() for _ in range(69)]
+    assert taken[64:] == [
+        AnswerDelta(at=3.0, text="answer 1.0 answer 2.0 answer 3.0 ", reasoning="why 1.0 why 2.0 why 3.0 "),
+        CallDelta(at=13.0, call=2, text="draft 1.0 draft 2.0 draft 3.0 ", tool_calls=[call, call]),
+        AnswerRestarted(at=20.0),
+        AnswerDelta(at=21.0, text="anew"),
+        None,
+    ]
+
+
 def test_a_reader_who_sleeps_gets_every_event_and_the_whole_text(world: World) -> None:
     async def main() -> tuple[list[Event], int]:
         options = SimOptions(unlimited=True, tokens=800, profile="rate:400")

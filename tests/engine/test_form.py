@@ -7,7 +7,7 @@ import pytest
 from asking import Ran, Reacts, World
 from mixtura import Aggregator, ChatOptions, Layer, NoAnswerError, Proposer, Recipe
 from mixtura.chat import JsonObject
-from mixtura.events import AnswerDelta, AnswerRestarted
+from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted
 from mixtura.sim import Reply, SimOptions
 
 SMALL, LARGE = "openai/gpt-oss-20b", "openai/gpt-oss-120b"
@@ -79,6 +79,36 @@ def test_without_any_reply_in_the_form_the_run_fails_and_says_why(world: World) 
         assert f"no reply has the form that was asked for; that of {LARGE}: it is not JSON" in ran.error.message
         assert ran.error.answer is not None
         assert ran.error.answer.cost
+
+
+def test_an_error_without_the_form_says_why_the_repair_failed(world: World) -> None:
+    def reply(request: JsonObject, call: int) -> Reply | str:
+        repairs = any(turn["role"] == "assistant" for turn in request["messages"])
+        return Reply(fault="400") if repairs else PROSE
+
+    ran = ask(world, ALONE, reply, COLOUR)
+    assert isinstance(ran.error, NoAnswerError)
+    assert f"; asked again, {LARGE}" in ran.error.message
+    assert [problem.kind for problem in ran.error.failures] == ["rejected"]
+
+
+def test_drafts_that_only_vote_have_nobody_who_could_repair_them(world: World) -> None:
+    recipe = Recipe(layers=LAYER, aggregator=Aggregator(kind="vote"))
+    ran = ask(world, recipe, writing(PROSE), COLOUR)
+    assert isinstance(ran.error, NoAnswerError)
+    assert "say in the question what to write" in ran.error.message
+    assert len(ran.cloud.requests) == 2
+
+
+@pytest.mark.parametrize("words", ["", "Here you are: "])
+def test_the_answer_names_the_repair_as_its_source_and_repeats_its_text_only_where_that_was_edited(
+    world: World, words: str
+) -> None:
+    ran = ask(world, ALONE, writing(PROSE, words + '{"colour": "red"}'), COLOUR)
+    (finished,) = [event for event in ran.events if isinstance(event, AnswerFinished)]
+    (repair,) = [call for call in ran.answer.calls if call.role == "repair"]
+    assert finished.source == repair.call
+    assert finished.text == ('{"colour": "red"}' if words else None)
 
 
 def test_fences_and_words_round_the_json_are_taken_off(world: World) -> None:

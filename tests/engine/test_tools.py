@@ -26,6 +26,7 @@ from mixtura.chat import JsonObject
 from mixtura.decisions import ActedDetail
 from mixtura.engine import tools
 from mixtura.engine.drafts import DraftSet
+from mixtura.engine.tools import names_of
 from mixtura.events import AnswerDelta, AnswerRestarted, Draft
 from mixtura.planning.reductions import fewer
 from mixtura.recipe import Tools, recipe_names
@@ -101,6 +102,8 @@ def test_a_named_model_acts_where_the_aggregator_has_none(world: World) -> None:
     ran = world(recipe, "Weather?", reply=acts, options=ChatOptions(tools=[TOOL]))
     assert [body["model"] for body in ran.cloud.requests if body.get("tools")] == [LARGE]
     assert "Look it up (1)." in ran.prompts(LARGE)[0][-1]["content"]
+    (said,) = [decision.reason for decision in ran.answer.decisions if decision.kind == "acted"]
+    assert said == f"{LARGE} called weather"
     # Without tools the same recipe counts.
     ran = world(recipe, "Weather?", reply=lambda _r, _c: "The answer is 4.")
     assert ran.kinds == ["agreed"] or ran.kinds == ["voted"]
@@ -331,3 +334,8 @@ def test_a_conversation_that_ends_in_a_result_goes_on(world: World, result: str)
     ran = world("fast", history, reply=lambda _r, _c: "It is sunny.", options=ChatOptions(tools=[TOOL]))
     assert ran.error is None, ran.error
     assert ran.answer.text == "It is sunny."
+
+
+def test_a_call_without_a_name_is_named_in_words() -> None:
+    assert names_of([{"type": "function", "function": {"name": "weather"}}, {}]) == ["weather", "a tool"]
+    assert names_of(None) == []

@@ -119,6 +119,12 @@ def test_limits_of_no_plan_are_taken_as_told() -> None:
     assert account.limits == Limits(rpd=500, tpm=12_345)
 
 
+def test_a_limit_of_one_is_a_limit() -> None:
+    account = Account("a", FREE)
+    account.settle(account.take(100, 0.0), 1.0, headers=RateLimitHeaders(1, 0, None, None))
+    assert (account.known, account.limits.rpd) == (True, 1)
+
+
 def test_the_head_of_a_reply_ends_a_guess_and_its_end_teaches_nothing_more() -> None:
     account = Account("a", FREE, plans=(FREE, DEVELOPER))
     first, second = account.take(3000, 0.0), account.take(3000, 0.0)
@@ -186,6 +192,14 @@ def test_a_refusal_that_names_its_window_fills_it() -> None:
     assert account.quote(500, 0.0).wait == pytest.approx((7900 + 500 - 8000) / (8000 / 60) + 0.1, abs=0.02)
 
 
+@pytest.mark.parametrize(("taken", "used", "level"), [(7000, 7900, 7900), (7000, 100, 7000), (7000, 9000, 8000)])
+def test_a_refusal_fills_its_window_up_to_the_limit_and_never_empties_it(taken: int, used: float, level: float) -> None:
+    account = Account("a", FREE, known=True)
+    account.take(taken, 0.0)
+    account.learn_refusal(Exceeded("tpm", 8000, used), 11.2, 0.0)
+    assert account.buckets["tpm"].level(0.0) == level
+
+
 def test_a_refusal_without_figures_blocks_for_as_long_as_it_says() -> None:
     account = Account("a", FREE, known=True)
     account.learn_refusal(Exceeded("", 0.0), 7.66, 0.0)
@@ -218,6 +232,7 @@ def test_refused_calls_cost_no_tokens_but_a_request_of_the_day() -> None:
 def test_whether_unused_output_is_given_back_is_learned_from_the_headers() -> None:
     account = Account("a", FREE, known=True)
     now, level = 0.0, 0.0
+    learned = []
     for _ in range(6):
         sent = account.take(2000, now)
         level = max(0.0, level) + 2000
@@ -225,7 +240,9 @@ def test_whether_unused_output_is_given_back_is_learned_from_the_headers() -> No
         # This provider returns what was not used as soon as the reply is whole.
         level -= 1800 + 0.5 * 8000 / 60
         level, now = max(0.0, level), now + 0.5
-    assert account.gives_back
+        learned.append(account.gives_back)
+    # The first reply has nothing before it that could have been given back; the two after it show it.
+    assert learned == [False, False, True, True, True, True]
     for _ in range(3):
         sent = account.take(2000, now)
         level += 2000
@@ -297,3 +314,16 @@ def test_a_late_reply_does_not_undo_what_a_later_call_of_an_open_account_was_tol
     account.settle(third, 0.0, headers=RateLimitHeaders(None, None, 8000, 8000))
     account.settle(second, 0.0, headers=RateLimitHeaders(None, None, 8000, 2000))
     assert account.buckets["tpm"].level(0.0) == 0
+
+
+def test_a_call_ends_once() -> None:
+    account = Account("a", FREE, known=True)
+    kept, sent = account.take(3000, 0.0), account.take(2000, 0.0)
+    for _ in range(2):
+        account.refund(sent, 0.0)
+    account.settle(sent, 0.0, headers=RateLimitHeaders(None, None, 8000, 8000), actual=10, excess=500)
+    account.abandon(sent)
+    assert (account.buckets["tpm"].level(0.0), account.buckets["rpm"].level(0.0), account.in_flight) == (3000, 1, 1)
+    for _ in range(2):
+        account.abandon(kept)
+    assert account.in_flight == 0

@@ -34,6 +34,16 @@ def test_an_enterprise_key_keeps_what_others_lost() -> None:
     assert row is not None
     assert row.is_served(TODAY, "enterprise")
     assert not row.is_served(TODAY, "developer")
+    assert row.id in catalog.live("groq", TODAY, "enterprise")
+    assert row.id not in catalog.live("groq", TODAY, "developer")
+    assert row.id not in catalog.live("groq", TODAY)
+
+
+def test_a_model_is_served_from_its_first_day_until_the_day_it_is_shut_down() -> None:
+    row = CatalogModel(id="a", provider="p", released=TEXTBOOK, shut_down=TODAY)
+    day = dt.timedelta(days=1)
+    assert [row.is_served(TEXTBOOK - day), row.is_served(TEXTBOOK)] == [False, True]
+    assert [row.is_served(TODAY - day), row.is_served(TODAY)] == [True, False]
 
 
 def test_replacements_lead_to_a_model_that_lives() -> None:

@@ -24,8 +24,11 @@ REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
         pytest.param("answer\n  <think>x</think>more", "answer\n  more", "x", id="at a line's start"),
         pytest.param("an <think>x</think> answer", "an  answer", "x", id="inside a line, closed"),
         pytest.param("the <think> tag", "the <think> tag", "", id="inside a line, not closed"),
+        pytest.param("the <think> and <thought> tags", "the <think> and <thought> tags", "", id="two, not closed"),
+        pytest.param("a <think>b <think>c</think> d", "a  d", "b <think>c", id="two inside a line, closed"),
         pytest.param("the <think> tag\n<think>cut", "the <think> tag\n", "cut", id="both"),
         pytest.param("hm, well</think>answer", "answer", "hm, well", id="stray closing tag"),
+        pytest.param("hm, well</think>\n\n answer", "answer", "hm, well", id="white space after a stray closing tag"),
         pytest.param("<think>a <think>b</think> c</think>answer", "answer", "a <think>b\n\nc", id="nested"),
         pytest.param("</think>answer", "answer", "", id="closing tag first"),
         pytest.param("use `<think>` and `</think>`.", "use `<think>` and `</think>`.", "", id="quoted"),
@@ -104,6 +107,17 @@ def test_a_piece_without_a_tag_is_passed_on_at_once_and_half_a_tag_held_back() -
     assert splitter.feed("m</thi") == Delta("", "m")
     assert splitter.feed("nk>so") == Delta("so")
     assert splitter.finish() == Delta()
+
+
+def test_half_a_tag_at_the_end_belongs_to_where_it_stands() -> None:
+    splitter = ThinkSplitter()
+    assert splitter.feed("<think>hm</thi") == Delta("", "hm")
+    assert splitter.finish() == Delta("", "</thi")
+    assert (splitter.text, splitter.reasoning) == ("", "hm</thi")
+    call = {"index": 0}
+    splitter = ThinkSplitter()
+    assert splitter.apart(Delta("<think>hm</thi", "so ")) == Delta("", "so hm")
+    assert splitter.apart(Delta("", "well", [call])) == Delta("", "well</thi", [call])
 
 
 class Says:

@@ -121,6 +121,7 @@ def partial_draft(run: Run, number: int, ask: Ask, progress: Progress, why: str)
     if len(text.strip()) < LEAST_PARTIAL:
         return None
     usage = usage_so_far(run, ask, progress) or Usage(estimated=True)
+    begun = progress.last if progress.since is None else progress.since
     completion = Completion(
         model=progress.model,
         text=text,
@@ -128,7 +129,7 @@ def partial_draft(run: Run, number: int, ask: Ask, progress: Progress, why: str)
         finish_reason="unknown",
         usage=usage,
         cost=_price(run, progress, usage),
-        timing=Timing(total=run.loop.time() - (progress.since or progress.last)),
+        timing=Timing(total=run.loop.time() - begun),
     )
     return Draft(
         **_common(number, ask, completion),

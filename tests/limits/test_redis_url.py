@@ -1,0 +1,32 @@
+"""The address of a Redis server, and what went wrong there, hold no password when they are shown."""
+
+import pytest
+
+from mixtura.limits.redis.url import failure_text, without_password
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://somebody:s3cret-word@cache.example:6380/2", "redis://cache.example:6380/2"),
+        ("redis://:s3cret-word@cache.example/0", "redis://cache.example/0"),
+        ("rediss://cache.example", "rediss://cache.example"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("redis://cache.example:a-port", "the given address"),
+    ],
+)
+def test_an_address_is_shown_without_user_and_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize("written", ["s3cret@word", "s3cret%40word"])
+def test_a_failure_is_told_without_the_password_as_it_is_written_and_as_it_is_meant(written: str) -> None:
+    url = "redis://somebody:s3cret%40word@cache.example:6380"
+    said = failure_text(ConnectionError(f"{written} is wrong, says {written} to cache.example..."), url)
+    assert said == "*** is wrong, says *** to cache.example"
+
+
+def test_a_failure_at_an_address_without_a_password_is_told_as_it_is() -> None:
+    assert failure_text(ConnectionError(" no route to host. "), "redis://cache.example") == "no route to host"
+    assert failure_text(TimeoutError("..."), "redis://cache.example") == "TimeoutError"
+    assert failure_text(TimeoutError(), "redis://:s3cret-word@cache.example") == "TimeoutError"
