@@ -52,7 +52,7 @@ def test_models_without_a_price_are_named_and_not_counted_as_free(world: World) 
 
 
 def test_a_call_whose_end_is_not_said_is_a_warning() -> None:
-    started = RunStarted(run="r", recipe=Recipe.named("fast"), calls=1, conversation=[], at=0.0)
+    started = RunStarted(run="r", recipe=Recipe.named("fast"), calls=1, conversation=(), at=0.0)
     begun = [CallStarted(at=0.0, call=call, role="proposer", model="m", provider="p") for call in range(3)]
     failure = Failure(call=0, role="proposer", model="m", provider="p", kind="abandoned", reason="it was late")
     ended = [CallFailed(at=1.0, failure=failure), CallFailed(at=1.0, failure=failure)]
