@@ -12,6 +12,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+# A server that needs so many seconds to its first token hangs altogether.
+_HANGS = 1000.0
+
 
 class SlowServer:
     """What reached the server, and what it did.
@@ -39,7 +42,9 @@ class SlowServer:
         self._slots = asyncio.Semaphore(slots)
 
     async def models(self, _request: web.Request) -> web.StreamResponse:
-        """List one model."""
+        """List one model; a server that hangs does not."""
+        if self._first > _HANGS:
+            await asyncio.sleep(self._first)
         return web.json_response({"object": "list", "data": [{"id": "m", "object": "model"}]})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:

@@ -96,7 +96,7 @@ def check(bill: CloudBill, answers: list[Answer], room: int, *, thinks: bool) ->
             usage = done.usage
             if done.wasted is not None:
                 estimates.append(_of(done.wasted, done.attempts))
-            if isinstance(done, Draft) and done.incomplete:
+            if isinstance(done, Draft) and done.incomplete and done.finish_reason == "unknown":
                 estimates.append(_of(usage, done.attempts))
                 continue
             key = (done.answered_by, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
@@ -159,8 +159,8 @@ def _check_interrupted(
         yield f"{said}: prompts of {least_prompt:.0f} tokens at least are estimated as {claimed_prompt}"
     if claimed_completion < least:
         yield f"{said}: {least} completion tokens at least are estimated as {claimed_completion}"
-    if all(row.streamed for row in rows):
-        # An unstreamed call may be estimated although it was stopped before it cost anything.
+    if all(row.streamed for row in rows) and len(estimates) <= len(rows):
+        # An unstreamed call may be estimated although it was stopped before it cost anything: it is then no row.
         if claimed_prompt > most_prompt and rows:
             yield f"{said}: prompts of {most_prompt:.0f} tokens at most are estimated as {claimed_prompt}"
         if claimed_completion > most and rows:

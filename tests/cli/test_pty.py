@@ -58,12 +58,12 @@ async def test_ctrl_c_on_the_terminal_tidies_the_screen_and_exits_with_130() -> 
 
 
 async def test_the_table_of_models_leaves_columns_out_where_they_do_not_fit() -> None:
-    async with simulated_cloud() as cloud, terminal(cloud, "models", columns=60) as shown:
+    async with simulated_cloud() as cloud, terminal(cloud, "models", columns=80) as shown:
         assert await shown.end() == 0
         heading, first, *_ = shown.plain.splitlines()
         assert heading.split()[:3] == ["model", "key", "life"]
         assert "checked" not in heading
-        assert max(len(heading), len(first)) < 60
+        assert max(len(heading), len(first)) < 80
 
 
 async def test_a_question_is_missing_on_a_terminal() -> None:

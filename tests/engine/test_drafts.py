@@ -1,6 +1,8 @@
 """What a draft says is data: it reaches the aggregator whole and once, and changes nothing but itself."""
 
+import itertools
 import re
+import string
 from typing import Any
 
 import pytest
@@ -71,13 +73,13 @@ def test_a_huge_draft_is_trimmed_and_the_small_ones_are_not(world: World) -> Non
         layers=(Layer(proposers=(Proposer(model=world.LLAMA, max_tokens=100_000), Proposer(model=world.SEVENTY))),),
         aggregator=Aggregator(model=world.GEMMA, max_tokens=1000),
     )
-    huge = "begin " + "x y z " * 20_000 + " end"
+    huge = "begin " + " ".join(map("".join, itertools.product(string.ascii_lowercase, repeat=3))) + " end"
     ran = world(recipe, reply=world.by_model(llama=huge, seventy="A small draft.", gemma="Fine."))
     prompt = last_prompt(ran, world.GEMMA)
     assert ran.answer.text == "Fine."
     assert "A small draft." in prompt
-    assert "begin x" in prompt
-    assert "z  end" in prompt
+    assert "begin aaa aab" in prompt
+    assert "zzz end" in prompt
     (trimmed,) = [said for said in ran.answer.decisions if said.kind == "trimmed"]
     assert isinstance(trimmed.detail, TrimmedDetail)
     left_out = trimmed.detail.characters_left_out

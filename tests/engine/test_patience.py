@@ -9,6 +9,7 @@ import pytest
 
 from mixtura import Aggregator, Answer, Layer, Mixture, Policy, Proposer, Recipe, recipe_names
 from mixtura.events import CallStarted, Event
+from mixtura.limits.limiter import Limiter
 from mixtura.planning.moving import moved_to
 from mixtura.planning.schedule import count_calls
 from mixtura.recipe import Fallback
@@ -179,3 +180,37 @@ def test_a_whole_reply_in_front_is_no_silence() -> None:
     recipe = msgspec.structs.replace(three(WATCHFUL), aggregator=Aggregator(kind="select", model="c", provider="vllm"))
     slow = asked(recipe, 100.0, 1)
     assert slow.answers[0].failures == []
+
+
+@pytest.mark.parametrize(("deadline", "drafts"), [(25.0, 2), (15.5, 1), (60.0, 3)])
+def test_on_one_machine_drafts_leave_the_time_that_the_answer_needs(deadline: float, drafts: int) -> None:
+    # A call takes 7 s: as many drafts as leave another 7 s to write the answer.
+    recipe = three(Policy(first_token="auto", between_tokens="auto", deadline=deadline))
+    slow = asked(recipe, 5.0, 1)
+    (answer,) = slow.answers
+    assert len(answer.drafts) == drafts
+    assert slow.server.requests[-1]["model"] == "c"
+    assert answer.source == answer.calls[-1].call
+    assert answer.seconds <= deadline
+
+
+def test_a_machine_that_works_for_somebody_else_is_waited_for() -> None:
+    async def main() -> Answer:
+        async with slow_server(60.0, 1) as server:
+            env = {"VLLM_BASE_URL": server.url}
+            recipe = moved_to(Recipe.named("balanced"), "vllm")
+
+            async def in_a_process_of_its_own(delay: float) -> Answer:
+                await asyncio.sleep(delay)
+                return await Mixture(recipe, env=env, limiter=Limiter()).ask("Why is the sky blue?")
+
+            one, _ = await asyncio.gather(in_a_process_of_its_own(0.0), in_a_process_of_its_own(2.0))
+            return one
+
+    answer = run_virtual(main())
+    assert (answer.status, answer.failures) == ("ok", [])
+
+
+def test_a_recipe_that_states_seconds_asks_no_machine_whether_it_is_there() -> None:
+    with pytest.raises(Exception, match="its first token did not come within 30 s"):
+        asked(three(Policy(first_token=30.0, hedge=True)), 5000.0, 4)

@@ -10,7 +10,6 @@ import msgspec
 from mixtura.cli.access import environment_for
 from mixtura.errors import MixturaError
 from mixtura.kinds import CallRole
-from mixtura.models.catalog import Catalog
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.moving import moved_to
 from mixtura.planning.schedule import replace_slots, schedule
@@ -33,7 +32,7 @@ def at_own_server(recipe: Recipe, provider: str | None, chosen: Sequence[str] = 
         chosen: the models that the user named; they are asked whatever the list says.
         quiet: say nothing.
     """
-    if provider is None or not Catalog.load().provider(provider).one_machine:
+    if provider is None or not ModelRegistry(env={}).provider(provider).one_machine:
         return recipe
     recipe = moved_to(recipe, provider)
     missing = [call.slot.model for call in schedule(recipe).calls if call.slot.model not in chosen]

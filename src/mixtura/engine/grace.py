@@ -48,6 +48,11 @@ class Grace:
         if task is not None:
             self._races[task] = race
 
+    @property
+    def writing(self) -> int:
+        """How many of the layer's calls that still run have begun to write."""
+        return sum(race.progress is not None and race.progress.pieces > 0 for race in self._races.values())
+
     def note(self, seconds: float) -> None:
         """Take what a draft took from when its server began it."""
         self._slowest = max(self._slowest, seconds)

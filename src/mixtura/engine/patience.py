@@ -4,13 +4,15 @@ A recipe that says so in seconds is taken at its word. With "auto" the time foll
 
     many machines   the provider's patience (models/data/providers.toml), and more for a long prompt
     one machine     the same, counted from the last thing that the machine did for any of our calls, and once more for
-                    each of our calls there that has not written yet: their prompts may be read at the same time
+                    each of our calls there that has not written yet: their prompts may be read at the same time;
+                    and again as long whenever the machine says that it is there: others may have it at work
     this process    as long as the deadline: whether a model file works is not guessed from its silence
 
 What was measured lengthens it, and never shortens it: a short prompt says little about a long one, and a model that
 was loaded says nothing about one that has been put out of memory since.
 """
 
+import asyncio
 import math
 from collections.abc import Sequence
 
@@ -33,6 +35,8 @@ class CallPatience:
         self._messages = messages
         # By model, since a fall-back may be more patient; asked for at every wake.
         self._alone: tuple[str, float] = ("", 0.0)
+        # When its machine last said that it is there, though silent.
+        self._renewed = -math.inf
 
     @property
     def silent_at(self) -> float:
@@ -43,11 +47,11 @@ class CallPatience:
             return math.inf
         seconds = self.seconds
         if progress.pieces:
-            return max(since, progress.last) + seconds
+            return max(since, progress.last, self._renewed) + seconds
         shared = progress.shared
         if shared is None:
-            return since + seconds
-        return math.inf if shared.busy else max(since, shared.stirred) + seconds
+            return max(since, self._renewed) + seconds
+        return math.inf if shared.busy else max(since, shared.stirred, self._renewed) + seconds
 
     @property
     def seconds(self) -> float:
@@ -59,6 +63,26 @@ class CallPatience:
         if stated != "auto":
             return stated
         return self._between_tokens() if writes else self._first_token()
+
+    async def is_renewed(self, until: float) -> bool:
+        """Say whether a call that has been silent for too long is waited for once more as long.
+
+        One machine may be at work for somebody else, whose calls nobody here knows of. So it is asked whether it is
+        there; a recipe that states seconds is taken at its word all the same. Nothing is asked past `until`.
+        """
+        policy, progress = self._run.recipe.policy, self._progress
+        stated = policy.between_tokens if progress.pieces else policy.first_token
+        answers = self._run.models.find(progress.provider, progress.model).answers
+        if stated != "auto" or progress.place.served_by != "machine" or answers is None:
+            return False
+        try:
+            async with asyncio.timeout_at(until):
+                is_there = await answers()
+        except TimeoutError:
+            return False
+        if is_there:
+            self._renewed = self._run.loop.time()
+        return is_there
 
     @property
     def longest_gap(self) -> float:

@@ -21,10 +21,12 @@ from mixtura.engine.race import Race
 from mixtura.errors import ModelError
 from mixtura.events import CallDelta, CallFinished, Draft, Role
 from mixtura.kinds import KINDS
-from mixtura.planning.schedule import draft_options
-from mixtura.recipe import Layer, Proposer
+from mixtura.planning.schedule import draft_options, schedule
+from mixtura.recipe import Layer, Proposer, Slot
 
 _STOPPED = "the run was stopped"
+# Of the time that calls to come need by what a draft took, what is kept on top.
+_RESERVE = 1.2
 
 
 class Drafting:
@@ -42,6 +44,8 @@ class Drafting:
         self._stopped: dict[asyncio.Task[None], str] = {}
         self._running: list[asyncio.Task[None]] = []
         self._grace = Grace(self)
+        self._timer: asyncio.TimerHandle | None = None
+        self._latest = run.loop.time()  # when the layer began, or its latest draft was there
         # A race costs a task a call; where nothing is hedged and nothing streamed it would have nothing to do.
         self._watched = run.options.watch == "calls"
         self._protected = run.protected or self._watched
@@ -59,7 +63,7 @@ class Drafting:
         quorum = self.run.recipe.policy.quorum
         self._enough = len(slots) if quorum is None or self.role == "escalation" else min(quorum, len(slots))
         # One timer for the layer instead of one a call; the tasks it stops say which calls those were.
-        timer = self.run.loop.call_at(self.until, self.stop, "")
+        self._timer = self.run.loop.call_at(self.until, self.stop, "")
         try:
             async with asyncio.TaskGroup() as group:
                 self._running += [
@@ -69,7 +73,7 @@ class Drafting:
             # Failures of models are kept above; what is left is one mistake, and the caller should see it plainly.
             raise errors.exceptions[0] from errors
         finally:
-            timer.cancel()
+            self._timer.cancel()
             self._grace.cancel()
         self.drafts.sort(key=lambda draft: draft.call)
 
@@ -130,14 +134,12 @@ class Drafting:
 
     def _keep_partial(self, race: Race, ask: Ask) -> None:
         """Take what a straggler had written; nobody waits for it, so it does not count for the quorum."""
-        if race.partial is not None:
-            self._keep_incomplete(race.partial, ask)
+        draft = race.partial
+        if draft is not None:
+            said = f"was stopped after {len(draft.text.split())} words ({draft.incomplete}); they are used"
+            self._keep_incomplete(draft, ask, f"{draft.model} {said} as an incomplete draft")
 
-    def _keep_incomplete(self, draft: Draft, ask: Ask) -> None:
-        size = len(draft.text.split())
-        reason = (
-            f"{draft.model} was stopped after {size} words ({draft.incomplete}); they are used as an incomplete draft"
-        )
+    def _keep_incomplete(self, draft: Draft, ask: Ask, reason: str) -> None:
         self.run.decide(CutDetail(call=draft.call), reason)
         self.run.authors[draft.call] = ask.slot
         self.drafts.append(draft)
@@ -148,7 +150,8 @@ class Drafting:
         run.emit(CallFinished(at=run.now, done=draft))
         if draft.incomplete:
             if draft.text:
-                self._keep_incomplete(draft, ask)
+                reason = f"the draft of {draft.model} counts as an incomplete one: {draft.incomplete}"
+                self._keep_incomplete(draft, ask, reason)
             else:
                 said = f"the draft of {draft.model} was left out: {draft.incomplete}"
                 run.decide(DroppedDetail(call=draft.call), said, warning=True)
@@ -168,8 +171,26 @@ class Drafting:
         self.drafts.append(draft)
         self._whole += 1
         self._grace.note(draft.timing.total)
+        self._keep_time(ask.slot)
         if self._whole == self._enough:
             self._grace.begin(self.run.recipe.policy.grace)
+
+    def _keep_time(self, slot: Slot) -> None:
+        """Leave the stages to come the time that they need by what this draft took, where calls wait for each other."""
+        run, now = self.run, self.run.loop.time()
+        took, self._latest = now - self._latest, now
+        if self._timer is None or not run.models.find(slot.provider, slot.model).place.queues:
+            return
+        calls_to_come = sum(
+            call.certain and run.models.find(call.slot.provider, call.slot.model).place.queues
+            for call in schedule(run.recipe, run.options.chat).calls
+            if call.stage > self.layer
+        )
+        until = max(now, run.deadline - _RESERVE * took * calls_to_come / (1 + self._grace.writing))
+        if until < self.until:
+            self.until = until
+            self._timer.cancel()
+            self._timer = run.loop.call_at(until, self.stop, "")
 
     def _why_stopped(self) -> str:
         task = asyncio.current_task()

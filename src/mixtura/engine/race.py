@@ -223,7 +223,7 @@ class Race:
                 results.emit_abandoned(self._run, begun.number, begun.ask, "another try was faster", begun.progress)
             return None
         error = self._silence(begun, self._run.loop.time())
-        if error is None:
+        if error is None or (isinstance(error, TimedOutError) and await begun.patience.is_renewed(self._until)):
             return None
         await self._give_up(begun)
         if self.completion is not None:
@@ -295,7 +295,9 @@ class Race:
             return None
         progress = begun.progress
         what = "next" if progress.pieces else "first"
-        said = f"its {what} token did not come within {begun.patience.seconds:.3g} s"
+        # Where calls wait for each other, silence counts from the last sign of their server.
+        after = " of the last sign of its server" if progress.shared is not None else ""
+        said = f"its {what} token did not come within {begun.patience.seconds:.3g} s{after}"
         return TimedOutError(progress.provider, progress.model, said)
 
     def _late_at(self) -> float:

@@ -10,6 +10,7 @@ import os
 import random
 import urllib.parse
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -24,7 +25,7 @@ from mixtura.models.environment import api_key, base_url, place_of, proxy_for, s
 from mixtura.models.in_process import asking, is_registered, load_provider
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures
-from mixtura.models.openai.http import HttpModel, list_models
+from mixtura.models.openai.http import HttpModel, answers, list_models
 from mixtura.models.openai.sdk import SdkClient
 from mixtura.models.openai.wire import Dialect
 from mixtura.models.place import Place
@@ -172,8 +173,9 @@ class ModelRegistry:
             endpoint = self.endpoint(provider)
             url, key = endpoint.url, endpoint.key
             chat = HttpModel(endpoint, dialect, self._failures(provider))
+            alive = partial(answers, endpoint)
         else:
-            url, key = self._client.base_url, self._client.key
+            url, key, alive = self._client.base_url, self._client.key, None
             chat = self._client.model(dialect, self._failures(provider))
         server = server_address(url, own) or provider
         accounting = self._accounting(server, key, model, row)
@@ -185,7 +187,9 @@ class ModelRegistry:
         card = self.card(provider, model)
         if card.price is not None:
             chat = Priced(chat, card.price)
-        return Served(chat, card, accounting, partial=self._client is None and not place.queues, place=place)
+        return Served(
+            chat, card, accounting, partial=self._client is None and not place.queues, place=place, answers=alive
+        )
 
     def _in_process(self, provider: str, model: str) -> Served:
         # No limits, and no second tries: what fails in this process fails again.

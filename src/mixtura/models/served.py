@@ -1,5 +1,6 @@
 """How the engine finds a model: `Models`, the model ready to be called (`Served`), and where its calls are counted."""
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -67,6 +68,7 @@ class Served(NamedTuple):
         partial: it streams a reply that is not watched where `CallContext.partial` asks for it, and attaches a reader.
         place: where its calls are served.
         begins: it says itself when a call begins (`CallContext.begin`): until then the call waits its turn.
+        answers: asks its server for a sign of life beside its calls; None where that cannot be asked.
     """
 
     chat: ChatModel
@@ -75,6 +77,7 @@ class Served(NamedTuple):
     partial: bool = False
     place: Place = ANYWHERE
     begins: bool = False
+    answers: Callable[[], Awaitable[bool]] | None = None
 
 
 class Models(Protocol):

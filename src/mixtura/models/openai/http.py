@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mixtura.models.openai.exchange import Reply, Route
 
 _LIST_SECONDS = 20.0
+# A server that is at work answers such a question at once, but for one whose only thread is at work.
+_ALIVE_SECONDS = 5.0
 # Bytes of a stream that nobody watches, about 4 kB of text, after which its caller may look at what has come.
 _LOOK_EVERY = 256 * 1024
 # How long a finished stream may take to end properly before its connection is given up instead of kept.
@@ -110,6 +112,21 @@ class HttpModel:
             error = _unreachable(self._endpoint, request.model, problem)
             error.usage = _billed(request, gathered, answered=answered)
             raise error from problem
+
+
+async def answers(endpoint: Endpoint) -> bool:
+    """Say whether a server answers a question that costs it nothing, whatever it says."""
+    from aiohttp import ClientError
+
+    url, headers = endpoint.address("/models")
+    try:
+        async with asyncio.timeout(_ALIVE_SECONDS):
+            session = current_pool().session
+            reply = await session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False)
+            reply.close()
+            return True
+    except (TimeoutError, ClientError, OSError):
+        return False
 
 
 async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject]:
