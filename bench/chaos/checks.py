@@ -61,9 +61,8 @@ def find_broken(played: PlayedScenario) -> list[str]:
         add("replay", _replays(ran))
         add("pieces", _pieces(ran, watched=case.watched))
         add("cost", _within_cost(played, ran))
-        if not refused:
-            if not (case.slots and any(aim.kind.startswith(_HANGS) for aim in case.aims)):
-                add("answer", gold.check(played, ran))
+        if not refused and not (case.slots and any(aim.kind.startswith(_HANGS) for aim in case.aims)):
+            add("answer", gold.check(played, ran))
         add("429", _no_limit_comes_back(played, ran))
         add("secret", _no_secret(ran))
     add("secret", _prompts_are_clean(played))

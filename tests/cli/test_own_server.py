@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from commands import environment, run
+from commands import environment, run, sentence
 from servers import llama_server
 
 TESTS = Path(__file__).parent.parent
@@ -73,7 +73,29 @@ async def test_the_models_that_a_server_has_take_the_place_of_the_recipes() -> N
         assert done.code == 0
         assert sorted(asked[:3]) == ["gemma3:4b", "gemma3:4b", "llama3.2:3b"]
         assert asked[3] == "qwen3:14b"
-        assert "ollama has not the recipe's models; asked are gemma3:4b for openai/gpt-oss-20b" in done.err
+        assert "ollama does not have the recipe's models: gemma3:4b takes the place of openai/gpt-oss-20b" in done.err
+        forecast = await run(environment(OLLAMA_BASE_URL=url), "ask", "--provider", "ollama", "--dry-run", "Why?")
+        assert "qwen3:14b" in forecast.out
+        assert "gpt-oss" not in forecast.out
+        checked = await run(environment(OLLAMA_BASE_URL=url, MIXTURA_PROVIDER="ollama"), "doctor")
+        assert "gpt-oss" not in checked.out
+
+
+async def test_an_address_as_servers_print_it_is_enough() -> None:
+    async with listing("m") as (url, asked):
+        for env in ({"OLLAMA_BASE_URL": url.removesuffix("/v1")}, {"OLLAMA_HOST": url.split("/")[2]}):
+            done = await run(environment(**env), "ask", "-q", "--provider", "ollama", "Why?")
+            assert (done.code, done.err) == (0, "")
+        assert (await run(environment(), "ask", "-q", "--provider", url.removesuffix("/v1"), "Why?")).code == 0
+        assert set(asked) == {"m"}
+
+
+async def test_a_server_that_is_not_there_is_said_at_once_with_the_next_step() -> None:
+    env = environment(OLLAMA_BASE_URL="http://127.0.0.1:9/v1")
+    done = await run(env, "ask", "--provider", "ollama", "Why?")
+    assert done.code == 1
+    assert "nothing answers at 127.0.0.1:9" in sentence(done)
+    assert "set OLLAMA_BASE_URL to its address" in sentence(done)
 
 
 async def test_one_model_takes_every_part_and_chosen_ones_are_asked_whatever_the_list_says() -> None:

@@ -172,7 +172,9 @@ def test_a_machine_that_hangs_is_given_up_before_the_deadline() -> None:
 def test_a_run_on_one_machine_says_how_long_it_may_take() -> None:
     slow = asked(three(WATCHFUL), 1.0, 1)
     said = [decision.reason for decision in slow.answers[0].decisions]
-    assert said[0].startswith("20 minutes at most: 4 calls may have to wait for each other")
+    assert said[0].startswith("4 calls may have to wait for each other there: 20 minutes at most")
+    again = asked(three(WATCHFUL), 1.0, 1, times=2)
+    assert not any("wait for each other" in decision.reason for decision in again.answers[1].decisions)
 
 
 def test_a_whole_reply_in_front_is_no_silence() -> None:

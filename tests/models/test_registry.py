@@ -78,7 +78,8 @@ async def test_any_base_url_is_a_provider_its_key_in_mixtura_api_key() -> None:
     async with served(handler) as url:
         await ModelRegistry(env={}).find(f"{url}/v1/", "m").chat.chat(asked("m"))
         await ModelRegistry(env={"MIXTURA_API_KEY": "k"}).find(url, "m").chat.chat(asked("m"))
-    assert paths == [("/v1/chat/completions", None), ("/chat/completions", "Bearer k")]
+    # An address alone is where a server listens: its API is below that.
+    assert paths == [("/v1/chat/completions", None), ("/v1/chat/completions", "Bearer k")]
 
 
 async def test_a_passing_failure_is_tried_again_and_counted() -> None:

@@ -180,8 +180,8 @@ def _prepared(words: Sequence[str], asked: _Asked) -> tuple[str, Recipe, SimOpti
     recipe = asked.patience.applied_to(chosen_recipe(asked.recipe, asked.models, asked.provider))
     if asked.sim:
         check_simulated(recipe)
-    elif not asked.dry_run:
-        recipe = at_own_server(recipe, asked.provider, asked.models, quiet=asked.quiet)
+    else:
+        recipe = at_own_server(recipe, asked.provider, asked.models, quiet=asked.quiet, ask=not asked.dry_run)
     simulated = simulation(asked.sim, asked.as_of, plan=asked.plan, quiet=asked.quiet or asked.dry_run)
     if not (asked.recipe or asked.models or asked.provider or asked.sim or asked.dry_run or asked.vs):
         recipe = _answerable(recipe)

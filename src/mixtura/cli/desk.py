@@ -1,5 +1,6 @@
 """What `mixtura doctor` finds of the user's own settings and keys, and of what a key's list of models says."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -7,9 +8,10 @@ import msgspec
 
 from mixtura.cli.access import filled, providers_of
 from mixtura.cli.checks import Check
+from mixtura.cli.own_server import at_own_server
 from mixtura.cli.session import chosen_recipe
 from mixtura.cli.settings import Settings
-from mixtura.errors import ConfigError
+from mixtura.errors import ConfigError, ModelError
 from mixtura.keys import StoredKeys, hidden_by, with_stored_keys
 from mixtura.models.account import AccountModels
 from mixtura.models.catalog import Catalog
@@ -56,6 +58,8 @@ def desk(recipe: str | None) -> Desk:
     except ConfigError as error:
         checks.append(Check(name="settings", ok=False, said=error.message))
     named = chosen_recipe(chosen["recipe"], (), chosen["provider"])
+    with contextlib.suppress(ModelError):  # whether it can be reached is checked by itself
+        named = at_own_server(named, chosen["provider"], quiet=True)
     for provider in providers_of(named):
         try:
             env = with_stored_keys(env, [provider])

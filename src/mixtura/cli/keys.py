@@ -27,9 +27,12 @@ mixtura keys set http://box:8000/v1
 """
 
 
-@click.group("keys", help=_HELP, short_help="Keep API keys: in the keyring, or in a file.")
-def command() -> None:
-    """Keep API keys."""
+@click.group("keys", help=_HELP, short_help="Keep API keys: in the keyring, or in a file.", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Keep API keys; without a verb, list them."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_keys)
 
 
 def _provider(given: str) -> str:

@@ -4,12 +4,13 @@ import asyncio
 import re
 from collections.abc import Sequence
 
-import click
 import msgspec
 
-from mixtura.cli.access import environment_for
-from mixtura.errors import MixturaError
+from mixtura.cli.access import account_lists, environment_for
+from mixtura.cli.common import notice, today
+from mixtura.errors import MixturaError, UnreachableError
 from mixtura.kinds import CallRole
+from mixtura.models.account import AccountModels, keep_list, read_list
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.moving import moved_to
 from mixtura.planning.schedule import replace_slots, schedule
@@ -18,19 +19,27 @@ from mixtura.recipe import Recipe, Slot
 # What a server lists besides models that answer.
 _NO_CHAT = re.compile(r"embed|rerank|whisper|tts|bge-|minilm|moderation|guard", re.IGNORECASE)
 _BILLIONS = re.compile(r"(\d+(?:\.\d+)?)b\b", re.IGNORECASE)
+# Seconds after which it is said whom the command waits for, and after which it goes on without the list.
+_SHORT, _LONG = 1.0, 8.0
 _WRITERS: frozenset[CallRole] = frozenset(("aggregator", "selector"))
 
 
-def at_own_server(recipe: Recipe, provider: str | None, chosen: Sequence[str] = (), *, quiet: bool = False) -> Recipe:
+def at_own_server(
+    recipe: Recipe, provider: str | None, chosen: Sequence[str] = (), *, quiet: bool = False, ask: bool = True
+) -> Recipe:
     """Return `recipe` with models that the server of `provider` has, and say on stderr which took whose place.
 
-    Where `provider` is none of one's own, or cannot list its models, the recipe is returned as it is.
+    Where `provider` is none of one's own, or does not list its models, the recipe is asked for what it names.
 
     Args:
         recipe: the recipe, moved to `provider`.
         provider: what `--provider` says.
         chosen: the models that the user named; they are asked whatever the list says.
         quiet: say nothing.
+        ask: ask the server; else the list is read that was kept the last time.
+
+    Raises:
+        UnreachableError: nothing answers there.
     """
     if provider is None or not ModelRegistry(env={}).provider(provider).one_machine:
         return recipe
@@ -38,7 +47,7 @@ def at_own_server(recipe: Recipe, provider: str | None, chosen: Sequence[str] = 
     missing = [call.slot.model for call in schedule(recipe).calls if call.slot.model not in chosen]
     if not missing:
         return recipe
-    served = list(chosen) or _chat_models(recipe, provider)
+    served = list(chosen) or _chat_models(recipe, provider, quiet=quiet, ask=ask)
     missing = [model for model in dict.fromkeys(missing) if model not in served]
     if not missing or not served:
         return recipe
@@ -60,21 +69,49 @@ def _with_models(recipe: Recipe, missing: Sequence[str], served: Sequence[str], 
         return slot if model == slot.model else msgspec.structs.replace(slot, model=model, reasoning_effort=None)
 
     if provider:
-        pairs = ", ".join(f"{model} for {absent}" for absent, model in stands_in.items())
-        said = f"{served[0]} takes every part" if len(served) == 1 else f"asked are {pairs}"
-        click.echo(f"mixtura: {provider} has not the recipe's models; {said} (-m chooses)", err=True)
+        places = [f"{model} takes the place of {absent}" for absent, model in stands_in.items()]
+        said = f"{served[0]} takes every part" if len(served) == 1 else ", ".join(places)
+        notice(f"mixtura: {provider} does not have the recipe's models: {said} (-m chooses)")
     return replace_slots(recipe, fitted)
 
 
-def _chat_models(recipe: Recipe, provider: str) -> list[str]:
+def _chat_models(recipe: Recipe, provider: str, *, quiet: bool, ask: bool) -> list[str]:
     """Return the ids of the models that the server can answer with, as it lists them; none where it lists none."""
+    env = environment_for(recipe)
+    registry = ModelRegistry(env=env)
+    if ask:
+        found = asyncio.run(_listed(registry, provider, quiet=quiet))
+        if found is not None:
+            keep_list(found, registry.endpoint(provider), registry.catalog, env)
+        lists = [] if found is None else [found]
+    else:
+        lists = account_lists(registry, [provider], env)
+    return [model.id for listed in lists for model in listed.models if model.id and not _NO_CHAT.search(model.id)]
+
+
+async def _listed(registry: ModelRegistry, provider: str, *, quiet: bool) -> AccountModels | None:
+    """Return the server's list, None where it gives none in time or answers otherwise."""
+    asking = asyncio.create_task(registry.list_models(provider))
     try:
-        rows = asyncio.run(ModelRegistry(env=environment_for(recipe)).list_models(provider))
-    except MixturaError:
-        # What is wrong with the server is said by the call that needs it.
-        return []
-    ids = [row.get("id") for row in rows]
-    return [name for name in ids if isinstance(name, str) and name and not _NO_CHAT.search(name)]
+        done, _ = await asyncio.wait([asking], timeout=_SHORT)
+        if not done and not quiet:
+            notice(f"mixtura: asking {provider} which models it has")
+        async with asyncio.timeout(_LONG):
+            return read_list(provider, await asking, today())
+    except UnreachableError as error:
+        row = registry.provider(provider)
+        where = f"set {row.base_url_env} to its address" if row.base_url_env else "check its address"
+        error.message = f"{error.reason} Start the server, or {where}"
+        if not error.reason.endswith((".", "?", "!")):
+            error.message = f"{error.reason}; start the server, or {where}"
+        raise
+    except (MixturaError, TimeoutError):
+        # A server whose only thread is at work lists nothing meanwhile, and some list nothing at all.
+        if not quiet:
+            notice(f"mixtura: {provider} does not say which models it has, so it is asked for the recipe's")
+        return None
+    finally:
+        asking.cancel()
 
 
 def _billions(model: str) -> float:

@@ -125,13 +125,18 @@ def _priced(plan: RunPlan, request: AdmissionRequest, most: float | None) -> Run
 
 
 def emit_deadline(run: Run) -> None:
-    """Emit how long the run may take where its calls wait for each other and nobody set a deadline."""
+    """Emit how long the run may take where its calls wait for each other and nobody has said how long.
+
+    Once the first model has answered in this process, who asks knows how long its machine takes.
+    """
     if run.options.deadline is not None or run.recipe.policy.deadline != "auto":
         return
     queued = queued_calls(run.recipe, run.models, run.options.chat)
-    if queued:
-        seconds = run.deadline - run.start
-        said = f"{seconds / 60:.0f} minutes at most: {queued} calls may have to wait for each other (--deadline)"
+    first = run.recipe.layers[0].proposers[0]
+    account = run.account(first.provider, first.model) if queued > 1 else None
+    if queued > 1 and (account is None or not len(account.latency.total)):
+        minutes = (run.deadline - run.start) / 60
+        said = f"{queued} calls may have to wait for each other there: {minutes:.0f} minutes at most (--deadline)"
         run.decide(NoticedDetail(), said)
 
 

@@ -42,6 +42,7 @@ class CatalogProvider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     in_process: bool = False
     base_url_env: str = ""
     base_url_suffix: str = ""
+    host_env: str = ""
     key_env: str = ""
     key_optional: bool = False
     keys_at: str = ""

@@ -17,12 +17,31 @@ def base_url(row: CatalogProvider, env: Mapping[str, str]) -> str:
         ConfigError: it is not a base URL, or holds a user or password.
     """
     given = env.get(row.base_url_env, "").strip() if row.base_url_env else ""
-    url = (given or row.base_url).rstrip("/")
+    url = (given or _listening(row, env) or row.base_url).rstrip("/")
+    if row.one_machine and url.count("/") == 2:
+        # Servers print where they listen; their API is below that.
+        url += "/v1"
     if given and row.base_url_suffix and not url.endswith(row.base_url_suffix):
         url += row.base_url_suffix
     where = f"{row.base_url_env}: " if given else ""
     check_base_url(url, where=where, example=row.base_url if given else "", key=row.key_env)
     return url
+
+
+def _listening(row: CatalogProvider, env: Mapping[str, str]) -> str:
+    """Return the address that a server's own variable says it listens on, "" for none: HOST, HOST:PORT or a URL."""
+    said = env.get(row.host_env, "").strip() if row.host_env else ""
+    if not said:
+        return ""
+    try:
+        parts = urllib.parse.urlsplit(said if "://" in said else f"http://{said}")
+        host, port = parts.hostname or "", parts.port or urllib.parse.urlsplit(row.base_url).port
+    except ValueError:
+        return said
+    # Where it listens on every address, this machine's own is one of them.
+    everywhere = ("", "0.0.0.0", "::")  # noqa: S104  # nothing is bound here
+    host = "127.0.0.1" if host in everywhere else f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}:{port}"
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -79,7 +98,12 @@ def api_key(provider: str, row: CatalogProvider, env: Mapping[str, str]) -> str:
             return ""
         place = f" (a key is made at {row.keys_at})" if row.keys_at else ""
         kept = f", or keep it for the command with `mixtura keys set {provider}`"
-        raise MissingKeyError(provider, row.key_env, f"{place}{kept}, or try `mixtura ask --sim`, which needs none")
+        raise MissingKeyError(
+            provider,
+            row.key_env,
+            f"{place}{kept}, or ask a server of your own (`--provider ollama`), or try `mixtura ask --sim`, which needs "
+            "none",
+        )
     return check_key(env[named], named)
 
 

@@ -107,6 +107,9 @@ class TerminalView:
         if event.kind in ("reduced", "routed"):
             # What is asked is not what the recipe says: a reader of the lines below should know it now.
             self._say(f"! {one_line(event.reason)}", "warning")
+        elif event.kind == "noticed" and not event.warning and not self._rows:
+            # It is about the whole run, and of use while it lasts.
+            self._say(f"- {one_line(event.reason)}", "dim")
         elif event.kind != "waited":
             self._decisions.append(event)
             if isinstance(event.detail, HedgedDetail):
