@@ -101,8 +101,8 @@ def api_key(provider: str, row: CatalogProvider, env: Mapping[str, str]) -> str:
         raise MissingKeyError(
             provider,
             row.key_env,
-            f"{place}{kept}, or ask a server of your own (`--provider ollama`), or try `mixtura ask --sim`, which needs "
-            "none",
+            f"{place}{kept}, or ask a server of your own (`--provider ollama`), or try `mixtura ask --sim`, which "
+            "needs none",
         )
     return check_key(env[named], named)
 
