@@ -230,3 +230,32 @@ def test_no_module_makes_a_generator_that_children_would_share() -> None:
         if "random.Random()" in path.read_text("utf-8")
     ]
     assert not found
+
+
+@pytest.mark.slow
+def test_a_child_of_a_call_at_one_machine_waits_for_no_call_of_its_parent() -> None:
+    program = """
+import asyncio, os, sys, threading, time
+from mixtura import Layer, Mixture, Proposer, Recipe
+url = sys.argv[1]
+recipe = Recipe(layers=(Layer(proposers=(Proposer(model="m", provider="lmstudio"),)),))
+env = {"LMSTUDIO_BASE_URL": url}
+under_way = threading.Thread(target=lambda: Mixture(recipe, env=env).ask_sync("parent"), daemon=True)
+under_way.start()
+time.sleep(0.5)
+child = os.fork()
+if child == 0:
+    answer = Mixture(recipe, env=env).ask_sync("child")
+    os._exit(0 if answer.text else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+under_way.join()
+"""
+    told = [sys.executable, str(Path(__file__).parent / "slow_servers.py"), "1.0", "0.01", "5", "1"]
+    with subprocess.Popen(told, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        done = subprocess.run(
+            [sys.executable, "-c", program, url], capture_output=True, text=True, timeout=60, check=True
+        )
+        server.communicate("")
+    assert done.stdout == "0\n"

@@ -93,10 +93,38 @@ def test_what_repeats_itself_rightly_is_no_loop(name: str) -> None:
     assert find_loop(PROSE + RIGHTLY[name] + PROSE) is None
 
 
+HANOI = "\n".join(
+    f"Move disk {(n & -n).bit_length()} from {'ABC'[(n & n - 1) % 3]} to {'ABC'[((n | n - 1) + 1) % 3]}."
+    for n in range(1, 256)
+)
+ENDED = {
+    "moves": HANOI,
+    "a timetable": "".join(f"{day} May: 8 mg in the morning, 4 mg at noon, 8 mg at night.\n" for day in range(1, 32)),
+    "a prayer": (
+        "Hail, full of grace; blessed are you among all. Pray for us now and in the hour. Amen.\n" * 10 + "Glory.\n"
+    )
+    * 5,
+    "what a program prints": "hello from the loop, and once more for good measure and the record of it\n" * 200,
+}
+
+
+@pytest.mark.parametrize("name", ENDED)
+def test_what_ended_by_itself_went_round_to_some_end(name: str) -> None:
+    assert find_loop(ENDED[name], ended=True) is None
+    detector = LoopDetector()
+    if name != "what a program prints":
+        assert detector.add(ENDED[name]) is None
+
+
+def test_one_word_and_nothing_else_is_a_loop_however_it_ended() -> None:
+    assert find_loop("the " * 400, ended=True) is not None
+    assert find_loop(PROSE + "the " * 400 + PROSE, ended=True) is None
+
+
 @given(st.sampled_from([*LOOPS.values(), *RIGHTLY.values()]), st.data())
 def test_however_a_reply_is_cut_the_same_is_found(text: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
-    detector = LoopDetector()
+    detector = LoopDetector(looks=1)
     for start, end in pairwise([0, *cuts, len(text)]):
         detector.add(text[start:end])
     assert detector.finish() == find_loop(text)
@@ -106,13 +134,13 @@ words = st.text(string.ascii_lowercase, min_size=2, max_size=9)
 
 
 @given(st.lists(words, min_size=3, max_size=40).map(" ".join), st.text(max_size=200))
-def test_any_sentence_again_and_again_is_found_within_two_looks(unit: str, before: str) -> None:
+def test_any_sentence_again_and_again_is_found_within_four_looks(unit: str, before: str) -> None:
     detector = LoopDetector()
     written, text = 0, before
     while detector.loop is None:
         detector.add(text)
         written += len(text)
-        assert written < len(before) + 3 * LOOK_EVERY
+        assert written < len(before) + 5 * LOOK_EVERY
         text = unit + ". "
 
 

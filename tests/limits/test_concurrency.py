@@ -59,7 +59,7 @@ def test_more_slots_are_noticed() -> None:
         await asyncio.gather(*(small.call() for _ in range(4)))
         assert queue.width == 1
         large = Server(queue, 3)
-        await asyncio.gather(*(large.call() for _ in range(60)))
+        await asyncio.gather(*(large.call() for _ in range(120)))
         assert queue.width == 3
 
     run_virtual(main())

@@ -206,3 +206,13 @@ def test_a_cancelled_wait_ends_at_once() -> None:
 
     assert virtually(cancelled) == pytest.approx(5.0)
     assert len(model.calls) == 1
+
+
+def test_a_patient_call_waits_for_a_machine_that_loads_its_model() -> None:
+    model = Scripted(*[failing(OverloadedError)] * 12)
+    assert virtually(lambda: retrying(model, patient=True).chat(REQUEST, deadline=300.0)).attempts == 13
+    assert model.calls[-1] > 20
+    broken = Scripted(*[failing(BrokenReplyError)] * 12)
+    with pytest.raises(BrokenReplyError):
+        virtually(lambda: retrying(broken, patient=True).chat(REQUEST, deadline=300.0))
+    assert len(broken.calls) == 4

@@ -8,7 +8,8 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from mixtura.keys import with_stored_keys
 from mixtura.models.catalog import TIERS, Catalog, CatalogProvider
 from mixtura.models.environment import base_url
 from mixtura.models.in_process import is_registered
-from mixtura.places import config_folder, unusable_state, write_atomically
+from mixtura.places import config_folder, locked, make_folders, unusable_state, write_atomically
 from mixtura.recipe import Recipe
 
 Value = str | float
@@ -253,8 +254,9 @@ class Settings:
             value = _checked(self._read_setting, _BY_NAME[key], text, name)
             value = text if key == "provider" else value
         kept = int(value) if isinstance(value, float) and value.is_integer() else value
-        inside = {SERVERS: {**self.servers(), key: kept}} if table else {key: kept}
-        self._write({**self._kept, **inside})
+        with self._locked():
+            inside = {SERVERS: {**self.servers(), key: kept}} if table else {key: kept}
+            self._write({**self._kept, **inside})
         return value
 
     def unset(self, name: str) -> bool:
@@ -264,12 +266,24 @@ class Settings:
             ConfigError: no such setting, or the file cannot be written.
         """
         table, key = _place(name)
-        inside = self._kept.get(SERVERS, {}) if table else self._kept
-        if not isinstance(inside, dict) or key not in inside:
-            return False
-        rest = {known: value for known, value in inside.items() if known != key}
-        self._write({**self._kept, SERVERS: rest} if table else rest)
+        with self._locked():
+            inside = self._kept.get(SERVERS, {}) if table else self._kept
+            if not isinstance(inside, dict) or key not in inside:
+                return False
+            rest = {known: value for known, value in inside.items() if known != key}
+            self._write({**self._kept, SERVERS: rest} if table else rest)
         return True
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let no other process change the file inside the block, and begin with what it holds now."""
+        try:
+            make_folders(self.path.parent)
+            with locked(self.path.with_suffix(".lock")):
+                self._kept = _read(self.path)
+                yield
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def _write(self, kept: dict[str, Any]) -> None:
         from mixtura.cli.toml_text import edited

@@ -1,5 +1,7 @@
 """A draft that goes round in a loop, or is made of our own words, counts only as far as it is one."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from mixtura.engine.context import Run
@@ -9,17 +11,17 @@ from mixtura.engine.results import LEAST_PARTIAL
 from mixtura.events import Draft
 
 
-def check_draft(run: Run, draft: Draft, *, reads: bool = False) -> Draft:
+def check_draft(run: Run, draft: Draft, *, reads: Sequence[Draft] = ()) -> Draft:
     """Return `draft`, or what of it is usable as an incomplete draft; its text is "" where that is too little.
 
     Args:
         run: the run.
         draft: as its model wrote it.
-        reads: its author was shown other drafts, and may have copied the words round them.
+        reads: the drafts that its author was shown, and may have copied the words round.
     """
     if draft.tool_calls or draft.incomplete:
         return draft
-    if (loop := find_loop(draft.text, run.allowed_repeats)) is not None:
+    if (loop := find_loop(draft.text, run.allowed_repeats, ended=draft.finish_reason == "stop")) is not None:
         cut = _cut(draft, loop.end, f"it repeats itself: {loop}")
         # A draft that is whole and nothing but a loop is the last to be chosen, and better than none.
         return cut if cut.text else _cut(draft, len(draft.text), cut.incomplete)
@@ -27,7 +29,7 @@ def check_draft(run: Run, draft: Draft, *, reads: bool = False) -> Draft:
         return draft
     if (slip := find_slip(draft.text, run.markers, run.asked)) is not None:
         return _cut(draft, slip.start, f"it copied {slip.what}")
-    if talk := talk_of_drafts(draft.text, run.asked):
+    if talk := talk_of_drafts(draft.text, run.asked, [read.text for read in reads]):
         return _cut(draft, len(draft.text), f"it speaks of other drafts: {talk!r}")
     return draft
 

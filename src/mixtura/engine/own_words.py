@@ -141,27 +141,30 @@ def _copied_instructions(text: str, asked: str) -> Iterable[Slip]:
 
 @cache
 def _phrases() -> tuple[str, ...]:
-    """Return what our instructions say, in pieces of words that any longer copy of them holds a whole one of."""
+    """Return every so many words in a row of our instructions."""
     texts = (prompts.SYNTHESIZE, prompts.SELECT, prompts.RANK, prompts.RANKED_SYNTHESIS, prompts.MERGE)
     found: dict[str, None] = {}
     for text in texts:
         words = re.findall(r"\w+", text.lower())
-        for at in range(0, len(words) - _PHRASE + 1, _PHRASE // 2):
+        for at in range(len(words) - _PHRASE + 1):
             found[" ".join(words[at : at + _PHRASE])] = None
     return tuple(found)
 
 
-def talk_of_drafts(text: str, asked: str) -> str:
+def talk_of_drafts(text: str, asked: str, drafts: Iterable[str] = ()) -> str:
     """Return the words with which `text` speaks of drafts by name, "" where it does not.
 
-    What the conversation speaks of, be it drafts or responses, an answer may speak of.
+    What the conversation speaks of, be it drafts or responses, an answer may speak of, and what its `drafts` say in the
+    same words.
     """
     lower = text.lower()
     if not any(sign in lower for sign in _TALK_SIGNS):
         return ""
-    known = asked.lower()
+    known, written = asked.lower(), [" ".join(draft.lower().split()) for draft in drafts]
     for found in _TALK.finditer(text):
         said = found[0].lower()
+        if any(" ".join(said.split()) in draft for draft in written):
+            continue
         if not any(sign in known for sign in _TALK_SIGNS if sign in said):
             return " ".join(found[0].split())
     return ""

@@ -39,6 +39,7 @@ class Drafting:
         self.until = until
         self.drafts: list[Draft] = []
         self.errors: list[ModelError] = []
+        self._previous: Sequence[Draft] = ()
         self._enough = self._whole = 0
         # Why a task was stopped, where it was not the run that was; "" means that its time was up.
         self._stopped: dict[asyncio.Task[None], str] = {}
@@ -59,7 +60,7 @@ class Drafting:
 
     async def ask_all(self, layer: Layer, previous: Sequence[Draft]) -> None:
         """Ask every slot of `layer`; return when all are answered, failed, out of time, or a quorum is there."""
-        slots = layer.slots
+        slots, self._previous = layer.slots, previous
         quorum = self.run.recipe.policy.quorum
         self._enough = len(slots) if quorum is None or self.role == "escalation" else min(quorum, len(slots))
         # One timer for the layer instead of one a call; the tasks it stops say which calls those were.
@@ -146,7 +147,7 @@ class Drafting:
 
     def _keep(self, draft: Draft, ask: Ask) -> None:
         run = self.run
-        draft = check_draft(run, draft, reads=bool(ask.reads))
+        draft = check_draft(run, draft, reads=self._previous if ask.reads else ())
         run.emit(CallFinished(at=run.now, done=draft))
         if draft.incomplete:
             if draft.text:

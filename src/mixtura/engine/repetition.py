@@ -31,6 +31,12 @@ _LEAST_WORDS = 200
 # Above this share of distinct words in the latest look, neither n-grams nor numbers need a count.
 _DISTINCT_WORDS = 0.4
 
+# A reply that goes on and on is stopped when it has been a loop for so many looks in a row: 12 kB are longer than the
+# timetables, prayers and lists of moves that repeat themselves rightly, and a loop has no end.
+_LOOKS = 3
+# A reply that ended by itself is a loop when so large a share of it is one short unit, so often.
+_ENDED_SHARE, _ENDED_UNIT, _ENDED_TIMES = 0.8, 64, 40
+
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"\d+")
 _LETTERS = re.compile(r"[^\W\d_]")
@@ -63,18 +69,21 @@ class LoopDetector:
 
     Args:
         allowed: how often something may be repeated because it was asked for; see `asked_repeats`.
+        looks: how many looks in a row have to find it.
 
     Attributes:
         loop: what was found; None while there is none.
     """
 
-    def __init__(self, allowed: float = 0) -> None:
+    def __init__(self, allowed: float = 0, looks: int = _LOOKS) -> None:
         self.loop: Loop | None = None
         self._allowed = allowed
+        self._looks = looks
         self._tail = ""
         self._pending: list[str] = []
         self._length = 0  # of what is pending
         self._dropped = 0  # characters before the tail
+        self._latest: list[Loop] = []  # what the latest looks in a row have found
 
     def add(self, text: str) -> Loop | None:
         """Take the next piece, and return the loop once there is one."""
@@ -110,8 +119,12 @@ class LoopDetector:
         found = _exact(self._tail, self._allowed)
         if found is None and _few_words(self._tail[-LOOK_EVERY:]):
             found = _counting(self._tail, self._allowed) or _shared(self._tail, self._allowed)
-        if found is not None:
-            self.loop = found._replace(end=found.end + self._dropped)
+        if found is None:
+            self._latest.clear()
+            return
+        self._latest.append(found._replace(end=found.end + self._dropped))
+        if len(self._latest) >= self._looks:
+            self.loop = found._replace(end=self._latest[0].end)
 
 
 class LoopWatch:
@@ -148,11 +161,25 @@ class LoopWatch:
         return text if self._text.loop is None else text[: self._text.loop.end]
 
 
-def find_loop(text: str, allowed: float = 0) -> Loop | None:
-    """Return the loop that a whole text runs into, None for none."""
-    detector = LoopDetector(allowed)
-    detector.add(text)
-    return detector.finish()
+def find_loop(text: str, allowed: float = 0, *, ended: bool = False) -> Loop | None:
+    """Return the loop that a whole text runs into, None for none.
+
+    Args:
+        text: the text.
+        allowed: see `LoopDetector`.
+        ended: its model ended it by itself. It went round to some end then, as lists, prayers and timetables do: a
+            loop is only what says next to nothing else.
+    """
+    if not ended:
+        detector = LoopDetector(allowed, looks=1)
+        detector.add(text)
+        return detector.finish()
+    tail = text[-_WINDOW:]
+    found = _exact(tail, allowed) if tail and allowed < math.inf else None
+    if found is None or found.times < _ENDED_TIMES or len(found.unit) > _ENDED_UNIT:
+        return None
+    is_all = found.times * len(found.unit) >= _ENDED_SHARE * len(tail)
+    return found._replace(end=found.end + len(text) - len(tail)) if is_all else None
 
 
 class _Run(NamedTuple):

@@ -18,6 +18,8 @@ class ShownAnswer:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, JsonObject] = {}
+        # The fields of each call's function, in the pieces that came: adding them up at each would take their square.
+        self._functions: dict[int, dict[str, list[str]]] = {}
 
     def __call__(self, event: Event) -> None:
         """Take the next event."""
@@ -31,19 +33,23 @@ class ShownAnswer:
         self._then(event)
 
     def _add(self, piece: JsonObject) -> None:
-        call = self._calls.setdefault(piece.get("index", len(self._calls)), {"function": {}})
+        place = piece.get("index", len(self._calls))
+        call, fields = self._calls.setdefault(place, {}), self._functions.setdefault(place, {})
         function = piece.get("function")
         for key, value in piece.items():
             if key not in ("index", "function") and value is not None:
                 call.setdefault(key, value)
         for key, value in function.items() if isinstance(function, dict) else ():
             if value is not None:
-                call["function"][key] = call["function"].get(key, "") + value
+                fields.setdefault(key, []).append(value)
 
     def complete(self, outcome: Outcome, at: float) -> None:
         """Emit what is missing of the answer; what was shown of another one is withdrawn first."""
         text, reasoning = "".join(self._text), "".join(self._reasoning)
-        calls = [call for _, call in sorted(self._calls.items())]
+        calls = [
+            {"function": {key: "".join(pieces) for key, pieces in self._functions[place].items()}, **call}
+            for place, call in sorted(self._calls.items())
+        ]
         same = text == outcome.text and calls == _plain(outcome.tool_calls)
         if same and (not reasoning or reasoning.strip() == outcome.reasoning.strip()):
             return

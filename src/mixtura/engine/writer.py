@@ -168,9 +168,10 @@ class AnswerWriter:
     def _failure(self, completion: Completion, reading: Reading, drafts: DraftSet) -> Failure | None:
         """Return what the reply holds that is no answer: a loop, our own words, talk of drafts; None for nothing."""
         run, text = self._run, completion.text
-        if (loop := find_loop(text, run.allowed_repeats)) is not None:
-            if len(drafts) and all(find_loop(draft.text, run.allowed_repeats) is not None for draft in drafts):
-                said = f"the answer repeats itself ({loop}), as the drafts do"
+        ended = completion.finish_reason == "stop"
+        if (loop := find_loop(text, run.allowed_repeats, ended=ended)) is not None:
+            if len(drafts) and any(find_loop(draft.text, run.allowed_repeats, ended=ended) for draft in drafts):
+                said = f"the answer repeats itself ({loop}), as drafts do"
                 run.decide(NoticedDetail(), said, warning=True)
             else:
                 return Failure(f"repeated itself ({loop})", text[: loop.end])
@@ -181,7 +182,7 @@ class AnswerWriter:
             return Failure(f"copied {slip.what}", text[: slip.start])
         if acted and find_slip(acted, run.markers, run.asked) is not None:
             return Failure("copied the marker of the drafts into a call of a tool")
-        if talk := talk_of_drafts(guard.without_lead_in(text), run.asked):
+        if talk := talk_of_drafts(guard.without_lead_in(text), run.asked, [draft.text for draft in drafts.all]):
             return Failure(f"speaks of drafts ({talk!r})", named=named_draft(text, len(reading.calls)))
         return None
 

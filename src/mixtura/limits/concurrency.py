@@ -12,11 +12,13 @@ import asyncio
 import threading
 from collections import deque
 
+from mixtura import forks
+
 # A reply of so many pieces takes long enough to be seen beside another one, where both are written at the same time.
 _LONG_ENOUGH = 8
 # So many calls in a row must have had to wait for the end of another before the rest is held back here.
 _EVIDENCE_NEEDED = 2
-# Every so many calls one more is let through than were ever served at once: the server may have more slots by now.
+# After so many calls the next that would wait is let through beside the others: there may be more slots by now.
 _PROBE_EVERY = 16
 # A machine that had no call for so many seconds may have been started anew with other settings.
 _FORGET_SECONDS = 600.0
@@ -92,10 +94,11 @@ class ServerQueue:
         self.visits: set[Visit] = set()
         self.stirred = self.ended = float("-inf")
         self._lock = threading.RLock()
+        forks.forget_in_child(self, self._lock)
         self._places: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._most = 1
         self._evidence = 0
-        self._entered = 0
+        self._entered = self._probed = 0
         # When calls ended, and whether they had been seen to write for long enough.
         self._ends: deque[tuple[float, bool]] = deque(maxlen=64)
         self._granted = 0
@@ -130,6 +133,8 @@ class ServerQueue:
             self._granted -= 1
             self._entered += 1
             self.visits.add(visit)
+            if self.width is not None and len(self.visits) > self.width:
+                self._probed = self._entered
         return visit
 
     def leave(self, visit: Visit, now: float) -> None:
@@ -155,6 +160,12 @@ class ServerQueue:
             if self._evidence >= _EVIDENCE_NEEDED and self.width is None:
                 self.width = self._most
 
+    def forget(self) -> None:
+        """Begin anew in a forked process: the calls there, and those that wait, are its parent's."""
+        self.visits.clear()
+        self._places.clear()
+        self._granted = 0
+
     def _forget(self, now: float) -> None:
         """Forget what was learned of a machine that had nothing to do for long."""
         if not self.visits and now - self.stirred > _FORGET_SECONDS:
@@ -166,7 +177,7 @@ class ServerQueue:
         if self.width is None:
             return True
         there = len(self.visits) + self._granted
-        probes = self._stated is None and self._entered % _PROBE_EVERY == _PROBE_EVERY - 1
+        probes = self._stated is None and self._entered - self._probed >= _PROBE_EVERY
         return there < self.width + probes
 
     def _admit(self) -> None:

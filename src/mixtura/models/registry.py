@@ -183,7 +183,9 @@ class ModelRegistry:
         chat = Limited(chat, provider, accounting)
         if place.queues or asked.max_concurrency is not None:
             chat = Queued(chat, accounting, place.name, asked.max_concurrency)
-        chat = ThinkingApart(Retrying(chat, self._policy, self._rng))
+        # A machine that is busy, or loads its model, is waited for as long as the deadline allows.
+        patient = msgspec.structs.replace(self._policy, patient=True) if place.queues else self._policy
+        chat = ThinkingApart(Retrying(chat, patient, self._rng))
         card = self.card(provider, model)
         if card.price is not None:
             chat = Priced(chat, card.price)

@@ -30,6 +30,9 @@ class DaemonThreads(Executor):
         def run() -> None:
             try:
                 outcome.set_result(fn(*args, **kwargs))
+            except StopIteration as error:
+                # A future of asyncio cannot hold one.
+                outcome.set_exception(RuntimeError(f"StopIteration: {error}"))
             except BaseException as error:  # noqa: BLE001  # the future passes it to the waiting task
                 outcome.set_exception(error)
 

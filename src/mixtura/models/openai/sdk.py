@@ -10,7 +10,7 @@ import inspect
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -118,7 +118,10 @@ class SdkModel:
                 create = functools.partial(self._client.create, **arguments)
                 reply = await asyncio.get_running_loop().run_in_executor(_THREADS, create)
             else:
-                reply = await self._client.create(**arguments)
+                reply = self._client.create(**arguments)
+            if inspect.isawaitable(reply):
+                # Whether a client is asynchronous is told by what it returns; a wrapper round it may hide it till then.
+                reply = await reply
             bounds = bounds_of(request)
             data = _json_of(reply, bounds.whole)
             completion = completion_from(decode_reply(data, bounds), request, Timing(total=clock() - begun))
@@ -148,11 +151,7 @@ class SdkModel:
         if self._client.synchronous:
             await _stream_in_thread(functools.partial(self._client.create, **arguments), take)
         else:
-            stream = await self._client.create(**arguments)
-            try:
-                await _each(stream, take)
-            finally:
-                await _close(stream)
+            await _stream_on_loop(self._client.create(**arguments), take)
         return gathered.completion(Timing(total=clock() - begun, first_token=first))
 
     def _meaning(self, model: str, problem: BaseException) -> ModelError:
@@ -168,6 +167,19 @@ class SdkModel:
         if isinstance(problem, ValueError):
             return self._failures.of_wire(model, WireError(f"{self._client.name} could not read the reply: {problem}"))
         return UnreachableError(self._failures.provider, model, f"{self._client.name}: {problem}")
+
+
+async def _stream_on_loop(made: object, take: Callable[[object], None]) -> None:
+    """Read what an asynchronous client returned for a stream: the stream, or what gives it."""
+    stream: Any = await made if inspect.isawaitable(made) else made
+    try:
+        if hasattr(stream, "__aiter__"):
+            await _each(stream, take)
+        else:
+            for chunk in stream:
+                take(chunk)
+    finally:
+        await _close(stream)
 
 
 async def _each(stream: AsyncIterator[object], take: Callable[[object], None]) -> None:
@@ -196,8 +208,10 @@ async def _stream_in_thread(create: Callable[[], Any], take: Callable[[object], 
     end = object()
     stopped = threading.Event()
 
-    def read() -> None:
-        stream: Iterator[object] = create()
+    def read() -> object:
+        stream = create()
+        if inspect.isawaitable(stream):
+            return stream
         try:
             for chunk in stream:
                 if stopped.is_set():
@@ -207,6 +221,7 @@ async def _stream_in_thread(create: Callable[[], Any], take: Callable[[object], 
             close = getattr(stream, "close", None)
             if callable(close):
                 close()
+        return None
 
     reading = loop.run_in_executor(_THREADS, read)
     # Runs after every chunk: the thread's result comes to the loop by the same queue of callbacks.
@@ -214,7 +229,8 @@ async def _stream_in_thread(create: Callable[[], Any], take: Callable[[object], 
     try:
         while (chunk := await chunks.get()) is not end:
             take(chunk)
-        await reading
+        if (made := await reading) is not None:
+            await _stream_on_loop(made, take)
     finally:
         stopped.set()
         reading.cancel()

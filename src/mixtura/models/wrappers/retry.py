@@ -10,7 +10,7 @@ import random
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Timing, Usage
-from mixtura.errors import ModelError, followed
+from mixtura.errors import ModelError, OverloadedError, followed
 from mixtura.limits.policy import may_be_billed
 from mixtura.models.base import ChatModel, Emit
 
@@ -21,11 +21,13 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     `attempts` counts the tries that may fail for passing reasons. Rate limits are waited for on top, as long as the
     deadline allows, since many calls that share one limit clear it one after the other: `waits` times as long as the
     provider says, and then `cap` seconds at the least. Pauses are `base` seconds, doubled each time up to `cap`, of
-    which a random half is taken off. `max_wait` bounds all waiting of a call without deadline.
+    which a random half is taken off. A `patient` call counts no overload among its attempts: one machine that is busy,
+    or loads its model, will be there. `max_wait` bounds all waiting of a call without deadline.
     """
 
     attempts: int = 4
     waits: int = 12
+    patient: bool = False
     base: float = 0.25
     cap: float = 8.0
     max_wait: float = 60.0
@@ -72,7 +74,7 @@ class Retrying:
                 if request.context is not None and (error.usage is not None or (error.sent and may_be_billed(error))):
                     # The engine may stop this call before it ends, and has to know what it took by then.
                     request.context.waste(error.usage)
-                repeats -= error.action == "retry"
+                repeats -= error.action == "retry" and not (self._policy.patient and isinstance(error, OverloadedError))
                 waits += error.action == "wait"
                 if shown or repeats < 0 or error.action not in ("retry", "wait"):
                     error.usage = wasted
