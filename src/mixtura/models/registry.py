@@ -19,7 +19,7 @@ from mixtura.errors import ConfigError
 from mixtura.forks import random_generator
 from mixtura.limits.limiter import Limiter
 from mixtura.models.base import ChatModel
-from mixtura.models.card import ModelCard, Predicted
+from mixtura.models.card import ModelCard, Predicted, Price
 from mixtura.models.catalog import TIERS, Catalog, CatalogModel, CatalogProvider, Tier
 from mixtura.models.environment import api_key, base_url, place_of, proxy_for, server_address
 from mixtura.models.in_process import asking, is_registered, load_provider
@@ -102,6 +102,10 @@ class ModelRegistry:
         if card is None:
             row = self.catalog.get(provider, model)
             card = row.card if row is not None else ModelCard(id=model, provider=provider)
+            own = self.catalog.providers.get(provider)
+            if card.price is None and own is not None and own.one_machine:
+                # A machine of one's own bills nothing.
+                card = msgspec.structs.replace(card, price=Price(input=0.0, output=0.0))
             if self.is_in_process(provider):
                 with asking(provider):
                     card = load_provider(provider).card(model, self._env)
