@@ -29,6 +29,7 @@ from mixtura.folding import Fold
 from mixtura.safe_output import write_commands
 from mixtura.terminal.row import TAIL, Row
 from mixtura.terminal.screen import Screen, screen_of
+from mixtura.terminal.word_wrap import WordWrap
 
 __all__ = ["Screen", "TerminalView", "screen_of", "summary"]
 
@@ -58,6 +59,8 @@ class TerminalView:
         self._drawn_at = float("-inf")
         self._written: list[str] = []  # the answer's pieces on the screen
         self._at_margin = True
+        live = self._screen.live and answer is not None and answer.isatty()
+        self._words = WordWrap(lambda: self._screen.size().columns) if live else None
         self._decisions: list[Decision] = []
         self._waiting: Decision | None = None
         self._drafts_done = 0
@@ -172,8 +175,7 @@ class TerminalView:
     def _answer_piece(self, event: AnswerDelta) -> None:
         if event.text and self._answer is not None:
             if not self._written:
-                self._freeze(lambda row: row.state != "running")
-                self._erase()
+                self._open_answer()
             self._write_answer(event.text)
             return
         for row in self._rows.values():
@@ -181,12 +183,19 @@ class TerminalView:
                 row.write(event.text, event.reasoning)
         self.tick(event.at)
 
+    def _open_answer(self) -> None:
+        """Make room for the answer: rows that end while it is written have their lines below it."""
+        self._freeze(lambda row: row.state != "running")
+        self._erase()
+        if self._screen.live and self._rows:
+            write_commands(self._status, "\n")
+
     def _write_answer(self, text: str) -> None:
         if self._answer is None or not text:
             return
         self._written.append(text)
         shown = safe(text)
-        self._answer.write(shown)
+        self._answer.write(shown if self._words is None else self._words.add(shown))
         self._answer.flush()
         self._at_margin = shown.endswith("\n") if shown else self._at_margin
 
@@ -202,9 +211,7 @@ class TerminalView:
         if self._answer is None:
             return
         if not self._written:
-            # Rows that end while the answer is written have their lines below it.
-            self._freeze(lambda row: row.state != "running")
-            self._erase()
+            self._open_answer()
         shown = "".join(self._written)
         if not text.startswith(shown):
             self._end_answer_line()
@@ -213,6 +220,9 @@ class TerminalView:
         self._write_answer(text[len(shown) :])
 
     def _end_answer_line(self) -> None:
+        if self._words is not None and self._answer is not None:
+            self._answer.write(self._words.end())
+            self._answer.flush()
         if not self._at_margin and self._answer is not None:
             self._answer.write("\n")
             self._answer.flush()
