@@ -14,7 +14,6 @@ from mixtura.engine.allowance import CallTab
 from mixtura.engine.ask import Ask, Settings, settings_of
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
-from mixtura.engine.repetition import LoopWatch
 from mixtura.errors import BadGenerationError, BrokenReplyError, ConfigError, ModelError, ModelGoneError, TooLargeError
 from mixtura.events import CallStarted, Parameters
 from mixtura.limits.policy import may_be_billed
@@ -37,7 +36,7 @@ def progress_of(run: Run, ask: Ask) -> Progress:
     # Held are the calls that every run makes; a second try has to find room of its own.
     held = is_held(ask.role, ask.layer)
     progress = Progress(first.provider, first.model, None if ask.again else run.hold, held=held)
-    progress.loops = LoopWatch(run.allowed_repeats)
+    progress.watch_loops = run.loop_watch
     return progress
 
 

@@ -11,12 +11,12 @@ from mixtura.answer_format import AnswerFormat, answer_format
 from mixtura.chat import NO_OPTIONS, ChatOptions, Message
 from mixtura.decisions import Detail, kind_of
 from mixtura.engine.allowance import Allowance
-from mixtura.engine.repetition import asked_repeats
+from mixtura.engine.repetition import LoopWatch, asked_repeats
 from mixtura.events import CallFailed, CallFinished, Decision, Event, Listener, Role
 from mixtura.limits.account import Account
 from mixtura.limits.limiter import Hold
 from mixtura.models.served import Models
-from mixtura.planning.deadline import deadline_seconds
+from mixtura.planning.deadline import queued_calls, seconds_for
 from mixtura.planning.options import RunOptions
 from mixtura.recipe import Recipe, Slot
 
@@ -46,6 +46,7 @@ class Run:
     Attributes:
         emit: takes every event.
         question: the text of the last user message.
+        queued: calls that may have to wait for each other, where that decides on the deadline; else 0.
         hold: the room in rate limits that the run was promised; None where no limits are known.
         hedges: a slow call may be tried a second time.
         silence: the policy limits how long a call may be silent.
@@ -80,7 +81,7 @@ class Run:
             "loop",
             "markers",
         ),
-        *("models", "options", "partial", "question", "recipe", "rng", "silence", "start"),
+        *("models", "options", "queued", "partial", "question", "recipe", "rng", "silence", "start"),
     )
 
     def __init__(
@@ -95,7 +96,9 @@ class Run:
         self.loop = asyncio.get_running_loop()
         self._time = self.loop.time
         self.start = self._time()
-        self.deadline = self.start + deadline_seconds(recipe, models, options.deadline, options.chat)
+        stated = policy.deadline if options.deadline is None else options.deadline
+        self.queued = queued_calls(recipe, models, options.chat) if stated == "auto" else 0
+        self.deadline = self.start + (seconds_for(self.queued) if stated == "auto" else stated)
         seed = policy.seed if options.seed is None else options.seed
         self.rng = options.rng if seed is None and options.rng is not None else random.Random(seed)
         self.question = next((said.text for said in reversed(self.conversation) if said.role == "user"), "")
@@ -128,6 +131,10 @@ class Run:
             ends = self.question if len(self.question) <= 2 * _ENDS else self.question[:_ENDS] + self.question[-_ENDS:]
             self._repeats = asked_repeats(ends)
         return self._repeats
+
+    def loop_watch(self) -> LoopWatch:
+        """Return what watches a reply for a loop."""
+        return LoopWatch(self.allowed_repeats)
 
     @property
     def asked(self) -> str:

@@ -6,7 +6,7 @@ import msgspec
 
 from mixtura.engine.context import Run
 from mixtura.engine.own_words import find_slip, talk_of_drafts
-from mixtura.engine.repetition import find_loop
+from mixtura.engine.repetition import find_loop, may_be_loop
 from mixtura.engine.results import LEAST_PARTIAL
 from mixtura.events import Draft
 
@@ -21,7 +21,9 @@ def check_draft(run: Run, draft: Draft, *, reads: Sequence[Draft] = ()) -> Draft
     """
     if draft.tool_calls or draft.incomplete:
         return draft
-    if (loop := find_loop(draft.text, run.allowed_repeats, ended=draft.finish_reason == "stop")) is not None:
+    ended = draft.finish_reason == "stop"
+    suspect = may_be_loop(draft.text, ended=ended)
+    if suspect and (loop := find_loop(draft.text, run.allowed_repeats, ended=ended)) is not None:
         cut = _cut(draft, loop.end, f"it repeats itself: {loop}")
         # A draft that is whole and nothing but a loop is the last to be chosen, and better than none.
         return cut if cut.text else _cut(draft, len(draft.text), cut.incomplete)

@@ -14,6 +14,7 @@ from mixtura import prompts
 # So many characters of the marker in a row are no chance: one in 16 to the 7th.
 _MARKER_PART = 7
 _MARKER_START = 4
+_DIGITS = re.compile(r"\d\D*\d\D*\d")
 _PHRASE = 8  # words of an instruction in a row
 
 _FENCE = re.compile(
@@ -86,6 +87,9 @@ def find_slip(text: str, markers: Iterable[str], asked: str) -> Slip | None:
 
 
 def _copied_markers(text: str, markers: Iterable[str]) -> Iterable[Slip]:
+    if "<" not in text and _DIGITS.search(text) is None:
+        # Of the twelve hexadecimal digits of a marker at least three are decimal, but for one in 2,000 markers.
+        return
     bare = _bare(text)
     for marker in markers:
         parts = [marker[at : at + _MARKER_PART] for at in range(len(marker) - _MARKER_PART + 1)]

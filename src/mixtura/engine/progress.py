@@ -26,7 +26,7 @@ class Progress:
         shared: what is known of it among the other calls there; None where calls do not queue, or while none is out.
         streamed: its reply is asked for as a stream.
         partial: the reply is not watched, but what has come of it may be used; see `chat.CallContext`.
-        loops: watches what it writes for repetition without end.
+        watch_loops: makes what watches it for repetition without end, when the first piece comes: `loops`.
         on_loop: called when it is in a loop.
     """
 
@@ -38,6 +38,7 @@ class Progress:
     tab: CallTab | None = None
     on_begin: Callable[[], None] | None = None
     on_loop: Callable[[], None] | None = None
+    watch_loops: Callable[[], LoopWatch] | None = None
     loops: LoopWatch | None = None
     on_answered: OnAnswered | None = None
     partial = streamed = False
@@ -68,6 +69,8 @@ class Progress:
         self.last = now
         if self._text is None or self._reasoning is None:
             self._text, self._reasoning = [], []
+            if self.loops is None and self.watch_loops is not None:
+                self.loops = self.watch_loops()
         if delta.text:
             self._text.append(delta.text)
         if delta.reasoning:

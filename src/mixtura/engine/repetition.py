@@ -161,6 +161,19 @@ class LoopWatch:
         return text if self._text.loop is None else text[: self._text.loop.end]
 
 
+def may_be_loop(text: str, *, ended: bool) -> bool:
+    """Say whether it is worth looking for a loop in a whole text: of one that `ended` by itself the end has to repeat.
+
+    Most replies are decided here, in a microsecond.
+    """
+    if not ended:
+        return True
+    if len(text) < _ENDED_TIMES:
+        return False
+    probe = text[-_ENDED_UNIT:]
+    return text.find(probe, len(text) - 2 * len(probe) if len(text) > 2 * len(probe) else 0, len(text) - 1) >= 0
+
+
 def find_loop(text: str, allowed: float = 0, *, ended: bool = False) -> Loop | None:
     """Return the loop that a whole text runs into, None for none.
 

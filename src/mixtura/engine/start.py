@@ -14,7 +14,7 @@ from mixtura.limits.limiter import Hold, Limiter, NoRoomError
 from mixtura.models.served import Models
 from mixtura.planning import admission, estimates
 from mixtura.planning.admission import AdmissionRequest, RunPlan
-from mixtura.planning.deadline import deadline_seconds, queued_calls
+from mixtura.planning.deadline import deadline_seconds
 from mixtura.planning.forecast import forecast
 from mixtura.planning.options import RunOptions
 from mixtura.planning.schedule import schedule
@@ -129,12 +129,12 @@ def emit_deadline(run: Run) -> None:
 
     Once the first model has answered in this process, who asks knows how long its machine takes.
     """
-    if run.options.deadline is not None or run.recipe.policy.deadline != "auto":
+    queued = run.queued
+    if queued < 2:
         return
-    queued = queued_calls(run.recipe, run.models, run.options.chat)
     first = run.recipe.layers[0].proposers[0]
-    account = run.account(first.provider, first.model) if queued > 1 else None
-    if queued > 1 and (account is None or not len(account.latency.total)):
+    account = run.account(first.provider, first.model)
+    if account is None or not len(account.latency.total):
         minutes = (run.deadline - run.start) / 60
         said = f"{queued} calls may have to wait for each other there: {minutes:.0f} minutes at most (--deadline)"
         run.decide(NoticedDetail(), said)

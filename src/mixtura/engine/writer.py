@@ -16,7 +16,7 @@ from mixtura.engine.form import ended_by_caller
 from mixtura.engine.outcome import Outcome
 from mixtura.engine.own_words import fence_begins, fence_stands, find_slip, named_draft, stands_alone, talk_of_drafts
 from mixtura.engine.race import Race
-from mixtura.engine.repetition import find_loop
+from mixtura.engine.repetition import find_loop, may_be_loop
 from mixtura.errors import BrokenReplyError, ModelError
 from mixtura.events import AnswerDelta
 from mixtura.planning.schedule import writer_options
@@ -169,7 +169,8 @@ class AnswerWriter:
         """Return what the reply holds that is no answer: a loop, our own words, talk of drafts; None for nothing."""
         run, text = self._run, completion.text
         ended = completion.finish_reason == "stop"
-        if (loop := find_loop(text, run.allowed_repeats, ended=ended)) is not None:
+        suspect = may_be_loop(text, ended=ended)
+        if suspect and (loop := find_loop(text, run.allowed_repeats, ended=ended)) is not None:
             if len(drafts) and any(find_loop(draft.text, run.allowed_repeats, ended=ended) for draft in drafts):
                 said = f"the answer repeats itself ({loop}), as drafts do"
                 run.decide(NoticedDetail(), said, warning=True)

@@ -21,9 +21,12 @@ def deadline_seconds(
         ConfigError: as `Models.find`.
     """
     stated = recipe.policy.deadline if given is None else given
-    if stated != "auto":
-        return stated
-    return max(HOSTED_SECONDS, QUEUED_SECONDS * queued_calls(recipe, models, options))
+    return stated if stated != "auto" else seconds_for(queued_calls(recipe, models, options))
+
+
+def seconds_for(queued: int) -> float:
+    """Return the seconds that a run may take of whose calls so many may have to wait for each other."""
+    return max(HOSTED_SECONDS, QUEUED_SECONDS * queued)
 
 
 def queued_calls(recipe: Recipe, models: Models, options: ChatOptions = NO_OPTIONS) -> int:
