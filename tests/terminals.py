@@ -42,10 +42,13 @@ class Terminal:
 
     async def until(self, wanted: str, times: int = 1) -> None:
         """Wait until `wanted` stands so many times in what was written."""
-        async with asyncio.timeout(20):
-            while self.text.count(wanted) < times:
-                self._news.clear()
-                await self._news.wait()
+        try:
+            async with asyncio.timeout(20):
+                while self.text.count(wanted) < times:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"{wanted!r} did not come {times} times; the last was {self.text[-1500:]!r}") from None
 
     async def end(self) -> int:
         """Wait for the command's end, and return its exit code."""

@@ -200,7 +200,9 @@ async def test_what_another_program_wrote_meanwhile_is_not_overwritten(tmp_path:
     async with simulated_cloud(TALK) as cloud, terminal(cloud, "chat", "-m", LLAMA, "--resume", str(file)) as shown:
         await shown.until("> ")
         shown.type("One?\r")
-        await shown.until("\x1b[?2004h", times=2)
+        # The second prompt stands behind the line that ends the first answer.
+        await shown.until("1 call")
+        await shown.until("> ", times=2)
         file.write_text("[]")
         shown.type("Two?\r")
         await shown.until("another")
