@@ -147,7 +147,8 @@ async def test_ctrl_c_stops_the_answer_and_what_was_said_is_kept(tmp_path: Path)
             kept = file.read_bytes()
             shown.type("Two?\r")
             await shown.until("Two?")
-            await until(lambda: cloud.ledger.in_flight > 0)
+            await until(lambda: len(cloud.requests) == 2 and cloud.ledger.in_flight > 0)
+            await shown.until("waiting for its first token", times=2)
             shown.type("\x03")
             await shown.until("\x1b[?2004h", times=3)
             assert file.read_bytes() == kept
@@ -206,6 +207,8 @@ async def test_what_another_program_wrote_meanwhile_is_not_overwritten(tmp_path:
         file.write_text("[]")
         shown.type("Two?\r")
         await shown.until("another")
+        # A terminal that is not read at the moment swallows Ctrl-D.
+        await shown.until("\x1b[?2004h", times=3)
         shown.type("\x04")
         assert await shown.end() == 0
     assert file.read_text() == "[]"
