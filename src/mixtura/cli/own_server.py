@@ -101,9 +101,8 @@ async def _listed(registry: ModelRegistry, provider: str, *, quiet: bool) -> Acc
     except UnreachableError as error:
         row = registry.provider(provider)
         where = f"set {row.base_url_env} to its address" if row.base_url_env else "check its address"
-        error.message = f"{error.reason} Start the server, or {where}"
-        if not error.reason.endswith((".", "?", "!")):
-            error.message = f"{error.reason}; start the server, or {where}"
+        step = " Start" if error.reason.endswith((".", "?", "!")) else "; start"
+        error.message = f"{error.reason}{step} the server, or {where}"
         raise
     except (MixturaError, TimeoutError):
         # A server whose only thread is at work lists nothing meanwhile, and some list nothing at all.

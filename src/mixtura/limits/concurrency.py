@@ -64,7 +64,7 @@ class Visit:
     @property
     def busy(self) -> bool:
         """Whether the machine may be at work on a whole reply, which nobody can see."""
-        return any(not other.streamed for other in self._queue.visits if other is not self)
+        return self._queue.has_whole(beside=self)
 
     def piece(self, now: float) -> None:
         """Note that a piece has come."""
@@ -106,11 +106,19 @@ class ServerQueue:
     @property
     def waiting(self) -> int:
         """How many of the calls there have not written yet."""
-        return sum(visit.first is None for visit in self.visits)
+        # Calls of other threads come and go meanwhile.
+        with self._lock:
+            return sum(visit.first is None for visit in self.visits)
+
+    def has_whole(self, *, beside: Visit) -> bool:
+        """Say whether any call there but `beside` gets its reply in one piece."""
+        with self._lock:
+            return any(not visit.streamed for visit in self.visits if visit is not beside)
 
     def ended_before(self, moment: float) -> float:
         """Return when the last call ended before `moment`, -inf for none."""
-        return max((end for end, _ in self._ends if end <= moment), default=float("-inf"))
+        with self._lock:
+            return max((end for end, _ in self._ends if end <= moment), default=float("-inf"))
 
     async def enter(self) -> Visit:
         """Wait until the machine has room for one more call, and return the call's visit; `leave` must follow."""
