@@ -12,6 +12,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = "not slow and not server and not models and not real"
 WITH_SERVERS = "not slow and not models and not real"
+# Extras that a user of the package does not install.
+FOR_A_CLONE = ("dev", "training", "bench", "mutants")
 
 
 class Environment:
@@ -65,7 +67,7 @@ def project() -> dict[str, Any]:
 def run_time_requirements() -> list[Requirement]:
     """Return what an install needs, and what the extras for users need."""
     extras = project()["optional-dependencies"]
-    users = [line for name, lines in extras.items() if name not in ("dev", "training", "bench") for line in lines]
+    users = [line for name, lines in extras.items() if name not in FOR_A_CLONE for line in lines]
     return [Requirement(line) for line in (*project()["dependencies"], *users)]
 
 
