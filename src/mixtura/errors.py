@@ -28,24 +28,16 @@ Each of them has `.status` and `.retry_after`: what a server that asked for its 
 """
 
 import math
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from mixtura.secret import scrub
 
 if TYPE_CHECKING:
     from mixtura.chat import Usage
     from mixtura.events import Answer
 
 Action = Literal["retry", "wait", "substitute", "drop"]
-
-_SECRETS = re.compile(
-    r"\b(?:gsk_|sk-|csk-|xai-|hf_|r8_)[A-Za-z0-9_\-*.]{4,}|(?<=[Bb]earer )[^\s\"',}]+|\borg_[A-Za-z0-9]{3,}"
-)
-
-
-def scrub(text: str) -> str:
-    """Return `text` without API keys, bearer tokens and organisation ids, whoever wrote them there."""
-    return _SECRETS.sub("***", text)
 
 
 def followed(reason: str, clause: str) -> str:

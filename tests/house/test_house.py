@@ -20,7 +20,9 @@ TEST_FILES = {path.stem for path in (ROOT / "tests").rglob("test_*.py")} | {"con
 FLOORS: dict[str, set[str]] = {
     "_version": set(),
     "chat": set(),
-    "errors": set(),
+    "errors": {"secret"},
+    "secret": set(),
+    "variables": {"errors", "secret"},
     "virtual": {"limits"},
     "columns": set(),
     "safe_output": {"columns"},
@@ -43,16 +45,16 @@ FLOORS: dict[str, set[str]] = {
     "events": {"answer_forms", "chat", "decisions", "kinds", "recipe"},
     "stored": {"chat", "errors", "events"},
     "folding": {"chat", "events"},
-    "limits": {"chat", "errors", "forks", "loops", "places"},
+    "limits": {"chat", "errors", "forks", "loops", "places", "secret"},
     "models.base": {"chat"},
     "models.card": {"chat"},
     "models.place": set(),
-    "models.served": {"limits", "models.base", "models.card", "models.place"},
+    "models.served": {"limits", "models.base", "models.card", "models.place", "secret"},
     "models": {
         *("_version", "chat", "errors", "forks", "input_files", "limits", "loops", "models.base", "models.card"),
-        *("models.place", "models.served", "places", "temporary", "tokens"),
+        *("models.place", "models.served", "places", "secret", "temporary", "tokens", "variables"),
     },
-    "keys": {"errors", "models", "places"},
+    "keys": {"errors", "models", "places", "secret"},
     "planning": {
         *("caller_options", "chat", "errors", "kinds", "limits", "models.base", "models.card", "models.place"),
         *("models.served", "prompts", "recipe", "tokens"),
@@ -92,7 +94,7 @@ FLOORS: dict[str, set[str]] = {
             "models.registry",
             "models.served",
         ),
-        *("planning", "recipe", "recipe_checks"),
+        *("planning", "recipe", "recipe_checks", "secret", "variables"),
     },
     "room": {
         *(

@@ -9,6 +9,7 @@ from mixtura.limits.limiter import Limiter
 from mixtura.limits.memory import MemoryStore
 from mixtura.mixture.portal import portal
 from mixtura.models.served import Accounting
+from mixtura.secret import Secret
 from mixtura.virtual import run_virtual
 
 # Nothing listens there: a limiter that asked it would be degraded.
@@ -16,7 +17,7 @@ DEAD_REDIS = "redis://127.0.0.1:9/0"
 
 
 async def find(redis: str = "") -> Limiter:
-    return current_limiter(redis)
+    return current_limiter(Secret.of_address(redis))
 
 
 def test_all_loops_of_a_process_share_one_limiter() -> None:
@@ -27,7 +28,7 @@ def test_all_loops_of_a_process_share_one_limiter() -> None:
 
 def test_virtual_time_neither_shares_the_windows_of_the_process_nor_asks_redis() -> None:
     async def main() -> tuple[Limiter, Limiter, bool]:
-        accounting = Accounting(key="a", group="g", redis=DEAD_REDIS)
+        accounting = Accounting(key="a", group="g", redis=Secret.of_address(DEAD_REDIS))
         limiter = accounting.limiter()
         sent = await limiter.send(accounting.account(limiter), 10)
         await limiter.settle(sent)
@@ -74,7 +75,7 @@ def test_what_a_virtual_loop_ends_when_it_closes_is_counted_by_its_own_limiter()
 
 def test_a_limiter_that_is_handed_in_goes_before_redis_and_the_loops_own() -> None:
     mine = Limiter()
-    accounting = Accounting(key="a", group="g", keeper=mine, redis=DEAD_REDIS)
+    accounting = Accounting(key="a", group="g", keeper=mine, redis=Secret.of_address(DEAD_REDIS))
 
     async def main() -> Limiter:
         return accounting.limiter()

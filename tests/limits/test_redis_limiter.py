@@ -21,6 +21,7 @@ from mixtura.limits.limiter import Hold, Limiter, NoRoomError
 from mixtura.limits.queue import PATIENCE, Need, Priority
 from mixtura.limits.redis.store import RedisStore
 from mixtura.limits.window import Limits
+from mixtura.secret import Secret
 from mixtura.sim.quota import ModelQuota
 from mixtura.virtual import run_virtual
 
@@ -456,7 +457,7 @@ def test_loops_come_and_go_and_leave_nothing_behind(redis_url: str) -> None:
     key = next(KEYS)
 
     async def once() -> Limiter:
-        limiter = current_limiter(redis_url)
+        limiter = current_limiter(Secret(redis_url))
         account = limiter.account(key, WIDE, known=True)
         await asyncio.gather(*(limiter.send(account, 1) for _ in range(20)))
         return limiter

@@ -3,6 +3,7 @@
 import pytest
 
 from mixtura.limits.redis.url import failure_text, without_password
+from mixtura.secret import Secret
 
 
 @pytest.mark.parametrize(
@@ -16,17 +17,17 @@ from mixtura.limits.redis.url import failure_text, without_password
     ],
 )
 def test_an_address_is_shown_without_user_and_password(url: str, shown: str) -> None:
-    assert without_password(url) == shown
+    assert without_password(Secret.of_address(url)) == shown
 
 
 @pytest.mark.parametrize("written", ["s3cret@word", "s3cret%40word"])
 def test_a_failure_is_told_without_the_password_as_it_is_written_and_as_it_is_meant(written: str) -> None:
-    url = "redis://somebody:s3cret%40word@cache.example:6380"
+    url = Secret.of_address("redis://somebody:s3cret%40word@cache.example:6380")
     said = failure_text(ConnectionError(f"{written} is wrong, says {written} to cache.example..."), url)
     assert said == "*** is wrong, says *** to cache.example"
 
 
 def test_a_failure_at_an_address_without_a_password_is_told_as_it_is() -> None:
-    assert failure_text(ConnectionError(" no route to host. "), "redis://cache.example") == "no route to host"
-    assert failure_text(TimeoutError("..."), "redis://cache.example") == "TimeoutError"
-    assert failure_text(TimeoutError(), "redis://:s3cret-word@cache.example") == "TimeoutError"
+    assert failure_text(ConnectionError(" no route to host. "), Secret("redis://cache.example")) == "no route to host"
+    assert failure_text(TimeoutError("..."), Secret("redis://cache.example")) == "TimeoutError"
+    assert failure_text(TimeoutError(), Secret.of_address("redis://:s3cret-word@cache.example")) == "TimeoutError"

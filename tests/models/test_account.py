@@ -13,10 +13,11 @@ from mixtura.limits.window import Limits
 from mixtura.models.account import FRESH, ListedModel, keep_list, kept_list, read_list, with_accounts, with_limits
 from mixtura.models.catalog import Catalog
 from mixtura.models.openai.endpoint import Endpoint
+from mixtura.secret import Secret
 
 DAY = dt.date(2026, 11, 27)
 MODEL = "openai/gpt-oss-20b"
-HERE = Endpoint(provider="groq", url="https://api.groq.com/openai/v1", key="gsk_secret")
+HERE = Endpoint(provider="groq", url="https://api.groq.com/openai/v1", key=Secret("gsk_secret"))
 ROWS: list[tuple[dict[str, Any], int | None, int | None]] = [
     ({"active": True, "context_window": 131072, "max_completion_tokens": 32768}, 131072, 32768),
     ({"max_model_len": 8192, "root": "m", "parent": None}, 8192, None),
@@ -104,7 +105,7 @@ def test_a_list_is_kept_for_its_key_while_it_is_fresh(tmp_path: Path) -> None:
     assert kept_list(HERE, catalog, env, DAY + FRESH) == listed
     assert kept_list(HERE, catalog, env, DAY + FRESH + dt.timedelta(1)) is None
     assert kept_list(HERE, catalog, env, DAY - dt.timedelta(1)) is None  # of a clock that was wrong
-    assert kept_list(msgspec.structs.replace(HERE, key="gsk_other"), catalog, env, DAY) is None
+    assert kept_list(msgspec.structs.replace(HERE, key=Secret("gsk_other")), catalog, env, DAY) is None
     (file,) = (tmp_path / "models").iterdir()
     assert b"gsk_secret" not in file.read_bytes() + file.name.encode()
     keep_list(read_list("groq", [{"id": MODEL, "context_window": 6}], DAY), HERE, catalog, env)

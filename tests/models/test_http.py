@@ -29,6 +29,7 @@ from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.http import HttpModel, list_models
 from mixtura.models.openai.pool import close_pool
 from mixtura.models.openai.wire import Dialect
+from mixtura.secret import Secret
 
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
 
@@ -88,7 +89,7 @@ async def test_a_call_is_one_post_and_its_reply_a_completion() -> None:
     async with served(handler) as url:
         await model(url).chat(REQUEST)
         assert "Authorization" not in seen.pop()[2]
-        completion = await model(url, key="gsk_secret").chat(REQUEST)
+        completion = await model(url, key=Secret("gsk_secret")).chat(REQUEST)
     assert (completion.text, completion.usage.prompt_tokens, completion.id) == ("hello", 3, "c1")
     assert completion.timing.total > 0
     assert (completion.timing.queue, completion.timing.first_token) == (0.25, None)
@@ -200,7 +201,7 @@ async def test_a_redirect_is_not_followed_so_that_the_key_stays_here() -> None:
 
     async with served(handler) as url:
         with pytest.raises(ModelError, match="redirected to"):
-            await model(url, key="k").chat(REQUEST)
+            await model(url, key=Secret("k")).chat(REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -400,9 +401,9 @@ async def test_a_list_of_models_that_cannot_be_had_is_the_error_it_means() -> No
 
     async with served(handler) as url:
         with pytest.raises(UnauthorizedError, match="Invalid API Key"):
-            await list_models(Endpoint(provider="groq", url=url, key="bad"), FAILURES)
+            await list_models(Endpoint(provider="groq", url=url, key=Secret("bad")), FAILURES)
         with pytest.raises(BrokenReplyError, match="not a list of models"):
-            await list_models(Endpoint(provider="groq", url=url, key="good"), FAILURES)
+            await list_models(Endpoint(provider="groq", url=url, key=Secret("good")), FAILURES)
     with pytest.raises(UnreachableError):
         await list_models(Endpoint(provider="groq", url="http://nowhere.invalid"), FAILURES)
 

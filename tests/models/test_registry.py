@@ -14,6 +14,7 @@ from mixtura.models.catalog import Catalog, CatalogModel, CatalogProvider
 from mixtura.models.openai.pool import close_pool
 from mixtura.models.registry import ModelRegistry
 from mixtura.models.wrappers.retry import RetryPolicy
+from mixtura.secret import NO_SECRET, Secret
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 QUICK = RetryPolicy(base=0.001)
@@ -141,9 +142,9 @@ def test_a_key_that_can_be_none_is_refused_without_being_shown(key: str) -> None
 
 def test_a_local_server_needs_no_key() -> None:
     endpoint = ModelRegistry(env={}).endpoint("ollama")
-    assert (endpoint.url, endpoint.key) == ("http://127.0.0.1:11434/v1", "")
-    assert ModelRegistry(env={}).endpoint("vllm").key == ""
-    assert ModelRegistry(env={"VLLM_API_KEY": "k"}).endpoint("vllm").key == "k"
+    assert (endpoint.url, endpoint.key) == ("http://127.0.0.1:11434/v1", NO_SECRET)
+    assert ModelRegistry(env={}).endpoint("vllm").key == NO_SECRET
+    assert ModelRegistry(env={"VLLM_API_KEY": "k"}).endpoint("vllm").key == Secret("k")
 
 
 @pytest.mark.parametrize(

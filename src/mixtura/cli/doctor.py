@@ -29,6 +29,7 @@ from mixtura.models.account import AccountModels, keep_list, read_list, with_lim
 from mixtura.models.catalog import TIERS, Catalog, CatalogModel
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.registry import ModelRegistry
+from mixtura.secret import Secret
 
 _REDIS_SECONDS = 0.7
 _REMOTE_SECONDS = 10.0
@@ -261,7 +262,7 @@ async def _budget(env: Mapping[str, str]) -> list[Check]:
 
 async def _redis(env: Mapping[str, str]) -> list[Check]:
     """Say whether the server answers that limits are shared through, when one is set; its password is never shown."""
-    url = env.get("MIXTURA_REDIS_URL", "").strip()
+    url = Secret.of_address(env.get("MIXTURA_REDIS_URL", "").strip())
     if not url:
         return []
     try:
@@ -276,7 +277,7 @@ async def _redis(env: Mapping[str, str]) -> list[Check]:
     try:
         connection.check(url)
         client = Redis.from_url(
-            url, protocol=2, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, retry=None
+            url.reveal(), protocol=2, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, retry=None
         )
         begun = clock()
         try:
@@ -341,8 +342,8 @@ def _cheapest(models: list[str], served: tuple[str, ...]) -> str | None:
 
 def _how(endpoint: Endpoint) -> "_How":
     return {
-        "headers": {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {},
-        "proxy": endpoint.proxy,
+        "headers": endpoint.authorization(),
+        "proxy": endpoint.proxy_address(),
         "timeout": aiohttp.ClientTimeout(total=_REMOTE_SECONDS),
     }
 

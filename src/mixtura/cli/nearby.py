@@ -41,11 +41,12 @@ async def _server(session: aiohttp.ClientSession, registry: ModelRegistry, name:
         endpoint = registry.endpoint(name)
     except ConfigError as error:
         return Check(name=name, ok=False, said=error.message)
-    headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
     limit = aiohttp.ClientTimeout(total=_SECONDS)
     url = endpoint.url
     try:
-        async with session.get(f"{url}/models", headers=headers, timeout=limit, allow_redirects=False) as reply:
+        async with session.get(
+            f"{url}/models", headers=endpoint.authorization(), timeout=limit, allow_redirects=False
+        ) as reply:
             status, body = reply.status, await reply.read()
     except TimeoutError:
         return Check(name=name, ok=None, said=f"something at {url}, but it does not answer within {_SECONDS} s")

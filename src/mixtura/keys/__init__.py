@@ -18,6 +18,7 @@ from mixtura.keys import system
 from mixtura.models.catalog import Catalog
 from mixtura.models.environment import check_key, key_variables, server_address
 from mixtura.places import state_folder, write_atomically
+from mixtura.secret import Secret
 
 Place = Literal["keyring", "file"]
 _HINT = 4  # characters of a key that may be shown
@@ -59,7 +60,7 @@ class StoredKeys:
             ConfigError: it is no key, or nothing can be written.
         """
         name = account(provider)
-        check_key(key, "the key")
+        check_key(Secret(key), "the key")
         kept: Place = "file"
         why = "a file was asked for"
         if not in_file:

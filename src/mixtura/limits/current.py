@@ -12,17 +12,18 @@ from contextlib import contextmanager
 
 from mixtura.forks import forget_in_child
 from mixtura.limits.limiter import Limiter
+from mixtura.secret import NO_SECRET, Secret
 
 _OF_PROCESS = Limiter()
 _OF_LOOPS: dict[asyncio.AbstractEventLoop, Limiter] = {}
 
 
-def current_limiter(redis: str = "") -> Limiter:
+def current_limiter(redis: Secret = NO_SECRET) -> Limiter:
     """Return the limiter of the running event loop.
 
     Args:
-        redis: the URL of a Redis server whose windows are shared; "" for none. A loop with a limiter of its own does
-            not use it: the server lives in real time.
+        redis: the URL of a Redis server whose windows are shared; an empty one for none. A loop with a limiter of its
+            own does not use it: the server lives in real time.
 
     Raises:
         ConfigError: `redis` is not the URL of a Redis server, or the package for Redis is missing.
@@ -47,14 +48,14 @@ class _SharedLimiters:
     """The limiters whose windows are kept in Redis, by the server's URL."""
 
     def __init__(self) -> None:
-        self._of_servers: dict[str, Limiter] = {}
+        self._of_servers: dict[Secret, Limiter] = {}
         self._opening = threading.RLock()
         forget_in_child(self, self._opening)
 
     def forget(self) -> None:
         """Change nothing in a forked process: each limiter sees to itself."""
 
-    def get(self, url: str) -> Limiter:
+    def get(self, url: Secret) -> Limiter:
         """Return the limiter of the server at `url`, opened if need be."""
         limiter = self._of_servers.get(url)
         if limiter is None:

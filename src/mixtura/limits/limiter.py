@@ -12,7 +12,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from mixtura.chat import RateLimitHeaders
-from mixtura.errors import Exceeded, scrub
+from mixtura.errors import Exceeded
 from mixtura.forks import forget_in_child
 from mixtura.limits.account import FITS, Account, Quote, SentCall
 from mixtura.limits.breaker import CircuitBreaker
@@ -22,6 +22,7 @@ from mixtura.limits.memory import MemoryStore
 from mixtura.limits.queue import Need, Priority, Ticket, TicketQueue
 from mixtura.limits.store import NoRoomError, Reservation, WindowStore
 from mixtura.limits.window import Limits
+from mixtura.secret import scrub
 
 __all__ = ["Hold", "Limiter", "NoRoomError"]
 

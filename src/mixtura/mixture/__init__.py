@@ -27,6 +27,7 @@ from mixtura.planning.forecast import Forecast, forecast
 from mixtura.planning.options import RunOptions, Watch
 from mixtura.planning.schedule import acting_recipe
 from mixtura.recipe import Recipe
+from mixtura.variables import Variables
 
 __all__ = ["AskOptions", "EventStream", "Mixture", "Question", "as_conversation", "ask"]
 
@@ -82,7 +83,7 @@ class Mixture:
     ) -> None:
         self.recipe = recipe if isinstance(recipe, Recipe) else Recipe.named(str(recipe))
         # A copy: what is set later in the environment is for mixtures made later.
-        env = dict(os.environ if env is None else env)
+        env = Variables.of(os.environ if env is None else env)
         if models is not None and limiter is not None:
             raise ConfigError("limiter: expected none beside models of your own; name it in their Accounting")
         if models is not None and not callable(getattr(models, "find", None)):

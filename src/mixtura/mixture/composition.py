@@ -9,6 +9,7 @@ from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.limiter import Limiter
 from mixtura.models.card import Predicted
 from mixtura.models.served import Models
+from mixtura.secret import Secret
 
 
 def registry_of(
@@ -36,5 +37,5 @@ def daily_budget_of(given: float | None, env: Mapping[str, str]) -> DailyBudget 
         allowed = float(named) if given is None else given
     except ValueError:
         raise ConfigError(f"MIXTURA_DAILY_BUDGET: expected dollars, 0 or more, got {named!r}") from None
-    redis = env.get("MIXTURA_REDIS_URL", "").strip()
+    redis = Secret.of_address(env.get("MIXTURA_REDIS_URL", "").strip())
     return RedisBudget(redis, allowed, time.time) if redis else SqliteBudget(budget_file(env), allowed, time.time)

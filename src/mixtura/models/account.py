@@ -109,7 +109,7 @@ def with_limits(listed: AccountModels, model: str, limits: Limits) -> AccountMod
 def _file(endpoint: Endpoint, catalog: Catalog, env: Mapping[str, str]) -> Path:
     # Another key may use other models; the hash tells keys apart without showing them.
     address = server_address(endpoint.url, catalog.provider(endpoint.provider))
-    name = hashlib.sha256(f"{address} {endpoint.key}".encode()).hexdigest()[:24]
+    name = hashlib.sha256(f"{address} {endpoint.key.reveal()}".encode()).hexdigest()[:24]
     return state_folder(env) / "models" / f"{name}.json"
 
 

@@ -21,6 +21,7 @@ from mixtura.limits.window import Limits
 from mixtura.models.card import ModelCard, Price
 from mixtura.models.place import Patience
 from mixtura.models.urls import looks_like_address, shown, url_problem
+from mixtura.secret import Secret
 
 Tier = Literal["free", "developer", "enterprise"]
 """A provider's plan, as users name it: `--plan`, MIXTURA_PLAN and `Mixture(plan=...)` take one of these."""
@@ -121,7 +122,7 @@ class _ModelFile(msgspec.Struct, forbid_unknown_fields=True):
     models: list[CatalogModel]
 
 
-def check_base_url(url: str, *, where: str = "", example: str = "", key: str = "") -> None:
+def check_base_url(url: str | Secret, *, where: str = "", example: str = "", key: str = "") -> None:
     """Check that `url` can be the base URL of a server.
 
     Args:
@@ -133,12 +134,13 @@ def check_base_url(url: str, *, where: str = "", example: str = "", key: str = "
     Raises:
         ConfigError: it cannot, or holds a user or password, which are not shown.
     """
-    problem = url_problem(url)
+    url = Secret.of_address(url)  # the locals of a traceback show no password
+    problem = url_problem(url.reveal())
     if "password" in problem:
         raise ConfigError(f"{where}a base URL must not hold a user or password; put the key into {key}")
     if problem:
         looks = example or "http://127.0.0.1:8000/v1"
-        raise ConfigError(f"{where}{shown(url)} is not a base URL: {problem}; one looks like {looks!r}")
+        raise ConfigError(f"{where}{shown(url.reveal())} is not a base URL: {problem}; one looks like {looks!r}")
 
 
 class Catalog:

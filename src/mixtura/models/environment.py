@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from mixtura.errors import ConfigError, MissingKeyError
 from mixtura.models.catalog import CatalogProvider, check_base_url
 from mixtura.models.place import ONE_MACHINE, Patience, Place
+from mixtura.secret import NO_SECRET, Secret
 
 
 def base_url(row: CatalogProvider, env: Mapping[str, str]) -> str:
@@ -16,6 +17,14 @@ def base_url(row: CatalogProvider, env: Mapping[str, str]) -> str:
     Raises:
         ConfigError: it is not a base URL, or holds a user or password.
     """
+    address, given = _address(row, env)
+    where = f"{row.base_url_env}: " if given else ""
+    check_base_url(address, where=where, example=row.base_url if given else "", key=row.key_env)
+    return address.reveal()
+
+
+def _address(row: CatalogProvider, env: Mapping[str, str]) -> tuple[Secret, bool]:
+    """Return the base URL of a provider, and whether it is the one that `env` names; nobody has checked it."""
     given = env.get(row.base_url_env, "").strip() if row.base_url_env else ""
     url = (given or _listening(row, env) or row.base_url).rstrip("/")
     if row.one_machine and url.count("/") == 2:
@@ -23,9 +32,7 @@ def base_url(row: CatalogProvider, env: Mapping[str, str]) -> str:
         url += "/v1"
     if given and row.base_url_suffix and not url.endswith(row.base_url_suffix):
         url += row.base_url_suffix
-    where = f"{row.base_url_env}: " if given else ""
-    check_base_url(url, where=where, example=row.base_url if given else "", key=row.key_env)
-    return url
+    return Secret.of_address(url), bool(given)
 
 
 def _listening(row: CatalogProvider, env: Mapping[str, str]) -> str:
@@ -84,8 +91,8 @@ def _is_near(server: str) -> bool:
         return host == "localhost" or "." not in host or host.endswith((".local", ".lan", ".internal", ".localhost"))
 
 
-def api_key(provider: str, row: CatalogProvider, env: Mapping[str, str]) -> str:
-    """Return the key of a provider, "" where it needs none.
+def api_key(provider: str, row: CatalogProvider, env: Mapping[str, str]) -> Secret:
+    """Return the key of a provider, an empty one where it needs none.
 
     Raises:
         MissingKeyError: it needs a key and `env` holds none.
@@ -94,7 +101,7 @@ def api_key(provider: str, row: CatalogProvider, env: Mapping[str, str]) -> str:
     named = next((name for name in key_variables(provider, row) if env.get(name)), "")
     if not named:
         if not row.key_env or row.key_optional:
-            return ""
+            return NO_SECRET
         place = f" (a key is made at {row.keys_at})" if row.keys_at else ""
         kept = f", or keep it for the command with `mixtura keys set {provider}`"
         raise MissingKeyError(
@@ -103,7 +110,7 @@ def api_key(provider: str, row: CatalogProvider, env: Mapping[str, str]) -> str:
             f"{place}{kept}, or ask a server of your own (`--provider ollama`), or try `mixtura ask --sim`, which "
             "needs none",
         )
-    return check_key(env[named], named)
+    return check_key(Secret(env[named]), named)
 
 
 def key_variables(provider: str, row: CatalogProvider) -> tuple[str, ...]:
@@ -122,32 +129,43 @@ def key_variables(provider: str, row: CatalogProvider) -> tuple[str, ...]:
     return (f"{row.key_env}_{re.sub('[^A-Z0-9]+', '_', address.upper())}", row.key_env)
 
 
-def check_key(key: str, where: str) -> str:
+def check_key(key: Secret, where: str) -> Secret:
     """Return `key` if it can be one; `where` says in the error where it came from.
 
     Raises:
         ConfigError: it cannot be sent.
     """
-    if not key.isascii() or not key.isprintable() or any(letter.isspace() for letter in key):
+    if not _can_be_sent(key.reveal()):
         raise ConfigError(f"{where} holds white space or a character that no key has; was it copied with a line end?")
     return key
 
 
-def proxy_for(url: str, env: Mapping[str, str]) -> str | None:
-    """Return the proxy that `env` names for `url`, by the usual variables in either case."""
+def _can_be_sent(key: str) -> bool:
+    return key.isascii() and key.isprintable() and not any(letter.isspace() for letter in key)
+
+
+def proxy_for(url: str, env: Mapping[str, str]) -> tuple[str | None, Secret]:
+    """Return the proxy that `env` names for `url`, by the usual variables in either case, and its user and password."""
     parts = urllib.parse.urlsplit(url)
 
     def named(name: str) -> str:
         return env.get(name.lower()) or env.get(name.upper()) or ""
 
-    proxy = named(f"{parts.scheme}_proxy") or named("all_proxy")
-    if not proxy or _bypassed(parts.hostname or "", parts.netloc, named("no_proxy")):
-        return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    if not proxy.startswith(("http://", "https://")):
+    scheme, address, login = _proxy_parts(named(f"{parts.scheme}_proxy") or named("all_proxy"))
+    if not scheme or _bypassed(parts.hostname or "", parts.netloc, named("no_proxy")):
+        return None, NO_SECRET
+    if scheme not in ("http", "https"):
         raise ConfigError("the proxy of the environment is no HTTP proxy; unset it or list the host in NO_PROXY")
-    return proxy
+    return f"{scheme}://{address}", login
+
+
+def _proxy_parts(said: str) -> tuple[str, str, Secret]:
+    """Return the scheme of a proxy, its host and port, and its login; empty ones where none is said."""
+    if not said:
+        return "", "", NO_SECRET
+    scheme, separator, rest = said.rpartition("://")
+    login, _, address = rest.rpartition("@")
+    return scheme if separator else "http", address, Secret.of_login(login)
 
 
 def _bypassed(host: str, address: str, listed: str) -> bool:

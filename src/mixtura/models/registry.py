@@ -36,6 +36,8 @@ from mixtura.models.wrappers.priced import Priced
 from mixtura.models.wrappers.queued import Queued
 from mixtura.models.wrappers.retry import Retrying, RetryPolicy
 from mixtura.models.wrappers.thinking import ThinkingApart
+from mixtura.secret import Secret
+from mixtura.variables import Variables
 
 
 class ModelRegistry:
@@ -43,7 +45,7 @@ class ModelRegistry:
 
     Args:
         catalog: the providers and models known; None for the one that ships with Mixtura.
-        env: where keys, base URLs and proxies are read; None for the process's environment.
+        env: where keys, base URLs and proxies are read; None for the process's environment, as it is now.
         client: the user's own SDK client (groq, openai, or alike), which then makes every call.
         rng: jitters the pauses between attempts.
         policy: how often a failed call is tried.
@@ -73,7 +75,7 @@ class ModelRegistry:
         limiter: Limiter | None = None,
     ) -> None:
         self.catalog = catalog or Catalog.load()
-        self._env = os.environ if env is None else env
+        self._env = env = Variables.of(os.environ if env is None else env)
         self.plan = _plan(plan, self._env)
         self.predicted = _predicted(predicted, self._env)
         self._client = None if client is None else SdkClient(client)
@@ -141,11 +143,9 @@ class ModelRegistry:
         if row.in_process:
             raise ConfigError(f"{provider!r} has no address: its models run in this process")
         url = base_url(row, self._env)
+        proxy, login = proxy_for(url, self._env)
         return Endpoint(
-            provider=provider,
-            url=url,
-            key=api_key(provider, row, self._env),
-            proxy=proxy_for(url, self._env),
+            provider=provider, url=url, key=api_key(provider, row, self._env), proxy=proxy, proxy_login=login
         )
 
     def provider(self, name: str) -> CatalogProvider:
@@ -209,11 +209,11 @@ class ModelRegistry:
         place = found.place if found.place.name else Place(name=f"{provider}/{model}", served_by="process")
         return found._replace(chat=chat, place=place)
 
-    def _accounting(self, server: str, key: str, model: str, row: CatalogModel | None) -> Accounting:
+    def _accounting(self, server: str, key: Secret, model: str, row: CatalogModel | None) -> Accounting:
         # Providers limit organisations, and of an organisation only its key is known here: whichever way a server is
         # reached, the same key shares one account. The hash tells keys apart without showing them.
         host = urllib.parse.urlsplit(server).netloc or server
-        group = f"{host}/{hashlib.sha256(f'{server} {key}'.encode()).hexdigest()[:16]}"
+        group = f"{host}/{hashlib.sha256(f'{server} {key.reveal()}'.encode()).hexdigest()[:16]}"
         plans = tuple(limits for plan in TIERS if row is not None and (limits := row.limits(plan)) is not None)
         limits = row.limits(self.plan or "free") if row is not None else None
         return Accounting(
@@ -223,7 +223,7 @@ class ModelRegistry:
             known=self.plan is not None,
             plans=plans,
             keeper=self._limiter,
-            redis=self._env.get("MIXTURA_REDIS_URL", "").strip(),
+            redis=Secret.of_address(self._env.get("MIXTURA_REDIS_URL", "").strip()),
         )
 
 

@@ -13,6 +13,7 @@ from mixtura.limits.window import Limits
 from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard
 from mixtura.models.place import ANYWHERE, Place
+from mixtura.secret import NO_SECRET, Secret
 
 
 class Accounting(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +26,7 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
         known: the user or the provider stated the limits; otherwise they are the catalogue's guess.
         plans: the limits of every plan in the catalogue.
         keeper: the limiter that was handed in; None for the one that `redis` or the event loop determines.
-        redis: URL of the Redis server that keeps the windows for several processes; "" for none.
+        redis: URL of the Redis server that keeps the windows for several processes; an empty one for none.
     """
 
     key: str
@@ -34,7 +35,10 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
     known: bool = False
     plans: tuple[Limits, ...] = ()
     keeper: Limiter | None = None
-    redis: str = ""
+    redis: Secret = NO_SECRET
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "redis", Secret.of_address(self.redis))
 
     def limiter(self) -> Limiter:
         """Return the limiter that counts the calls; without a `keeper` a running event loop is needed.

@@ -8,6 +8,7 @@ A budget that cannot be kept refuses every run: each failure of the file or of R
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import weakref
@@ -21,6 +22,7 @@ from mixtura.limits.budget.shared_file import Work, transact, transaction_thread
 from mixtura.limits.redis.url import failure_text, without_password
 from mixtura.loops import close_with_loop
 from mixtura.places import state_folder
+from mixtura.secret import Secret, drop_frames
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -171,7 +173,8 @@ class RedisBudget(StoredBudget):
     closed with their event loop.
     """
 
-    def __init__(self, url: str, allowed: float, clock: Callable[[], float]) -> None:
+    def __init__(self, url: str | Secret, allowed: float, clock: Callable[[], float]) -> None:
+        url = Secret.of_address(url)
         super().__init__(allowed, clock)
         self._url = url
         # A connection belongs to the loop it was made in, and a budget may outlive a loop.
@@ -238,6 +241,7 @@ class RedisBudget(StoredBudget):
             found: list[int] = await client.eval(script, len(keys), *keys, *args)
         except (RedisError, OSError) as error:
             where, why = without_password(self._url), failure_text(error, self._url)
+            drop_frames(error)
             raise ConfigError(
                 f"the daily budget cannot be kept in Redis at {where}: {why}: check the address, and that the server "
                 "runs and may be written"
@@ -272,7 +276,7 @@ def _add(file: sqlite3.Connection, day: int, spent: int, reserved: int) -> None:
         file.execute("DELETE FROM runs WHERE day < ?", (day - KEPT_DAYS,))
 
 
-def _redis_client(url: str) -> "Redis":
+def _redis_client(url: Secret) -> "Redis":
     try:
         from redis.asyncio import BlockingConnectionPool, Redis
         from redis.asyncio.retry import Retry
@@ -288,10 +292,9 @@ def _redis_client(url: str) -> "Redis":
         # nothing.
         "retry": Retry(NoBackoff(), 1),
     }
-    try:
-        return Redis.from_pool(BlockingConnectionPool.from_url(url, **options))
-    except ValueError:
-        # The cause is left out: its text may hold the password.
-        raise ConfigError(
-            f"daily budget: {without_password(url)} is no address of a Redis server: write redis://HOST:PORT/0"
-        ) from None
+    with contextlib.suppress(ValueError):
+        return Redis.from_pool(BlockingConnectionPool.from_url(url.reveal(), **options))
+    # Outside of its handler: the text of the ValueError may hold the password, and an error keeps its context.
+    raise ConfigError(
+        f"daily budget: {without_password(url)} is no address of a Redis server: write redis://HOST:PORT/0"
+    )

@@ -1,6 +1,7 @@
 """The connections of one event loop to Redis or Valkey, and the script that is run there."""
 
 import asyncio
+import contextlib
 import functools
 import importlib.resources
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from mixtura.limits.redis.snapshot import ScriptAnswer
 from mixtura.limits.redis.url import without_password
 from mixtura.limits.window import DIMENSIONS
 from mixtura.loops import close_with_loop
+from mixtura.secret import Secret
 
 FAILURES = (RedisError, OSError, ValueError, msgspec.MsgspecError)
 """The errors by which Redis shows that it cannot be used: no connection, no answer in time, a refusal, or nonsense."""
@@ -51,7 +53,9 @@ class RedisConnection:
         introducing: held while this process sends Redis what it knows of accounts.
     """
 
-    def __init__(self, url: str, connections: "WeakKeyDictionary[asyncio.AbstractEventLoop, RedisConnection]") -> None:
+    def __init__(
+        self, url: Secret, connections: "WeakKeyDictionary[asyncio.AbstractEventLoop, RedisConnection]"
+    ) -> None:
         self.commands = asyncio.Semaphore(_MAX_COMMANDS)
         self.introducing = asyncio.Lock()
         self._client = _client(url)
@@ -91,7 +95,7 @@ class RedisConnection:
         return answer
 
 
-def check(url: str) -> None:
+def check(url: Secret) -> None:
     """Raise a ConfigError if `url` cannot be the address of a server."""
     _client(url)
 
@@ -118,7 +122,7 @@ def script() -> str:
     return head + importlib.resources.files(__package__).joinpath("limits.lua").read_text("utf-8")
 
 
-def _client(url: str) -> Redis:
+def _client(url: Secret) -> Redis:
     options: dict[str, Any] = {
         "protocol": 2,
         "socket_timeout": _TIMEOUT,
@@ -126,10 +130,9 @@ def _client(url: str) -> Redis:
         # A request whose answer was lost may have been carried out: sending it again could count a call twice.
         "retry": Retry(NoBackoff(), 0),
     }
-    try:
-        return Redis.from_pool(ConnectionPool.from_url(url, **options))
-    except ValueError:
-        # The cause is left out: its text may hold the password.
-        raise ConfigError(
-            f"MIXTURA_REDIS_URL: {without_password(url)} is no address of a Redis server: write redis://HOST:PORT/0"
-        ) from None
+    with contextlib.suppress(ValueError):
+        return Redis.from_pool(ConnectionPool.from_url(url.reveal(), **options))
+    # Outside of its handler: the text of the ValueError may hold the password, and an error keeps its context.
+    raise ConfigError(
+        f"MIXTURA_REDIS_URL: {without_password(url)} is no address of a Redis server: write redis://HOST:PORT/0"
+    )

@@ -16,6 +16,7 @@ from mixtura.limits.redis.connection import RedisConnection
 from mixtura.limits.redis.snapshot import AccountReplica, HeldNeed, ScriptAnswer
 from mixtura.limits.redis.url import failure_text, without_password
 from mixtura.limits.store import Reservation
+from mixtura.secret import Secret
 
 # Seconds until Redis is tried again after it could not be used.
 _RETRY = 5.0
@@ -69,7 +70,7 @@ class ScriptExchange:
         lock: guards them against other threads.
     """
 
-    def __init__(self, url: str, accounts: Mapping[str, Account], lock: "threading.RLock") -> None:
+    def __init__(self, url: Secret, accounts: Mapping[str, Account], lock: "threading.RLock") -> None:
         # A wrong address is better reported now than at the first call.
         connection.check(url)
         self._url = url

@@ -21,6 +21,7 @@ from mixtura.limits.queue import Need, Priority
 from mixtura.limits.redis.snapshot import AccountReplica, ScriptAnswer, call_fields, header_limits, ticket_fields
 from mixtura.limits.store import NoRoomError, Reservation
 from mixtura.limits.window import DIMENSIONS, Limits
+from mixtura.secret import Secret
 
 
 class RedisStore:
@@ -37,7 +38,8 @@ class RedisStore:
     longest_sleep = 1.0
     knows_limits = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | Secret) -> None:
+        url = Secret.of_address(url)
         try:
             from mixtura.limits.redis.exchange import ScriptExchange
         except ImportError:

@@ -2,11 +2,12 @@
 
 from urllib.parse import unquote, urlsplit
 
-from mixtura.errors import scrub
+from mixtura.secret import Secret, scrub
 
 
-def without_password(url: str) -> str:
+def without_password(address: Secret) -> str:
     """Return an address without the user and password it may hold."""
+    url = address.reveal()
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port is not None else ""
@@ -17,10 +18,10 @@ def without_password(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 
-def failure_text(error: BaseException, url: str) -> str:
-    """Return what a failure says, without the password of `url`."""
+def failure_text(error: BaseException, address: Secret) -> str:
+    """Return what a failure says, without the password of `address`."""
     text = scrub(str(error)).strip().rstrip(".") or type(error).__name__
-    password = urlsplit(url).password
+    password = urlsplit(address.reveal()).password
     for secret in {password, unquote(password)} if password else ():
         text = text.replace(secret, "***")
     return text

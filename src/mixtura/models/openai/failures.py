@@ -35,12 +35,12 @@ from mixtura.errors import (
     RejectedError,
     TooLargeError,
     UnauthorizedError,
-    scrub,
 )
 from mixtura.limits.window import parse_duration
 from mixtura.models.catalog import Catalog, CatalogProvider
 from mixtura.models.openai.mend import mended
 from mixtura.models.openai.reply import WireError, as_json
+from mixtura.secret import scrub
 
 _LONGEST = 500
 # As much of a text as is looked at: patterns must not be run over megabytes that a stranger sent.

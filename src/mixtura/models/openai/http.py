@@ -11,6 +11,7 @@ from mixtura.chat import ChatRequest, Completion, JsonObject, Timing, Usage
 from mixtura.errors import ModelError, TimedOutError, UnreachableError
 from mixtura.models.base import Emit
 from mixtura.models.openai.body import read_error, read_list, read_whole, too_large
+from mixtura.models.openai.causes import keep_no_secrets
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures, rate_limit_headers
 from mixtura.models.openai.late import LateReader
@@ -23,6 +24,8 @@ from mixtura.models.openai.wire import Dialect, encode_request
 from mixtura.tokens import estimate_messages
 
 if TYPE_CHECKING:
+    from aiohttp import ClientResponse
+
     from mixtura.models.openai.exchange import Reply, Route
 
 _LIST_SECONDS = 20.0
@@ -53,8 +56,8 @@ class HttpModel:
         """Answer `request`, streamed if somebody watches and its format allows it. See `ChatModel.chat`."""
         try:
             return await self._call(current_pool().route(self._endpoint), request, emit)
-        except ModelError as error:
-            _drop_frames(error)
+        except (ModelError, asyncio.CancelledError) as error:
+            keep_no_secrets(error)
             raise
 
     def _call(self, route: "Route", request: ChatRequest, emit: Emit | None) -> Awaitable[Completion]:
@@ -118,11 +121,9 @@ async def answers(endpoint: Endpoint) -> bool:
     """Say whether a server answers a question that costs it nothing, whatever it says."""
     from aiohttp import ClientError
 
-    url, headers = endpoint.address("/models")
     try:
         async with asyncio.timeout(_ALIVE_SECONDS):
-            session = current_pool().session
-            reply = await session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False)
+            reply = await _get(endpoint, "/models")
             reply.close()
             return True
     except (TimeoutError, ClientError, OSError):
@@ -135,15 +136,21 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
     Raises:
         ModelError: the list could not be had; the classes are those of a call.
     """
+    try:
+        return await _list_models(endpoint, failures)
+    except (ModelError, asyncio.CancelledError) as error:
+        keep_no_secrets(error)
+        raise
+
+
+async def _list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject]:
     from aiohttp import ClientError
 
     from mixtura.models.openai.exchange import SessionReply
 
-    url, headers = endpoint.address("/models")
     try:
         async with asyncio.timeout(_LIST_SECONDS):
-            session = current_pool().session
-            reply = SessionReply(await session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False))
+            reply = SessionReply(await _get(endpoint, "/models"))
             try:
                 if not 200 <= reply.status < 300:
                     body = await read_error(reply)
@@ -162,6 +169,11 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
         ) from None
     except OSError as problem:
         raise _unreachable(endpoint, "its list of models", problem) from problem
+
+
+async def _get(endpoint: Endpoint, path: str) -> "ClientResponse":
+    url, headers = endpoint.address(path)
+    return await current_pool().session.get(url, headers=headers, proxy=endpoint.proxy_address(), allow_redirects=False)
 
 
 def _billed(request: ChatRequest, gathered: StreamedReply | None, *, answered: bool) -> Usage | None:
@@ -269,14 +281,6 @@ async def _let_end(reply: "Reply") -> None:
     except (TimeoutError, ClientError, OSError):
         # The answer is whole: how its connection ends costs the connection only.
         reply.close()
-
-
-def _drop_frames(error: BaseException) -> None:
-    """Let go of the frames below: they hold what had come of the reply, and errors are kept as long as a run."""
-    problem: BaseException | None = error
-    while problem is not None:
-        problem.__traceback__ = None
-        problem = problem.__cause__ or problem.__context__
 
 
 def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelError:

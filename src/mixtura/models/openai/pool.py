@@ -66,7 +66,7 @@ class Pool:
         route = self._routes.get(endpoint)
         if route is None:
             url, headers = endpoint.address("/chat/completions")
-            route = self._routes[endpoint] = self._make_route(self.session, url, headers, endpoint.proxy)
+            route = self._routes[endpoint] = self._make_route(self.session, url, headers, endpoint.proxy_address())
         return route
 
 

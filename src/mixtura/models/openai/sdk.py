@@ -19,6 +19,7 @@ from mixtura.chat import ChatRequest, Completion, JsonObject, Timing
 from mixtura.errors import ConfigError, ModelError, UnreachableError
 from mixtura.models.base import Emit
 from mixtura.models.openai.bounds import bounds_of
+from mixtura.models.openai.causes import keep_no_secrets
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.learned import LearnedDialect
 from mixtura.models.openai.reply import WireError, as_json, decode_reply
@@ -26,6 +27,8 @@ from mixtura.models.openai.sdk_objects import advice, create_of, server_of
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
 from mixtura.models.openai.wire import Dialect, completion_from, request_body
 from mixtura.models.threads import DaemonThreads
+from mixtura.secret import Secret
+from mixtura.variables import text_of
 
 # What every `create` takes by name; anything else travels in `extra_body` unless its signature has it.
 _COMMON = frozenset(
@@ -39,7 +42,7 @@ class SdkClient:
     Attributes:
         server_in: returns the provider of a catalogue that the client asks, None where it is not known.
         base_url: where the client sends its calls, as it writes the address; "" when it does not say.
-        key: its API key, or a stand-in that is unique to the client.
+        key: its API key, as far as it tells, or a stand-in that is unique to the client.
 
     Raises:
         ConfigError: the object has no `chat.completions.create`.
@@ -57,7 +60,7 @@ class SdkClient:
         self.server_in = functools.partial(server_of, client)
         self.base_url = str(getattr(client, "base_url", None) or "")
         # A client without a key has limits of its own, as far as can be known.
-        self.key = str(getattr(client, "api_key", None) or id(client))
+        self.key = Secret(text_of(getattr(client, "api_key", None)) or str(id(client)))
         self.synchronous = not _is_async(client, self.create)
         self.errors = _errors_of(client)
         self._names = _parameters(self.create)
@@ -95,7 +98,11 @@ class SdkModel:
             arguments = self._client.arguments(request, dialect, stream=gathered is not None)
             return self._attempt(arguments, request, gathered, emit, deadline, begun)
 
-        return await self._dialect.ask(request, attempt, stream=emit is not None)
+        try:
+            return await self._dialect.ask(request, attempt, stream=emit is not None)
+        except ModelError as error:
+            keep_no_secrets(error)
+            raise
 
     async def _attempt(
         self,
