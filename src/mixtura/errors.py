@@ -15,7 +15,7 @@ MixturaError
 │   ├── BrokenReplyError    retry       an answer arrived that is not a completion
 │   ├── BadGenerationError  retry       the model's own output failed validation (tools, JSON)
 │   ├── RateLimitedError    wait        429: a limit that refills; `.retry_after` says when
-│   ├── ModelGoneError      substitute  shut down or unknown; names the replacement and the nearest live ids
+│   ├── ModelGoneError      substitute  shut down, unknown or not for this key; names live ids in its place
 │   ├── TimedOutError       drop        nothing, or not enough, within the time it had
 │   ├── LoopedError         drop        the model repeated itself without end
 │   ├── TooLargeError       drop        413 or context_length_exceeded: can never fit as it is
@@ -257,7 +257,11 @@ class RateLimitedError(ModelError):
 
 
 class ModelGoneError(ModelError):
-    """The model is shut down or unknown; `replacement` and `nearest` are live ids to use in its place."""
+    """The model is shut down or unknown, or `blocked`; `replacement` and `nearest` are live ids to use in its place.
+
+    `blocked`: it is served, and not to this key (an administrator switched it off, its terms are not accepted, it is
+    for another plan). The key is sound, and gets other models.
+    """
 
     exit_code = 3
     action = "substitute"
@@ -273,7 +277,9 @@ class ModelGoneError(ModelError):
         nearest: Sequence[str] = (),
         status: int | None = None,
         code: str = "",
+        blocked: bool = False,
     ) -> None:
+        self.blocked = blocked
         self.replacement = replacement
         self.nearest = tuple(nearest)
         super().__init__(provider, model, message, status=status, code=code)
@@ -312,7 +318,7 @@ class RejectedError(ModelError):
 
 
 class UnauthorizedError(ModelError):
-    """The key is wrong, expired or not allowed to use this model."""
+    """The key is wrong, expired or not allowed to ask, whichever the model."""
 
     exit_code = 3
     kind = "unauthorized"

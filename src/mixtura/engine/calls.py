@@ -236,14 +236,15 @@ async def _with_substitutes(
             following = _substitute(run, provider, model, error)
             if following is None or following in tried:
                 raise
-            run.options.gone[(provider, model)] = following
-            model = _say_substitute(run, model, following)
+            if not error.blocked:
+                run.options.gone[(provider, model)] = following
+            model = _say_substitute(run, model, following, blocked=error.blocked)
             tried.append(model)
 
 
-def _say_substitute(run: Run, gone: str, instead: str) -> str:
-    reason = f"{gone} is gone, {instead} was asked instead"
-    run.decide(SubstitutedDetail(model=gone, by=instead, gone=True), reason, warning=True)
+def _say_substitute(run: Run, gone: str, instead: str, *, blocked: bool = False) -> str:
+    reason = f"{gone} is {'not for this key' if blocked else 'gone'}, {instead} was asked instead"
+    run.decide(SubstitutedDetail(model=gone, by=instead, gone=not blocked), reason, warning=True)
     return instead
 
 

@@ -47,6 +47,7 @@ class CatalogProvider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     key_env: str = ""
     key_optional: bool = False
     keys_at: str = ""
+    access_at: dict[str, str] = {}
     max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     usage_option: bool = False
     reasoning: Literal["", "groq"] = ""

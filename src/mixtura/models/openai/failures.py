@@ -2,7 +2,10 @@
 
     what came                                                  becomes
     code model_decommissioned, model_not_found; 404 on a model ModelGoneError
-    code insufficient_quota, blocked_api_access; 402, 401, 403 UnauthorizedError
+    one model that the key does not get (`denials.py`)         ModelGoneError, `blocked`
+    code insufficient_quota, blocked_api_access; 402           UnauthorizedError
+    403 on what was asked                                      RejectedError
+    401, 403; code organization_restricted                     UnauthorizedError
     code tool_use_failed, json_validate_failed                 BadGenerationError
     code context_length_exceeded; 413; 429 asking > its limit  TooLargeError
     429; code rate_limit_exceeded                              RateLimitedError
@@ -35,9 +38,11 @@ from mixtura.errors import (
     RejectedError,
     TooLargeError,
     UnauthorizedError,
+    followed,
 )
 from mixtura.limits.window import parse_duration
 from mixtura.models.catalog import Catalog, CatalogProvider
+from mixtura.models.openai import denials
 from mixtura.models.openai.mend import mended
 from mixtura.models.openai.reply import WireError, as_json
 from mixtura.secret import scrub
@@ -45,14 +50,17 @@ from mixtura.secret import scrub
 _LONGEST = 500
 # As much of a text as is looked at: patterns must not be run over megabytes that a stranger sent.
 _READ = 4000
-_GONE_CODES = frozenset({"model_decommissioned", "model_not_found"})
+_GONE_CODES = frozenset(
+    {"model_decommissioned", "model_not_found", "model_not_available", "model_deprecated", "DeploymentNotFound"}
+)
 _MONEY_CODES = frozenset({"insufficient_quota", "blocked_api_access", "billing_hard_limit_reached"})
 _KEY_CODES = frozenset({"invalid_api_key", "permissions_error"})
+_KEY_TYPES = frozenset({"authentication_error", "permissions_error", "permission_error"})
 _GENERATION_CODES = frozenset({"tool_use_failed", "json_validate_failed"})
 _BUSY_STATUS = frozenset({408, 409, 425, 498})
 _GONE_TEXT = re.compile(
     r"\bmodel\b[^.]{0,20}?\S{0,100}?[^.]{0,20}?\b(?:not found|does not exist|not exist|decommissioned)"
-    r"|\bunknown model\b",
+    r"|\b(?:unknown|invalid) model\b|\bis not a valid model\b|\bno endpoints found for\b",
     re.IGNORECASE,
 )
 _TOO_LONG_TEXT = re.compile(
@@ -122,16 +130,23 @@ class Failures:
         return self.of_body(model, None, {}, problem.reported)
 
     def _error(self, model: str, status: int, said: _Said, headers: Mapping[str, str]) -> ModelError:
-        said = said._replace(text=said.text[:_READ])
+        said = said._replace(text=said.text[:_READ], code=scrub(said.code[:_LONGEST]))
         text = _cut(said.text) or f"status {status} without a word"
         code, kind = said.code, said.type
         # A code says what it is; only without one the words are asked.
         wordless = not code or code in ("not_found", "NOT_FOUND")
-        if code in _GONE_CODES or (wordless and status in (400, 404) and _GONE_TEXT.search(said.text)):
+        gone = code in _GONE_CODES or kind == "invalid_model" or status == 410
+        if gone or (wordless and status in (400, 404) and _GONE_TEXT.search(said.text)):
             return self._gone(model, status, said, text)
         if code in _MONEY_CODES or status == 402:
             return self._make(UnauthorizedError, model, f"{text}; the account has no budget left for it", status, said)
-        if status in (401, 403) or code in _KEY_CODES:
+        if status == 403 and denials.of_content(said.text):
+            return self._make(RejectedError, model, text, status, said)
+        if denials.of_model(model, status, code, kind, said.text):
+            return self._gone(model, status, said, text, blocked=True)
+        if status <= 403 and denials.of_account(code, said.text):
+            return self._make(UnauthorizedError, model, text, status, said)
+        if status in (401, 403) or code in _KEY_CODES or (status == 200 and kind in _KEY_TYPES):
             return self._make(UnauthorizedError, model, text + self._key_hint(status), status, said)
         if code in _GENERATION_CODES:
             return self._make(BadGenerationError, model, text, status, said)
@@ -162,7 +177,7 @@ class Failures:
     ) -> ModelError:
         error = kind(self.provider, model, text, status=status, code=said.code, retry_after=wait)
         if isinstance(error, BadGenerationError):
-            error.failed_generation = said.generated
+            error.failed_generation = scrub(said.generated)
         error.exceeded = exceeded(said.text)
         return error
 
@@ -173,14 +188,16 @@ class Failures:
         where = f" (keys are made at {row.keys_at})" if row.keys_at else ""
         return f"; check {row.key_env}{where}" if row.key_env else ""
 
-    def _gone(self, model: str, status: int, said: _Said, text: str) -> ModelGoneError:
+    def _gone(self, model: str, status: int, said: _Said, text: str, *, blocked: bool = False) -> ModelGoneError:
         today = self._today()
         row = self._catalog.get(self.provider, model)
         replacement = self._catalog.living_replacement(self.provider, model, today)
         nearest = tuple(
             near for near in self._catalog.nearest(self.provider, model, today, 4) if near not in (model, replacement)
         )[:3]
-        if row is not None and row.shut_down is not None and row.shut_down <= today:
+        if blocked:
+            why = followed(text, denials.next_step(self._row, model, said.code, said.text))
+        elif row is not None and row.shut_down is not None and row.shut_down <= today:
             why = f"`{model}` was shut down on {row.shut_down}"
         elif row is not None and row.enterprise_since is not None and row.enterprise_since <= today:
             why = f"`{model}` is for Enterprise keys only since {row.enterprise_since}"
@@ -190,7 +207,7 @@ class Failures:
         if replacement is not None:
             why += f"; use {replacement!r} (its replacement)" + (f" or one of {others}" if others else "")
         elif others:
-            why += f"; served are {others}"
+            why += f"; {'others' if blocked else 'served'} are {others}"
         return ModelGoneError(
             self.provider,
             model,
@@ -199,6 +216,7 @@ class Failures:
             nearest=nearest,
             status=status,
             code=said.code,
+            blocked=blocked,
         )
 
 
