@@ -33,7 +33,10 @@ NEVER = f"Request too large for model `{MODEL}` on tokens per minute (TPM): Limi
 
 
 class Row(NamedTuple):
-    """A refusal, and what is made of it: `tries` of its model (0: while there is time), whether `others` are asked, whether it `trips`."""
+    """A refusal, and what is made of it.
+
+    `tries` of its model (0: while there is time), whether `others` are asked, whether it `trips` the breaker.
+    """
 
     status: int
     code: str

@@ -1,7 +1,7 @@
 """How the command reaches models: environment, settings, stored keys, and what servers listed for a key."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mixtura.cli.common import today
@@ -12,8 +12,8 @@ from mixtura.mixture import Mixture
 from mixtura.models.account import AccountModels, kept_list, with_accounts
 from mixtura.models.catalog import Catalog
 from mixtura.models.registry import ModelRegistry
+from mixtura.planning.schedule import models_of
 from mixtura.recipe import Recipe
-from mixtura.slots import Slot
 
 
 def filled(given: dict[str, Any], names: Sequence[str], *, simulated: bool = False) -> dict[str, Any]:
@@ -37,15 +37,7 @@ def filled(given: dict[str, Any], names: Sequence[str], *, simulated: bool = Fal
 
 def providers_of(recipe: Recipe) -> list[str]:
     """Return every provider that a run of `recipe` may ask, each once."""
-    return list(dict.fromkeys(link.provider for slot in _slots(recipe) for link in slot.links))
-
-
-def _slots(recipe: Recipe) -> Iterator[Slot]:
-    for layer in (*recipe.layers, *([recipe.escalate] if recipe.escalate else [])):
-        yield from layer.proposers
-    for writer in (recipe.aggregator, recipe.tools.acting):
-        if writer is not None and writer.model:
-            yield writer
+    return list(dict.fromkeys(provider for provider, _ in models_of(recipe, acting=True)))
 
 
 def environment_for(*recipes: Recipe) -> dict[str, str]:

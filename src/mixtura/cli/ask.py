@@ -36,7 +36,6 @@ from mixtura.cli.measured import alone
 from mixtura.cli.models import life
 from mixtura.cli.own_server import at_own_server
 from mixtura.cli.patience_options import PatienceOptions, patience_options
-from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.cli.versus import Pair, answer_both, write_forecasts
 from mixtura.errors import BudgetError, MissingKeyError, MixturaError
@@ -47,6 +46,7 @@ from mixtura.models.catalog import Catalog, Tier
 from mixtura.models.local.machine import Machine, is_installed
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.forecast import Forecast
+from mixtura.planning.schedule import models_of
 from mixtura.recipe import Recipe
 from mixtura.sim.options import SimOptions
 
@@ -186,7 +186,7 @@ def _prepared(words: Sequence[str], asked: _Asked) -> tuple[str, Recipe, SimOpti
     if not (asked.recipe or asked.models or asked.provider or asked.sim or asked.dry_run or asked.vs):
         recipe = _answerable(recipe)
     if asked.dry_run:
-        for provider, _ in seats_of(recipe):
+        for provider, _ in models_of(recipe):
             ModelRegistry().provider(provider)  # unknown ones raise here; a forecast asks nobody and would not
     return question, recipe, simulated
 
@@ -226,7 +226,7 @@ def _compare(words: Sequence[str], asked: _Asked, model: str) -> None:
             notice(f"mixtura: {note}")
     else:
         registry = ModelRegistry(env=environment_for(recipe, pair.alone) if simulated is None else {})
-        for provider, _ in [*seats_of(recipe), *seats_of(pair.alone)] if simulated is None else ():
+        for provider, _ in [*models_of(recipe), *models_of(pair.alone)] if simulated is None else ():
             if not registry.is_in_process(provider):
                 registry.endpoint(provider)  # a missing key is said before the first of the two is paid for
         window = Window(quiet=asked.quiet, drafts=asked.drafts, own_answer=asked.as_json)
@@ -258,8 +258,9 @@ def _answerable(recipe: Recipe) -> Recipe:
     """
     try:
         registry = ModelRegistry(env=environment_for(recipe))
-        for provider, _ in seats_of(recipe):
-            registry.endpoint(provider)
+        for provider, _ in models_of(recipe):
+            if not registry.is_in_process(provider):
+                registry.endpoint(provider)
     except MissingKeyError as error:
         if not sys.stdout.isatty() or not is_installed() or Machine.here().unfit_reason():
             raise
@@ -273,13 +274,13 @@ def _answerable(recipe: Recipe) -> Recipe:
 def _notes(recipe: Recipe) -> list[str]:
     """Return what stands against the run although nothing was asked."""
     notes = []
-    for provider, model in seats_of(recipe):
+    for provider, model in models_of(recipe):
         row = Catalog.load().get(provider, model)
         if row is not None and not row.is_served(today()):
             notes.append(
                 f"{model} is {life(row, today())} by the catalogue: a free or developer key gets no answer of it"
             )
-    return [*notes, *not_listed(recipe, seats_of(recipe))]
+    return [*notes, *not_listed(recipe, models_of(recipe))]
 
 
 def _write_forecast(forecast: Forecast, *, as_json: bool) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Collection, Sequence
 
 from mixtura.cli.common import fitting, today
 from mixtura.cli.models import life
-from mixtura.cli.recipes import seats_of
 from mixtura.limits.window import DIMENSIONS, Limits
 from mixtura.models.catalog import Tier
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning import reductions
 from mixtura.planning.capacity import Bound, Capacity, Share, capacity, with_substitutes
+from mixtura.planning.schedule import planned_models
 from mixtura.recipe import Recipe
 
 _DISPENSABLE = ("calls", "tokens")
@@ -70,7 +70,7 @@ class CapacityCounter:
         """Return `recipe` with retired models replaced, as a run would do, and notes on those models."""
         policy, notes = recipe.policy, []
         instead: dict[tuple[str, str], str] = {}
-        for provider, model in seats_of(recipe):
+        for provider, model in planned_models(recipe):
             self.registry.provider(provider)
             row = self.registry.catalog.get(provider, model)
             if row is None or row.is_served(today(), self.plan):

@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -37,6 +37,7 @@ from mixtura.events import Answer
 from mixtura.folding import Fold
 from mixtura.mixture import AskOptions
 from mixtura.models.catalog import Tier
+from mixtura.planning.moving import moved_to
 from mixtura.recipe import Recipe, recipe_names
 
 _COMMANDS = {
@@ -78,8 +79,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     asked = filled(given, ("recipe", "provider", "deadline", "max_cost"), simulated=given["sim"])
     as_of: dt.date | None = asked["as_of"]
     talk = _Talk(asked)
-    patience = PatienceOptions(first_token=asked["first_token"], hedge=asked["hedge"])
-    chosen = patience.applied_to(chosen_recipe(asked["recipe"], asked["models"], asked["provider"]))
+    chosen = talk.patience.applied_to(chosen_recipe(asked["recipe"], asked["models"], asked["provider"]))
     talk.take(chosen if talk.simulated else at_own_server(chosen, asked["provider"], asked["models"]))
     simulated = simulation(talk.simulated, as_of, plan=talk.plan)
     with asyncio.Runner() as runner:
@@ -106,6 +106,7 @@ class _Talk:
     def __init__(self, asked: Mapping[str, Any]) -> None:
         self.simulated: bool = asked["sim"]
         self.provider: str | None = asked["provider"]
+        self.patience = PatienceOptions(first_token=asked["first_token"], hedge=asked["hedge"])
         self.plan: Tier | None = asked["plan"]
         self.daily_budget: float | None = asked["daily_budget"]
         self.options = AskOptions(deadline=asked["deadline"], max_cost=asked["max_cost"])
@@ -187,6 +188,17 @@ class _Talk:
         if self.kept is not None and (said := self.kept.save(self._messages())):
             _tell(f"mixtura: {said}")
 
+    def chosen(self, name: str | None, models: Sequence[str]) -> Recipe:
+        """Return what /recipe or /model names, all of it where `--provider` has it: nobody else gets what was said.
+
+        Raises:
+            ConfigError: there is no such recipe, or the server of the provider cannot be reached.
+        """
+        recipe = self.patience.applied_to(chosen_recipe(name, models, self.provider))
+        if self.provider is None or self.simulated:
+            return recipe
+        return at_own_server(moved_to(recipe, self.provider), self.provider, models)
+
     def take(self, recipe: Recipe) -> None:
         """Go on with `recipe`.
 
@@ -203,7 +215,7 @@ class _Talk:
             raise InputError(f"no command {name!r}; " + (f"did you mean {near[0]}?" if near else "see /help"))
         if name == "/recipe":
             if rest:
-                self.take(chosen_recipe(rest, (), self.provider))
+                self.take(self.chosen(rest, ()))
             _tell(f"recipe {self.recipe.name}; built in are {', '.join(recipe_names())}")
         elif name == "/model":
             self._take_models(rest.split())
@@ -227,7 +239,7 @@ class _Talk:
 
     def _take_models(self, models: list[str]) -> None:
         if models:
-            self.take(chosen_recipe(None, models, self.provider))
+            self.take(self.chosen(None, models))
         asked = list(dict.fromkeys(slot.model for slot in self.recipe.layers[-1].proposers))
         _tell(f"recipe {self.recipe.name} with {', '.join(map(one_line, asked))}")
 

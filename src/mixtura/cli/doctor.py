@@ -19,7 +19,6 @@ from mixtura.cli.common import complete_recipes, json_option, named, today, writ
 from mixtura.cli.desk import Desk, desk, differences
 from mixtura.cli.models import life
 from mixtura.cli.nearby import nearby
-from mixtura.cli.recipes import seats_of
 from mixtura.cli.state import check_state
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError, MissingKeyError, MixturaError
@@ -29,6 +28,7 @@ from mixtura.models.account import AccountModels, keep_list, read_list, with_lim
 from mixtura.models.catalog import TIERS, Catalog, CatalogModel
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.registry import ModelRegistry
+from mixtura.planning.schedule import models_of
 from mixtura.secret import Secret
 
 _REDIS_SECONDS = 0.7
@@ -80,7 +80,7 @@ def _line(check: Check) -> str:
 async def _examine(setting: Desk, registry: ModelRegistry, wrong: dict[str, Check], *, spend: bool) -> list[Check]:
     version = f"mixtura {__version__}, Python {platform.python_version()}, {sys.platform}"
     checks = [Check(name="version", ok=True, said=version), *setting.checks]
-    slots = seats_of(setting.recipe)
+    slots = models_of(setting.recipe, registry.replacement)
     env = setting.env
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
         local = group.create_task(nearby(session, registry, env))

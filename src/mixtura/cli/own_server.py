@@ -66,7 +66,10 @@ def _with_models(recipe: Recipe, missing: Sequence[str], served: Sequence[str], 
 
     def fitted(slot: Slot, _role: CallRole) -> Slot:
         model = stands_in.get(slot.model, slot.model)
-        return slot if model == slot.model else msgspec.structs.replace(slot, model=model, reasoning_effort=None)
+        fallbacks = tuple(fallback for fallback in slot.fallbacks if fallback.model in served)
+        if model != slot.model:
+            return msgspec.structs.replace(slot, model=model, reasoning_effort=None, fallbacks=fallbacks)
+        return slot if fallbacks == slot.fallbacks else msgspec.structs.replace(slot, fallbacks=fallbacks)
 
     if provider:
         places = [f"{model} takes the place of {absent}" for absent, model in stands_in.items()]

@@ -12,12 +12,12 @@ import msgspec
 
 from mixtura.cli.capacity_view import CapacityCounter, describe, mixtures_a_minute, sentence
 from mixtura.cli.common import complete_recipes, json_option, notice, write_json, write_lines
-from mixtura.cli.recipes import seats_of
 from mixtura.cli.settings import Settings
 from mixtura.errors import ConfigError
 from mixtura.models.catalog import TIERS, Tier
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.capacity import Capacity
+from mixtura.planning.schedule import planned_models
 from mixtura.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _request(
 
     rate, within, output, differ, question = sizes
     specs = [read_spec(text) for text in on]
-    names = seats_of(recipe)
+    names = planned_models(recipe)
     pinned = {_of(recipe, names, spec.model): spec._replace(model=None) for spec in specs if spec.model is not None}
     own = dict(_shape(recipe, names, text) for text in shapes)
     standing = {name: found for name in names if name not in own and (found := _stand_in(registry, name))}

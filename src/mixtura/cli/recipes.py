@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from mixtura.cli.common import complete_recipes, json_option, write_json, write_lines, write_text
-from mixtura.planning.schedule import count_calls
+from mixtura.planning.schedule import count_calls, models_of
 from mixtura.recipe import Recipe, recipe_names
 
 _HELP = """\
@@ -37,7 +37,7 @@ def command(name: str | None, as_json: bool) -> None:
                 "name": recipe.name,
                 "description": recipe.description,
                 "calls": count_calls(recipe),
-                "models": [model for _, model in seats_of(recipe)],
+                "models": [model for _, model in models_of(recipe)],
             }
             for recipe in recipes
         ]
@@ -47,15 +47,6 @@ def command(name: str | None, as_json: bool) -> None:
         count = count_calls(recipe)
         calls = f"{count} call{'s' * (count > 1)}"
         write_lines(f"{recipe.name}: {recipe.description}\n    {calls}: {_shape(recipe)}")
-
-
-def seats_of(recipe: Recipe) -> list[tuple[str, str]]:
-    """Return every (provider, model) a recipe names, each once, in the order they are asked."""
-    layers = [*recipe.layers, *([recipe.escalate] if recipe.escalate else [])]
-    named = [(proposer.provider, proposer.model) for layer in layers for proposer in layer.proposers]
-    if recipe.aggregator is not None and recipe.aggregator.model:
-        named.append((recipe.aggregator.provider, recipe.aggregator.model))
-    return list(dict.fromkeys(named))
 
 
 def _shape(recipe: Recipe) -> str:

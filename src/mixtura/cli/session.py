@@ -13,7 +13,6 @@ import msgspec
 
 from mixtura.cli.access import environment_for
 from mixtura.cli.common import notice, today
-from mixtura.cli.recipes import seats_of
 from mixtura.errors import ConfigError, RecipeError
 from mixtura.events import Answer
 from mixtura.folding import Fold
@@ -22,6 +21,7 @@ from mixtura.mixture.composition import daily_budget_of
 from mixtura.models.catalog import Tier
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.moving import moved_to
+from mixtura.planning.schedule import models_of
 from mixtura.recipe import Layer, Policy, Proposer, Recipe
 from mixtura.sim.options import SimOptions
 from mixtura.sim.server import simulated_cloud
@@ -98,7 +98,7 @@ def check_simulated(recipe: Recipe) -> None:
     Raises:
         ConfigError: it names a provider that is not simulated.
     """
-    others = sorted({provider for provider, _ in seats_of(recipe) if provider != "groq"})
+    others = sorted({provider for provider, _ in models_of(recipe) if provider != "groq"})
     if others:
         raise ConfigError(f"--sim simulates groq only, and the recipe also asks {', '.join(map(repr, others))}")
 

@@ -7,8 +7,9 @@ import msgspec
 from mixtura.chat import NO_OPTIONS, ChatOptions, JsonObject, Message
 from mixtura.events import Role
 from mixtura.models.card import ModelCard
-from mixtura.planning.schedule import effort_of, output_limit
+from mixtura.planning.schedule import attached_tokens, effort_of, fitting_limit, output_limit
 from mixtura.recipe import Fallback, Slot
+from mixtura.tokens import estimate_messages
 
 
 class Ask(NamedTuple):
@@ -44,7 +45,11 @@ class Settings(NamedTuple):
 def settings_of(card: ModelCard, ask: Ask) -> Settings:
     """Return how the model of `card` is asked in `ask`."""
     slot, options = ask.slot, ask.options
-    limit = output_limit(slot, card, ask.role, options)
+    limit = fitting_limit(
+        output_limit(slot, card, ask.role, options),
+        card,
+        lambda: estimate_messages(ask.messages) + attached_tokens(slot, options),
+    )
     effort = effort_of(slot, card, options)
     sent = _sent(slot, options, stops=ask.role not in ("reviewer", "selector"))
     if options is NO_OPTIONS:

@@ -20,7 +20,7 @@ from mixtura.limits.policy import may_be_billed
 from mixtura.models.base import Emit
 from mixtura.models.card import ModelCard
 from mixtura.planning.forecast import attempt_cost
-from mixtura.planning.schedule import is_held
+from mixtura.planning.schedule import is_held, stand_ins
 from mixtura.recipe import Fallback, Slot
 from mixtura.tokens import characters, estimate_messages
 
@@ -184,9 +184,10 @@ def _tab(run: Run, ask: Ask, progress: Progress) -> CallTab | None:
 
     # A second try has set aside what its own model takes; of the first the dearest link is planned.
     links = ask.slot.links if ask.instead is None and not ask.again else (ask.instead or ask.slot,)
+    names = stand_ins(run.recipe.policy, links, run.models.replacement)
     return CallTab(
         run.allowance,
-        max(worst_cost(run, ask, link) for link in links),
+        max(worst_cost(run, ask, Fallback(model=model, provider=provider)) for provider, model in names),
         lambda usage: _dollars(run, progress, usage),
         lambda: worst_cost(run, ask, Fallback(model=progress.model, provider=progress.provider)),
         warn,

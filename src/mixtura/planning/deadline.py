@@ -30,7 +30,11 @@ def seconds_for(queued: int) -> float:
 
 
 def queued_calls(recipe: Recipe, models: Models, options: ChatOptions = NO_OPTIONS) -> int:
-    """Return how many calls of a run go where calls wait for each other: to one machine, or into this process."""
+    """Return how many calls of a run may go where calls wait for each other: to one machine, or into this process.
+
+    A fall-back that waits there has to have the time when its model's turn comes.
+    """
     return sum(
-        models.find(call.slot.provider, call.slot.model).place.queues for call in schedule(recipe, options).calls
+        any(models.find(link.provider, link.model).place.queues for link in call.slot.links)
+        for call in schedule(recipe, options).calls
     )

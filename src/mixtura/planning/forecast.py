@@ -10,7 +10,7 @@ from mixtura.chat import NO_OPTIONS, ChatOptions, Message, Usage
 from mixtura.kinds import CallRole
 from mixtura.models.card import ModelCard
 from mixtura.models.served import Models
-from mixtura.planning.schedule import PlannedCall, attached_tokens, output_limit, prompt_tokens, schedule
+from mixtura.planning.schedule import PlannedCall, attached_tokens, output_limit, prompt_tokens, schedule, stand_ins
 from mixtura.recipe import Recipe, Slot
 from mixtura.tokens import PROMPT_HEAD, PROMPT_MARGIN, estimate_messages
 
@@ -104,17 +104,7 @@ class _Worst:
         return _most_output(self._models.card(provider, model), call.slot, call.role, call.options)
 
     def _names(self, call: PlannedCall) -> list[tuple[str, str]]:
-        """Return every (provider, id) that may answer: the slot's own, its fall-backs, and their substitutes."""
-        found: list[tuple[str, str]] = []
-        for link in call.slot.links:
-            following: str | None = link.model
-            while following is not None and (link.provider, following) not in found:
-                found.append((link.provider, following))
-                instead = self._policy.substitutes.get(following)
-                if instead is None and self._policy.substitute:
-                    instead = self._models.replacement(link.provider, following)
-                following = instead
-        return found
+        return stand_ins(self._policy, call.slot.links, self._models.replacement)
 
 
 def attempt_cost(

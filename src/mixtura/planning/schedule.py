@@ -17,8 +17,8 @@ from mixtura.chat import NO_OPTIONS, ChatOptions
 from mixtura.errors import InputError
 from mixtura.kinds import KINDS, CallRole
 from mixtura.models.card import ModelCard
-from mixtura.recipe import Aggregator, Layer, Proposer, Recipe, Slot
-from mixtura.tokens import estimate_tokens
+from mixtura.recipe import Aggregator, Fallback, Layer, Policy, Proposer, Recipe, Slot
+from mixtura.tokens import PROMPT_HEAD, PROMPT_MARGIN, estimate_tokens
 
 # The output limit of a call whose recipe sets none. Groq counts the limit that a request asks for against the tokens of
 # a minute, so it is not simply large; and a model that reasons spends most of it before the first word of the answer.
@@ -73,7 +73,8 @@ class Schedule(NamedTuple):
 def schedule(recipe: Recipe, options: ChatOptions = NO_OPTIONS, *, repair: bool = False) -> Schedule:
     """Return the calls that a run of `recipe` may make when no call fails; with tools, that of `acting_recipe`.
 
-    Left out are second tries, repeated attempts, fall-backs and substitutes: they stand in for a listed call. With
+    Left out are second tries, repeated attempts, fall-backs and substitutes: they stand in for a listed call, and
+    `models_of` names them. With
     `repair` the list has the call that asks for JSON once more where the answer is none.
     """
     if options is not NO_OPTIONS:
@@ -89,6 +90,44 @@ def schedule(recipe: Recipe, options: ChatOptions = NO_OPTIONS, *, repair: bool 
 
 # A recipe is asked again and again, and its list is always the same: kept as long as the recipe is.
 _CACHE: dict[int, tuple[weakref.ref[Recipe], Schedule]] = {}
+
+
+def models_of(
+    recipe: Recipe, replacement: Callable[[str, str], str | None] | None = None, *, acting: bool = False
+) -> list[tuple[str, str]]:
+    """Return every (provider, model) that a run of `recipe` may ask, each once: fall-backs and substitutes as well.
+
+    Args:
+        recipe: what is run.
+        replacement: what the catalogue names in place of a (provider, model); without it only the recipe's own
+            substitutes are known.
+        acting: the caller offers tools, so the recipe's model that acts is one of them.
+    """
+    slots = [call.slot for call in schedule(recipe).calls]
+    if acting and recipe.tools.acting is not None:
+        slots.append(recipe.tools.acting)
+    return list(dict.fromkeys(name for slot in slots for name in stand_ins(recipe.policy, slot.links, replacement)))
+
+
+def stand_ins(
+    policy: Policy, links: Sequence[Fallback | Slot], replacement: Callable[[str, str], str | None] | None = None
+) -> list[tuple[str, str]]:
+    """Return every (provider, model) that may answer for `links`: they themselves, and their substitutes."""
+    found: list[tuple[str, str]] = []
+    for link in links:
+        following: str | None = link.model
+        while following is not None and (link.provider, following) not in found:
+            found.append((link.provider, following))
+            instead = policy.substitutes.get(following)
+            if instead is None and policy.substitute and replacement is not None:
+                instead = replacement(link.provider, following)
+            following = instead
+    return found
+
+
+def planned_models(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return every (provider, model) that a run of `recipe` asks when no call fails, each once."""
+    return list(dict.fromkeys((call.slot.provider, call.slot.model) for call in schedule(recipe).calls))
 
 
 def count_calls(recipe: Recipe) -> int:
@@ -255,6 +294,27 @@ def output_limit(slot: Slot, card: ModelCard, role: CallRole, options: ChatOptio
         effort = effort_of(slot, card, options) or card.default_effort or "default"
         wanted = max(wanted, _REASONING_TOKENS.get(effort, 4096))
     return min(wanted, card.max_output)
+
+
+def fitting_limit(limit: int | None, card: ModelCard, prompt: Callable[[], int]) -> int | None:
+    """Return an output limit that leaves the prompt its room in the window of `card`'s model.
+
+    A limit that was set for one model may be more than a fall-back can write, whose server then refuses the call.
+
+    Args:
+        limit: the limit so far.
+        card: the model that is asked.
+        prompt: estimates the tokens of the prompt; called only where the limit takes much of the window.
+    """
+    window = card.window
+    if limit is None or window is None or 4 * limit <= window:
+        return limit
+    size = prompt()
+    if size + limit <= window:
+        return limit
+    # Too long a limit is refused; one that is half as long as it could be answers. Nothing fits: the server says so.
+    room = max(window - math.ceil(size * PROMPT_MARGIN) - PROMPT_HEAD, (window - size) // 2)
+    return min(limit, room) if room > 0 else limit
 
 
 def effort_of(slot: Slot, card: ModelCard, options: ChatOptions) -> str | None:

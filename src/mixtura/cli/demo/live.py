@@ -22,7 +22,6 @@ from mixtura.cli.common import dollars, notice, table, write_json, write_lines
 from mixtura.cli.demo.predicted import predict
 from mixtura.cli.demo.recorded import is_right
 from mixtura.cli.measured import Measured, Recorder, alone, measured, strongest
-from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import Window, follow
 from mixtura.cli.settings import command_environment
 from mixtura.columns import one_line
@@ -31,7 +30,7 @@ from mixtura.events import Event, UnknownEvent
 from mixtura.mixture import AskOptions
 from mixtura.models.registry import ModelRegistry
 from mixtura.places import make_folders, state_folder
-from mixtura.planning.schedule import count_calls
+from mixtura.planning.schedule import count_calls, models_of
 from mixtura.recipe import Aggregator, Layer, Proposer, Recipe
 from mixtura.stored import write_events
 
@@ -118,7 +117,7 @@ class _Live:
 
     def run(self) -> None:
         """Check keys and money, ask, and show; whatever ends it, the record holds what came by then."""
-        for provider, _ in seats_of(self.told.recipe):
+        for provider, _ in models_of(self.told.recipe):
             if not ModelRegistry().is_in_process(provider):
                 ModelRegistry(env=command_environment([provider])).endpoint(provider)
         worst = self._forecast()
@@ -176,7 +175,7 @@ class _Live:
     def _is_local(self) -> bool:
         """Say whether whoever has no price serves on this machine or in a private network, where no bill comes from."""
         registry = ModelRegistry(env=environment_for(self.told.recipe))
-        asked = {provider for provider, model in seats_of(self.told.recipe) if model in self.unpriced}
+        asked = {provider for provider, model in models_of(self.told.recipe) if model in self.unpriced}
         return all(
             registry.is_in_process(provider) or _is_private(registry.endpoint(provider).url) for provider in asked
         )
@@ -216,7 +215,7 @@ class _Live:
 
     def _predict(self) -> None:
         """Note what the simulated cloud takes for the same runs, with replies as long as the real ones were."""
-        others = sorted({provider for recipe in self.recipes for provider, _ in seats_of(recipe)} - {"groq"})
+        others = sorted({provider for recipe in self.recipes for provider, _ in models_of(recipe)} - {"groq"})
         if others:
             self.why_not = f"No prediction: the simulated cloud stands for groq, and not for {', '.join(others)}."
             return

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from mixtura.chat import JsonObject
 from mixtura.cli.common import today
-from mixtura.cli.recipes import seats_of
 from mixtura.cli.session import environment
 from mixtura.events import Answer, Call
 from mixtura.mixture import Mixture
 from mixtura.models.recorded import count_tokens
+from mixtura.planning.schedule import models_of
 from mixtura.recipe import Recipe
 from mixtura.sim.options import SimOptions
 from mixtura.sim.replies import Reply
@@ -45,7 +45,7 @@ async def _simulated(recipe: Recipe, question: str, answer: Answer) -> float:
         unlimited=True,
         profile="lpu",
         reply=reply,
-        extra_models=tuple(model for _, model in seats_of(recipe)),
+        extra_models=tuple(model for _, model in models_of(recipe)),
     )
     async with environment(cloud) as env:
         return (await Mixture(recipe, env=env).ask(question, watch="answer")).seconds
