@@ -80,12 +80,16 @@ def _cleaned(value: Any, depth: int) -> Any:
             _cleaned(asked, depth - 1)
     headers = getattr(value, "headers", None)
     if isinstance(headers, MutableMapping):
-        for name in _SENT_SECRETS:
-            if name in headers:
+        for name, said in list(headers.items()):
+            if name.lower() in _SENT_SECRETS:
                 headers[name] = _HIDDEN
-    body = vars(value).get("_content") if hasattr(value, "__dict__") else None
-    if isinstance(body, bytes):
-        value._content = _harmless(body)  # noqa: SLF001  # httpx keeps the body there and lets nobody set it
+            elif isinstance(said, str) and (clean := scrub(said)) != said:
+                headers[name] = clean
+    kept = vars(value) if hasattr(value, "__dict__") else {}
+    # httpx keeps the body of a reply in these, and lets nobody set it.
+    for name in ("_content", "_text"):
+        if isinstance(kept.get(name), (bytes, str)):
+            kept[name] = _harmless(kept[name])
     return value
 
 
