@@ -154,7 +154,12 @@ def test_a_password_in_an_address_is_shown_by_no_verb(
 def test_a_password_in_a_provider_of_a_recipe_is_refused_and_not_shown(provider: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text(f'[[proposers]]\nmodel = "m"\nprovider = "{provider}"\n')
-    for more in (("-r", str(mine)), ("-r", str(mine), "--json"), ("--dry-run", "-r", str(mine)), ("--provider", provider)):
+    for more in (
+        ("-r", str(mine)),
+        ("-r", str(mine), "--json"),
+        ("--dry-run", "-r", str(mine)),
+        ("--provider", provider),
+    ):
         done = invoke("ask", *more, "Why?")
         assert isinstance(done.exception, ConfigError)
         assert "ter2" not in f"{done.output} {done.exception!r}"

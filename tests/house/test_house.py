@@ -62,7 +62,7 @@ FLOORS: dict[str, set[str]] = {
     "engine": {
         *("answer_format", "caller_options"),
         *("chat", "decisions", "errors", "events", "kinds", "limits", "models.base", "models.card", "models.place"),
-        *("models.served", "planning", "prompts", "recipe", "tokens"),
+        *("models.served", "planning", "prompts", "recipe", "secret", "tokens"),
     },
     "sim": {
         *(

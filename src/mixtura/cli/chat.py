@@ -28,7 +28,7 @@ from mixtura.cli.common import (
     table,
     write_text,
 )
-from mixtura.cli.own_server import at_own_server
+from mixtura.cli.own_server import at_own_server, with_models
 from mixtura.cli.patience_options import PatienceOptions, patience_options
 from mixtura.cli.session import Window, check_simulated, chosen_recipe, environment, follow, simulation
 from mixtura.columns import one_line, safe
@@ -38,6 +38,7 @@ from mixtura.folding import Fold
 from mixtura.mixture import AskOptions
 from mixtura.models.catalog import Tier
 from mixtura.planning.moving import moved_to
+from mixtura.planning.schedule import planned_models
 from mixtura.recipe import Recipe, recipe_names
 
 _COMMANDS = {
@@ -197,7 +198,9 @@ class _Talk:
         recipe = self.patience.applied_to(chosen_recipe(name, models, self.provider))
         if self.provider is None or self.simulated:
             return recipe
-        return at_own_server(moved_to(recipe, self.provider), self.provider, models)
+        recipe = at_own_server(moved_to(recipe, self.provider), self.provider, models)
+        missing = [model for _, model in planned_models(recipe) if model not in models]
+        return with_models(recipe, missing, models, self.provider) if missing and models else recipe
 
     def take(self, recipe: Recipe) -> None:
         """Go on with `recipe`.

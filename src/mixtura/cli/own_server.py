@@ -51,12 +51,12 @@ def at_own_server(
     missing = [model for model in dict.fromkeys(missing) if model not in served]
     if not missing or not served:
         return recipe
-    served.sort(key=_billions, reverse=True)
-    return _with_models(recipe, missing, served, "" if quiet else provider)
+    return with_models(recipe, missing, served, "" if quiet else provider)
 
 
-def _with_models(recipe: Recipe, missing: Sequence[str], served: Sequence[str], provider: str) -> Recipe:
+def with_models(recipe: Recipe, missing: Sequence[str], served: Sequence[str], provider: str) -> Recipe:
     """Return `recipe` with `served` models, the largest first, in place of those that are `missing`."""
+    served = sorted(served, key=_billions, reverse=True)
     writers = [call.slot.model for call in schedule(recipe).calls if call.role in _WRITERS]
     drafting = [model for model in missing if model not in writers]
     # The largest writes the answer, and drafts when there are too few others.

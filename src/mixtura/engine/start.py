@@ -19,6 +19,7 @@ from mixtura.planning.forecast import forecast
 from mixtura.planning.options import RunOptions
 from mixtura.planning.schedule import schedule
 from mixtura.recipe import Recipe
+from mixtura.secret import scrub
 
 # Seconds that a finished answer waits for the daily budget to settle, at most; the deadline may leave less, but never
 # so little that books which are merely busy are not told. Our own budgets settle as soon as they can afterwards.
@@ -213,7 +214,7 @@ async def close_accounts(run: Run, meter: CostMeter | None, keeper: Limiter | No
             async with asyncio.timeout(seconds) as closing:
                 await budget.settle(run.options.run, meter.dollars)
         except Exception as error:  # noqa: BLE001  # a budget may be a caller's own; it is emitted below
-            said = error.message if isinstance(error, MixturaError) else f"{type(error).__name__}: {error}"
+            said = error.message if isinstance(error, MixturaError) else scrub(f"{type(error).__name__}: {error}")
             if closing.expired():
                 said = f"no reply within {seconds:.2g} s"
             reason = f"the daily budget could not be told that the run cost ${meter.dollars:.6f} ({said})"

@@ -380,7 +380,7 @@ def _server_options(header: GgufHeader, settings: ResolvedSettings, endpoint: Se
         "slots": -(-settings.slots // settings.copies),
         "context": settings.context,
         "host": endpoint.host,
-        "key": endpoint.key,
+        "key": endpoint.key.reveal(),
     }
 
 

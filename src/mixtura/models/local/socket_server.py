@@ -12,6 +12,7 @@ import socket
 from typing import Any
 
 from mixtura.chat import JsonObject
+from mixtura.secret import Secret
 from mixtura.temporary import TemporaryFolder
 
 _PREFIX = "mixtura-local-"
@@ -40,7 +41,7 @@ class ServerEndpoint:
     """The address and the key of one server. `close` removes its folder."""
 
     def __init__(self) -> None:
-        self.key = secrets.token_urlsafe(24)
+        self.key = Secret(secrets.token_urlsafe(24))
         self._folder: TemporaryFolder | None = None
         self._address = ""
         self.host = "127.0.0.1"
@@ -63,7 +64,11 @@ class ServerEndpoint:
             connection: http.client.HTTPConnection = _UnixConnection(self.host)
         else:
             connection = http.client.HTTPConnection(self._address.partition("://")[2], timeout=_TIMEOUT)
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json", "Connection": "close"}
+        headers = {
+            "Authorization": f"Bearer {self.key.reveal()}",
+            "Content-Type": "application/json",
+            "Connection": "close",
+        }
         try:
             connection.request("GET" if body is None else "POST", path, json.dumps(body) if body else None, headers)
             reply = connection.getresponse()
