@@ -457,7 +457,7 @@ def test_loops_come_and_go_and_leave_nothing_behind(redis_url: str) -> None:
     key = next(KEYS)
 
     async def once() -> Limiter:
-        limiter = current_limiter(Secret(redis_url))
+        limiter = current_limiter(Secret.of_address(redis_url))
         account = limiter.account(key, WIDE, known=True)
         await asyncio.gather(*(limiter.send(account, 1) for _ in range(20)))
         return limiter

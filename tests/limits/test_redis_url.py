@@ -1,7 +1,12 @@
 """The address of a Redis server, and what went wrong there, hold no password when they are shown."""
 
-import pytest
+import time
 
+import pytest
+import redis.asyncio
+
+from mixtura.errors import ConfigError
+from mixtura.limits.budget.stores import RedisBudget
 from mixtura.limits.redis.url import failure_text, without_password
 from mixtura.secret import Secret
 
@@ -31,3 +36,19 @@ def test_a_failure_at_an_address_without_a_password_is_told_as_it_is() -> None:
     assert failure_text(ConnectionError(" no route to host. "), Secret("redis://cache.example")) == "no route to host"
     assert failure_text(TimeoutError("..."), Secret("redis://cache.example")) == "TimeoutError"
     assert failure_text(TimeoutError(), Secret.of_address("redis://:s3cret-word@cache.example")) == "TimeoutError"
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("password", "opens"), [("p%40ss%2Fword", True), ("wrong", False)])
+async def test_a_login_in_the_address_is_used(redis_url: str, password: str, opens: bool) -> None:
+    async with redis.asyncio.Redis.from_url(redis_url) as server:
+        await server.execute_command("ACL", "SETUSER", "somebody", "on", ">p@ss/word", "~*", "+@all")  # type: ignore[no-untyped-call]
+    budget = RedisBudget(redis_url.replace("://", f"://somebody:{password}@"), 1.0, time.time)
+    try:
+        if opens:
+            assert (await budget.today()).allowed == 1.0
+        else:
+            with pytest.raises(ConfigError, match="invalid username-password pair"):
+                await budget.today()
+    finally:
+        await budget.close()

@@ -199,6 +199,7 @@ async def test_a_proxy_and_its_password_are_used_and_not_shown() -> None:
         {"GROQ_API_KEY": KEY, "HTTPS_PROXY": f"socks5://me:{PASSWORD}@host"},
         {"GROQ_API_KEY": KEY, "MIXTURA_REDIS_URL": f"redis://:{PASSWORD}@host:port", "MIXTURA_DAILY_BUDGET": "1"},
         {"GROQ_API_KEY": KEY, "MIXTURA_REDIS_URL": f"http://:{PASSWORD}@host"},
+        {"GROQ_API_KEY": KEY, "MIXTURA_REDIS_URL": "redis://me:hunter2@127.0.0.1:9", "MIXTURA_DAILY_BUDGET": "1"},
     ],
 )
 async def test_a_setting_that_is_refused_is_not_shown(env: dict[str, str]) -> None:

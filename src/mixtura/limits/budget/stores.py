@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from mixtura.errors import ConfigError
 from mixtura.limits.budget.base import DAY, KEPT_DAYS, DailyBudget, DailySpending, ReservationResult, StoredBudget
 from mixtura.limits.budget.shared_file import Work, transact, transaction_thread
-from mixtura.limits.redis.url import failure_text, without_password
+from mixtura.limits.redis.url import failure_text, pool_at, without_password
 from mixtura.loops import close_with_loop
 from mixtura.places import state_folder
 from mixtura.secret import Secret, drop_frames
@@ -293,7 +293,7 @@ def _redis_client(url: Secret) -> "Redis":
         "retry": Retry(NoBackoff(), 1),
     }
     with contextlib.suppress(ValueError):
-        return Redis.from_pool(BlockingConnectionPool.from_url(url.reveal(), **options))
+        return Redis.from_pool(pool_at(BlockingConnectionPool.from_url, url, options))
     # Outside of its handler: the text of the ValueError may hold the password, and an error keeps its context.
     raise ConfigError(
         f"daily budget: {without_password(url)} is no address of a Redis server: write redis://HOST:PORT/0"

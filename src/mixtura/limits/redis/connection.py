@@ -18,7 +18,7 @@ from mixtura.errors import ConfigError
 from mixtura.limits.account import EVIDENCE_NEEDED, EVIDENCE_SHARE, LONGEST_BLOCK, PROBE_DELAY, SLACK, TOKENS
 from mixtura.limits.queue import PATIENCE, Priority
 from mixtura.limits.redis.snapshot import ScriptAnswer
-from mixtura.limits.redis.url import without_password
+from mixtura.limits.redis.url import pool_at, without_password
 from mixtura.limits.window import DIMENSIONS
 from mixtura.loops import close_with_loop
 from mixtura.secret import Secret
@@ -131,7 +131,7 @@ def _client(url: Secret) -> Redis:
         "retry": Retry(NoBackoff(), 0),
     }
     with contextlib.suppress(ValueError):
-        return Redis.from_pool(ConnectionPool.from_url(url.reveal(), **options))
+        return Redis.from_pool(pool_at(ConnectionPool.from_url, url, options))
     # Outside of its handler: the text of the ValueError may hold the password, and an error keeps its context.
     raise ConfigError(
         f"MIXTURA_REDIS_URL: {without_password(url)} is no address of a Redis server: write redis://HOST:PORT/0"
