@@ -125,9 +125,9 @@ def _last_words(error: BaseException) -> str:
 
 async def _answer(run: Run) -> Outcome:
     """Return the answer, in the form that the caller asked for."""
-    slots = run.recipe.layers[0].slots
-    if run.recipe.aggregator is None and len(run.recipe.layers) == 1 and len(slots) == 1:
-        outcome, drafts = await _single(run, slots[0]), DraftSet(())
+    layers = run.recipe.layers
+    if run.recipe.aggregator is None and len(layers) == 1 and layers[0].size == 1:
+        outcome, drafts = await _single(run, layers[0].proposers[0]), DraftSet(())
     else:
         outcome, drafts = await _mixed(run)
     if why := run.declined.get(-1 if outcome.source is None else outcome.source):
@@ -268,6 +268,8 @@ async def _single(run: Run, slot: Proposer) -> Outcome:
         ended = f"{slot.model} {_how_it_ended(error)}; the answer is what it had written"
         run.decide(CutDetail(call=race.partial.call), ended, warning=True)
         return outcome_of(race.partial)
+    finally:
+        pieces.end()
     draft = check_draft(run, results.make_draft(number, ask, completion))
     run.emit(CallFinished(at=run.now, done=draft))
     if draft.incomplete:
