@@ -58,7 +58,8 @@ class Told:
     """Models a, b, c, ... that do, call by call, what a test tells them: a reply, or an error to raise; the last again.
 
     Args:
-        replies: by model. A text is a whole reply of that text, for ten tokens of prompt and one a word.
+        replies: by model. A text is a whole reply of that text, for ten tokens of prompt and one a word; a function is
+            awaited with the request and `emit`, and returns one of them.
         cards: what is known of a model, where a test wants more than its name.
 
     Attributes:
@@ -76,6 +77,8 @@ class Told:
         self.requests.append(request)
         left = self.replies[request.model]
         reply = left.pop(0) if len(left) > 1 else left[0]
+        if callable(reply):
+            reply = await reply(request, emit or (lambda delta: None))
         if isinstance(reply, BaseException):
             raise reply
         if isinstance(reply, str):

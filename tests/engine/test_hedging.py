@@ -50,7 +50,7 @@ class Counted:
         return Served(self, self.card(provider, model), accounting=accounting)
 
     def card(self, provider: str, model: str) -> ModelCard:
-        most = {"slow": 500, "other": 100}[model]
+        most = {"slow": 500, "other": 100, "large": 100_000}[model]
         assert provider == ("own" if model == "slow" else "away")
         return ModelCard(id=model, provider=provider, max_output=most, price=Price(input=0.0, output=1e6))
 
@@ -162,6 +162,16 @@ def test_a_second_try_that_the_run_cannot_pay_is_said_and_warns_where_it_was_the
         "slow was not asked a second time: that could bring the run past the $750.000000 that it may cost"
     )
     assert said.warning is not racing
+
+
+def test_an_answer_may_be_longer_than_a_draft_and_needs_the_room() -> None:
+    def work(run: Run) -> None:
+        slot = Proposer(model="large", provider="away")
+        draft, answer = (Ask(role, slot, QUESTION) for role in ("proposer", "aggregator"))
+        assert has_room(run, draft, slot)
+        assert not has_room(run, answer, slot)
+
+    tried(Counted(large=Limits(tpm=2200)), work)
 
 
 def test_asking_whether_there_is_room_takes_none() -> None:

@@ -180,16 +180,19 @@ def test_a_place_that_cannot_be_used_is_named_in_the_systems_words(
 ) -> None:
     with pytest.raises(IsADirectoryError, match="Is a directory"):
         transact(tmp_path, SCHEMA, add(1), 5.0, NOBODY)
-    asked: list[int] = []
+    asked: list[tuple[int, bool]] = []
 
     def access(path: Path, mode: int, *, effective_ids: bool) -> bool:
-        asked.append(mode)
+        asked.append((mode, effective_ids))
         return False
 
     monkeypatch.setattr(os, "access", access)
-    with pytest.raises(PermissionError, match="Permission denied"):
-        transact(tmp_path / "books.db", SCHEMA, add(1), 5.0, NOBODY)
-    assert asked == [os.R_OK | os.W_OK]
+    for known in (set(), {access}):
+        monkeypatch.setattr(os, "supports_effective_ids", known)
+        with pytest.raises(PermissionError, match="Permission denied"):
+            transact(tmp_path / "books.db", SCHEMA, add(1), 5.0, NOBODY)
+    # Whoever runs the process under another user's rights is asked about those, where the system can be asked.
+    assert asked == [(os.R_OK | os.W_OK, False), (os.R_OK | os.W_OK, True)]
 
 
 def test_no_two_transactions_of_a_process_are_open_at_once(tmp_path: Path) -> None:
