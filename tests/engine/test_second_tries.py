@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from mixtura import Aggregator, ChatRequest, Completion, Delta, Layer, ModelError, Proposer, Recipe, Usage
+from mixtura import Aggregator, ChatRequest, Completion, Delta, Layer, Mixture, ModelError, Proposer, Recipe, Usage
 from mixtura.decisions import HedgedDetail
-from mixtura.errors import OverloadedError, RejectedError
-from mixtura.events import AnswerDelta, CallDelta, CallFailed
+from mixtura.errors import ConfigError, OverloadedError, RejectedError
+from mixtura.events import AnswerDelta, CallDelta, CallFailed, CallFinished, Event, RunFinished
 from mixtura.models.base import Emit
 from mixtura.models.place import Place
 from mixtura.models.served import Served
 from mixtura.recipe import Fallback, Policy
+from mixtura.virtual import run_virtual
 from own_models import Asked, Told, failed
 
 Reply = Callable[[ChatRequest, Emit], Awaitable[Any]]
@@ -206,3 +207,85 @@ def test_a_first_token_may_come_until_the_last_moment(first: float, in_time: boo
     # A piece takes another tenth of a second.
     models = Told(a=[writes(ANSWER, first=first), silent])
     assert (Asked(alone(first_token=3.0), models).error is None) is in_time
+
+
+def test_a_try_that_is_whole_and_lost_all_the_same_is_billed_for_what_it_wrote() -> None:
+    # Both are whole at the same moment: four seconds from the beginning.
+    models = Told(a=[writes("One", first=3.9), writes("Other", first=1.9)])
+    asked = Asked(alone(hedge=True, hedge_after=2.0), models)
+    assert asked.answer.text == "One"
+    (lost,) = [event.failure for event in asked.events if isinstance(event, CallFailed)]
+    assert (lost.kind, lost.usage) == ("abandoned", Usage(prompt_tokens=3, completion_tokens=1))
+
+
+def left_after(seconds: float, told: Recipe, models: Told) -> list[Event]:
+    """Ask, and leave before there is an answer."""
+    events: list[Event] = []
+
+    async def main() -> None:
+        asking = asyncio.create_task(Mixture(told, models=models, listeners=[events.append]).ask("Why?"))
+        await asyncio.sleep(seconds)
+        asking.cancel()
+        await asyncio.wait([asking])
+
+    run_virtual(main())
+    return events
+
+
+def test_an_answer_that_is_whole_as_its_reader_leaves_is_said() -> None:
+    async def slow_to_stop(request: ChatRequest, emit: Emit) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.5)
+
+    told = Recipe(
+        layers=(Layer(proposers=(Proposer(model="a", provider="own"),)),),
+        aggregator=Aggregator(model="c", provider="own"),
+        policy=Policy(hedge=True, hedge_after=1.0, deadline=60.0),
+    )
+    events = left_after(3.2, told, Told(a="A draft.", c=[writes(ANSWER, first=2.9), slow_to_stop]))
+    whole = [event.done for event in events if isinstance(event, CallFinished)]
+    assert [(done.role, done.call, done.text) for done in whole] == [
+        ("proposer", 0, "A draft."),
+        ("aggregator", 1, ANSWER),
+    ]
+
+
+@pytest.mark.parametrize("policy", [{}, {"first_token": 30.0}])
+def test_calls_whose_reader_leaves_are_abandoned_and_not_out_of_time(policy: dict[str, Any]) -> None:
+    two = (Proposer(model="a", provider="own"), Proposer(model="b", provider="own"))
+    told = Recipe(
+        layers=(Layer(proposers=two),),
+        aggregator=Aggregator(kind="vote"),
+        policy=Policy(**{"deadline": 60.0, **policy}),
+    )
+    events = left_after(3.0, told, Told(a="One.", b=silent))
+    (lost,) = [event.failure for event in events if isinstance(event, CallFailed)]
+    assert (lost.model, lost.kind, lost.reason) == ("b", "abandoned", "the run was stopped")
+    assert isinstance(events[-1], RunFinished)
+    assert (events[-1].status, events[-1].error) == ("failed", "the run was stopped")
+
+
+def test_drafts_that_run_out_of_time_are_failures_and_not_abandoned() -> None:
+    two = (Proposer(model="a", provider="own"), Proposer(model="b", provider="own"))
+    told = Recipe(layers=(Layer(proposers=two),), aggregator=Aggregator(kind="vote"), policy=Policy(deadline=9.0))
+    asked = Asked(told, Told(a="One.", b=silent))
+    assert failures(asked) == [("b", "timed_out", "no whole answer within 9 s of the run")]
+    assert next(said.reason for said in asked.answer.decisions) == "1 of 2 drafts did not come (b: timed out)"
+
+
+def test_a_mistake_in_one_call_stops_the_others_and_is_said_of_them() -> None:
+    two = (Proposer(model="a", provider="own"), Proposer(model="b", provider="own"))
+    told = Recipe(layers=(Layer(proposers=two),), aggregator=Aggregator(kind="vote"), policy=Policy(deadline=60.0))
+
+    async def mistaken(request: ChatRequest, emit: Emit) -> Any:
+        await asyncio.sleep(1.0)
+        return ConfigError("set it up first")
+
+    asked = Asked(told, Told(a=mistaken, b=silent))
+    assert isinstance(asked.error, ConfigError)
+    assert sorted(failures(asked)) == [
+        ("a", "abandoned", "the run failed"),
+        ("b", "abandoned", "the run was stopped"),
+    ]

@@ -70,6 +70,25 @@ def test_a_call_that_did_not_wait_breaks_the_row() -> None:
     step_by_step(main)
 
 
+def test_calls_that_are_seen_to_write_at_once_break_the_row_too() -> None:
+    async def main(queue: ServerQueue) -> None:
+        clock = asyncio.get_running_loop().time
+        visits = [await queue.enter() for _ in range(4)]
+        write(visits[0], LONG, clock())
+        queue.leave(visits[0], clock() + 1.0)
+        await asyncio.sleep(2.0)
+        write(visits[1], LONG, clock())  # the first that had to wait
+        write(visits[2], LONG, clock())  # beside it: there are two slots
+        queue.leave(visits[1], clock() + 1.0)
+        await asyncio.sleep(2.0)
+        write(visits[3], LONG, clock())  # the first that had to wait for one of two
+        assert queue.width is None
+        for visit in visits[2:]:
+            queue.leave(visit, clock())
+
+    step_by_step(main)
+
+
 def test_a_reply_that_ended_before_a_call_was_sent_or_after_it_began_held_nothing_up() -> None:
     async def main(queue: ServerQueue) -> None:
         now = asyncio.get_running_loop().time()

@@ -178,7 +178,7 @@ def test_only_what_passes_by_itself_is_tried_again(tmp_path: Path, code: int | N
 def test_a_place_that_cannot_be_used_is_named_in_the_systems_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(IsADirectoryError, match="Is a directory"):
+    with pytest.raises(IsADirectoryError, match=r"^\[Errno 21\] Is a directory$"):
         transact(tmp_path, SCHEMA, add(1), 5.0, NOBODY)
     asked: list[tuple[int, bool]] = []
 
@@ -189,7 +189,7 @@ def test_a_place_that_cannot_be_used_is_named_in_the_systems_words(
     monkeypatch.setattr(os, "access", access)
     for known in (set(), {access}):
         monkeypatch.setattr(os, "supports_effective_ids", known)
-        with pytest.raises(PermissionError, match="Permission denied"):
+        with pytest.raises(PermissionError, match=r"^\[Errno 13\] Permission denied$"):
             transact(tmp_path / "books.db", SCHEMA, add(1), 5.0, NOBODY)
     # Whoever runs the process under another user's rights is asked about those, where the system can be asked.
     assert asked == [(os.R_OK | os.W_OK, False), (os.R_OK | os.W_OK, True)]

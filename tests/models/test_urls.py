@@ -95,6 +95,7 @@ def test_a_provider_s_name_is_no_address(text: str) -> None:
         ("https://x.org/v1", "'https://x.org/v1'"),
         ("https://me:pw@x.org/v1", "'https://...@x.org/v1'"),
         ("https://me:p@w@x.org", "'https://...@x.org'"),
+        ("https://me:p://w@x.org", "'https://...@x.org'"),
         ("me:pw@x.org", "'...@x.org'"),
         ("it's", '"it\'s"'),
     ],
