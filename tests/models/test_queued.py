@@ -1,4 +1,4 @@
-"""Calls of a model that one machine serves wait their turn, know of each other, and leave the queue however they end."""
+"""Calls of a model that one machine serves wait their turn, know of each other, and leave the queue at their end."""
 
 import asyncio
 from typing import Any
@@ -65,7 +65,7 @@ def test_a_call_is_passed_on_in_its_turn_with_its_pieces_and_deadline(streamed: 
         assert [(at, deadline) for at, _, deadline in desk.seen] == [(0.0, 90.0), (3.0, 90.0)]
         assert len(pieces) == 6 * streamed
         assert desk.contexts == [(streamed, False, 1 - streamed)] * 2
-        assert (one.shared, other.shared) == (None, None)
+        assert [context.shared for context in (one, other)] == [None, None]
         assert not limiter.server_queue("desk").visits
         assert limiter.server_queue("desk").ended == 6.0
 
