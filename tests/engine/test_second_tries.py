@@ -10,9 +10,10 @@ from mixtura import Aggregator, ChatRequest, Completion, Delta, Layer, Mixture, 
 from mixtura.decisions import HedgedDetail
 from mixtura.errors import ConfigError, OverloadedError, RejectedError
 from mixtura.events import AnswerDelta, CallDelta, CallFailed, CallFinished, Event, RunFinished
+from mixtura.limits.limiter import Limiter
 from mixtura.models.base import Emit
 from mixtura.models.place import Place
-from mixtura.models.served import Served
+from mixtura.models.served import Accounting, Served
 from mixtura.recipe import Fallback, Policy
 from mixtura.virtual import run_virtual
 from own_models import Asked, Told, failed
@@ -289,3 +290,41 @@ def test_a_mistake_in_one_call_stops_the_others_and_is_said_of_them() -> None:
         ("a", "abandoned", "the run failed"),
         ("b", "abandoned", "the run was stopped"),
     ]
+
+
+class Counted(Told):
+    """Models whose calls are counted, and begin when they are sent."""
+
+    def __init__(self, **replies: object) -> None:
+        super().__init__(**replies)
+        self.accounting = Accounting(key="own/a", group="own", keeper=Limiter())
+
+    def find(self, provider: str, model: str) -> Served:
+        return Served(self, self.card(provider, model), accounting=self.accounting)
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        assert request.context is not None
+        request.context.begin(asyncio.get_running_loop().time())
+        return await super().chat(request, emit=emit, deadline=deadline)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_how_long_a_lost_try_was_waited_for_counts_among_the_waits_of_its_model(streamed: bool) -> None:
+    models = Counted(a=[silent, writes(ANSWER, first=1.9)])
+    silence: dict[str, Any] = {"first_token": 30.0} if streamed else {}
+    assert Asked(alone(hedge=True, hedge_after=2.0, **silence), models).answer.text == ANSWER
+    latency = models.accounting.account(models.accounting.limiter()).latency
+    waits, others = (latency.first, latency.total) if streamed else (latency.total, latency.first)
+    assert (len(waits), len(others)) == (1, 0)
+    assert waits.at(0.5) == pytest.approx(4.0)
+
+
+def test_neither_a_try_that_wrote_nor_a_second_one_counts_as_waited_for() -> None:
+    models = Counted(a=[writes(ANSWER, first=2.5), silent])
+    assert Asked(alone(hedge=True, hedge_after=2.0), models).answer.text == ANSWER
+    models = Counted(a=[writes("One ", *["more "] * 40, first=1.95, every=0.2), writes("Two.", first=1.0)])
+    assert Asked(alone(hedge=True, hedge_after=2.0), models, watch="calls").answer.text == "Two."
+    latency = models.accounting.account(models.accounting.limiter()).latency
+    assert (len(latency.first), len(latency.total)) == (0, 0)

@@ -8,6 +8,7 @@ import pytest
 
 from asking import GEMMA, LLAMA, SEVENTY
 from mixtura import Answer, LimitError, Mixture, Policy, Recipe
+from mixtura.decisions import ReducedDetail
 from mixtura.limits.account import Quote
 from mixtura.limits.limiter import Hold, Limiter, NoRoomError
 from mixtura.limits.queue import Need, Priority
@@ -74,6 +75,19 @@ def test_what_is_run_in_its_place_costs_no_more_than_the_run_may() -> None:
     assert answer.n_calls == 1
     assert answer.cost is not None
     assert answer.cost <= whole
+
+
+@pytest.mark.parametrize("share", [0.9, 0.6, 0.3, 0.1, 0.03])
+def test_what_is_run_in_its_place_fits_what_the_run_may_cost_at_worst(share: float) -> None:
+    mixture = Mixture("classic", env={"GROQ_API_KEY": "gsk_x"})
+    whole = mixture.forecast("Why?").cost
+    assert whole is not None
+    answer = ask(Overtaken(1), max_cost=whole * share)
+    (*_, last) = [said.detail for said in answer.decisions if isinstance(said.detail, ReducedDetail)]
+    assert last.recipe is not None
+    worst = Mixture(last.recipe, env={"GROQ_API_KEY": "gsk_x"}).forecast("Why?").cost
+    assert worst is not None
+    assert worst <= whole * share
 
 
 def test_room_is_waited_for_only_while_the_run_can_still_be_done_by_its_deadline() -> None:
