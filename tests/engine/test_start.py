@@ -12,6 +12,7 @@ from mixtura.decisions import ReducedDetail
 from mixtura.limits.account import Quote
 from mixtura.limits.limiter import Hold, Limiter, NoRoomError
 from mixtura.limits.queue import Need, Priority
+from mixtura.planning.schedule import count_calls
 from mixtura.sim import SimOptions, simulated_cloud
 from mixtura.virtual import run_virtual
 
@@ -92,6 +93,7 @@ def test_what_is_run_in_its_place_fits_what_the_run_may_cost_at_worst(share: flo
     worst = Mixture(last.recipe, env={"GROQ_API_KEY": "gsk_x"}).forecast("Why?").cost
     assert worst is not None
     assert worst <= whole * share
+    assert answer.n_calls <= count_calls(last.recipe)
 
 
 def test_room_is_waited_for_only_while_the_run_can_still_be_done_by_its_deadline() -> None:
