@@ -274,3 +274,51 @@ def test_one_answer_that_goes_in_circles_is_used_as_far_as_it_goes() -> None:
     assert asked.answer.status == "partial"
     assert loop.startswith(asked.answer.text)
     assert len(asked.answer.text) < len(loop) / 2
+
+
+def finished(text: str, finish: Any = "stop", reasoning: str = "", tokens: int = 5) -> Completion:
+    usage = Usage(completion_tokens=tokens)
+    return Completion(model="b", text=text, finish_reason=finish, reasoning=reasoning, usage=usage)
+
+
+@pytest.mark.parametrize(
+    ("empty", "why"),
+    [
+        (finished(" \n"), ""),
+        (finished("", "length", "Hm."), " (it spent them on reasoning)"),
+        (finished("", "length"), ""),
+        (finished("", "stop", "Hm."), ""),
+    ],
+)
+def test_an_empty_draft_is_left_out_and_named_by_its_call(empty: Completion, why: str) -> None:
+    asked = Asked(mixed("ab"), Told(a=SAID, b=empty))
+    assert said(asked, DroppedDetail(call=1)) == (f"b wrote an empty draft{why}", True)
+    assert asked.answer.text == SAID
+
+
+def test_a_draft_that_is_cut_off_is_kept_and_that_is_said_without_a_warning() -> None:
+    asked = Asked(mixed("ab"), Told(a=SAID, b=finished("LSM-trees", "length")))
+    assert said(asked, NoticedDetail(call=1)) == ("the draft of b is cut off at its output limit", False)
+    assert len(asked.answer.drafts) == 2
+
+
+def test_drafts_that_go_in_circles_count_as_far_as_they_go_or_not_at_all() -> None:
+    sense = "An LSM-tree gathers writes in memory and merges them on disk, which suits heavy writes very well. "
+    loop = "It is so because it is so. " * 300
+    asked = Asked(mixed("ab"), Told(a=SAID, b=sense + loop))
+    ((reason, warning),) = [
+        (decision.reason, decision.warning)
+        for decision in asked.answer.decisions
+        if decision.detail == CutDetail(call=1)
+    ]
+    assert reason.startswith("the draft of b counts as an incomplete one: it repeats itself")
+    assert not warning
+    whole, cut = asked.answer.drafts
+    assert (whole.incomplete, bool(cut.incomplete)) == ("", True)
+
+
+def test_a_callers_limit_that_leaves_no_word_is_no_empty_draft() -> None:
+    options = ChatOptions(max_tokens=5)
+    asked = Asked(mixed("ab"), Told(a=SAID, b=finished("", "length")), options=options)
+    assert not [decision for decision in asked.answer.decisions if decision.kind == "dropped"]
+    assert len(asked.answer.drafts) == 2
