@@ -383,3 +383,8 @@ def test_words_in_place_of_a_format_describe_it_and_leave_tools_their_turn() -> 
     assert plain.startswith("Be brief.\n\nAnswer with ")
     for words in (said, plain):
         assert f" (a colour):\n{json.dumps(SCHEMA, separators=(',', ':'))}" in words
+    bare = {"type": "json_schema", "json_schema": {"name": "colour", "schema": SCHEMA}}
+    undescribed = sent(PLAIN, response_format=bare)["messages"][0]["content"]
+    assert undescribed == plain.replace(" (a colour)", "")
+    odd = {"type": "json_schema", "json_schema": {"name": "colour", "schema": SCHEMA, "description": 7}}
+    assert sent(PLAIN, response_format=odd)["messages"][0]["content"] == undescribed
