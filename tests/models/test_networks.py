@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import openai
 import pytest
 import trustme
 
@@ -70,8 +71,9 @@ async def tls(context: ssl.SSLContext) -> AsyncGenerator[tuple[str, TlsServer]]:
         server.close()
 
 
-def issued(*names: str, **fields: datetime) -> ssl.SSLContext:
-    return server_context(AUTHORITY.issue_cert(*(names or ("localhost",)), **fields))
+def issued(name: str = "localhost", begins: timedelta | None = None, ends: timedelta | None = None) -> ssl.SSLContext:
+    dates = {} if begins is None or ends is None else {"not_before": NOW + begins, "not_after": NOW + ends}
+    return server_context(AUTHORITY.issue_cert(name, **dates))  # type: ignore[arg-type]
 
 
 def left_out() -> ssl.SSLContext:
@@ -116,12 +118,12 @@ CERTIFICATES: list[tuple[str, Callable[[], ssl.SSLContext], str]] = [
     ("another name", lambda: issued("other.example"), r"made out for another name \(.*not valid for 'localhost'\)"),
     (
         "expired",
-        lambda: issued(not_before=NOW - timedelta(days=9), not_after=NOW - timedelta(days=2)),
+        lambda: issued(begins=timedelta(days=-9), ends=timedelta(days=-2)),
         r"has expired; whoever runs it has to renew it, unless this machine's clock is wrong \(it says 20\d\d-",
     ),
     (
         "not valid yet",
-        lambda: issued(not_before=NOW + timedelta(days=2), not_after=NOW + timedelta(days=9)),
+        lambda: issued(begins=timedelta(days=2), ends=timedelta(days=9)),
         r"is not valid yet; is this machine's clock right \(it says 20\d\d-",
     ),
     ("intermediate left out", left_out, r"or its server leaves out an intermediate certificate"),
@@ -195,7 +197,8 @@ async def test_a_folder_of_hashed_names_is_used(authority: str, tmp_path: Path) 
     if (openssl := shutil.which("openssl")) is None:
         lack("this test needs the command openssl")
     asked = (openssl, "x509", "-noout", "-hash", "-in", authority)
-    named = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    done = await asyncio.create_subprocess_exec(*asked, stdout=subprocess.PIPE)
+    named = (await done.communicate())[0].decode().strip()
     (tmp_path / f"{named}.0").write_bytes(AUTHORITY.cert_pem.bytes())
     async with tls(issued()) as (url, _):
         assert (await ask(url, SSL_CERT_DIR=f"{tmp_path}/missing:{tmp_path}")).text == "hello"
@@ -248,7 +251,7 @@ async def test_where_openssl_finds_no_authorities_the_system_s_are_looked_for(
 ) -> None:
     import truststore._openssl
 
-    nowhere = ssl.DefaultVerifyPaths(None, None, "SSL_CERT_FILE", "", "SSL_CERT_DIR", "")
+    nowhere = ssl.DefaultVerifyPaths("", "", "SSL_CERT_FILE", "", "SSL_CERT_DIR", "")
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)
     monkeypatch.setattr(truststore._openssl, "_CA_FILE_CANDIDATES", [authority])
@@ -356,3 +359,14 @@ async def test_a_list_of_models_that_is_a_page_is_said_to_be_one() -> None:
         with pytest.raises(BrokenReplyError, match=r"not a list of models but a web page \('Login & terms'\), so"):
             await ModelRegistry(env={}).list_models(f"http://127.0.0.1:{port}/v1")
     await close_pool()
+
+
+async def test_an_sdk_s_connection_error_says_which_certificate_was_refused() -> None:
+    async with tls(issued()) as (url, server):
+        client = openai.AsyncOpenAI(base_url=url, api_key="k")
+        with pytest.raises(
+            BlockedError, match=r"AsyncOpenAI: the TLS certificate of localhost:\d+ is signed by an auth"
+        ):
+            await ModelRegistry(env={}, client=client, limiter=Limiter()).find("openai", "m").chat.chat(REQUEST)
+        await client.close()
+    assert server.handshakes == 1

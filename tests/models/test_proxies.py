@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import re
-import ssl
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from mixtura.models.openai.pool import close_pool
 from mixtura.models.openai.proxy import proxy_for, read_proxy
 from mixtura.models.registry import ModelRegistry
 from mixtura.models.wrappers.retry import RetryPolicy
-from networks import TestProxy, TlsServer, answer, listening, read_request, server_context
+from networks import TestProxy, answer, listening, read_request, server_context
 
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
 COMPANY = trustme.CA()
@@ -49,9 +48,9 @@ async def ask(url: str, times: int = 1, **env: str) -> list[Completion | BaseExc
         await close_pool()
 
 
-async def failure(url: str, **env: str) -> ModelError:
-    [error] = await ask(url, **env)
-    assert isinstance(error, ModelError), error
+async def failure(url: str, **env: str) -> UnreachableError:
+    [error] = await ask(url, 1, **env)
+    assert isinstance(error, UnreachableError), error
     return error
 
 

@@ -191,8 +191,8 @@ def _no_http(host: str, proxy: Proxy | None, problem: aiohttp.ClientResponseErro
     who = proxy.name if proxy is not None and tunnel else host if proxy is None else f"{host} through {proxy.name}"
     if (limit := _TOO_LONG.search(problem.message)) is not None:
         return Cause(
-            f"{who} answered with a header of more than {int(limit[1]):,} bytes, which is not read; whoever runs it, or "
-            "a proxy on the way that adds it, has to shorten it",
+            f"{who} answered with a header of more than {int(limit[1]):,} bytes, which is not read; whoever "
+            "runs it, or a proxy on the way that adds it, has to shorten it",
             connected=not tunnel,
         )
     if r"\x15\x03" in problem.message:

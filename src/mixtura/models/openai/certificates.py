@@ -65,6 +65,17 @@ def why_refused(error: BaseException, whom: str, trust: Trust, now: dt.datetime)
     return f"{subject} was not accepted ({said}); whoever made it has to make it anew, or it is not the one you expect"
 
 
+def refused_below(error: BaseException | None, whom: str) -> str:
+    """Return the sentence for a certificate that was not accepted below an error of another library, "" for none."""
+    for _ in range(8):
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return why_refused(error, whom, Trust(), dt.datetime.now(dt.UTC))
+        if error is None:
+            break
+        error = error.__cause__ or error.__context__
+    return ""
+
+
 def _number(code: object) -> int | None:
     """Return an error's number as a signed one of 32 bits, as some systems write them."""
     if not isinstance(code, int):
