@@ -267,8 +267,8 @@ async def test_a_company_s_certificate_names_the_proxy_that_it_came_through() ->
         error = await failure(SECURE, https_proxy=f"http://127.0.0.1:{port}")
     assert (type(error), len(proxy.seen)) == (BlockedError, 1)
     assert error.reason.startswith(
-        f"the TLS certificate of llm.example that came through the proxy 127.0.0.1:{port} (https_proxy) is signed by an "
-        "authority that is not trusted here"
+        f"the TLS certificate of llm.example that came through the proxy 127.0.0.1:{port} (https_proxy) is signed by "
+        "an authority that is not trusted here"
     )
 
 
