@@ -1,4 +1,4 @@
-"""Base URLs, keys and proxies, as an environment names them."""
+"""Base URLs and keys, as an environment names them."""
 
 import ipaddress
 import re
@@ -131,29 +131,3 @@ def check_key(key: str, where: str) -> str:
     if not key.isascii() or not key.isprintable() or any(letter.isspace() for letter in key):
         raise ConfigError(f"{where} holds white space or a character that no key has; was it copied with a line end?")
     return key
-
-
-def proxy_for(url: str, env: Mapping[str, str]) -> str | None:
-    """Return the proxy that `env` names for `url`, by the usual variables in either case."""
-    parts = urllib.parse.urlsplit(url)
-
-    def named(name: str) -> str:
-        return env.get(name.lower()) or env.get(name.upper()) or ""
-
-    proxy = named(f"{parts.scheme}_proxy") or named("all_proxy")
-    if not proxy or _bypassed(parts.hostname or "", parts.netloc, named("no_proxy")):
-        return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    if not proxy.startswith(("http://", "https://")):
-        raise ConfigError("the proxy of the environment is no HTTP proxy; unset it or list the host in NO_PROXY")
-    return proxy
-
-
-def _bypassed(host: str, address: str, listed: str) -> bool:
-    """Say whether NO_PROXY's list names a host: itself, with its port, a domain above it, or "*"."""
-    for entry in listed.lower().split(","):
-        name = entry.strip().lstrip(".")
-        if name == "*" or (name and (name in (host, address) or host.endswith(f".{name}"))):
-            return True
-    return False

@@ -2,6 +2,7 @@
 
     what came                                                  becomes
     code model_decommissioned, model_not_found; 404 on a model ModelGoneError
+    407, 511; a web page with 401, 403, 451                    BlockedError
     code insufficient_quota, blocked_api_access; 402, 401, 403 UnauthorizedError
     code tool_use_failed, json_validate_failed                 BadGenerationError
     code context_length_exceeded; 413; 429 asking > its limit  TooLargeError
@@ -26,6 +27,7 @@ import msgspec
 from mixtura.chat import RateLimitHeaders
 from mixtura.errors import (
     BadGenerationError,
+    BlockedError,
     BrokenReplyError,
     Exceeded,
     ModelError,
@@ -40,6 +42,7 @@ from mixtura.errors import (
 from mixtura.limits.window import parse_duration
 from mixtura.models.catalog import Catalog, CatalogProvider
 from mixtura.models.openai.mend import mended
+from mixtura.models.openai.pages import BETWEEN, TLS_WANTED, page_in
 from mixtura.models.openai.reply import WireError, as_json
 
 _LONGEST = 500
@@ -49,6 +52,8 @@ _GONE_CODES = frozenset({"model_decommissioned", "model_not_found"})
 _MONEY_CODES = frozenset({"insufficient_quota", "blocked_api_access", "billing_hard_limit_reached"})
 _KEY_CODES = frozenset({"invalid_api_key", "permissions_error"})
 _GENERATION_CODES = frozenset({"tool_use_failed", "json_validate_failed"})
+# With a web page in place of JSON they are not the provider's; two of them never are.
+_BY_OTHERS = frozenset({401, 403, 407, 451, 511})
 _BUSY_STATUS = frozenset({408, 409, 425, 498})
 _GONE_TEXT = re.compile(
     r"\bmodel\b[^.]{0,20}?\S{0,100}?[^.]{0,20}?\b(?:not found|does not exist|not exist|decommissioned)"
@@ -62,7 +67,6 @@ _TOO_LONG_TEXT = re.compile(
 _ASKED = re.compile(r"\bLimit (\d+).*?\bRequested (\d+)", re.DOTALL)
 _EXCEEDED = re.compile(r"\b(requests|tokens) per (minute|day)\b[^:]{0,20}: Limit (\d+)(?:, Used (\d+))?", re.IGNORECASE)
 _TRY_AGAIN = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|ns|h|m|s))+)", re.IGNORECASE)
-_TITLE = re.compile(r"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
 
 
 _LIMIT_HEADERS = (
@@ -86,6 +90,7 @@ class _Said(NamedTuple):
     type: str = ""
     status: int | None = None
     generated: str = ""
+    page: bool = False
 
 
 class Failures:
@@ -124,6 +129,8 @@ class Failures:
     def _error(self, model: str, status: int, said: _Said, headers: Mapping[str, str]) -> ModelError:
         said = said._replace(text=said.text[:_READ])
         text = _cut(said.text) or f"status {status} without a word"
+        if status in _BY_OTHERS and (said.page or status in (407, 511)):
+            return self._make(BlockedError, model, _of_others(status, text), status, said)
         code, kind = said.code, said.type
         # A code says what it is; only without one the words are asked.
         wordless = not code or code in ("not_found", "NOT_FOUND")
@@ -145,6 +152,10 @@ class Failures:
         if 300 <= status < 400 and status != 304:
             where = headers.get("Location", "elsewhere")
             text = f"redirected to {where!r}; set the base URL to where the API really is"
+            if "://" in where:
+                text += ", or log in there if that is a page of your network's"
+        elif TLS_WANTED.search(said.text):
+            text += "; write https:// in the base URL"
         elif code == "unknown_url":
             text += "; is the base URL right?"
         if status >= 300 or kind == "invalid_request_error":
@@ -237,6 +248,15 @@ def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
     return parse_duration(found[1].lower()) if found else None
 
 
+def _of_others(status: int, text: str) -> str:
+    """Return the sentence for a refusal by something on the way to the provider."""
+    if status == 407:
+        return "a proxy on the way wants a user and a password (407); name it with both in HTTPS_PROXY or HTTP_PROXY"
+    if status == 511:
+        return f"the network wants a login first (511), {text}; open any page in a browser here"
+    return f"{text} and status {status}, {BETWEEN}"
+
+
 def _number(text: str | None) -> float | None:
     try:
         value = float(text or "")
@@ -289,12 +309,9 @@ def _said(body: bytes | str) -> _Said:
         except (ValueError, RecursionError):
             # No JSON, or broken in a way that can be mended.
             continue
-    text = data[:_READ].decode("utf-8", "replace")
-    start = text[:200].lstrip().lower()
-    if start.startswith(("<!doctype", "<html", "<head", "<?xml")):
-        title = _TITLE.search(text)
-        return _Said("answered with a web page" + (f" ({title[1].strip()!r})" if title else ""))
-    return _Said(text)
+    if (page := page_in(data)) is not None:
+        return _Said(f"answered with {page}", page=True)
+    return _Said(data[:_READ].decode("utf-8", "replace"))
 
 
 def _said_in(body: msgspec.Raw) -> _Said:
