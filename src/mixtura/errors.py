@@ -11,6 +11,7 @@ MixturaError
 ├── DeadlineError           the time the caller gave was over before anything could be answered
 ├── ModelError              one call to one model failed; `.action` says what a run does about it
 │   ├── UnreachableError    retry       no connection, or it broke
+│   │   └── BlockedError    drop        ... for good: a certificate that is not trusted, a proxy that refuses
 │   ├── OverloadedError     retry       498, 500, 502, 503, 504: the provider is busy or broken
 │   ├── BrokenReplyError    retry       an answer arrived that is not a completion
 │   ├── BadGenerationError  retry       the model's own output failed validation (tools, JSON)
@@ -139,12 +140,9 @@ class DailyBudgetError(BudgetError):
 
 
 class LimitError(MixturaError):
-    """The run does not fit the rate limits it has within its deadline; nothing was sent.
+    """The run does not fit the rate limits it has within its deadline; nothing was sent. `window` says which one binds.
 
-    Attributes:
-        retry_after: seconds until it would fit, None when it never will as it is.
-        status: 429, or 413 when it never will fit.
-        window: the window that binds, in words.
+    `retry_after` is None, and `status` 413 in place of 429, where it never will fit as it is.
     """
 
     exit_code = 75
@@ -212,15 +210,21 @@ class ModelError(MixturaError):
 
 
 class UnreachableError(ModelError):
-    """The provider could not be connected to, or the connection broke before an answer was whole.
+    """The provider could not be connected to, or the connection broke before an answer was whole."""
 
-    Attributes:
-        connected: there was a connection, so the provider may have counted the request.
-    """
-
-    action = "retry"
+    action: ClassVar[Action] = "retry"
     kind = "unreachable"
     connected = True
+    """There was a connection, so the provider may have counted the request."""
+
+
+class BlockedError(UnreachableError):
+    """A certificate or a proxy is in the way, and stays there until something is set; trying again does not help."""
+
+    exit_code = 3
+    action = "drop"
+    kind = "blocked"
+    connected = False
 
 
 class OverloadedError(ModelError):
@@ -238,12 +242,10 @@ class BrokenReplyError(ModelError):
 
 
 class BadGenerationError(ModelError):
-    """What the model generated failed the provider's validation (tool arguments, JSON mode).
-
-    `failed_generation` is what it had generated, where the provider tells.
-    """
+    """What the model generated failed the provider's validation (tool arguments, JSON mode)."""
 
     failed_generation: str = ""
+    """What it had generated, where the provider tells."""
     action = "retry"
     kind = "bad_generation"
 
@@ -324,17 +326,14 @@ class UnauthorizedError(ModelError):
     kind = "unauthorized"
 
 
-_URGENCY: tuple[type[ModelError], ...] = (
-    *(UnauthorizedError, ModelGoneError, UnloadableError, TooLargeError, RejectedError, RateLimitedError),
-    UnreachableError,
-)
+_REFUSED = (UnauthorizedError, ModelGoneError, UnloadableError, TooLargeError, RejectedError, RateLimitedError)
+_URGENCY: tuple[type[ModelError], ...] = (*_REFUSED, BlockedError, UnreachableError)
 
 
 class NoAnswerError(MixturaError):
     """No draft survived; `failures` holds each call's error, the most telling first.
 
     Attributes:
-        failures: the errors of the calls.
         status: what a server can send on where all calls failed alike: 429 when every one met a rate limit; 401, or
             the common 402 or 403, when every key was refused; the common 5xx, else 503, when every provider was busy
             or broken; else the 4xx that all of them have in common. None when they failed in different ways, or when

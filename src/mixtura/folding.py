@@ -1,7 +1,7 @@
 """What a run came to, from its events: `Answer` is a pure fold over them."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from mixtura.chat import Usage
 from mixtura.events import (
@@ -28,8 +28,8 @@ class Fold:
     """Collects events into an `Answer`; `add` is a listener, `answer()` may be asked at any time."""
 
     __slots__ = (
-        *("_calls", "_decisions", "_drafts", "_failures", "_finished", "_open", "_pieces", "_started", "_takes"),
-        *("_text", "_twice", "_unknown"),
+        *("_calls", "_decisions", "_drafts", "_failures", "_finished", "_open", "_pieces", "_started", "_text"),
+        *("_twice", "_unknown"),
     )
 
     def __init__(self) -> None:
@@ -45,25 +45,13 @@ class Fold:
         self._pieces: list[str] = []
         self._text: AnswerFinished | None = None
         self._finished: RunFinished | None = None
-        self._takes: dict[type, Callable[[Any], None]] = {
-            AnswerDelta: self._take_piece,
-            AnswerFinished: self._take_text,
-            AnswerRestarted: self._take_restart,
-            CallFailed: self._take_failure,
-            CallFinished: self._take_call,
-            CallStarted: self._take_begun,
-            Decision: self._decisions.append,
-            RunFinished: self._take_end,
-            RunStarted: self._take_start,
-            UnknownEvent: self._unknown.append,
-        }
 
     def add(self, event: Event) -> None:
         """Take the next event of the run."""
         # By type and not by asking one after the other: a fold takes every piece of every reply.
-        take = self._takes.get(type(event))
+        take = self._TAKES.get(type(event))
         if take is not None:
-            take(event)
+            take(self, event)
 
     def _take_piece(self, event: AnswerDelta) -> None:
         self._pieces.append(event.text)
@@ -89,6 +77,12 @@ class Fold:
         self._close(event.failure.call)
         self._failures.append(event.failure)
 
+    def _take_decision(self, event: Decision) -> None:
+        self._decisions.append(event)
+
+    def _take_unknown(self, event: UnknownEvent) -> None:
+        self._unknown.append(event)
+
     def _take_start(self, event: RunStarted) -> None:
         self._started = event
 
@@ -97,6 +91,20 @@ class Fold:
 
     def _take_end(self, event: RunFinished) -> None:
         self._finished = event
+
+    # Functions and not bound methods: a fold that held those would be freed by the garbage collector alone.
+    _TAKES: ClassVar[dict[type, Callable[["Fold", Any], None]]] = {
+        AnswerDelta: _take_piece,
+        AnswerFinished: _take_text,
+        AnswerRestarted: _take_restart,
+        CallFailed: _take_failure,
+        CallFinished: _take_call,
+        CallStarted: _take_begun,
+        Decision: _take_decision,
+        RunFinished: _take_end,
+        RunStarted: _take_start,
+        UnknownEvent: _take_unknown,
+    }
 
     @property
     def broken_calls(self) -> list[str]:

@@ -165,12 +165,14 @@ def _least(secret: str) -> int:
     return max(_UNMISTAKABLE, len(secret) // 2 + 1)
 
 
+# As advice has it.
+_EXAMPLE = "USER:PASSWORD"
 _LOGIN = re.compile(r"(?<=://)\S+")
 
 
 def _without_login(found: re.Match[str]) -> str:
     head, at, host = found[0].rpartition("@")
-    return f"***@{host}" if at and ":" in head else found[0]
+    return f"***@{host}" if at and ":" in head and head != _EXAMPLE else found[0]
 
 
 def _without(text: str, secret: str) -> str:

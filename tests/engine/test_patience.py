@@ -22,11 +22,17 @@ CELLS = list(itertools.product((1.0, 5.0, 12.0, 60.0), (1, 2, 4)))
 
 
 class Slow(msgspec.Struct, kw_only=True):
-    """What came of questions to a slow server; `seconds` for each of them."""
+    """What came of questions to a slow server.
+
+    Attributes:
+        seconds: that each of them took.
+        most: how many calls were at the server at once while each of them was answered.
+    """
 
     answers: list[Answer]
     server: SlowServer
     seconds: list[float]
+    most: list[int]
     events: list[Event]
 
 
@@ -46,13 +52,15 @@ def asked(
         async with slow_server(first, slots, tokens=tokens) as server:
             events: list[Event] = []
             mixture = Mixture(recipe, env={"VLLM_BASE_URL": server.url, **(env or {})}, listeners=[events.append])
-            clock, answers, seconds = asyncio.get_running_loop().time, [], []
+            clock = asyncio.get_running_loop().time
+            answers, seconds, most = [], [], []
             for _ in range(times):
-                begun = clock()
+                begun, server.most = clock(), 0
                 answers.append(await mixture.ask("Why is the sky blue?", **options))  # type: ignore[arg-type]
                 seconds.append(clock() - begun)
+                most.append(server.most)
             await asyncio.sleep(0.3)
-            return Slow(answers=answers, server=server, seconds=seconds, events=events)
+            return Slow(answers=answers, server=server, seconds=seconds, most=most, events=events)
 
     return run_virtual(main())
 
@@ -101,8 +109,9 @@ def test_replies_of_very_different_lengths_all_arrive() -> None:
     check_nothing_was_lost(slow, recipe)
 
 
-def three(policy: Policy) -> Recipe:
-    proposers = (Proposer(model="a", provider="vllm"), Proposer(model="b", provider="vllm", samples=2))
+def three(policy: Policy, *, samples: int = 2) -> Recipe:
+    """Three drafts, or more of the second model, and an answer from them."""
+    proposers = (Proposer(model="a", provider="vllm"), Proposer(model="b", provider="vllm", samples=samples))
     return Recipe(
         layers=(Layer(proposers=proposers),), aggregator=Aggregator(model="c", provider="vllm"), policy=policy
     )
@@ -111,13 +120,23 @@ def three(policy: Policy) -> Recipe:
 WATCHFUL = Policy(first_token="auto", between_tokens="auto", hedge=True, quorum=2, grace=1.0)
 
 
-def test_how_many_a_machine_serves_is_learned_and_the_rest_waits_here() -> None:
-    slow = asked(three(WATCHFUL), 3.0, 1, times=3)
-    assert slow.server.most == 3  # of the first question, when nothing was known
-    again = asked(three(WATCHFUL), 3.0, 2, times=4)
-    check_nothing_was_lost(again, three(WATCHFUL))
-    # With two slots two are let through, and the quorum's third draft is waited for from when it began.
-    assert all(answer.drafts and len(answer.drafts) == 3 for answer in again.answers)
+@pytest.mark.parametrize("slots", [1, 2])
+def test_how_many_a_machine_serves_is_learned_and_the_rest_waits_here(slots: int) -> None:
+    recipe = three(WATCHFUL, samples=slots + 1)
+    slow = asked(recipe, 3.0, slots, times=3)
+    check_nothing_was_lost(slow, recipe)
+    # Of the first question all drafts are sent at once, and two of them in a row wait there for others to end.
+    assert slow.most == [slots + 2, slots, slots]
+    # The third draft of a quorum of two is waited for from when it began, and not from when it was ready to be sent.
+    assert all(len(answer.drafts) == slots + 2 for answer in slow.answers)
+
+
+def test_now_and_then_one_more_is_let_through_to_see_whether_there_are_more_slots() -> None:
+    slow = asked(three(WATCHFUL), 3.0, 1, times=10)
+    check_nothing_was_lost(slow, three(WATCHFUL))
+    assert slow.most[0] == 3
+    assert set(slow.most[1:]) == {1, 2}
+    assert slow.most.count(2) == 2, "of forty calls, one after sixteen"
 
 
 def test_a_call_that_waits_here_has_not_begun() -> None:

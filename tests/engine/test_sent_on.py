@@ -158,7 +158,7 @@ NO_NETWORK = [
     (_nobody, r"nothing answers at 127\.0\.0\.1:\d+ \(Connection refused\); is it running\?"),
     # How long it takes to find that there is no such name is for the machine to say.
     pytest.param(_no_name, r"the name 'no-host\.invalid' could not be resolved; check", marks=pytest.mark.slow),
-    (_no_proxy, r"the proxy 127\.0\.0\.1:\d+ cannot be reached; check HTTPS_PROXY"),
+    (_no_proxy, r"the proxy 127\.0\.0\.1:\d+ cannot be reached \(Connection refused\); correct HTTP_PROXY"),
 ]
 
 

@@ -8,19 +8,25 @@ import pytest
 
 from asking import GEMMA, LLAMA, SEVENTY
 from mixtura import Answer, LimitError, Mixture, Policy, Recipe
+from mixtura.decisions import ReducedDetail
 from mixtura.limits.account import Quote
 from mixtura.limits.limiter import Hold, Limiter, NoRoomError
 from mixtura.limits.queue import Need, Priority
+from mixtura.planning.schedule import count_calls
 from mixtura.sim import SimOptions, simulated_cloud
 from mixtura.virtual import run_virtual
 
 
 class Overtaken(Limiter):
-    """A limiter whose room for whole runs is taken by somebody else at the last moment, so many times."""
+    """A limiter whose room for whole runs is taken by somebody else at the last moment, so many times.
 
-    def __init__(self, times: int) -> None:
+    Somebody who `stays` has filled the window of the large model; one who does not has left again.
+    """
+
+    def __init__(self, times: int, *, stays: bool = True) -> None:
         super().__init__()
         self.times = times
+        self.stays = stays
         self.asked: list[tuple[list[str], float, float]] = []
 
     async def admit(
@@ -34,9 +40,8 @@ class Overtaken(Limiter):
     ) -> Hold:
         self.asked.append(([need.account for need in needs], until, lifetime))
         if len(self.asked) <= self.times:
-            # Somebody else, who is under way, has filled the window of the large model.
             for account in self.accounts.values():
-                if SEVENTY in account.key:
+                if self.stays and SEVENTY in account.key:
                     account.take(11_900, 0.0)
             raise NoRoomError(Quote(31.0, needs[0].account, "tpm", 12_000.0, 1_000.0))
         return await super().admit(needs, priority=priority, until=until, lifetime=lifetime, owed=owed)
@@ -74,6 +79,21 @@ def test_what_is_run_in_its_place_costs_no_more_than_the_run_may() -> None:
     assert answer.n_calls == 1
     assert answer.cost is not None
     assert answer.cost <= whole
+
+
+@pytest.mark.parametrize("stays", [True, False])
+@pytest.mark.parametrize("share", [0.9, 0.6, 0.3, 0.1])
+def test_what_is_run_in_its_place_fits_what_the_run_may_cost_at_worst(share: float, stays: bool) -> None:
+    mixture = Mixture("classic", env={"GROQ_API_KEY": "gsk_x"})
+    whole = mixture.forecast("Why?").cost
+    assert whole is not None
+    answer = ask(Overtaken(1, stays=stays), max_cost=whole * share)
+    (*_, last) = [said.detail for said in answer.decisions if isinstance(said.detail, ReducedDetail)]
+    assert last.recipe is not None
+    worst = Mixture(last.recipe, env={"GROQ_API_KEY": "gsk_x"}).forecast("Why?").cost
+    assert worst is not None
+    assert worst <= whole * share
+    assert answer.n_calls <= count_calls(last.recipe)
 
 
 def test_room_is_waited_for_only_while_the_run_can_still_be_done_by_its_deadline() -> None:

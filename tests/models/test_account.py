@@ -121,3 +121,62 @@ def test_a_folder_that_cannot_be_written_loses_the_list_and_nothing_else(tmp_pat
     env = {"MIXTURA_HOME": str(tmp_path / "file")}
     keep_list(read_list("groq", [{"id": MODEL}], DAY), HERE, Catalog.load(), env)
     assert msgspec.json.encode(kept_list(HERE, Catalog.load(), env, DAY)) == b"null"
+
+
+def test_a_model_is_found_in_a_list_by_its_id() -> None:
+    listed = read_list("groq", [{"id": "a", "context_window": 5}, {"id": "b", "context_window": 6}], DAY)
+    assert listed.get("b") == ListedModel(id="b", window=6)
+    assert listed.get("c") is None
+
+
+def test_of_several_places_the_first_figure_that_can_be_a_size_counts() -> None:
+    most = 10**8
+    rows: list[dict[str, Any]] = [
+        {"context_window": most, "max_model_len": 5, "max_completion_tokens": 7, "max_output_tokens": 9},
+        {"context_window": most + 1, "max_model_len": 1, "max_output_tokens": 9},
+        {"max_context_length": 3, "meta": {"n_ctx": {"deep": 4}}, "top_provider": {"max_completion_tokens": 2}},
+    ]
+    listed = read_list("groq", [{"id": str(place), **row} for place, row in enumerate(rows)], DAY)
+    assert [(model.window, model.max_output) for model in listed.models] == [(most, 7), (1, 9), (3, 2)]
+    assert (listed.provider, listed.asked) == ("groq", DAY)
+
+
+def test_a_size_that_a_list_does_not_give_is_the_catalogues() -> None:
+    catalog = Catalog.load()
+    before = catalog.get("groq", MODEL)
+    assert before is not None
+    assert before.window is not None
+    assert before.max_output is not None
+    row = with_accounts(catalog, [read_list("groq", [{"id": MODEL}], DAY)]).get("groq", MODEL)
+    assert row is not None
+    assert (row.window, row.max_output, row.free) == (before.window, before.max_output, before.free)
+    assert (row.released, row.shut_down, row.enterprise_since) == (None, None, None)
+    small = with_accounts(catalog, [read_list("groq", [{"id": MODEL, "context_window": 99}], DAY)]).get("groq", MODEL)
+    assert small is not None
+    assert (small.window, small.max_output) == (99, 99), "no reply is longer than what a model reads and writes"
+    new = with_accounts(catalog, [read_list("groq", [{"id": "brand/new"}], DAY)]).get("groq", "brand/new")
+    assert new is not None
+    assert (new.id, new.provider, new.checked) == ("brand/new", "groq", DAY)
+    assert (new.window, new.max_output, new.source) == (None, None, "the server's list of models")
+
+
+def test_limits_of_one_model_leave_the_others_of_its_list_as_they_are() -> None:
+    listed = read_list("groq", [{"id": "a"}, {"id": "b"}], DAY)
+    found = with_limits(listed, "b", Limits(tpm=5))
+    assert found.models == (ListedModel(id="a"), ListedModel(id="b", limits=Limits(tpm=5)))
+    assert (found.provider, found.asked) == ("groq", DAY)
+
+
+def test_limits_that_are_stated_anew_replace_those_that_were_kept(tmp_path: Path) -> None:
+    env, catalog = {"MIXTURA_HOME": str(tmp_path)}, Catalog.load()
+    rows: list[dict[str, Any]] = [{"id": "a"}, {"id": "b"}]
+    keep_list(with_limits(read_list("groq", rows, DAY), "a", Limits(tpm=5)), HERE, catalog, env)
+    keep_list(with_limits(read_list("groq", rows, DAY), "a", Limits(tpm=6)), HERE, catalog, env)
+    kept = kept_list(HERE, catalog, env, DAY)
+    assert kept is not None
+    assert [model.limits for model in kept.models] == [Limits(tpm=6), None]
+    later = DAY + FRESH + dt.timedelta(1)
+    keep_list(read_list("groq", rows, later), HERE, catalog, env)
+    anew = kept_list(HERE, catalog, env, later)
+    assert anew is not None
+    assert [model.limits for model in anew.models] == [None, None], "what is stale is not taken over"

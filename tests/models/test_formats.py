@@ -372,3 +372,19 @@ def test_every_built_in_recipe_answers_by_a_schema_at_groq(
     assert json.loads(ran.answer.text) == {"colour": "red"}
     assert not ran.answer.warnings or recipe == "classic"
     assert not any(body.get("stream") for body in ran.cloud.requests if "response_format" in body)
+
+
+def test_words_in_place_of_a_format_describe_it_and_leave_tools_their_turn() -> None:
+    both = sent(STRICT, response_format=AS_SCHEMA, tools=TOOLS)
+    alone = sent(PLAIN, response_format=AS_SCHEMA)
+    assert "response_format" not in both
+    said, plain = both["messages"][0]["content"], alone["messages"][0]["content"]
+    assert said.startswith("Be brief.\n\nIf you call no tool, answer with ")
+    assert plain.startswith("Be brief.\n\nAnswer with ")
+    for words in (said, plain):
+        assert f" (a colour):\n{json.dumps(SCHEMA, separators=(',', ':'))}" in words
+    bare = {"type": "json_schema", "json_schema": {"name": "colour", "schema": SCHEMA}}
+    undescribed = sent(PLAIN, response_format=bare)["messages"][0]["content"]
+    assert undescribed == plain.replace(" (a colour)", "")
+    odd = {"type": "json_schema", "json_schema": {"name": "colour", "schema": SCHEMA, "description": 7}}
+    assert sent(PLAIN, response_format=odd)["messages"][0]["content"] == undescribed

@@ -48,7 +48,7 @@ def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def test_a_file_answers_with_usage_times_and_no_price(file: Path) -> None:
     served = ModelRegistry(env={}).find("local", str(file))
-    done = await served.chat.chat(request_of())
+    done = await served.chat.chat(request_of(options=LONG))  # by chance it may end sooner
     assert done.text
     assert (done.finish_reason, done.usage.completion_tokens, done.usage.prompt_tokens) == ("length", 16, 5)
     assert (done.cost, done.model, done.attempts, done.extra) == (0.0, "m", 1, {})

@@ -200,7 +200,8 @@ def test_an_unknown_provider_is_refused() -> None:
     ],
 )
 def test_the_environment_s_proxy_is_used_unless_it_exempts_the_host(env: dict[str, str], proxy: str | None) -> None:
-    assert ModelRegistry(env={"GROQ_API_KEY": "k", **env}).endpoint("groq").proxy == proxy
+    found = ModelRegistry(env={"GROQ_API_KEY": "k", **env}).endpoint("groq").proxy
+    assert found == (None if proxy is None else Secret(proxy))
 
 
 def test_a_proxy_that_does_not_speak_http_is_refused_without_showing_its_password() -> None:

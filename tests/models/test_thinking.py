@@ -1,10 +1,12 @@
 import itertools
+from typing import Any, cast
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import structs
 
-from mixtura.chat import ChatRequest, Completion, Delta, Message
+from mixtura.chat import CallContext, ChatRequest, Completion, Delta, Message, PartialReader
 from mixtura.models.base import Emit
 from mixtura.models.wrappers.thinking import ThinkingApart, ThinkSplitter, split_thinking
 
@@ -169,3 +171,103 @@ def test_a_stray_closing_tag_with_nothing_behind_it_takes_no_answer_away(cut: in
     splitter.finish()
     assert splitter.text.strip() == "The answer is 42."
     assert splitter.reasoning == ""
+
+
+class Heard:
+    """A call's context that notes what it is told."""
+
+    partial = True
+    on_answered = None
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, tuple[object, ...]]] = []
+        self.reader: PartialReader | None = None
+
+    def attach(self, reader: PartialReader) -> None:
+        self.reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        def note(*given: object) -> str:
+            self.told.append((name, given))
+            return f"what {name} says"
+
+        return note
+
+
+class Pieces:
+    """A reader of pieces that have come."""
+
+    def __init__(self, *pieces: tuple[float, Delta]) -> None:
+        self.left = list(pieces)
+
+    def read(self) -> list[tuple[float, Delta]]:
+        found, self.left = self.left, []
+        return found
+
+
+async def test_a_call_whose_partial_reply_is_split_can_be_told_all_that_any_call_can() -> None:
+    names = {name for name in vars(CallContext) if callable(getattr(CallContext, name)) and not name.startswith("_")}
+    given: dict[str, tuple[object, ...]] = {
+        "look": (),
+        "expect_whole": (),
+        "draw": ("account", 7),
+        "begin": (1.0,),
+        "pause": (),
+        "share": (None,),
+        "waste": (None,),
+        "refuse_repeat": (),
+    }
+    assert {*given, "attach"} == names
+    heard, said = Heard(), dict[str, object]()
+
+    class Tells:
+        async def chat(self, request: ChatRequest, **_: Any) -> Completion:
+            assert request.context is not None
+            assert request.context.partial
+            said.update({name: getattr(request.context, name)(*values) for name, values in given.items()})
+            return Completion(model="m", text="<think>hm</think>answer")
+
+    request = structs.replace(REQUEST, context=cast("CallContext", heard))
+    completion = await ThinkingApart(Tells()).chat(request)
+    assert (completion.text, completion.reasoning) == ("answer", "hm")
+    assert heard.told == list(given.items())
+    assert (said["draw"], said["refuse_repeat"]) == ("what draw says", "what refuse_repeat says")
+
+
+async def test_what_a_partial_reply_thinks_is_read_apart_with_its_times_and_counts() -> None:
+    heard = Heard()
+    pieces = Pieces(
+        (1.0, Delta("<thi")), (2.0, Delta("nk>hm")), (3.0, Delta("</think>ans", pieces=7)), (4.0, Delta("wer"))
+    )
+
+    class Attaches:
+        async def chat(self, request: ChatRequest, **_: Any) -> Completion:
+            assert request.context is not None
+            request.context.attach(pieces)
+            return Completion(model="m", text="")
+
+    await ThinkingApart(Attaches()).chat(structs.replace(REQUEST, context=cast("CallContext", heard)))
+    assert heard.reader is not None
+    assert heard.reader.read() == [
+        (2.0, Delta("", "hm")),
+        (3.0, Delta("ans", pieces=7)),
+        (4.0, Delta("wer")),
+    ]
+    assert heard.reader.read() == []
+    pieces.left = [(5.0, Delta(" <think"))]
+    assert heard.reader.read() == [(5.0, Delta(" "))]
+
+
+async def test_a_call_that_is_not_split_keeps_its_context() -> None:
+    heard = Heard()
+    heard.partial = False
+    seen: list[object] = []
+
+    class Sees:
+        async def chat(self, request: ChatRequest, **_: Any) -> Completion:
+            seen.append(request.context)
+            return Completion(model="m", text="")
+
+    request = structs.replace(REQUEST, context=cast("CallContext", heard))
+    await ThinkingApart(Sees()).chat(request, deadline=1.0)
+    assert seen == [heard]

@@ -6,7 +6,6 @@ import platform
 import sys
 import time
 from collections.abc import Mapping
-from typing import TypedDict
 
 import aiohttp
 import click
@@ -19,6 +18,7 @@ from mixtura.cli.common import complete_recipes, json_option, named, today, writ
 from mixtura.cli.desk import Desk, desk, differences
 from mixtura.cli.models import life
 from mixtura.cli.nearby import nearby
+from mixtura.cli.network import network
 from mixtura.cli.state import check_state
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError, MissingKeyError, MixturaError
@@ -26,7 +26,7 @@ from mixtura.limits.budget.stores import RedisBudget, SqliteBudget, budget_file
 from mixtura.limits.window import DIMENSIONS, Dimension, Limits
 from mixtura.models.account import AccountModels, keep_list, read_list, with_limits
 from mixtura.models.catalog import TIERS, Catalog, CatalogModel
-from mixtura.models.openai.endpoint import Endpoint
+from mixtura.models.openai.endpoint import Endpoint, Way
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.schedule import models_of
 from mixtura.secret import Secret
@@ -117,7 +117,7 @@ async def _provider(
     except MixturaError as error:
         return [Check(name=f"{provider} key", ok=False, said=error.message)]
     where = setting.key_origin(provider) if endpoint.key else "none is needed"
-    checks = [Check(name=f"{provider} key", ok=True, said=where)]
+    checks = [Check(name=f"{provider} key", ok=True, said=where), *network(endpoint)]
     served: tuple[str, ...] | None = None
     clock = asyncio.get_running_loop().time
     begun = clock()
@@ -341,14 +341,10 @@ def _cheapest(models: list[str], served: tuple[str, ...]) -> str | None:
 
 
 def _how(endpoint: Endpoint) -> "_How":
-    return {
-        "headers": endpoint.authorization(),
-        "proxy": endpoint.proxy_address(),
-        "timeout": aiohttp.ClientTimeout(total=_REMOTE_SECONDS),
-    }
+    headers = dict(endpoint.address("")[1])
+    return {**endpoint.way(), "headers": headers, "timeout": aiohttp.ClientTimeout(total=_REMOTE_SECONDS)}
 
 
-class _How(TypedDict):
+class _How(Way):
     headers: dict[str, str]
-    proxy: str | None
     timeout: aiohttp.ClientTimeout

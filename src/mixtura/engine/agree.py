@@ -63,7 +63,6 @@ def identical(drafts: Sequence[Draft]) -> bool:
 _MOST = 600
 # What is in every refusal; it spares nearly every draft the long pattern.
 _NEGATION = re.compile(r"n['’]t|cannot|can not|cant |will not|unable|not able", re.IGNORECASE)
-_NEGATIVE = ("not", "n't", "n’t", "cant ", "unable")
 _REFUSAL = re.compile(
     r"^\W*(?:i['’]?m (?:very |really )?sorry|sorry|apologies|unfortunately|as an ai\b[^.]{0,60})?[\s,.;:!-]*(?:but )?"
     r"i(?: am|'m|’m)? ?"
@@ -81,7 +80,8 @@ def refuses(text: str) -> bool:
         return False
     # Plain searches, ten times cheaper than the pattern, say of nearly every draft that it is none.
     opening = bare[:200].lower()
-    if not any(word in opening for word in _NEGATIVE) or not _NEGATION.search(bare, 0, 200):
+    negative = "not" in opening or "n't" in opening or "n’t" in opening or "cant " in opening or "unable" in opening
+    if not negative or not _NEGATION.search(bare, 0, 200):
         return False
     return _REFUSAL.match(bare) is not None and not answers.states(bare)
 

@@ -295,6 +295,7 @@ async def _once(run: Run, ask: Ask, progress: Progress, plan: _CallPlan) -> Comp
         raise BrokenReplyError(provider, model, f"the model raised {type(error).__name__}: {error}") from error
     if not isinstance(completion, Completion) or not _is_whole(completion):
         raise BrokenReplyError(provider, model, f"the model returned {type(completion).__name__}, no whole Completion")
+    progress.detach()
     return _with_sound_calls(run, ask, completion, progress)
 
 

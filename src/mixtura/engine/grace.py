@@ -9,6 +9,7 @@ top, from when its server began it. A call that was not begun yet is waited for.
 """
 
 import asyncio
+import weakref
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -34,7 +35,8 @@ class Grace:
     """The stragglers of one layer, and until when each of them is waited for."""
 
     def __init__(self, layer: Layer) -> None:
-        self._layer = layer
+        # The layer owns its grace: two that held each other would be freed by the garbage collector alone.
+        self._layer: Layer = weakref.proxy(layer)
         self._loop = layer.run.loop
         self._races: dict[asyncio.Task[None], Race] = {}
         self._slowest = 0.0
@@ -66,6 +68,8 @@ class Grace:
         """Wait for nothing any more."""
         if self._timer is not None:
             self._timer.cancel()
+        # Races know their layer, who would so know itself.
+        self._races.clear()
 
     def _look(self) -> None:
         """Stop who has had its time, and look again when the next has."""

@@ -14,7 +14,6 @@ from mixtura import prompts
 # So many characters of the marker in a row are no chance: one in 16 to the 7th.
 _MARKER_PART = 7
 _MARKER_START = 4
-_DIGITS = re.compile(r"\d\D*\d\D*\d")
 _PHRASE = 8  # words of an instruction in a row
 
 _FENCE = re.compile(
@@ -24,13 +23,13 @@ _FENCE = re.compile(
     r"|\[this draft is incomplete",
     re.IGNORECASE,
 )
-_FENCE_SIGNS = ("<", "each between lines", "[this draft")
 # Each line of our instructions holds one of these, and few answers do.
 _INSTRUCTION_SIGNS = (
     *("draft", "marker", "authority", "padding", "contradict", "anonymous", "conversation itself", "procedure"),
     *("best to worst", "confident", "independent", "merits", "exactly as written", "best single answer"),
 )
-_SEPARATORS = ("-", "_", "*", "`", "\u200b")
+# What may be slipped in between the characters of a word.
+_BETWEEN = {ord(sign): None for sign in map(chr, range(0x3001)) if sign.isspace() or sign in "-_*`\u200b"}
 
 _NOUN = r"(?:drafts?|candidates?|responses?|proposals?)"
 _LETTER = r"(?:[B-Z]|A(?!\s+[A-Z][a-z]))\d{0,2}(?![\w+#'’]|\s+(?i:standard|proposal)\b)"
@@ -82,16 +81,22 @@ def find_slip(text: str, markers: Iterable[str], asked: str) -> Slip | None:
         markers: the words that fenced drafts in this run.
         asked: what the conversation says, less its answers.
     """
-    found = [*_copied_markers(text, markers), *_copied_fences(text, asked), *_copied_instructions(text, asked)]
+    lower = text.lower()
+    found = [
+        *_copied_markers(text, lower, markers),
+        *_copied_fences(text, lower, asked),
+        *_copied_instructions(lower, asked),
+    ]
     return min(found, default=None)
 
 
-def _copied_markers(text: str, markers: Iterable[str]) -> Iterable[Slip]:
-    if "<" not in text and _DIGITS.search(text) is None:
-        # Of the twelve hexadecimal digits of a marker at least three are decimal, but for one in 2,000 markers.
-        return
-    bare = _bare(text)
+def _copied_markers(text: str, lower: str, markers: Iterable[str]) -> Iterable[Slip]:
+    opens = "<" in text
+    bare = lower.translate(_BETWEEN)
     for marker in markers:
+        if not opens and marker[4:7] not in bare and marker[6:9] not in bare:
+            # Of a marker's 13 characters every 7 in a row hold one of these.
+            continue
         parts = [marker[at : at + _MARKER_PART] for at in range(len(marker) - _MARKER_PART + 1)]
         start = marker[:_MARKER_START]
         places = [bare.find(part) for part in (f"<{start}", f"</{start}", *parts)]
@@ -103,10 +108,7 @@ def _copied_markers(text: str, markers: Iterable[str]) -> Iterable[Slip]:
 
 def _bare(text: str) -> str:
     """Return `text` in lower case without what may be slipped in between the characters of a word."""
-    bare = "".join(text.lower().split())
-    for separator in _SEPARATORS:
-        bare = bare.replace(separator, "")
-    return bare
+    return text.lower().translate(_BETWEEN)
 
 
 def _place_of(text: str, place: int) -> int:
@@ -121,16 +123,18 @@ def _place_of(text: str, place: int) -> int:
     return low
 
 
-def _copied_fences(text: str, asked: str) -> Iterable[Slip]:
-    if any(sign in text for sign in _FENCE_SIGNS[:1]) or any(sign in text.lower() for sign in _FENCE_SIGNS[1:]):
+def _copied_fences(text: str, lower: str, asked: str) -> Iterable[Slip]:
+    if "<" in text or "each between lines" in lower or "[this draft" in lower:
         found = _FENCE.search(text)
         if found is not None and not _FENCE.search(asked):
             yield Slip(found.start(), "the fence of the drafts")
 
 
-def _copied_instructions(text: str, asked: str) -> Iterable[Slip]:
-    lower = text.lower()
-    if not any(sign in lower for sign in _INSTRUCTION_SIGNS):
+def _copied_instructions(lower: str, asked: str) -> Iterable[Slip]:
+    for sign in _INSTRUCTION_SIGNS:
+        if sign in lower:
+            break
+    else:
         return
     spaced = " ".join(re.findall(r"\w+", lower))
     for phrase in _phrases():

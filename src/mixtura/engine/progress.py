@@ -84,6 +84,10 @@ class Progress:
             for at, delta in self._reader.read():
                 self.take(delta, at)
 
+    def detach(self) -> None:
+        """Let go of the reader: the reply is whole. A call and its reply would else keep each other in memory."""
+        self._reader = None
+
     # What follows is `chat.CallContext`.
 
     def attach(self, reader: PartialReader) -> None:

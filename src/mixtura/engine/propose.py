@@ -62,7 +62,8 @@ class Drafting:
         """Ask every slot of `layer`; return when all are answered, failed, out of time, or a quorum is there."""
         slots, self._previous = layer.slots, previous
         quorum = self.run.recipe.policy.quorum
-        self._enough = len(slots) if quorum is None or self.role == "escalation" else min(quorum, len(slots))
+        # Without a quorum there are no stragglers.
+        self._enough = 0 if quorum is None or quorum >= len(slots) or self.role == "escalation" else quorum
         # One timer for the layer instead of one a call; the tasks it stops say which calls those were.
         self._timer = self.run.loop.call_at(self.until, self.stop, "")
         try:
@@ -76,6 +77,8 @@ class Drafting:
         finally:
             self._timer.cancel()
             self._grace.cancel()
+            # Tasks know this object: it is freed at once where it does not know them any more.
+            self._running.clear()
         self.drafts.sort(key=lambda draft: draft.call)
 
     async def _propose(self, slot: Proposer, place: int, previous: Sequence[Draft]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,7 +16,6 @@ from mixtura.engine.allowance import Allowance
 from mixtura.engine.alone import call_within
 from mixtura.engine.ask import Ask
 from mixtura.engine.context import CostMeter, Run
-from mixtura.engine.delivery import EventQueue
 from mixtura.engine.draft_check import check_draft
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.form import ended_by_caller, in_form, usable_drafts
@@ -35,7 +34,7 @@ from mixtura.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from mixtura.events import SCHEMA, CallFinished, Draft, Event, Listener, RunFinished, RunStarted
+from mixtura.events import SCHEMA, CallFinished, Draft, Listener, RunFinished, RunStarted
 from mixtura.models.served import Models
 from mixtura.planning import demand, estimates
 from mixtura.planning.options import RunOptions
@@ -124,44 +123,11 @@ def _last_words(error: BaseException) -> str:
     return "the run was stopped" if isinstance(error, asyncio.CancelledError) else f"{type(error).__name__}: {error}"
 
 
-async def run(
-    recipe: Recipe,
-    conversation: Sequence[Message],
-    models: Models,
-    options: RunOptions,
-    listen: Listener | None = None,
-) -> AsyncGenerator[Event, None]:
-    """Run `recipe` and yield its events as they happen; raises what `drive` raises, after the last event.
-
-    Closing the generator, or dropping it, cancels everything that is still open. `listen` gets every event at once,
-    also those that the reader of the generator no longer takes.
-    """
-    queue = EventQueue()
-
-    def emit(event: Event) -> None:
-        if listen is not None:
-            listen(event)
-        queue.put(event)
-
-    driver = asyncio.create_task(drive(recipe, conversation, models, emit, options))
-    driver.add_done_callback(lambda _: queue.close())
-    try:
-        while (event := await queue.get()) is not None:
-            yield event
-        await driver
-    finally:
-        # The generator owns the task: a reader who walks away stops it, and waits until it has let go of its calls.
-        driver.cancel()
-        await asyncio.wait([driver])
-        if not driver.cancelled():
-            driver.exception()  # seen, whether or not the reader stayed for it
-
-
 async def _answer(run: Run) -> Outcome:
     """Return the answer, in the form that the caller asked for."""
-    slots = run.recipe.layers[0].slots
-    if run.recipe.aggregator is None and len(run.recipe.layers) == 1 and len(slots) == 1:
-        outcome, drafts = await _single(run, slots[0]), DraftSet(())
+    layers = run.recipe.layers
+    if run.recipe.aggregator is None and len(layers) == 1 and layers[0].size == 1:
+        outcome, drafts = await _single(run, layers[0].proposers[0]), DraftSet(())
     else:
         outcome, drafts = await _mixed(run)
     if why := run.declined.get(-1 if outcome.source is None else outcome.source):
@@ -302,6 +268,8 @@ async def _single(run: Run, slot: Proposer) -> Outcome:
         ended = f"{slot.model} {_how_it_ended(error)}; the answer is what it had written"
         run.decide(CutDetail(call=race.partial.call), ended, warning=True)
         return outcome_of(race.partial)
+    finally:
+        pieces.end()
     draft = check_draft(run, results.make_draft(number, ask, completion))
     run.emit(CallFinished(at=run.now, done=draft))
     if draft.incomplete:

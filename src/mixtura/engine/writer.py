@@ -94,6 +94,10 @@ class AnswerPieces:
         if self._fences is not None:
             self._fences.close()
 
+    def end(self) -> None:
+        """Let go of what holds pieces back, and knows this object: no piece follows."""
+        self._opening = self._fences = None
+
     def _say(self, text: str) -> None:
         if self._fences is None:
             self._emit(text)
@@ -126,6 +130,12 @@ class AnswerWriter:
 
     async def write(self, aggregator: Aggregator, reading: Reading, drafts: DraftSet) -> Outcome | str:
         """Return the answer, or in words why the reply cannot be one."""
+        try:
+            return await self._write(aggregator, reading, drafts)
+        finally:
+            self._pieces.end()
+
+    async def _write(self, aggregator: Aggregator, reading: Reading, drafts: DraftSet) -> Outcome | str:
         run = self._run
         options = writer_options(run.options.chat)
         ask = Ask("aggregator", aggregator, reading.messages, len(run.recipe.layers), options, reads=reading.calls)

@@ -9,6 +9,7 @@ The table is for readers; nothing parses it but the test that holds docs/limits.
 
     failure        again                      another model   breaker    counted in the windows
     unreachable    after a pause              fall-back       provider   yes, unless no connection was made
+    blocked        never                      fall-back       -          no: no connection was made
     overloaded     after a pause              fall-back       model      no: nothing was begun
     broken_reply   after a pause              fall-back       model      yes
     bad_generation after a pause              fall-back       -          yes
@@ -23,6 +24,7 @@ The table is for readers; nothing parses it but the test that holds docs/limits.
 """
 
 from mixtura.errors import (
+    BlockedError,
     BrokenReplyError,
     ModelError,
     ModelGoneError,
@@ -40,6 +42,7 @@ TRIPS: tuple[type[ModelError], ...] = (UnreachableError, OverloadedError, Broken
 """Failures that say that a model or its provider is not well."""
 
 UNCOUNTED: tuple[type[ModelError], ...] = (
+    BlockedError,
     OverloadedError,
     RateLimitedError,
     ModelGoneError,

@@ -1,13 +1,13 @@
 """The one door: a recipe, models and listeners, composed; `ask` gives an `Answer`, `stream` its events."""
 
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import msgspec
 
-from mixtura.engine.run import drive, run
+from mixtura.engine.run import drive
 from mixtura.errors import ConfigError, MixturaError
 from mixtura.events import Answer, Event, Listener
 from mixtura.folding import Fold
@@ -134,8 +134,8 @@ class Mixture:
         conversation = as_conversation(question, asked.get("system"), options.chat.images or ())
         recipe = acting_recipe(self.recipe, options.chat)
 
-        def begin(fold: Listener) -> AsyncGenerator[Event, None]:
-            return run(recipe, conversation, self._models, options, self._heard_by(fold))
+        def begin(emit: Listener) -> Coroutine[Any, Any, None]:
+            return drive(recipe, conversation, self._models, self._heard_by(emit), options)
 
         return EventStream(begin)
 

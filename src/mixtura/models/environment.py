@@ -1,4 +1,4 @@
-"""Base URLs, keys and proxies, as an environment names them."""
+"""Base URLs and keys, as an environment names them."""
 
 import ipaddress
 import re
@@ -142,36 +142,3 @@ def check_key(key: Secret, where: str) -> Secret:
 
 def _can_be_sent(key: str) -> bool:
     return key.isascii() and key.isprintable() and not any(letter.isspace() for letter in key)
-
-
-def proxy_for(url: str, env: Mapping[str, str]) -> tuple[str | None, Secret]:
-    """Return the proxy that `env` names for `url`, by the usual variables in either case, and its user and password."""
-    parts = urllib.parse.urlsplit(url)
-
-    def named(name: str) -> str:
-        return env.get(name.lower()) or env.get(name.upper()) or ""
-
-    scheme, address, login = _proxy_parts(named(f"{parts.scheme}_proxy") or named("all_proxy"))
-    if not scheme or _bypassed(parts.hostname or "", parts.netloc, named("no_proxy")):
-        return None, NO_SECRET
-    if scheme not in ("http", "https"):
-        raise ConfigError("the proxy of the environment is no HTTP proxy; unset it or list the host in NO_PROXY")
-    return f"{scheme}://{address}", login
-
-
-def _proxy_parts(said: str) -> tuple[str, str, Secret]:
-    """Return the scheme of a proxy, its host and port, and its login; empty ones where none is said."""
-    if not said:
-        return "", "", NO_SECRET
-    scheme, separator, rest = said.rpartition("://")
-    login, _, address = rest.rpartition("@")
-    return scheme if separator else "http", address, Secret.of_login(login)
-
-
-def _bypassed(host: str, address: str, listed: str) -> bool:
-    """Say whether NO_PROXY's list names a host: itself, with its port, a domain above it, or "*"."""
-    for entry in listed.lower().split(","):
-        name = entry.strip().lstrip(".")
-        if name == "*" or (name and (name in (host, address) or host.endswith(f".{name}"))):
-            return True
-    return False

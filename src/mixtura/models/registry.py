@@ -21,12 +21,14 @@ from mixtura.limits.limiter import Limiter
 from mixtura.models.base import ChatModel
 from mixtura.models.card import ModelCard, Predicted, Price
 from mixtura.models.catalog import TIERS, Catalog, CatalogModel, CatalogProvider, Tier
-from mixtura.models.environment import api_key, base_url, place_of, proxy_for, server_address
+from mixtura.models.environment import api_key, base_url, place_of, server_address
 from mixtura.models.in_process import asking, is_registered, load_provider
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.http import HttpModel, answers, list_models
+from mixtura.models.openai.proxy import proxy_for
 from mixtura.models.openai.sdk import SdkClient
+from mixtura.models.openai.trust import trust_in
 from mixtura.models.openai.wire import Dialect
 from mixtura.models.place import Place
 from mixtura.models.predictions import Predictions, read_predictions
@@ -143,10 +145,18 @@ class ModelRegistry:
         if row.in_process:
             raise ConfigError(f"{provider!r} has no address: its models run in this process")
         url = base_url(row, self._env)
-        proxy, login = proxy_for(url, self._env)
-        return Endpoint(
-            provider=provider, url=url, key=api_key(provider, row, self._env), proxy=proxy, proxy_login=login
+        proxy, variable = proxy_for(url, self._env)
+        endpoint = Endpoint(
+            provider=provider,
+            url=url,
+            key=api_key(provider, row, self._env),
+            proxy=proxy,
+            proxy_from=variable,
+            trust=trust_in(self._env, os.environ),
         )
+        if endpoint.trust.file or endpoint.trust.folder:
+            endpoint.way()  # A file that is named and cannot be used is said before anything is sent.
+        return endpoint
 
     def provider(self, name: str) -> CatalogProvider:
         """Return the catalogue's row of a provider, or one for a provider in this process that a package offers.

@@ -13,6 +13,7 @@ import msgspec
 from mixtura.chat import ChatRequest, Completion, JsonObject, Timing
 from mixtura.models.openai.bounds import ERROR_BYTES, INLINE, LIST_BYTES, LIST_OBJECTS, Bounds, bounds_of, megabytes
 from mixtura.models.openai.kept import kept
+from mixtura.models.openai.pages import BETWEEN, page_in
 from mixtura.models.openai.reply import WireError, decode_reply
 from mixtura.models.openai.sse import EventParser
 from mixtura.models.openai.stream import StreamedReply
@@ -137,4 +138,8 @@ def _rows_in(body: bytearray) -> list[JsonObject]:
         rows = kept(msgspec.json.decode(body, type=_ModelList).data, LIST_OBJECTS)
     except RecursionError:
         raise WireError("a list that is nested too deeply") from None
+    except msgspec.DecodeError:
+        if (page := page_in(body)) is None:
+            raise
+        raise WireError(f"not a list of models but {page}, {BETWEEN}") from None
     return msgspec.convert(rows, list[dict[str, Any]])

@@ -4,7 +4,7 @@ aiohttp's session does much for a request that a call of a model does not need: 
 the body, a timer. Of 0.33 ms of CPU for four whole calls, 0.18 were the session's (`make bench`). Here aiohttp's
 connector opens, pools and checks connections as ever, and its parser reads the reply; what lies between is this file.
 It uses parts of aiohttp that are not promised to stay, so only releases that it was tested with get it. With others, a
-proxy or a large body, the session makes the request.
+proxy that carries no TLS or a large body, the session makes the request.
 """
 
 import asyncio
@@ -12,11 +12,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
+import yarl
+
+from mixtura.models.openai.endpoint import Endpoint
+from mixtura.models.openai.proxy import gate_of, refusal_of
 
 if TYPE_CHECKING:
-    import yarl
     from aiohttp.connector import Connection
-    from multidict import CIMultiDict, CIMultiDictProxy
+    from multidict import CIMultiDictProxy
 
 _TESTED = ("3.14.",)
 # Larger bodies are left to the session, which waits where the connection cannot take them at once.
@@ -56,20 +59,32 @@ class Route:
 
     Args:
         session: of the running event loop.
-        url: where to post to.
-        headers: of every request.
-        proxy: the address of an HTTP proxy.
+        endpoint: where to.
+
+    Raises:
+        ConfigError: the authorities that the environment names cannot be read.
     """
 
-    def __init__(
-        self, session: aiohttp.ClientSession, url: "yarl.URL", headers: "CIMultiDict[str]", proxy: str | None
-    ) -> None:
-        self._session, self._url, self._headers, self._proxy = session, url, headers, proxy
+    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
+        url, headers = endpoint.address("/chat/completions")
+        way = endpoint.way()
+        self._session, self._endpoint, self._host = session, endpoint, url.host
+        self._gate = gate_of(endpoint.through)
         self._template: aiohttp.ClientRequest | None = None
-        if proxy is None and aiohttp.__version__.startswith(_TESTED):
-            loop = asyncio.get_running_loop()
+        # A proxy carries TLS without reading it: once there is a tunnel, the connection is like any other.
+        if (endpoint.proxy is None or endpoint.secure) and aiohttp.__version__.startswith(_TESTED):
+            proxy = None if way["proxy"] is None else yarl.URL(way["proxy"])
             # Never sent: it tells the connector which connection is wanted.
-            self._template = aiohttp.ClientRequest("POST", url, headers=headers, loop=loop, session=session)
+            self._template = aiohttp.ClientRequest(
+                "POST",
+                url,
+                headers=headers,
+                loop=asyncio.get_running_loop(),
+                session=session,
+                proxy=proxy,
+                proxy_headers=way["proxy_headers"],
+                ssl=way["ssl"],
+            )
             lines = [f"POST {url.raw_path_qs} HTTP/1.1", f"Host: {self._template.headers['Host']}"]
             lines += [f"{name}: {value}" for name, value in headers.items()]
             self._head = "\r\n".join([*lines, "Content-Length: "]).encode("utf-8")
@@ -81,10 +96,7 @@ class Route:
             aiohttp.ClientError, OSError: no connection, or it broke before the head of the reply was whole.
         """
         if self._template is None or len(body) > _MOST_BYTES:
-            reply = await self._session.post(
-                self._url, data=body, headers=self._headers, proxy=self._proxy, allow_redirects=False
-            )
-            return SessionReply(reply)
+            return await by_session(self._session, self._endpoint, "POST", "/chat/completions", body)
         connection = await self._connect(self._template)
         try:
             protocol = connection.protocol
@@ -111,9 +123,33 @@ class Route:
         if connector is None:
             raise aiohttp.ClientConnectionError("the pool of connections is closed")
         try:
+            if self._gate is not None:
+                return await self._gate.through(lambda: connector.connect(template, [], self._session.timeout))
             return await connector.connect(template, [], self._session.timeout)
         except TimeoutError as problem:
-            raise aiohttp.ConnectionTimeoutError(f"no connection to {self._url.host}") from problem
+            raise aiohttp.ConnectionTimeoutError(f"no connection to {self._host}") from problem
+
+
+async def by_session(
+    session: aiohttp.ClientSession, endpoint: Endpoint, method: str, path: str, body: bytes | None = None
+) -> "SessionReply":
+    """Make a request by aiohttp's session and return the reply, whose body has yet to come.
+
+    Raises:
+        aiohttp.ClientError, OSError: no connection, or it broke; a proxy that carries no TLS refused.
+        ConfigError: the authorities that the environment names cannot be read.
+    """
+    url, headers = endpoint.address(path)
+    way, gate = endpoint.way(), gate_of(endpoint.through)
+
+    async def ask() -> SessionReply:
+        reply = await session.request(method, url, data=body, headers=headers, allow_redirects=False, **way)
+        if reply.status == 407 and endpoint.proxy is not None:
+            reply.close()
+            raise refusal_of(reply)
+        return SessionReply(reply)
+
+    return await (ask() if gate is None else gate.through(ask))
 
 
 class SessionReply:

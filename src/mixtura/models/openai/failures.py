@@ -2,6 +2,7 @@
 
     what came                                                  becomes
     code model_decommissioned, model_not_found; 404 on a model ModelGoneError
+    407, 511; a web page with 401, 403, 451                    BlockedError
     one model that the key does not get (`denials.py`)         ModelGoneError, `blocked`
     code insufficient_quota, blocked_api_access; 402           UnauthorizedError
     403 on what was asked                                      RejectedError
@@ -29,6 +30,7 @@ import msgspec
 from mixtura.chat import RateLimitHeaders
 from mixtura.errors import (
     BadGenerationError,
+    BlockedError,
     BrokenReplyError,
     Exceeded,
     ModelError,
@@ -44,6 +46,7 @@ from mixtura.limits.window import parse_duration
 from mixtura.models.catalog import Catalog, CatalogProvider
 from mixtura.models.openai import denials
 from mixtura.models.openai.mend import mended
+from mixtura.models.openai.pages import BETWEEN, TLS_WANTED, page_in
 from mixtura.models.openai.reply import WireError, as_json
 from mixtura.secret import scrub
 
@@ -57,6 +60,8 @@ _MONEY_CODES = frozenset({"insufficient_quota", "blocked_api_access", "billing_h
 _KEY_CODES = frozenset({"invalid_api_key", "permissions_error"})
 _KEY_TYPES = frozenset({"authentication_error", "permissions_error", "permission_error"})
 _GENERATION_CODES = frozenset({"tool_use_failed", "json_validate_failed"})
+# With a web page in place of JSON they are not the provider's; two of them never are.
+_BY_OTHERS = frozenset({401, 403, 407, 451, 511})
 _BUSY_STATUS = frozenset({408, 409, 425, 498})
 _GONE_TEXT = re.compile(
     r"\bmodel\b[^.]{0,20}?\S{0,100}?[^.]{0,20}?\b(?:not found|does not exist|not exist|decommissioned)"
@@ -70,7 +75,6 @@ _TOO_LONG_TEXT = re.compile(
 _ASKED = re.compile(r"\bLimit (\d+).*?\bRequested (\d+)", re.DOTALL)
 _EXCEEDED = re.compile(r"\b(requests|tokens) per (minute|day)\b[^:]{0,20}: Limit (\d+)(?:, Used (\d+))?", re.IGNORECASE)
 _TRY_AGAIN = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|ns|h|m|s))+)", re.IGNORECASE)
-_TITLE = re.compile(r"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
 
 
 _LIMIT_HEADERS = (
@@ -94,6 +98,7 @@ class _Said(NamedTuple):
     type: str = ""
     status: int | None = None
     generated: str = ""
+    page: bool = False
 
 
 class Failures:
@@ -132,22 +137,12 @@ class Failures:
     def _error(self, model: str, status: int, said: _Said, headers: Mapping[str, str]) -> ModelError:
         said = said._replace(text=said.text[:_READ], code=scrub(said.code[:_LONGEST]))
         text = _cut(said.text) or f"status {status} without a word"
+        if status in _BY_OTHERS and (said.page or status in (407, 511)):
+            return self._make(BlockedError, model, _of_others(status, text), status, said)
         code, kind = said.code, said.type
-        # A code says what it is; only without one the words are asked.
-        wordless = not code or code in ("not_found", "NOT_FOUND")
-        gone = code in _GONE_CODES or kind == "invalid_model" or status == 410
-        if gone or (wordless and status in (400, 404) and _GONE_TEXT.search(said.text)):
-            return self._gone(model, status, said, text)
-        if code in _MONEY_CODES or status == 402:
-            return self._make(UnauthorizedError, model, f"{text}; the account has no budget left for it", status, said)
-        if status == 403 and denials.of_content(said.text):
-            return self._make(RejectedError, model, text, status, said)
-        if denials.of_model(model, status, code, kind, said.text):
-            return self._gone(model, status, said, text, blocked=True)
-        if status <= 403 and denials.of_account(code, said.text):
-            return self._make(UnauthorizedError, model, text, status, said)
-        if status in (401, 403) or code in _KEY_CODES or (status == 200 and kind in _KEY_TYPES):
-            return self._make(UnauthorizedError, model, text + self._key_hint(status), status, said)
+        refused = self._refused(model, status, said, text)
+        if refused is not None:
+            return refused
         if code in _GENERATION_CODES:
             return self._make(BadGenerationError, model, text, status, said)
         if code == "context_length_exceeded" or status == 413 or _never_fits(status, said):
@@ -160,11 +155,35 @@ class Failures:
         if 300 <= status < 400 and status != 304:
             where = headers.get("Location", "elsewhere")
             text = f"redirected to {where!r}; set the base URL to where the API really is"
+            if "://" in where:
+                text += ", or log in there if that is a page of your network's"
+        elif TLS_WANTED.search(said.text):
+            text += "; write https:// in the base URL"
         elif code == "unknown_url":
             text += "; is the base URL right?"
         if status >= 300 or kind == "invalid_request_error":
             return self._make(RejectedError, model, text, status, said)
         return self._make(OverloadedError, model, text, status, said, wait)
+
+    def _refused(self, model: str, status: int, said: _Said, text: str) -> ModelError | None:
+        """Return the error where a model, a key or an account is refused; None where it is something else."""
+        code, kind = said.code, said.type
+        # A code says what it is; only without one the words are asked.
+        wordless = not code or code in ("not_found", "NOT_FOUND")
+        gone = code in _GONE_CODES or kind == "invalid_model" or (status == 410 and "model" in said.text.lower())
+        if gone or (wordless and status in (400, 404) and _GONE_TEXT.search(said.text)):
+            return self._gone(model, status, said, text)
+        if code in _MONEY_CODES or status == 402:
+            return self._make(UnauthorizedError, model, f"{text}; the account has no budget left for it", status, said)
+        if status == 403 and denials.of_content(said.text):
+            return self._make(RejectedError, model, text, status, said)
+        if denials.of_model(model, status, code, kind, said.text):
+            return self._gone(model, status, said, text, blocked=True)
+        if status <= 403 and denials.of_account(code, said.text):
+            return self._make(UnauthorizedError, model, text, status, said)
+        if status in (401, 403) or code in _KEY_CODES or (status == 200 and kind in _KEY_TYPES):
+            return self._make(UnauthorizedError, model, text + self._key_hint(status), status, said)
+        return None
 
     def _make(
         self,
@@ -255,6 +274,15 @@ def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
     return parse_duration(found[1].lower()) if found else None
 
 
+def _of_others(status: int, text: str) -> str:
+    """Return the sentence for a refusal by something on the way to the provider."""
+    if status == 407:
+        return "a proxy on the way wants a user and a password (407); name it with both in HTTPS_PROXY or HTTP_PROXY"
+    if status == 511:
+        return f"the network wants a login first (511), {text}; open any page in a browser here"
+    return f"{text} and status {status}, {BETWEEN}"
+
+
 def _number(text: str | None) -> float | None:
     try:
         value = float(text or "")
@@ -307,12 +335,9 @@ def _said(body: bytes | str) -> _Said:
         except (ValueError, RecursionError):
             # No JSON, or broken in a way that can be mended.
             continue
-    text = data[:_READ].decode("utf-8", "replace")
-    start = text[:200].lstrip().lower()
-    if start.startswith(("<!doctype", "<html", "<head", "<?xml")):
-        title = _TITLE.search(text)
-        return _Said("answered with a web page" + (f" ({title[1].strip()!r})" if title else ""))
-    return _Said(text)
+    if (page := page_in(data)) is not None:
+        return _Said(f"answered with {page}", page=True)
+    return _Said(data[:_READ].decode("utf-8", "replace"))
 
 
 def _said_in(body: msgspec.Raw) -> _Said:

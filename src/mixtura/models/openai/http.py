@@ -1,22 +1,21 @@
 """Models behind HTTP: `HttpModel`, over the pool of connections that every model shares."""
 
 import asyncio
-import os
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, JsonObject, Timing, Usage
-from mixtura.errors import ModelError, TimedOutError, UnreachableError
+from mixtura.errors import ModelError, TimedOutError
 from mixtura.models.base import Emit
 from mixtura.models.openai.body import read_error, read_list, read_whole, too_large
-from mixtura.models.openai.causes import keep_no_secrets
+from mixtura.models.openai.carried import keep_no_secrets
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures, rate_limit_headers
 from mixtura.models.openai.late import LateReader
 from mixtura.models.openai.learned import LearnedDialect
-from mixtura.models.openai.pool import CONNECT_SECONDS, current_pool
+from mixtura.models.openai.pool import current_pool
 from mixtura.models.openai.reply import WireError
 from mixtura.models.openai.sse import EventParser, LineTooLongError
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
@@ -24,8 +23,6 @@ from mixtura.models.openai.wire import Dialect, encode_request
 from mixtura.tokens import estimate_messages
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
-
     from mixtura.models.openai.exchange import Reply, Route
 
 _LIST_SECONDS = 20.0
@@ -121,9 +118,11 @@ async def answers(endpoint: Endpoint) -> bool:
     """Say whether a server answers a question that costs it nothing, whatever it says."""
     from aiohttp import ClientError
 
+    from mixtura.models.openai.exchange import by_session
+
     try:
         async with asyncio.timeout(_ALIVE_SECONDS):
-            reply = await _get(endpoint, "/models")
+            reply = await by_session(current_pool().session, endpoint, "GET", "/models")
             reply.close()
             return True
     except (TimeoutError, ClientError, OSError):
@@ -146,11 +145,11 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
 async def _list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject]:
     from aiohttp import ClientError
 
-    from mixtura.models.openai.exchange import SessionReply
+    from mixtura.models.openai.exchange import by_session
 
     try:
         async with asyncio.timeout(_LIST_SECONDS):
-            reply = SessionReply(await _get(endpoint, "/models"))
+            reply = await by_session(current_pool().session, endpoint, "GET", "/models")
             try:
                 if not 200 <= reply.status < 300:
                     body = await read_error(reply)
@@ -159,8 +158,9 @@ async def _list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObjec
             finally:
                 reply.close()
         return rows
-    except ValueError:
-        raise failures.of_wire("its list of models", WireError("not a list of models")) from None
+    except ValueError as problem:
+        said = problem if isinstance(problem, WireError) else WireError("not a list of models")
+        raise failures.of_wire("its list of models", said) from None
     except ClientError as problem:
         raise _unreachable(endpoint, "its list of models", problem) from problem
     except TimeoutError:
@@ -169,11 +169,6 @@ async def _list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObjec
         ) from None
     except OSError as problem:
         raise _unreachable(endpoint, "its list of models", problem) from problem
-
-
-async def _get(endpoint: Endpoint, path: str) -> "ClientResponse":
-    url, headers = endpoint.address(path)
-    return await current_pool().session.get(url, headers=headers, proxy=endpoint.proxy_address(), allow_redirects=False)
 
 
 def _billed(request: ChatRequest, gathered: StreamedReply | None, *, answered: bool) -> Usage | None:
@@ -284,39 +279,7 @@ async def _let_end(reply: "Reply") -> None:
 
 
 def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelError:
-    """Say what went wrong on the way to the provider, and what may help."""
-    import aiohttp
+    """Return the error for a connection that failed. See `causes`, which the first failure loads."""
+    from mixtura.models.openai.causes import unreachable
 
-    host = endpoint.url.partition("://")[2].partition("/")[0]
-    match problem:
-        case aiohttp.ClientConnectorCertificateError():
-            text = f"the TLS certificate of {host} was not accepted; check the base URL, the clock and the proxy"
-        case aiohttp.ClientSSLError():
-            text = f"no TLS connection to {host} could be made; is it https:// where http:// is meant?"
-        case aiohttp.ClientConnectorError() | aiohttp.InvalidURL() if endpoint.proxy is not None:
-            # Its user name and password stay out of the sentence.
-            proxy = endpoint.proxy.partition("://")[2].rpartition("@")[2] or "that is set"
-            text = f"the proxy {proxy} cannot be reached; check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
-        case aiohttp.ClientConnectorDNSError():
-            text = f"the name {host!r} could not be resolved; check the network connection and the base URL"
-        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-            text = f"the proxy did not let the call through to {host}; check HTTPS_PROXY and NO_PROXY"
-        case aiohttp.ClientConnectorError():
-            text = f"nothing answers at {host} ({_cause(problem.os_error)}); is it running?"
-        case aiohttp.ConnectionTimeoutError():
-            text = f"no connection to {host} within {CONNECT_SECONDS:.0f} s"
-        case aiohttp.InvalidURL():
-            text = f"the base URL {endpoint.url!r} is not one"
-        case aiohttp.ClientResponseError():
-            text = f"{host} does not answer in HTTP; check the base URL"
-        case _:
-            text = f"the connection to {host} broke before the answer was whole"
-    error = UnreachableError(endpoint.provider, model, text)
-    never = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
-    error.connected = not isinstance(problem, (*never, aiohttp.InvalidURL))
-    return error
-
-
-def _cause(problem: OSError) -> str:
-    """Return why a connection was refused in the system's own words: asyncio puts the address in their place."""
-    return os.strerror(problem.errno) if problem.errno else "no connection"
+    return unreachable(endpoint, model, problem)

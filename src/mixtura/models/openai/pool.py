@@ -37,14 +37,13 @@ class Pool:
         """Return a new pool for the running loop."""
         import aiohttp
 
+        from mixtura.models.openai.connector import Connector
         from mixtura.models.openai.exchange import Route
 
         return cls(
             Route,
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=_POOLS.open_socket
-                ),
+                connector=Connector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=_POOLS.open_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
             ),
@@ -65,8 +64,7 @@ class Pool:
         """Return where calls to `endpoint` go."""
         route = self._routes.get(endpoint)
         if route is None:
-            url, headers = endpoint.address("/chat/completions")
-            route = self._routes[endpoint] = self._make_route(self.session, url, headers, endpoint.proxy_address())
+            route = self._routes[endpoint] = self._make_route(self.session, endpoint)
         return route
 
 

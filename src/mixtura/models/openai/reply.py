@@ -14,6 +14,7 @@ from mixtura.models.openai.bounds import ERROR_BYTES, INLINE, Bounds, bounds_of,
 from mixtura.models.openai.kept import TooMuchError, given, kept
 from mixtura.models.openai.lenient import Text, read_fields
 from mixtura.models.openai.mend import mended
+from mixtura.models.openai.pages import BETWEEN, page_in
 
 _ABSENT = msgspec.Raw()
 # Counts and times above this are no measurement.
@@ -229,7 +230,7 @@ def without_surrogates(value: object) -> object:
 
 
 def _glimpse(data: bytes | bytearray) -> str:
+    if (page := page_in(data)) is not None:
+        return f"{page}, {BETWEEN}"
     text = " ".join(data[:400].decode("utf-8", "replace").split())
-    if text[:15].lower().startswith(("<!doctype", "<html", "<head")):
-        return "a web page"
     return repr(text[:100]) if text else "an empty body"

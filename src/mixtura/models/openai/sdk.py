@@ -10,16 +10,17 @@ import inspect
 import json
 import sys
 import threading
+import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, JsonObject, Timing
-from mixtura.errors import ConfigError, ModelError, UnreachableError
+from mixtura.errors import BlockedError, ConfigError, ModelError, UnreachableError
 from mixtura.models.base import Emit
 from mixtura.models.openai.bounds import bounds_of
-from mixtura.models.openai.causes import keep_no_secrets
+from mixtura.models.openai.carried import keep_no_secrets
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.learned import LearnedDialect
 from mixtura.models.openai.reply import WireError, as_json, decode_reply
@@ -173,7 +174,14 @@ class SdkModel:
             return self._failures.of_body(model, None, {}, body)
         if isinstance(problem, ValueError):
             return self._failures.of_wire(model, WireError(f"{self._client.name} could not read the reply: {problem}"))
-        return UnreachableError(self._failures.provider, model, f"{self._client.name}: {problem}")
+        from mixtura.models.openai.certificates import refused_below
+
+        provider = self._failures.provider
+        words = refused_below(problem, urllib.parse.urlsplit(self._client.base_url).netloc or provider)
+        if words:
+            # An SDK says "Connection error." for all that happens on the way.
+            return BlockedError(provider, model, f"{self._client.name}: {words}")
+        return UnreachableError(provider, model, f"{self._client.name}: {problem}")
 
 
 async def _stream_on_loop(made: object, take: Callable[[object], None]) -> None:

@@ -1,4 +1,4 @@
-"""Server-sent events: bytes in, events out, and the other way round. Knows nothing of models.
+"""Server-sent events: bytes in, events out. Knows nothing of models.
 
 The parser follows the HTML standard's grammar (LF, CR and CRLF, comments, several `data:` lines) with one
 liberty: what a stream that stops without its last blank line had said is delivered by `EventParser.finish`.
@@ -129,17 +129,3 @@ def plain_data(chunk: bytes) -> list[bytes]:
         return []
     found = chunk[6:-2].split(b"\n\ndata: ")
     return [] if True in [b"\n" in data for data in found] else found
-
-
-def encode_event(data: bytes, event: str = "") -> bytes:
-    """Return one event as a stream's bytes; line ends inside `data` become several `data:` lines."""
-    if b"\n" in data or b"\r" in data:
-        data = b"\ndata: ".join(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
-    if event:
-        return b"event: " + event.encode() + b"\ndata: " + data + b"\n\n"
-    return b"data: " + data + b"\n\n"
-
-
-def encode_comment(text: str = "") -> bytes:
-    """Return a comment, which keeps a quiet connection open and which every parser skips."""
-    return b": " + text.replace("\n", " ").replace("\r", " ").encode() + b"\n\n"

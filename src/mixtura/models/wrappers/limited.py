@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, RateLimitHeaders
-from mixtura.errors import ModelError, RateLimitedError, TooLargeError, UnreachableError
+from mixtura.errors import BlockedError, ModelError, RateLimitedError, TooLargeError, UnreachableError
 from mixtura.limits.account import Account, Quote, SentCall
 from mixtura.limits.breaker import CircuitBreaker
 from mixtura.limits.failsafe import FailSafe
@@ -216,6 +216,11 @@ def _end_lost(counting: _Counting, call: SentCall | None) -> None:
 
 def _record_failure(error: ModelError, shared: CircuitBreaker, own: CircuitBreaker, now: float) -> None:
     """Record a failure with the provider's breaker when it cannot be reached, else with the model's."""
+    if isinstance(error, BlockedError):
+        # The provider was not reached, and is as well as before: what is in the way is on this side of it.
+        shared.release_probe()
+        own.release_probe()
+        return
     if not isinstance(error, TRIPS):
         # The provider worked well enough to refuse.
         shared.record_success()

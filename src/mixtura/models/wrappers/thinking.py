@@ -285,7 +285,7 @@ class _SplitContext:
 
     def __init__(self, inner: CallContext) -> None:
         self.draw, self.begin, self.pause, self.waste = inner.draw, inner.begin, inner.pause, inner.waste
-        self.expect_whole, self.refuse_repeat = inner.expect_whole, inner.refuse_repeat
+        self.expect_whole, self.refuse_repeat, self.share = inner.expect_whole, inner.refuse_repeat, inner.share
         self._inner = inner
 
     def attach(self, reader: PartialReader) -> None:
