@@ -116,4 +116,5 @@ def describe_ranking(count: int, ranking: Ranking, order: Sequence[int]) -> str:
     letters = {place: prompts.label(at) for at, place in enumerate(order)}
     ranked = sorted(range(count), key=lambda place: -ranking.points[place])
     lines = ", ".join(f"{letters[place]} ({ranking.points[place]:.2f})" for place in ranked)
-    return f"How the {ranking.reviewers} authors ranked them, 1.00 is best: {lines}."
+    who = "one of the authors" if ranking.reviewers == 1 else f"the {ranking.reviewers} authors"
+    return f"How {who} ranked them, 1.00 is best: {lines}."

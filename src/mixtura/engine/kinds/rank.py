@@ -22,7 +22,8 @@ async def answer(run: Run, aggregator: Aggregator, drafts: DraftSet) -> Outcome:
         return await synthesize.write(run, aggregator, drafts) if aggregator.model else vote.count(run, drafts)
     top = drafts[winner(drafts.all, ranking)]
     points = {draft.call: round(points, 4) for draft, points in zip(drafts, ranking.points, strict=True)}
-    run.decide(RankedDetail(points=points), f"{ranking.reviewers} reviews put the draft of {top.model} first")
+    reviews = "1 review puts" if ranking.reviewers == 1 else f"{ranking.reviewers} reviews put"
+    run.decide(RankedDetail(points=points), f"{reviews} the draft of {top.model} first")
     if not aggregator.model:
         return outcome_of(top)
 
