@@ -15,6 +15,7 @@ from mixtura import prompts
 _MARKER_PART = 7
 _MARKER_START = 4
 _DIGITS = re.compile(r"\d\D*\d\D*\d")
+_WORD = re.compile(r"\w+")
 _PHRASE = 8  # words of an instruction in a row
 
 _FENCE = re.compile(
@@ -24,7 +25,6 @@ _FENCE = re.compile(
     r"|\[this draft is incomplete",
     re.IGNORECASE,
 )
-_FENCE_SIGNS = ("<", "each between lines", "[this draft")
 # Each line of our instructions holds one of these, and few answers do.
 _INSTRUCTION_SIGNS = (
     *("draft", "marker", "authority", "padding", "contradict", "anonymous", "conversation itself", "procedure"),
@@ -122,7 +122,7 @@ def _place_of(text: str, place: int) -> int:
 
 
 def _copied_fences(text: str, asked: str) -> Iterable[Slip]:
-    if any(sign in text for sign in _FENCE_SIGNS[:1]) or any(sign in text.lower() for sign in _FENCE_SIGNS[1:]):
+    if "<" in text or "[this draft" in text.lower():
         found = _FENCE.search(text)
         if found is not None and not _FENCE.search(asked):
             yield Slip(found.start(), "the fence of the drafts")
@@ -132,15 +132,17 @@ def _copied_instructions(text: str, asked: str) -> Iterable[Slip]:
     lower = text.lower()
     if not any(sign in lower for sign in _INSTRUCTION_SIGNS):
         return
-    spaced = " ".join(re.findall(r"\w+", lower))
-    for phrase in _phrases():
-        if phrase in spaced and phrase not in " ".join(re.findall(r"\w+", asked.lower())):
-            first = re.search(r"\W+".join(phrase.split()), lower)
-            at = first.start() if first else 0
-            # The sentence that is copied may begin before the phrase that gives it away.
-            began = max(lower.rfind("\n", 0, at), lower.rfind(". ", 0, at) + 1)
-            yield Slip(began + 1 if began > 0 else 0, "the instructions of the aggregator")
-            return
+    words = list(_WORD.finditer(lower))
+    spaced = " ".join(word[0] for word in words)
+    copied = [phrase for phrase in _phrases() if phrase in spaced]
+    known = " ".join(_WORD.findall(asked.lower())) if copied else ""
+    places = [spaced.find(phrase) for phrase in copied if phrase not in known]
+    if not places:
+        return
+    at = words[spaced.count(" ", 0, min(places))].start()
+    # The sentence that is copied may begin before the phrase that gives it away.
+    began = max(lower.rfind(sign, 0, at) + len(sign) if sign in lower[:at] else 0 for sign in ("\n", ". "))
+    yield Slip(began, "the instructions of the aggregator")
 
 
 @cache
@@ -149,7 +151,7 @@ def _phrases() -> tuple[str, ...]:
     texts = (prompts.SYNTHESIZE, prompts.SELECT, prompts.RANK, prompts.RANKED_SYNTHESIS, prompts.MERGE)
     found: dict[str, None] = {}
     for text in texts:
-        words = re.findall(r"\w+", text.lower())
+        words = _WORD.findall(text.lower())
         for at in range(len(words) - _PHRASE + 1):
             found[" ".join(words[at : at + _PHRASE])] = None
     return tuple(found)
