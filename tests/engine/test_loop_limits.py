@@ -1,6 +1,7 @@
 """How often is too often: the limit for each kind of unit, where a loop begins, and how long one is watched."""
 
 import math
+import re
 
 import pytest
 
@@ -165,12 +166,12 @@ def test_a_counting_loop_is_cut_behind_its_third_line() -> None:
     assert text[: loop.end] == PROSE + "Step 1: look at it again.\nStep 2: look at it again.\nStep 3: look at it again."
 
 
-WORDS = "one of these trees is here and the others are over there with all that we have seen".split()
+WORDS = re.findall(r"\w+", "one of these trees is here and the others are over there with all that we have seen")
 
 
 def nearly(words: int, times: int, last: int) -> str:
     """Rounds of so many words, and so many words at the end that have not been there before."""
-    return (" ".join(WORDS[:words]) + " ") * times + " ".join("alpha beta gamma delta epsilon".split()[:last])
+    return (" ".join(WORDS[:words]) + " ") * times + " ".join(["alpha", "beta", "gamma", "delta", "epsilon"][:last])
 
 
 @pytest.mark.parametrize(
