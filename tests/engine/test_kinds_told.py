@@ -18,6 +18,7 @@ from mixtura.decisions import (
     SynthesizedDetail,
     VotedDetail,
 )
+from mixtura.engine.kinds.select import parse_choice
 from mixtura.events import CallStarted
 from mixtura.sim import Reply
 
@@ -168,8 +169,66 @@ def test_a_selector_says_whose_draft_it_chose(world: World) -> None:
     assert (ran.answer.source, ran.answer.status) == (2, "ok")
     asked = ran.prompts(SEVENTY)[0][-1]["content"].splitlines()[-1]
     assert re.fullmatch(r"End with the letter of the best draft: <(m\w{12}) choice>A</\1 choice>", asked)
-    started = [event for event in ran.events if isinstance(event, CallStarted) and event.role == "selector"]
-    assert [event.layer for event in started] == [1]
+    (started,) = [event for event in ran.events if isinstance(event, CallStarted) and event.role == "selector"]
+    assert started.layer == 1
+    assert sorted(started.reads) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("kind", "role"), [("select", "selector"), ("rank", "reviewer")])
+def test_who_judges_drafts_is_asked_for_the_callers_user_and_for_no_form_of_an_answer(
+    world: World, kind: str, role: str
+) -> None:
+    texts = {"llama": "The answer is {n}.", "gemma": "The answer is 7.", "seventy": "A"}
+    options = ChatOptions(stop=["END"], user="u1", max_tokens=77)
+    ran = world(recipe(kind, SEVENTY if kind == "select" else ""), reply=world.by_model(**texts), options=options)
+    judging = [body for body in ran.cloud.requests if "best" in body["messages"][0]["content"]]
+    assert len(judging) == len([call for call in ran.answer.calls if call.role == role]) > 0
+    assert all((body["user"], body.get("stop")) == ("u1", None) for body in judging)
+    assert all(body.get("max_completion_tokens", body.get("max_tokens")) != 77 for body in judging)
+
+
+@pytest.mark.parametrize(
+    ("chairman", "seconds"),
+    [(SEVENTY, 30.0), ("", 60.0)],
+)
+def test_reviews_have_half_of_the_time_where_a_chairman_writes_and_else_all_of_it(
+    world: World, chairman: str, seconds: float
+) -> None:
+    def reply(request: JsonObject, call: int) -> Reply | str:
+        if "ranking>" in request["messages"][-1]["content"]:
+            return Reply(text="Hm.", fault="silent=900")
+        return "Written." if request["model"] == SEVENTY else f"Draft {call} has words of its own."
+
+    ran = world(recipe("rank", chairman, deadline=60.0), reply=reply, watched=False)
+    assert ran.seconds == pytest.approx(seconds, abs=2.0)
+    if chairman:
+        assert ran.answer.text == "Written."
+
+
+def test_without_an_aggregator_the_draft_of_the_last_layer_is_the_answer(world: World) -> None:
+    layers = (*THREE, Layer(proposers=(Proposer(model=SEVENTY),)))
+    ran = world(Recipe(layers=layers), reply=world.by_model(llama="Draft {n}.", gemma="x", seventy="The last word."))
+    assert (ran.answer.text, ran.answer.source, ran.answer.status) == ("The last word.", 3, "ok")
+
+
+@pytest.mark.parametrize(
+    ("said", "chosen"),
+    [
+        ("<t choice>b</t choice>", 1),
+        ("<t choice>*B*</t choice>", 1),
+        ("<t choice>Draft C</t choice>", 2),
+        ("Answer b", 1),
+        ("C", 2),
+        ("<t choice>D</t choice>", None),
+        ("<t choice>A or B</t choice>", None),
+        ("<t choice>A</t choice> No: <t choice>C</t choice>", 2),
+        ("<u choice>A</u choice>", None),
+        ("", None),
+        ("I like A.", None),
+    ],
+)
+def test_a_choice_is_a_letter_between_the_tags_or_all_that_is_said(said: str, chosen: int | None) -> None:
+    assert parse_choice(said, "t", 3) == chosen
 
 
 @pytest.mark.parametrize("kind", ["select", "synthesize"])
@@ -200,6 +259,22 @@ def test_an_aggregator_says_from_how_many_drafts_it_wrote(world: World) -> None:
     assert (reason, warning) == (f"{SEVENTY} wrote the answer from 3 drafts", False)
     started = [event for event in ran.events if isinstance(event, CallStarted) and event.role == "aggregator"]
     assert [event.layer for event in started] == [1]
+
+
+def test_two_drafts_are_several(world: World) -> None:
+    layer = Layer(proposers=(Proposer(model=LLAMA), Proposer(model=GEMMA)))
+    texts = {"llama": "One.", "gemma": "Another.", "seventy": "The answer."}
+    ran = world(recipe("synthesize", SEVENTY, (layer,)), reply=world.by_model(**texts))
+    assert told(ran)[0][1] == f"{SEVENTY} wrote the answer from 2 drafts"
+
+
+def test_a_sentence_that_names_a_draft_is_a_choice(world: World) -> None:
+    def reply(request: JsonObject, call: int) -> str:
+        if request["model"] == SEVENTY:
+            return f"I choose draft {labelled(request, 'The gemma draft')}."
+        return "The gemma draft" if request["model"] == GEMMA else f"llama {call}"
+
+    assert world(recipe("select", SEVENTY), reply=reply).answer.text == "The gemma draft"
 
 
 def test_an_answer_that_is_a_draft_is_said_to_be_one(world: World) -> None:

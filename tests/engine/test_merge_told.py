@@ -210,6 +210,11 @@ def test_a_reply_that_does_not_reach_a_field_decides_nothing_of_it(world: World,
     assert f"{LARGE} said nothing of /b/d; the most weight decides" in ran.answer.warnings
 
 
+def test_a_name_with_signs_of_a_pointer_is_found_in_an_object_like_the_drafts(world: World) -> None:
+    ran = ask(world, {"x/y": {"~z": 1}}, {"x/y": {"~z": 2}}, decides={"x/y": {"~z": 3}})
+    assert json.loads(ran.answer.text) == {"x/y": {"~z": 3}}
+
+
 def test_a_list_that_is_shorter_than_the_drafts_decides_what_it_holds(world: World) -> None:
     ran = ask(world, {"d": [1, 2]}, {"d": [3, 4]}, decides={"d": [3]})
     assert json.loads(ran.answer.text) == {"d": [3, 2]}

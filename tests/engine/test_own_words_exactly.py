@@ -43,6 +43,10 @@ def test_a_slip_begins_where_our_words_begin(copied: str, kept: str, what: str) 
     assert find_slip(text, ["mffffffffffff", MARKER], "Which index?") == Slip(len(ANSWER + kept), what)
 
 
+def test_of_a_marker_that_is_copied_twice_the_first_place_counts() -> None:
+    assert find_slip(f"So. {MARKER} and {MARKER}", [MARKER], "") == Slip(3, OF_MARKER)
+
+
 @pytest.mark.parametrize("text", [f"It is {MARKER[3:9]}.", f"It is <{MARKER[:3]}>", f"{MARKER[:6]} {MARKER[8:]}"])
 def test_fewer_characters_of_a_marker_are_chance(text: str) -> None:
     assert find_slip(text, [MARKER], "Which index?") is None

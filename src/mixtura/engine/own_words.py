@@ -139,9 +139,9 @@ def _copied_instructions(text: str, asked: str) -> Iterable[Slip]:
     places = [spaced.find(phrase) for phrase in copied if phrase not in known]
     if not places:
         return
-    at = words[spaced.count(" ", 0, min(places))].start()
+    before = lower[: words[spaced[: min(places)].count(" ")].start()]
     # The sentence that is copied may begin before the phrase that gives it away.
-    began = max(lower.rfind(sign, 0, at) + len(sign) if sign in lower[:at] else 0 for sign in ("\n", ". "))
+    began = max(before.rfind(sign) + len(sign) if sign in before else 0 for sign in ("\n", ". "))
     yield Slip(began, "the instructions of the aggregator")
 
 

@@ -101,7 +101,7 @@ def borda(orders: Sequence[tuple[int, Sequence[int]]], count: int) -> list[float
             points[place] += (others - position) / others if others > 0 else 1.0
         for place in range(count):
             votes[place] += place != reviewer
-    return [point / vote if vote else 0.0 for point, vote in zip(points, votes, strict=True)]
+    return [points[place] / votes[place] if votes[place] else 0.0 for place in range(count)]
 
 
 def winner(drafts: Sequence[Draft], ranking: Ranking) -> int:

@@ -42,7 +42,9 @@ def trim(texts: Sequence[str], budget: int | None) -> tuple[list[str], dict[int,
     if sum(sizes) <= budget:
         return list(texts), {}
     kept, left_out = [], {}
-    for place, (text, size, share) in enumerate(zip(texts, sizes, fair_shares(sizes, budget), strict=True)):
+    shares = fair_shares(sizes, budget)
+    for place, text in enumerate(texts):
+        size, share = sizes[place], shares[place]
         if size <= max(share, _LEAST):
             kept.append(text)
             continue
