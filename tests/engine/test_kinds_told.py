@@ -158,6 +158,14 @@ def test_without_reviews_and_a_chairman_the_drafts_are_counted(world: World) -> 
     assert ran.answer.text == "The answer is 5."
 
 
+def test_there_are_no_more_reviews_than_the_last_layer_has_authors(world: World) -> None:
+    layers = (Layer(proposers=(Proposer(model=LLAMA, samples=3),)), Layer(proposers=(Proposer(model=SEVENTY),)))
+    ran = world(
+        recipe("rank", layers=layers), reply=world.by_model(llama="Draft {n} of mine."), faults=f"400:{SEVENTY}"
+    )
+    assert [call.role for call in ran.answer.calls].count("reviewer") == 1
+
+
 def test_a_selector_says_whose_draft_it_chose(world: World) -> None:
     def reply(request: JsonObject, call: int) -> str:
         if request["model"] == SEVENTY:
@@ -182,6 +190,8 @@ def test_who_judges_drafts_is_asked_for_the_callers_user_and_for_no_form_of_an_a
     options = ChatOptions(stop=["END"], user="u1", max_tokens=77)
     ran = world(recipe(kind, SEVENTY if kind == "select" else ""), reply=world.by_model(**texts), options=options)
     judging = [body for body in ran.cloud.requests if "best" in body["messages"][0]["content"]]
+    reads = [event.reads for event in ran.events if isinstance(event, CallStarted) and event.role == role]
+    assert [sorted(calls) for calls in reads] == [[0, 1, 2]] * len(judging)
     assert len(judging) == len([call for call in ran.answer.calls if call.role == role]) > 0
     assert all((body["user"], body.get("stop")) == ("u1", None) for body in judging)
     assert all(body.get("max_completion_tokens", body.get("max_tokens")) != 77 for body in judging)

@@ -29,6 +29,7 @@ SENTENCE = "Let me check it all again. "
     [
         # A short word: 40 times and 256 characters, on lines of its own 1024.
         ("never ", 43),
+        ("no ", 86),
         ("never\n", 171),
         ("understandings ", 40),
         ("incomprehensibility ", 40),
@@ -36,6 +37,8 @@ SENTENCE = "Let me check it all again. "
         ("counterrevolutionary ", 16),
         ("So it is. Or so. ", 16),
         ("Go on. ", 37),
+        ("Look (again) at it and go on to the next of them all. ", 16),
+        ("Look (again) at it, and go to the next. ", 16),
         # 8 times and 1024 characters, from 256 characters on 4 times.
         (PROSE[:127], 9),
         (PROSE[:128], 8),
@@ -116,7 +119,10 @@ def counting(unit: str, count: int, first: int = 1, step: int = 1) -> str:
     [
         # 20 times and 1024 characters; a number of any length is one character of its unit.
         ("Step {}: look at it again.\n", 40),
+        ("Step {}: look at it all again ok\n", 32),
         ("Step {}: look at the result once more, and at the disk.\n", 20),
+        ("Step {}: look (again) at the result once more, and at the disk.\n", 20),
+        ("Step {}: look (again) at it all, or not.\n", 26),
         # At least twelve letters and four words.
         ("Row {}: look at its\n", 54),
         ("Lookatit {} once again\n", 47),
@@ -182,6 +188,7 @@ def nearly(words: int, times: int, last: int) -> str:
         (nearly(18, 11, 4), False),
         (nearly(5, 39, 5), True),
         (nearly(5, 39, 4), False),
+        (nearly(18, 14, 3).replace("these", "(these)"), True),
     ],
 )
 def test_a_reply_that_says_hardly_anything_new_is_a_loop(text: str, is_one: bool) -> None:

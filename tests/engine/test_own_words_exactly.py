@@ -30,6 +30,7 @@ OF_INSTRUCTIONS = "the instructions of the aggregator"
         (f" < / {MARKER} draft A>", "", OF_MARKER),
         (f" **{MARKER[1:]}**", " **", OF_MARKER),
         (f" It is {MARKER[3:10]}.", " It is", OF_MARKER),
+        (f" It is {MARKER[-7:]}.", " It is", OF_MARKER),
         (f" <{MARKER[:4]}", "", OF_MARKER),
         (f" </{MARKER[:4].upper()}", "", OF_MARKER),
         (" a6-b0_54*d0`79\u200b04", "", OF_MARKER),
@@ -45,6 +46,7 @@ def test_a_slip_begins_where_our_words_begin(copied: str, kept: str, what: str) 
 
 def test_of_a_marker_that_is_copied_twice_the_first_place_counts() -> None:
     assert find_slip(f"So. {MARKER} and {MARKER}", [MARKER], "") == Slip(3, OF_MARKER)
+    assert find_slip(f"{MARKER} is it", [MARKER], "") == Slip(0, OF_MARKER)
 
 
 @pytest.mark.parametrize("text", [f"It is {MARKER[3:9]}.", f"It is <{MARKER[:3]}>", f"{MARKER[:6]} {MARKER[8:]}"])

@@ -107,6 +107,8 @@ def test_a_whole_draft_goes_before_a_broken_one_and_a_refusal_comes_last(worse: 
         (votes("4", "5", "4", "5"), (0, "its answer has 2 of 4 votes")),
         # Of the drafts for the winner, the heaviest.
         ([draft("a", "4"), draft("b", "4", weight=2.0), draft("c", "5")], (1, "its answer has 3 of 4 votes")),
+        # Of several, the one that shares most words with all of them.
+        ([draft("x y z", "4"), draft("a b c", "4"), draft("a b d", "5")], (1, "its answer has 2 of 3 votes")),
         # Of broken drafts only those of the best kind count.
         (
             [*(draft(f"{n}", "5", finish="length") for n in "ab"), *votes("4", "6", "6")],
@@ -178,6 +180,7 @@ def test_a_refusal_says_that_its_author_does_not_help(text: str, refuses: bool) 
         ("Sor", True),
         ("Sort", False),
         ("Im", True),
+        ("Im unable ", True),
         ("As an A", True),
         ("As an apple", False),
         ("I", True),

@@ -141,8 +141,6 @@ _OPENERS = (
 
 def _may_be_lead_in(held: str) -> bool:
     start = _LEADING.sub("", held).casefold()
-    if not start:
-        return True
     if not any(opener.startswith(start) or start.startswith(opener) for opener in _OPENERS):
         return False
     found = _LEAD_IN.match(held)

@@ -97,9 +97,8 @@ class LoopDetector:
             self._pending.append(text[at:end])
             at = end
             self._look()
-        if self.loop is None and at < len(text):
-            self._pending.append(text[at:] if at else text)
-            self._length += len(text) - at
+        self._pending.append(text[at:])
+        self._length += len(text) - at
         return self.loop
 
     def finish(self) -> Loop | None:
@@ -168,8 +167,7 @@ def may_be_loop(text: str, *, ended: bool) -> bool:
     """
     if not ended:
         return True
-    probe = text[-_ENDED_UNIT:]
-    return text.find(probe, max(0, len(text) - 2 * _ENDED_UNIT), len(text) - 1) >= 0
+    return text[-_ENDED_UNIT:] in text[-2 * _ENDED_UNIT : -1]
 
 
 def find_loop(text: str, allowed: float = 0, *, ended: bool = False) -> Loop | None:
@@ -277,7 +275,7 @@ def _is_data(text: str, words: Sequence[str]) -> bool:
 def _counting(text: str, allowed: float) -> Loop | None:
     """Return a loop of units that are the same but for one number, which counts up."""
     masked = _NUMBER.sub("0", text)
-    if len(masked) == len(text) and masked == text:
+    if masked == text:
         return None
     run = _run_at_end(masked)
     if run is None or run.times < 20 or run.length < 1024 or run.times <= 2 * allowed:
