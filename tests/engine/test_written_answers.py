@@ -214,7 +214,8 @@ READ = [draft("Take response 2 of them.")]
             "it repeats itself: 'So it is an LSM-tree.' 60 times",
         ),
         (f"{ANSWER}\n<ma6b054d07904 draft A>", {}, ANSWER, "it copied the marker of the drafts"),
-        ("Short. <ma6b054d07904 draft A>", {}, "", "it copied the marker of the drafts"),
+        (f"{'x' * 79}. <ma6b054d07904 draft A>", {}, f"{'x' * 79}.", "it copied the marker of the drafts"),
+        (f"{'x' * 78}. <ma6b054d07904 draft A>", {}, "", "it copied the marker of the drafts"),
         ("I choose draft B.", {}, "I choose draft B.", "it speaks of other drafts: 'draft B'"),
     ],
 )

@@ -75,8 +75,7 @@ def read_drafts(
             f"{len(left_out)} of {len(drafts)} drafts shortened to fit what {slot.model} reads",
         )
     texts = [
-        text + prompts.INCOMPLETE if drafts[place].incomplete else text
-        for place, text in zip(order, texts, strict=True)
+        text + prompts.INCOMPLETE if drafts[order[place]].incomplete else text for place, text in enumerate(texts)
     ]
     messages = prompts.with_drafts(conversation, instructions, texts, marker, ending, _template(slot))
     return Reading(messages, tuple(order), tuple(drafts[place].call for place in order))
