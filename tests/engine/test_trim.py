@@ -98,6 +98,7 @@ def test_shares_of_equal_texts_are_equal_and_a_text_as_large_as_its_share_is_who
     assert trim.fair_shares([10, 10, 10], 29) == [9, 9, 9]
     assert trim.fair_shares([5, 30, 10], 31) == [5, 16, 10]
     assert trim.fair_shares([4, 100, 100], 104) == [4, 50, 50]
+    assert trim.fair_shares([10, 30, 30], 32) == [10, 11, 11]
     assert trim.fair_shares([], 10) == []
 
 

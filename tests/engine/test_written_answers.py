@@ -109,6 +109,28 @@ def test_what_is_whole_before_the_fence_is_the_answer(world: World) -> None:
     assert finished.text == ANSWER
 
 
+def test_what_is_whole_before_a_loop_is_the_answer(world: World) -> None:
+    ran = world(recipe(), reply=writing(Reply(text=f"{ANSWER} {LOOP * 60}", finish_reason="length")))
+    assert ran.answer.text == pieces(ran) == f"{ANSWER} {LOOP}".rstrip()
+    said = f"the answer of {SEVENTY} ends before the place where it repeated itself ("
+    assert told(ran)[0][1].startswith(said)
+    assert ran.answer.status == "partial"
+
+
+def test_what_is_held_of_an_answer_is_shown_when_it_stands(world: World) -> None:
+    # It ends before it is sure that no opening about drafts follows.
+    ran = world(recipe(), reply=writing("Given rain, stay"))
+    assert ran.answer.text == pieces(ran) == "Given rain, stay"
+    assert not [event for event in ran.events if isinstance(event, AnswerRestarted)]
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_an_answer_is_streamed_where_somebody_watches_it(world: World, watched: bool) -> None:
+    ran = world(recipe(), reply=writing(ANSWER), watched=watched)
+    (sent,) = [body for body in ran.cloud.requests if body["model"] == SEVENTY]
+    assert bool(sent.get("stream")) is watched
+
+
 def test_an_answer_that_repeats_itself_as_the_drafts_do_stands(world: World) -> None:
     drafts = iter([LOOP * 50, "Take an LSM-tree."])
     ran = world(recipe(), reply=lambda request, _: LOOP * 60 if request["model"] == SEVENTY else next(drafts))

@@ -103,7 +103,8 @@ class Opening:
         self._held.append(text)
         self._length += len(text)
         if self._form is not None:
-            self._starts = self._form.starts("".join(self._held)) if self._starts is None else self._starts
+            if self._starts is None:
+                self._starts = self._form.starts("".join(self._held))
             if self._starts:
                 self._pass_on("".join(self._held))
             return
