@@ -82,6 +82,7 @@ def test_a_value_has_one_normal_form(value: str, normal: str) -> None:
         (LONG + '{"final_answer": [1, 2]}', "[1,2]"),
         (LONG + '{"Final Answer": {"a": true}}', '{"a":true}'),
         (LONG + '{"solution": [3]}', "[3]"),
+        (LONG + '{"answer": [5]} and {more', "[5]"),
         (LONG + '{"answer": null, "solution": [3]}', "[3]"),
         (LONG + '{"answer": 7, "solution": 8}', "7"),
         (LONG + "{'answer': 'seven \\'o clock'}", "seven\\'oclock"),

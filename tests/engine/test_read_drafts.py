@@ -111,6 +111,7 @@ def test_drafts_fill_what_the_window_leaves_beside_the_prompt_and_the_reply(
     assert trimmed.detail.model == "reader"
     assert trimmed.reason == "3 of 3 drafts shortened to fit what reader reads"
     assert not trimmed.warning
+    assert sorted(trimmed.detail.characters_left_out) == [0, 1, 2]
     for call, count in trimmed.detail.characters_left_out.items():
         (shown,) = re.findall(rf"(?s)draft \w>\n({TEXTS[call][:40]}.*?)\n</", models.read[0])
         head, _, tail = shown.partition(f"\n[... {count} characters left out ...]\n")

@@ -205,7 +205,7 @@ def _quantity(value: str) -> str:
     if not found or (found[1] and found[2]):
         return ""
     sign, number, below, space, behind = found[1] or found[2], found[3], found[4], found[5], found[6].strip().casefold()
-    scale = _SCALES.get(behind.split(" ")[0]) if behind else None
+    scale = _SCALES.get(behind.split(" ")[0])
     if scale:
         behind = behind.partition(" ")[2]
     words = behind.replace("-", " ").split()
