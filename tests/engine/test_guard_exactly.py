@@ -44,6 +44,7 @@ def test_a_refusal_stands_where_more_than_half_of_the_drafts_refuse(texts: tuple
     [
         ("Based on the drafts, use it.", "Use it."),
         ("Based on the drafts,   use it.", "Use it."),
+        ("Based on the drafts, use it.\nThen rest.", "Use it.\nThen rest."),
         # Nothing is left without it, so it stays.
         ("Based on the drafts, ", "Based on the drafts, "),
         ("Based on the drafts.\n\n", "Based on the drafts.\n\n"),

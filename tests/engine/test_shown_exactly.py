@@ -2,7 +2,7 @@
 
 import pytest
 
-from mixtura.chat import JsonObject
+from mixtura.chat import JsonObject, Usage
 from mixtura.engine.outcome import Outcome, outcome_of
 from mixtura.engine.shown import ShownAnswer
 from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted, Draft, Event
@@ -110,9 +110,10 @@ def test_a_draft_as_the_answer_is_all_that_its_model_said() -> None:
         reasoning="Clouds.",
         finish_reason="length",
         tool_calls=[CALL],
+        usage=Usage(completion_tokens=9),
     )
     assert outcome_of(draft) == Outcome(
-        "It rains.", 4, "Clouds.", "length", [CALL], verbatim=True, model="answering", tokens=0
+        "It rains.", 4, "Clouds.", "length", [CALL], verbatim=True, model="answering", tokens=9
     )
     alone = Draft(call=0, role="proposer", model="asked", provider="p", text="x")
     assert outcome_of(alone).model == "asked"
