@@ -11,6 +11,7 @@ from mixtura import Aggregator, ChatOptions, Layer, NoAnswerError, Policy, Propo
 from mixtura.chat import JsonObject
 from mixtura.decisions import Detail, EditedDetail, FellBackDetail, NoticedDetail
 from mixtura.engine.draft_check import check_draft
+from mixtura.engine.writer import FenceFilter
 from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted, Draft
 from mixtura.sim import Reply, ToolCall
 
@@ -122,6 +123,20 @@ def test_what_is_held_of_an_answer_is_shown_when_it_stands(world: World) -> None
     ran = world(recipe(), reply=writing("Given rain, stay"))
     assert ran.answer.text == pieces(ran) == "Given rain, stay"
     assert not [event for event in ran.events if isinstance(event, AnswerRestarted)]
+
+
+def test_what_may_begin_a_fence_is_shown_once_when_the_answer_stands(world: World) -> None:
+    ran = world(recipe(), reply=writing("Take it where a <"))
+    assert ran.answer.text == pieces(ran) == "Take it where a <"
+    assert not [event for event in ran.events if isinstance(event, AnswerRestarted)]
+    said: list[str] = []
+    passed = FenceFilter(said.append)
+    passed.add("where a <")
+    assert said == ["where a "]
+    passed.close()
+    passed.close()
+    passed.add(" b")
+    assert said == ["where a ", "<", " b"]
 
 
 @pytest.mark.parametrize("watched", [True, False])
