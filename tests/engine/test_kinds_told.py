@@ -19,7 +19,7 @@ from mixtura.decisions import (
     VotedDetail,
 )
 from mixtura.engine.kinds.select import parse_choice
-from mixtura.events import CallStarted
+from mixtura.events import AnswerRestarted, CallStarted
 from mixtura.sim import Reply
 
 LLAMA, GEMMA, SEVENTY = World.LLAMA, World.GEMMA, World.SEVENTY
@@ -326,4 +326,6 @@ def test_an_answer_that_breaks_off_in_sight_of_its_reader_is_begun_anew_once(wor
     assert told(ran)[0] == anew
     assert told(ran).count(anew) == 1
     assert ran.kinds[-1] == "fell_back"
-    assert [type(event).__name__ for event in ran.events].count("AnswerRestarted") == 2
+    restarted = [event.at for event in ran.events if isinstance(event, AnswerRestarted)]
+    assert len(restarted) == 2
+    assert min(restarted) > 0

@@ -30,6 +30,7 @@ SENTENCE = "Let me check it all again. "
         # A short word: 40 times and 256 characters, on lines of its own 1024.
         ("never ", 43),
         ("no ", 86),
+        ("and ", 64),
         ("never\n", 171),
         ("understandings ", 40),
         ("incomprehensibility ", 40),
@@ -145,6 +146,7 @@ def test_a_number_may_count_so_often_and_no_oftener(unit: str, least: int) -> No
         counting("Step {}: look at it again.\n", 99, step=2),
         counting("Step {}: look at it again.\n", 99, first=500, step=-1),
         counting("Step {}: look at it again.\n", 99, first=10**9),
+        counting("Step {} of 12345678901: look at it.\n", 99),
         counting("Row {}: look at it\n", 99),
         counting("Lookatitagain {} again\n", 99),
         counting("look[{}] = look again at(it);\n", 99),

@@ -200,6 +200,8 @@ def test_a_stop_word_that_comes_first_leaves_an_empty_answer(world: World) -> No
 def test_a_written_answer_carries_its_reasoning_and_names_its_call(world: World) -> None:
     ran = world(recipe(), reply=writing(Reply(text=ANSWER, reasoning="I weigh both.")))
     assert (ran.answer.text, ran.answer.reasoning, ran.answer.source) == (ANSWER, "I weigh both.", 2)
+    assert not [event for event in ran.events if isinstance(event, AnswerRestarted)]
+    assert all(event.at > 0 for event in ran.events if isinstance(event, AnswerDelta))
     (finished,) = [event for event in ran.events if isinstance(event, AnswerFinished)]
     assert (finished.text, finished.source, finished.finish_reason) == (None, 2, "stop")
     assert "".join(event.reasoning for event in ran.events if isinstance(event, AnswerDelta)).strip() == "I weigh both."
