@@ -15,8 +15,9 @@ from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures, rate_limit_headers
 from mixtura.models.openai.late import LateReader
 from mixtura.models.openai.learned import LearnedDialect
-from mixtura.models.openai.pool import CONNECT_SECONDS, current_pool
+from mixtura.models.openai.pool import current_pool
 from mixtura.models.openai.reply import WireError
+from mixtura.models.openai.shortage import of_this_machine
 from mixtura.models.openai.sse import EventParser, LineTooLongError
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
 from mixtura.models.openai.wire import Dialect, encode_request
@@ -64,7 +65,7 @@ class HttpModel:
 
         def attempt(dialect: Dialect, gathered: StreamedReply | None) -> Awaitable[Completion]:
             body = encode_request(request, dialect, stream=gathered is not None)
-            return self._attempt(route.post(body), request, gathered, emit, begun)
+            return self._attempt(route.post(body, request.context), request, gathered, emit, begun)
 
         return self._dialect.ask(request, attempt, stream=late or emit is not None)
 
@@ -82,6 +83,8 @@ class HttpModel:
         answered = False
         try:
             reply = await posting
+            # A call that waited for its turn here had not begun.
+            begun += reply.waited
             try:
                 if not 200 <= reply.status < 300:
                     raise self._failures.of_reply(request.model, reply.status, reply.headers, await read_error(reply))
@@ -118,11 +121,12 @@ async def answers(endpoint: Endpoint) -> bool:
     """Say whether a server answers a question that costs it nothing, whatever it says."""
     from aiohttp import ClientError
 
+    from mixtura.models.openai.exchange import by_session
+
     url, headers = endpoint.address("/models")
     try:
         async with asyncio.timeout(_ALIVE_SECONDS):
-            session = current_pool().session
-            reply = await session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False)
+            reply = await by_session(current_pool().session, "GET", url, headers=headers, proxy=endpoint.proxy)
             reply.close()
             return True
     except (TimeoutError, ClientError, OSError):
@@ -137,13 +141,12 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
     """
     from aiohttp import ClientError
 
-    from mixtura.models.openai.exchange import SessionReply
+    from mixtura.models.openai.exchange import by_session
 
     url, headers = endpoint.address("/models")
     try:
         async with asyncio.timeout(_LIST_SECONDS):
-            session = current_pool().session
-            reply = SessionReply(await session.get(url, headers=headers, proxy=endpoint.proxy, allow_redirects=False))
+            reply = await by_session(current_pool().session, "GET", url, headers=headers, proxy=endpoint.proxy)
             try:
                 if not 200 <= reply.status < 300:
                     body = await read_error(reply)
@@ -283,6 +286,10 @@ def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelErr
     """Say what went wrong on the way to the provider, and what may help."""
     import aiohttp
 
+    from mixtura.models.openai.connector import CONNECT_SECONDS, is_head_too_large
+
+    if (own := of_this_machine(endpoint.provider, model, problem)) is not None:
+        return own
     host = endpoint.url.partition("://")[2].partition("/")[0]
     match problem:
         case aiohttp.ClientConnectorCertificateError():
@@ -303,6 +310,8 @@ def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelErr
             text = f"no connection to {host} within {CONNECT_SECONDS:.0f} s"
         case aiohttp.InvalidURL():
             text = f"the base URL {endpoint.url!r} is not one"
+        case aiohttp.ClientResponseError() if is_head_too_large(problem):
+            text = f"the headers of the reply of {host} are too large; a gateway or proxy before it may add them"
         case aiohttp.ClientResponseError():
             text = f"{host} does not answer in HTTP; check the base URL"
         case _:

@@ -23,6 +23,7 @@ from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.learned import LearnedDialect
 from mixtura.models.openai.reply import WireError, as_json, decode_reply
 from mixtura.models.openai.sdk_objects import advice, create_of, server_of
+from mixtura.models.openai.shortage import of_this_machine
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
 from mixtura.models.openai.wire import Dialect, completion_from, request_body
 from mixtura.models.threads import DaemonThreads
@@ -166,6 +167,8 @@ class SdkModel:
             return self._failures.of_body(model, None, {}, body)
         if isinstance(problem, ValueError):
             return self._failures.of_wire(model, WireError(f"{self._client.name} could not read the reply: {problem}"))
+        if (own := of_this_machine(self._failures.provider, model, problem)) is not None:
+            return own
         return UnreachableError(self._failures.provider, model, f"{self._client.name}: {problem}")
 
 

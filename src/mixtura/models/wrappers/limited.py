@@ -216,6 +216,11 @@ def _end_lost(counting: _Counting, call: SentCall | None) -> None:
 
 def _record_failure(error: ModelError, shared: CircuitBreaker, own: CircuitBreaker, now: float) -> None:
     """Record a failure with the provider's breaker when it cannot be reached, else with the model's."""
+    if not error.sent:
+        # What this machine lacks says nothing about the provider.
+        shared.release_probe()
+        own.release_probe()
+        return
     if not isinstance(error, TRIPS):
         # The provider worked well enough to refuse.
         shared.record_success()
