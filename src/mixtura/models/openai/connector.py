@@ -159,12 +159,10 @@ class Handler(ResponseHandler):
 
     def keep_for(self, said: str) -> None:
         """Take the `Keep-Alive` header of a reply: "timeout=5, max=99"."""
-        for name, number in _KEPT.findall(said):
-            if name.lower() == "timeout":
-                self.keeps = int(number[:9]) - _ON_THE_WAY_SECONDS
-            elif not int(number):
-                self.keeps = 0.0
-        if self.keeps is not None and self.keeps <= 0:
+        found = {name.lower(): int(number[:9]) for name, number in _KEPT.findall(said)}
+        if "timeout" in found:
+            self.keeps = found["timeout"] - _ON_THE_WAY_SECONDS
+        if found.get("max", 1) <= 0 or (self.keeps is not None and self.keeps <= 0):
             self.force_close()
 
 
@@ -191,6 +189,8 @@ class _Head:
             message, body = parsed[0][-1]
             # A reply of class 1xx only announces another one.
             if not 100 <= message.code < 200 or message.code == 101:
+                if (kept := message.headers.get("Keep-Alive")) is not None:
+                    handler.keep_for(kept)
                 if not message.chunked:
                     handler._parser = self._parser  # noqa: SLF001
                     return parsed

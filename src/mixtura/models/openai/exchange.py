@@ -191,7 +191,7 @@ class SessionReply:
         self.status, self.headers = reply.status, reply.headers
         self.read, self.more, self.close = reply.read, reply.content.readany, reply.close
         self._reply = reply
-        self.waited = _begin(protocol, reply.headers)
+        self.waited = _waited(protocol)
 
     @property
     def ended(self) -> bool:
@@ -199,12 +199,10 @@ class SessionReply:
         return self._reply.content.at_eof()
 
 
-def _begin(protocol: object, headers: "CIMultiDictProxy[str]") -> float:
-    """Note what the head of a reply says of its connection; return the seconds that its call waited for it."""
+def _waited(protocol: object) -> float:
+    """Return the seconds that a call waited for its connection, once."""
     if not isinstance(protocol, Handler):
         return 0.0
-    if (said := headers.get("Keep-Alive")) is not None:
-        protocol.keep_for(said)
     waited, protocol.waited = protocol.waited, 0.0
     return waited
 
@@ -223,7 +221,7 @@ class _PooledReply:
     ) -> None:
         self.status = message.code
         self.headers = message.headers
-        self.waited = _begin(protocol, message.headers)
+        self.waited = _waited(protocol)
         self._content = content
         self._connection: Connection | None = connection
         content.on_eof(self._release)
