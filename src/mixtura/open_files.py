@@ -17,7 +17,7 @@ if sys.platform != "win32":
 # Descriptors of the process and of the machine, buffers, memory.
 _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # A name lookup that had fewer than these to itself says "no such name" where it could not read how names are found.
-_FOR_A_LOOKUP = 3
+FOR_A_LOOKUP = 3
 # So deep an error is searched for its cause; each library between adds one or two.
 _DEPTH = 8
 
@@ -33,12 +33,12 @@ def most_open() -> float:
     return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
-def is_used_up() -> bool:
-    """Say whether there is no descriptor left, or too few to look a name up."""
+def is_used_up(needed: int = FOR_A_LOOKUP) -> bool:
+    """Say whether fewer than `needed` descriptors are left."""
     try:
         # POSIX gives out the lowest number that is free: all below it are in use.
         with socket.socket() as probe:
-            return sys.platform != "win32" and probe.fileno() + _FOR_A_LOOKUP > most_open()
+            return sys.platform != "win32" and probe.fileno() + needed > most_open()
     except OSError as problem:
         return problem.errno in _SHORT
 

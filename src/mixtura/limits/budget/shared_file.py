@@ -37,6 +37,9 @@ _PAUSE = 0.01
 _PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 # This part of an error's code says what kind it is; the rest is detail.
 _KIND = 0xFF
+# SQLite only says that it is unable to open the file. With so few descriptors left that is for want of them: its own
+# are back by the time at which one can look.
+_FEW_LEFT = 16
 
 
 class TransactionThread(Executor):
@@ -176,7 +179,7 @@ def _passes(error: sqlite3.OperationalError | OSError) -> bool:
     if isinstance(error, OSError):
         return open_files.shortage(error) is not None
     code = getattr(error, "sqlite_errorcode", 0)
-    if code & _KIND == sqlite3.SQLITE_CANTOPEN and open_files.is_used_up():
+    if code & _KIND == sqlite3.SQLITE_CANTOPEN and open_files.is_used_up(_FEW_LEFT):
         return True
     return code & _KIND in _PASSING or code == sqlite3.SQLITE_READONLY_DBMOVED
 

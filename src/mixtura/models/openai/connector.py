@@ -37,8 +37,7 @@ _KEEPALIVE_SECONDS = 60.0
 _ON_THE_WAY_SECONDS = 1.0
 _LIMITS = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
 # The SDKs read heads of 100 KiB with as many fields as fit there.
-MOST_LINE = 128 * 1024
-MOST_FIELDS = 32 * 1024
+HEADS: Any = {"max_line_size": 128 * 1024, "max_field_size": 128 * 1024, "max_headers": 32 * 1024}
 _MOST_HEAD = 256 * 1024
 # Seconds between two looks for room where nothing says that some was made: other threads and files free it as well.
 _LOOK_SECONDS = 0.05
@@ -142,13 +141,22 @@ class Handler(ResponseHandler):
         uses: how many requests were made on it.
         came: something of the reply to the latest one came.
         keeps: seconds that its server keeps it when nobody uses it; None where that was not said.
-        waited: seconds that its call waited for its turn; who reads them sets them to 0.
+        waited: seconds that the latest call waited for its turn.
     """
 
     uses = 0
     came = False
     waited = 0.0
     keeps: float | None = None
+
+    @property
+    def was_read(self) -> bool:
+        """Whether the request on this connection, which broke, may have been read by its server.
+
+        A connection that was used before may have been given up by the server, or by a machine on the way, while nobody
+        used it. It then breaks before a byte of the reply comes.
+        """
+        return self.uses < 2 or self.came
 
     def set_response_params(self, **params: Any) -> None:
         """Begin to read the reply to a new request."""
@@ -231,7 +239,7 @@ class Connector(aiohttp.TCPConnector):
         call = session_call.get()
         if call is None:
             return await self.take(req)
-        if call.protocol is not None and not was_read(call.protocol):
+        if isinstance(call.protocol, Handler) and not call.protocol.was_read:
             self.give_up_idle(req.connection_key)
         connection = await self.take(req, call.context)
         call.protocol = connection.protocol
@@ -246,14 +254,19 @@ class Connector(aiohttp.TCPConnector):
 
         Raises:
             aiohttp.ClientError, OSError: there is none to be had.
-            TimeoutError: the server did not answer in time.
         """
         if not self._places:
             try:
-                return await super().connect(request, [], _LIMITS)
+                connection = await super().connect(request, [], _LIMITS)
+            except TimeoutError as problem:
+                raise aiohttp.ConnectionTimeoutError(f"no connection to {request.url.host}") from problem
             except (aiohttp.ClientError, OSError, RuntimeError) as problem:
                 if open_files.shortage(problem) is None:
                     raise
+            else:
+                if (protocol := connection.protocol) is not None:
+                    protocol.waited = 0.0  # type: ignore[attr-defined]  # a Handler
+                return connection
         return await self._queue(request, context)
 
     async def _queue(self, request: aiohttp.ClientRequest, context: "CallContext | None") -> "Connection":
@@ -280,6 +293,8 @@ class Connector(aiohttp.TCPConnector):
             token = _in_turn.set(place)
             try:
                 return await super().connect(request, [], _LIMITS)
+            except TimeoutError as problem:
+                raise aiohttp.ConnectionTimeoutError(f"no connection to {request.url.host}") from problem
             except (aiohttp.ClientError, OSError, RuntimeError) as problem:
                 want = open_files.shortage(problem)
                 if want is None:
@@ -345,15 +360,6 @@ class Connector(aiohttp.TCPConnector):
             self.clear_dns_cache(*known)
             raise
         return await super()._create_connection(req, traces, timeout)
-
-
-def was_read(protocol: ResponseHandler) -> bool:
-    """Say whether the request on a connection that broke may have been read by its server.
-
-    A connection that was used before may have been given up by the server, or by a machine on the way, while nobody
-    used it. It then breaks before a byte of the reply comes.
-    """
-    return not isinstance(protocol, Handler) or protocol.uses < 2 or protocol.came
 
 
 def is_head_too_large(problem: BaseException) -> bool:

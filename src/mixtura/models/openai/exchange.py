@@ -14,18 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import aiohttp
 
 from mixtura.models.openai.connector import (
-    MOST_FIELDS,
-    MOST_LINE,
+    HEADS,
     Connector,
     Handler,
     SessionCall,
     session_call,
-    was_read,
 )
 
 if TYPE_CHECKING:
     import yarl
-    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -75,14 +72,21 @@ class Route:
 
     Args:
         session: of the running event loop.
+        connector: of that session.
         url: where to post to.
         headers: of every request.
         proxy: the address of an HTTP proxy.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: "yarl.URL", headers: "CIMultiDict[str]", proxy: str | None
+        self,
+        session: aiohttp.ClientSession,
+        connector: Connector,
+        url: "yarl.URL",
+        headers: "CIMultiDict[str]",
+        proxy: str | None,
     ) -> None:
+        self._connector = connector
         self._session, self._url, self._headers, self._proxy = session, url, headers, proxy
         self._template: aiohttp.ClientRequest | None = None
         if proxy is None and aiohttp.__version__.startswith(_TESTED):
@@ -93,7 +97,7 @@ class Route:
             lines += [f"{name}: {value}" for name, value in headers.items()]
             self._head = "\r\n".join([*lines, "Content-Length: "]).encode("utf-8")
 
-    async def post(self, body: bytes, context: "CallContext | None" = None) -> Reply:
+    async def post(self, body: bytes, context: "CallContext | None", begun: float) -> Reply:
         """Send `body` and return the reply, whose body has yet to come.
 
         A connection that was used before and breaks before a byte of the reply came is replaced by a new one.
@@ -101,6 +105,7 @@ class Route:
         Args:
             body: the request.
             context: is told when it waits for its turn at this machine's connections.
+            begun: event-loop time at which the call began.
 
         Raises:
             aiohttp.ClientError, OSError: no connection, or it broke before the head of the reply was whole.
@@ -110,76 +115,59 @@ class Route:
             return await by_session(
                 self._session, "POST", self._url, context, data=body, headers=self._headers, proxy=self._proxy
             )
-        data = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
-        connector, clock = self._connector, asyncio.get_running_loop().time
         while True:
+            connection = await self._connector.take(template, context)
+            protocol: Any = connection.protocol
             try:
-                connection = await connector.take(template, context)
-            except TimeoutError as problem:
-                raise aiohttp.ConnectionTimeoutError(f"no connection to {self._url.host}") from problem
-            protocol, sent = connection.protocol, clock()
-            try:
-                return await self._exchange(template, connection, data)
+                if protocol is None or protocol.transport is None:
+                    # It broke in the moment in which it was made.
+                    raise aiohttp.ServerDisconnectedError
+                protocol.set_response_params(read_until_eof=True, read_bufsize=_BUFFER, **HEADS)
+                protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+                for _ in range(_MOST_ANNOUNCED):
+                    message, content = await protocol.read()
+                    # A reply of this class only announces another one.
+                    if not 100 <= message.code < 200 or message.code == 101:
+                        return _PooledReply(connection, protocol.waited, message, content)
+                raise aiohttp.http.HttpProcessingError(message="it announces a reply and sends none")
+            except aiohttp.http.HttpProcessingError as problem:
+                connection.close()
+                raise aiohttp.ClientResponseError(template.request_info, (), message=problem.message) from problem
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if protocol is None or was_read(protocol) or clock() - sent > _UNREAD_SECONDS:
+                connection.close()
+                if protocol is None or not _unread(protocol, begun):
                     raise
+            except BaseException:
+                # Cancelled callers included: a connection with half a reply in it is of no use.
+                connection.close()
+                raise
             # The others were idle as long: the next one is new, and if it breaks too, that is a failure.
-            connector.give_up_idle(template.connection_key)
+            self._connector.give_up_idle(template.connection_key)
 
-    async def _exchange(self, template: aiohttp.ClientRequest, connection: "Connection", data: bytes) -> Reply:
-        """Send a request on a connection, and return the reply whose head came."""
-        try:
-            protocol = connection.protocol
-            if protocol is None or protocol.transport is None:
-                # It broke in the moment in which it was made.
-                raise aiohttp.ServerDisconnectedError
-            protocol.set_response_params(
-                read_until_eof=True,
-                read_bufsize=_BUFFER,
-                max_line_size=MOST_LINE,
-                max_field_size=MOST_LINE,
-                max_headers=MOST_FIELDS,
-            )
-            protocol.transport.write(data)
-            for _ in range(_MOST_ANNOUNCED):
-                message, content = await protocol.read()
-                # A reply of this class only announces another one.
-                if not 100 <= message.code < 200 or message.code == 101:
-                    return _PooledReply(connection, protocol, message, content)
-            raise aiohttp.http.HttpProcessingError(message="it announces a reply and sends none")
-        except aiohttp.http.HttpProcessingError as problem:
-            connection.close()
-            raise aiohttp.ClientResponseError(template.request_info, (), message=problem.message) from problem
-        except BaseException:
-            # Cancelled callers included: a connection with half a reply in it is of no use.
-            connection.close()
-            raise
 
-    @property
-    def _connector(self) -> Connector:
-        connector = self._session.connector
-        if not isinstance(connector, Connector):
-            raise aiohttp.ClientConnectionError("the pool of connections is closed")
-        return connector
+def _unread(protocol: object, begun: float) -> bool:
+    """Say whether a connection broke that had died before its server could read the request of a call."""
+    if not isinstance(protocol, Handler) or protocol.was_read:
+        return False
+    return asyncio.get_running_loop().time() - begun - protocol.waited <= _UNREAD_SECONDS
 
 
 async def by_session(
     session: aiohttp.ClientSession, method: str, url: "yarl.URL", context: "CallContext | None" = None, **options: Any
 ) -> "SessionReply":
     """Return the reply to a request that aiohttp's session makes. Raises as `Route.post`."""
-    call = SessionCall(context)
-    clock = asyncio.get_running_loop().time
+    call, begun = SessionCall(context), asyncio.get_running_loop().time()
     token = session_call.set(call)
     try:
         while True:
-            sent = clock()
             try:
                 reply = await session.request(method, url, allow_redirects=False, **options)
-                return SessionReply(reply, call.protocol)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as problem:
-                never = isinstance(problem, aiohttp.ClientConnectorError) or call.protocol is None
-                if never or was_read(call.protocol) or clock() - sent > _UNREAD_SECONDS:  # type: ignore[arg-type]
+                if isinstance(problem, aiohttp.ClientConnectorError) or not _unread(call.protocol, begun):
                     raise
+            else:
+                protocol = call.protocol
+                return SessionReply(reply, protocol.waited if isinstance(protocol, Handler) else 0.0)
     finally:
         session_call.reset(token)
 
@@ -187,24 +175,15 @@ async def by_session(
 class SessionReply:
     """A reply to a request that the session made."""
 
-    def __init__(self, reply: aiohttp.ClientResponse, protocol: object = None) -> None:
+    def __init__(self, reply: aiohttp.ClientResponse, waited: float) -> None:
         self.status, self.headers = reply.status, reply.headers
         self.read, self.more, self.close = reply.read, reply.content.readany, reply.close
-        self._reply = reply
-        self.waited = _waited(protocol)
+        self._reply, self.waited = reply, waited
 
     @property
     def ended(self) -> bool:
         """Everything was read."""
         return self._reply.content.at_eof()
-
-
-def _waited(protocol: object) -> float:
-    """Return the seconds that a call waited for its connection, once."""
-    if not isinstance(protocol, Handler):
-        return 0.0
-    waited, protocol.waited = protocol.waited, 0.0
-    return waited
 
 
 class _PooledReply:
@@ -215,13 +194,13 @@ class _PooledReply:
     def __init__(
         self,
         connection: "Connection",
-        protocol: "ResponseHandler",
+        waited: float,
         message: "aiohttp.http.RawResponseMessage",
         content: aiohttp.StreamReader,
     ) -> None:
         self.status = message.code
         self.headers = message.headers
-        self.waited = _waited(protocol)
+        self.waited = waited
         self._content = content
         self._connection: Connection | None = connection
         content.on_eof(self._release)

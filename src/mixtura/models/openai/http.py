@@ -57,6 +57,11 @@ class HttpModel:
         except ModelError as error:
             _drop_frames(error)
             raise
+        except OSError as problem:
+            # The first call imports the client, which takes descriptors as well.
+            if (own := of_this_machine(self._endpoint.provider, request.model, problem)) is None:
+                raise
+            raise own from problem
 
     def _call(self, route: "Route", request: ChatRequest, emit: Emit | None) -> Awaitable[Completion]:
         begun = asyncio.get_running_loop().time()
@@ -65,7 +70,7 @@ class HttpModel:
 
         def attempt(dialect: Dialect, gathered: StreamedReply | None) -> Awaitable[Completion]:
             body = encode_request(request, dialect, stream=gathered is not None)
-            return self._attempt(route.post(body, request.context), request, gathered, emit, begun)
+            return self._attempt(route.post(body, request.context, begun), request, gathered, emit, begun)
 
         return self._dialect.ask(request, attempt, stream=late or emit is not None)
 

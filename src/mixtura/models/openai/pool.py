@@ -35,8 +35,9 @@ _FEW = 2
 class Pool:
     """The session of one event loop, and the routes to its endpoints."""
 
-    def __init__(self, make_route: "type[Route]", session: "aiohttp.ClientSession") -> None:
+    def __init__(self, make_route: "type[Route]", connector: "Connector", session: "aiohttp.ClientSession") -> None:
         self._make_route = make_route
+        self.connector = connector
         self.session = session
         self._routes: dict[Endpoint, Route] = {}
         self._keeper = close_with_loop(self._end)
@@ -46,18 +47,18 @@ class Pool:
         """Return a new pool for the running loop."""
         import aiohttp
 
-        from mixtura.models.openai.connector import MOST_FIELDS, MOST_LINE, Connector
+        from mixtura.models.openai.connector import HEADS, Connector
         from mixtura.models.openai.exchange import Route
 
+        connector = Connector(_POOLS)
         return cls(
             Route,
+            connector,
             aiohttp.ClientSession(
-                connector=Connector(_POOLS),
+                connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),
-                max_line_size=MOST_LINE,
-                max_field_size=MOST_LINE,
-                max_headers=MOST_FIELDS,
+                **HEADS,
             ),
         )
 
@@ -77,7 +78,9 @@ class Pool:
         route = self._routes.get(endpoint)
         if route is None:
             url, headers = endpoint.address("/chat/completions")
-            route = self._routes[endpoint] = self._make_route(self.session, url, headers, endpoint.proxy)
+            route = self._routes[endpoint] = self._make_route(
+                self.session, self.connector, url, headers, endpoint.proxy
+            )
         return route
 
 
@@ -118,13 +121,12 @@ class _Pools:
     def give_up_idle_elsewhere(self, connector: "Connector") -> None:
         """Have the pools of other event loops close one idle connection each."""
         with self._opening:
-            others = [(loop, pool.session.connector) for loop, pool in self.of_loops.items()]
+            others = [(loop, pool.connector) for loop, pool in self.of_loops.items()]
         for loop, other in others:
-            give_up = getattr(other, "give_up_idle", None)
-            if other is not connector and give_up is not None:
+            if other is not connector:
                 # A loop that is closed has no connections.
                 with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(give_up)
+                    loop.call_soon_threadsafe(other.give_up_idle)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> Pool:
         """Return a new pool for the running `loop`."""
