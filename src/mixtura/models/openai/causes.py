@@ -27,9 +27,8 @@ from multidict import CIMultiDict
 
 from mixtura.errors import BlockedError, UnreachableError
 from mixtura.models.openai.certificates import reason_of, why_no_tls, why_refused
-from mixtura.models.openai.connector import CertificateError
+from mixtura.models.openai.connector import CONNECT_SECONDS, CertificateError, is_head_too_large
 from mixtura.models.openai.endpoint import Endpoint
-from mixtura.models.openai.pool import CONNECT_SECONDS
 from mixtura.models.openai.proxy import ENCODED, Proxy
 
 _PASSING = frozenset({408, 429})
@@ -193,6 +192,12 @@ def _no_http(host: str, proxy: Proxy | None, problem: aiohttp.ClientResponseErro
         return Cause(
             f"{who} answered with a header of more than {int(limit[1]):,} bytes, which is not read; whoever "
             "runs it, or a proxy on the way that adds it, has to shorten it",
+            connected=not tunnel,
+        )
+    if is_head_too_large(problem):
+        return Cause(
+            f"{who} answered with more headers than are read; whoever runs it, or a proxy on the way that adds them, "
+            "has to send fewer",
             connected=not tunnel,
         )
     if r"\x15\x03" in problem.message:
