@@ -17,12 +17,12 @@ _MARKS = re.compile("^\ufeff+", re.MULTILINE)
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def home_folder(env: Mapping[str, str]) -> Path | None:
-    """Return the user's home folder: HOME, else the one that the system knows.
+def home_folder(env: Mapping[str, str] | None = None) -> Path | None:
+    """Return the user's home folder: HOME in `env`, else the process's, else the one that the system knows.
 
-    None where neither says one, as in a container that runs under a user id of its own choice. It need not exist.
+    None where nobody says one, as in a container that runs under a user id of its own choice. It need not exist.
     """
-    for named in (env.get("HOME", ""), os.environ.get("HOME", "")):
+    for named in ("" if env is None else env.get("HOME", ""), os.path.expandvars("$HOME")):
         if Path(named).is_absolute():
             return Path(named)
     return _home_of(None)
@@ -50,7 +50,7 @@ def expanded(path: Path | str, env: Mapping[str, str] | None = None) -> Path:
 
     Args:
         path: the path.
-        env: where HOME is looked up; the process's environment by default.
+        env: where HOME is looked up first.
 
     Raises:
         OSError: it begins with `~`, and nobody knows this user's home folder.
@@ -59,7 +59,7 @@ def expanded(path: Path | str, env: Mapping[str, str] | None = None) -> Path:
     first = path.parts[0] if path.parts else ""
     if not first.startswith("~"):
         return path
-    home = home_folder(os.environ if env is None else env) if first == "~" else _home_of(first[1:])
+    home = home_folder(env) if first == "~" else _home_of(first[1:])
     if home is not None:
         return home.joinpath(*path.parts[1:])
     if first == "~":
