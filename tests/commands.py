@@ -5,9 +5,10 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
@@ -76,7 +77,9 @@ def invoke(*args: str, **env: str | None) -> Result:
     return CliRunner().invoke(group, args, prog_name="mixtura", terminal_width=80, env=cleared | env)
 
 
-def forked(arguments: list[str], prepare: Callable[[], None] = lambda: None, **env: str) -> tuple[int, str]:
+def forked(
+    arguments: list[str], env: Mapping[str, str] = MappingProxyType({}), prepare: Callable[[], None] = lambda: None
+) -> tuple[int, str]:
     """Run the command in a forked process with the environment of a fresh one, and nothing on stdin.
 
     `prepare` is called before it in that process. Returns the exit code and all that was written.
@@ -93,7 +96,8 @@ def forked(arguments: list[str], prepare: Callable[[], None] = lambda: None, **e
                     stream = os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)
                     setattr(sys, ("stdin", "stdout", "stderr")[number], stream)
                 os.environ.clear()
-                os.environ.update(environment(GROQ_API_KEY="gsk_x", GROQ_BASE_URL="http://127.0.0.1:9"), **env)
+                os.environ.update(environment(GROQ_API_KEY="gsk_x", GROQ_BASE_URL="http://127.0.0.1:9"))
+                os.environ.update(env)
                 prepare()
                 code = main(arguments)
                 sys.stderr.flush()

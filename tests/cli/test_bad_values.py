@@ -80,7 +80,7 @@ def check(said: str, what: object) -> None:
 def test_a_value_that_cannot_be_is_one_sentence(case: str, place: Path) -> None:
     before, values, after = COMMANDS[case]
     for value in values:
-        code, said = forked([*before, value, *after], MIXTURA_HOME=str(place / "home"))
+        code, said = forked([*before, value, *after], {"MIXTURA_HOME": str(place / "home")})
         check(said, value)
         assert code in (1, 2, 3), (value, code, said[-500:])
         [*_, last] = said.strip().splitlines() or [""]
@@ -92,6 +92,6 @@ def test_a_value_that_cannot_be_is_one_sentence(case: str, place: Path) -> None:
 def test_a_setting_that_cannot_be_breaks_nothing(name: str, place: Path) -> None:
     for value in SETTINGS[name]:
         for command in (["ask", "-m", "m", "Why?"], ["ask", "--sim", "-q", "Why?"], ["doctor"], ["models"]):
-            code, said = forked(command, **{"MIXTURA_HOME": str(place / "home"), name: value})
+            code, said = forked(command, {"MIXTURA_HOME": str(place / "home"), name: value})
             check(said, (value, command))
             assert code in (0, 1, 3, 75), (value, command, code, said[-500:])

@@ -65,7 +65,7 @@ def test_every_verb_is_in_the_table() -> None:
 @pytest.mark.parametrize("case", TABLE)
 def test_without_a_home_every_verb_does_what_it_can(case: str) -> None:
     after, expected = TABLE[case]
-    code, said = forked([case.partition(",")[0], *after], nowhere)
+    code, said = forked([case.partition(",")[0], *after], prepare=nowhere)
     assert (code, "Traceback" in said, "Errno" in said) == (expected, False, False), said
     if case in ("config", "config, set", "doctor", "keys"):
         assert "set MIXTURA_HOME to a folder that you may write, or HOME" in said
@@ -73,7 +73,7 @@ def test_without_a_home_every_verb_does_what_it_can(case: str) -> None:
 
 
 def test_without_a_home_a_daily_budget_is_refused() -> None:
-    code, said = forked(["ask", "--daily-budget", "1", "-m", "openai/gpt-oss-20b", "Why?"], nowhere)
+    code, said = forked(["ask", "--daily-budget", "1", "-m", "openai/gpt-oss-20b", "Why?"], prepare=nowhere)
     assert code == 3
     assert "mixtura: the daily budget cannot be kept: there is no home folder" in said
 
@@ -106,7 +106,7 @@ def test_the_home_of_another_user_is_nobodys_settings(case: str, tmp_path: Path)
     arguments = [case.partition(",")[0], *after]
     home = tmp_path / "home"
     home.mkdir(mode=0o700 if os.geteuid() == 0 else 0)
-    code, said = forked(arguments, locked_out(home, arguments))
+    code, said = forked(arguments, prepare=locked_out(home, arguments))
     home.chmod(0o700)
     assert code == (3 if case == "models, of names" else expected), said
     assert "Traceback" not in said
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_is_one_sentence(home: str, said: str) -> None:
         nowhere()
         os.environ["MIXTURA_HOME"] = home
 
-    code, found = forked(["ask", "-m", "openai/gpt-oss-20b", "Why?"], prepare)
+    code, found = forked(["ask", "-m", "openai/gpt-oss-20b", "Why?"], prepare=prepare)
     assert code == 3
     assert said in found
     assert found.count("\n") == 1
@@ -143,9 +143,9 @@ def test_without_a_folder_for_temporary_files_a_simulated_cloud_answers() -> Non
 
         mixtura.temporary._SHORT = Path("/proc/nothing")
 
-    code, said = forked(["ask", "--sim", "-q", "Why?"], prepare)
+    code, said = forked(["ask", "--sim", "-q", "Why?"], prepare=prepare)
     assert code == 0, said
-    code, said = forked(["ask", "--sim", "-q", "--daily-budget", "1", "Why?"], prepare)
+    code, said = forked(["ask", "--sim", "-q", "--daily-budget", "1", "Why?"], prepare=prepare)
     assert code == 3
     assert "the daily budget cannot be kept" in said
 

@@ -65,7 +65,7 @@ def test_values_of_options_and_what_stands_behind_two_dashes_stay() -> None:
     [
         (["-5"], "no such option '-5'; write -- before what begins with a dash and is no option"),
         (["-hello"], "no such option '-hello'"),
-        (["--recipie", "fast", "Why?"], "Did you mean '--recipe'?; write --"),
+        (["--recipie", "fast", "Why?"], "and is no option. Did you mean '--recipe'? (see"),
         (["--recipe fast", "Why?"], "'--recipe fast' can be the option --recipe with a value, and a text"),
         (["-save the date"], "'-save the date' can be the option -s with a value, and a text"),
         (["-qs be brief", "Why?"], "or write -- before the text"),
@@ -159,7 +159,7 @@ def test_a_variable_may_begin_with_the_home_folder(home: Path) -> None:
 )
 def test_files_of_a_simulated_cloud_may_be_in_the_home_folder(option: str, home: Path) -> None:
     # The port cannot be listened on, which is found out after the files were read.
-    code, said = forked(["sim", "--host", "203.0.113.1", "--port", "9", option], HOME=str(home))
+    code, said = forked(["sim", "--host", "203.0.113.1", "--port", "9", option], {"HOME": str(home)})
     assert code == 3
     assert "cannot listen on" in said
 

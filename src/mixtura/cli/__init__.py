@@ -179,9 +179,9 @@ def _run(argv: list[str]) -> int:
         return asked.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "mixtura"
-        from mixtura.cli.dashes import hint
+        from mixtura.cli.dashes import sentence
 
-        _complain(f"{_as_sentence(error.format_message())}{hint(error)} (see '{path} --help')")
+        _complain(f"{_as_sentence(sentence(error))} (see '{path} --help')")
         return error.exit_code
     except click.ClickException as error:
         _complain(_as_sentence(error.format_message()))

@@ -78,13 +78,16 @@ def _short(word: str) -> str:
     return line if len(line) <= 40 else f"{line[:39]}…"
 
 
-def hint(error: click.UsageError) -> str:
-    """Return what to do about an unknown option that was meant as a text, as the end of a sentence; "" for nothing."""
+def sentence(error: click.UsageError) -> str:
+    """Return what is wrong with a command line; about an unknown option also what to do where it was meant as a text."""
+    said = error.format_message()
     if not isinstance(error, click.NoSuchOption) or error.ctx is None:
-        return ""
+        return said
     command = error.ctx.command
+    hint = ""
     if isinstance(command, click.Group):
-        return "" if error.ctx.parent else "; a question follows a command: mixtura ask -- '- ...'"
-    if any(isinstance(param, click.Argument) for param in command.params):
-        return "; write -- before what begins with a dash and is no option"
-    return ""
+        hint = "" if error.ctx.parent else "; a question follows a command: mixtura ask -- '- ...'"
+    elif any(isinstance(param, click.Argument) for param in command.params):
+        hint = "; write -- before what begins with a dash and is no option"
+    # Before the options that are near, which click adds.
+    return said.replace(error.message, f"{error.message.rstrip('.')}{hint}.", 1)
