@@ -79,7 +79,7 @@ def _short(word: str) -> str:
 
 
 def sentence(error: click.UsageError) -> str:
-    """Return what is wrong with a command line; about an unknown option also what to do where it was meant as a text."""
+    """Return what is wrong with a command line; of an unknown option also what to do where it was meant as text."""
     said = error.format_message()
     if not isinstance(error, click.NoSuchOption) or error.ctx is None:
         return said
