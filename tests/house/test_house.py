@@ -27,10 +27,11 @@ FLOORS: dict[str, set[str]] = {
     "forks": set(),
     "open_files": set(),
     "input_files": set(),
+    "stderr_stream": set(),
     "interrupts": set(),
     "temporary": set(),
     "loops": set(),
-    "places": set(),
+    "places": {"errors", "input_files"},
     "answer_forms": {"errors"},
     "prompts": {"chat"},
     "tokens": {"chat"},
@@ -78,7 +79,7 @@ FLOORS: dict[str, set[str]] = {
         "models.recorded",
     },
     "terminal": {"chat", "columns", "decisions", "events", "folding", "safe_output"},
-    "hardware": {"errors"},
+    "hardware": {"errors", "input_files"},
     "mixture": {
         *("answer_format", "caller_options"),
         *(

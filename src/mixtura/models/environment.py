@@ -129,5 +129,8 @@ def check_key(key: str, where: str) -> str:
         ConfigError: it cannot be sent.
     """
     if not key.isascii() or not key.isprintable() or any(letter.isspace() for letter in key):
-        raise ConfigError(f"{where} holds white space or a character that no key has; was it copied with a line end?")
+        raise ConfigError(
+            f"{where} holds white space or a character that no key has; was it copied with a line end, or with the "
+            "byte order mark of a file?"
+        )
     return key
