@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from mixtura.models.openai import exchange
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.http import HttpModel, list_models
 from mixtura.models.openai.pool import close_pool
+from mixtura.models.openai.trust import Trust
 from mixtura.models.openai.wire import Dialect
 from raw_servers import RawServer, Turn, completion, http, raw_server, reset, sound
 
@@ -86,16 +88,16 @@ async def test_a_connection_through_a_proxy_is_replaced_as_well() -> None:
         assert server.seen[-1] == (5, 0)
 
 
-async def test_a_connection_over_tls_is_replaced_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_over_tls_is_replaced_as_well(tmp_path: Path) -> None:
     authority, server_side = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(server_side)
-    client_side = ssl.create_default_context()
-    authority.configure_trust(client_side)
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", client_side)
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    trust = Trust(file=str(tmp_path / "authority.pem"))
     async with raw_server(resets_the_second, tls=server_side) as (server, url):
-        await asyncio.gather(*(http_model(url).chat(REQUEST) for _ in range(5)))
+        model = HttpModel(Endpoint(provider="groq", url=url, trust=trust), Dialect(), FAILURES)
+        await asyncio.gather(*(model.chat(REQUEST) for _ in range(5)))
         for request in (REQUEST, LARGE):
-            assert (await http_model(url).chat(request)).text == "hello"
+            assert (await model.chat(request)).text == "hello"
         assert [server.seen[-1], len(server.writers)] == [(6, 0), 7]
 
 
@@ -337,7 +339,7 @@ async def test_a_head_that_no_client_reads_is_called_what_it_is(head: bytes, req
         return b"Content-Length: 0\r\n\r\n"
 
     async with raw_server(script) as (_, url):
-        with pytest.raises(UnreachableError, match=r"the headers of the reply of 127.0.0.1.* are too large"):
+        with pytest.raises(UnreachableError, match=r"127.0.0.1:\d+ answered with headers that are too large to be read"):
             await http_model(url).chat(request_)
 
 
