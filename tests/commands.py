@@ -4,9 +4,11 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
@@ -73,6 +75,39 @@ async def until(condition: Callable[[], bool]) -> None:
 def invoke(*args: str, **env: str | None) -> Result:
     cleared = {name: None for name in os.environ if name.endswith(("_API_KEY", "_BASE_URL"))}
     return CliRunner().invoke(group, args, prog_name="mixtura", terminal_width=80, env=cleared | env)
+
+
+def forked(
+    arguments: list[str], env: Mapping[str, str] = MappingProxyType({}), prepare: Callable[[], None] = lambda: None
+) -> tuple[int, str]:
+    """Run the command in a forked process with the environment of a fresh one, and nothing on stdin.
+
+    `prepare` is called before it in that process. Returns the exit code and all that was written.
+    """
+    with tempfile.TemporaryFile() as written:
+        child = os.fork()
+        if child == 0:
+            code = 99
+            try:
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(written.fileno(), 1)
+                os.dup2(written.fileno(), 2)
+                for number, mode in enumerate("rww"):
+                    stream = os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)
+                    setattr(sys, ("stdin", "stdout", "stderr")[number], stream)
+                os.environ.clear()
+                os.environ.update(environment(GROQ_API_KEY="gsk_x", GROQ_BASE_URL="http://127.0.0.1:9"))
+                os.environ.update(env)
+                prepare()
+                code = main(arguments)
+                sys.stderr.flush()
+            except BaseException as error:  # noqa: BLE001  # it is what the tests look for
+                os.write(2, f"Traceback: {error!r}".encode())
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        written.seek(0)
+        return code, written.read().decode(errors="replace")
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:

@@ -10,29 +10,63 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from mixtura.errors import ConfigError
+from mixtura.input_files import expanded, home_folder
+
 
 def state_folder(env: Mapping[str, str]) -> Path:
-    """Return MIXTURA_HOME, else the folder that the XDG rules give. The folder need not exist."""
+    """Return MIXTURA_HOME, else the folder that the XDG rules give. The folder need not exist.
+
+    Raises:
+        ConfigError: nobody says where it is, as in a container without HOME; the text names what to set.
+    """
     return _folder(env, "XDG_STATE_HOME", ".local/state")
 
 
 def config_folder(env: Mapping[str, str]) -> Path:
-    """Return MIXTURA_HOME, else the folder that the XDG rules give. The folder need not exist."""
+    """Return MIXTURA_HOME, else the folder that the XDG rules give. The folder need not exist.
+
+    Raises:
+        ConfigError: nobody says where it is.
+    """
     return _folder(env, "XDG_CONFIG_HOME", ".config")
 
 
+def no_place(env: Mapping[str, str]) -> str:
+    """Return in a sentence why there is no folder for a user's state and settings, and what to do; "" if there is."""
+    try:
+        state_folder(env)
+        config_folder(env)
+    except ConfigError as error:
+        return error.message
+    return ""
+
+
 def _folder(env: Mapping[str, str], variable: str, below_home: str) -> Path:
-    if env.get("MIXTURA_HOME"):
-        return Path(env["MIXTURA_HOME"])
-    base = Path(env.get(variable, ""))
-    if not base.is_absolute():  # the XDG rules: ignore a relative path
-        base = (Path(env["HOME"]) if env.get("HOME") else Path.home()) / below_home
-    return base / "mixtura"
+    for name in ("MIXTURA_HOME", variable):
+        named = env.get(name, "")
+        try:
+            path = expanded(named, env) if named.strip() else Path()
+        except OSError as error:
+            raise ConfigError(f"{name} is {named!r}, and {error.strerror}") from None
+        if name == "MIXTURA_HOME" and named.strip():
+            if path.parts[0].startswith("~"):
+                raise ConfigError(f"{name} is {named!r}, and there is no user {path.parts[0][1:]!r}; name a folder")
+            return path
+        if path.is_absolute():  # the XDG rules: ignore a relative path
+            return path / "mixtura"
+    home = home_folder(env)
+    if home is None:
+        raise ConfigError(
+            "there is no home folder, so nothing can be kept (HOME is not set, and the system knows none for this "
+            "user): set MIXTURA_HOME to a folder that you may write, or HOME"
+        )
+    return home / below_home / "mixtura"
 
 
 def unusable_state(env: Mapping[str, str], error: OSError) -> str:
     """Return in a sentence that the state folder cannot be used, and what to do."""
-    home = env.get("MIXTURA_HOME")
+    home = env.get("MIXTURA_HOME", "").strip()
     named = f"MIXTURA_HOME is {home!r}, which" if home else f"the state folder {state_folder(env)}"
     fix = "set MIXTURA_HOME to a folder that you may write"
     return f"{named} cannot be used ({error.strerror or error}): {fix}"
@@ -97,7 +131,10 @@ def state_problem(env: Mapping[str, str]) -> str:
 
     A folder that is not there yet is judged by the one that it would be made in. A file is written to try, and removed.
     """
-    folder = state_folder(env)
+    try:
+        folder = state_folder(env)
+    except ConfigError as error:
+        return error.message
     try:
         while not folder.exists() and not folder.is_symlink():
             folder = folder.parent

@@ -24,7 +24,7 @@ import msgspec
 import tomli_w
 
 from mixtura.errors import RecipeError
-from mixtura.input_files import cause_of, read_input, shown_name
+from mixtura.input_files import cause_of, read_input, shown_name, utf8_text, without_marks
 from mixtura.recipe_checks import explain
 from mixtura.slots import Aggregator, Fallback, Proposer, Slot
 
@@ -208,7 +208,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
             RecipeError: names `where` (a file), the line or key, and what was expected there.
         """
         try:
-            data = tomllib.loads(text)
+            data = tomllib.loads(without_marks(text))
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise RecipeError(where, f"not TOML: {error}") from error
         short = "proposers" in data
@@ -234,8 +234,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
             RecipeError: the file cannot be read, or is not a recipe.
         """
         try:
-            # Some editors begin a file with a mark that TOML does not know.
-            text = read_input(path).decode("utf-8-sig")
+            text = utf8_text(read_input(path))
         except (OSError, ValueError) as error:
             raise RecipeError(shown_name(path), f"cannot be read: {cause_of(error)}") from error
         return cls.from_toml(text, shown_name(path))

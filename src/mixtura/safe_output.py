@@ -12,7 +12,12 @@ from mixtura.columns import safe
 
 
 class GuardedTerminal(io.TextIOWrapper):
-    """A stream to a terminal that makes whatever is written safe; `command` alone writes what the terminal obeys."""
+    """A stream to a terminal that makes whatever is written safe; `command` alone writes what the terminal obeys.
+
+    `behind` is the stream whose bytes it writes: they would be closed with it.
+    """
+
+    behind: TextIO | None = None
 
     def write(self, text: str) -> int:
         """Write `text` as `columns.safe` makes it; return the characters given."""
@@ -41,6 +46,7 @@ def guard_streams() -> None:
                 line_buffering=stream.line_buffering,
                 write_through=stream.write_through,
             )
+            guarded.behind = stream
             setattr(sys, name, guarded)
 
 

@@ -4,6 +4,7 @@ A field that this version does not know is kept in `unknown` and written again; 
 an `UnknownEvent`. A stored run folds to the same `Answer`.
 """
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -65,7 +66,8 @@ def read_events(data: bytes) -> Iterator[Event]:
     Raises:
         ConfigError: a line is no event; it says which.
     """
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, written in enumerate(data.splitlines(), 1):
+        line = written.removeprefix(codecs.BOM_UTF8)  # of a file that an editor saved
         if line.strip():
             try:
                 yield decode_event(line)

@@ -4,14 +4,11 @@ Each command runs in a process that is forked from this one, with the environmen
 """
 
 import os
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from commands import environment
-from mixtura.cli import main
+from commands import forked
 
 pytestmark = [
     pytest.mark.slow,
@@ -74,32 +71,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(arguments: list[str], **env: str) -> tuple[int, str]:
-    """Run the command in a forked process and return its exit code and all it wrote."""
-    with tempfile.TemporaryFile() as written:
-        child = os.fork()
-        if child == 0:
-            code = 99
-            try:
-                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-                os.dup2(written.fileno(), 1)
-                os.dup2(written.fileno(), 2)
-                for number, mode in enumerate("rww"):
-                    stream = os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)
-                    setattr(sys, ("stdin", "stdout", "stderr")[number], stream)
-                os.environ.clear()
-                os.environ.update(environment(GROQ_API_KEY="gsk_x", GROQ_BASE_URL="http://127.0.0.1:9"), **env)
-                code = main(arguments)
-                sys.stderr.flush()
-            except BaseException as error:  # noqa: BLE001  # it is what the test looks for
-                os.write(2, f"Traceback: {error!r}".encode())
-            finally:
-                os._exit(code)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        written.seek(0)
-        return code, written.read().decode(errors="replace")
-
-
 def check(said: str, what: object) -> None:
     for wrong in ("Traceback", "sekret", "Errno", "codec can't", "Error("):
         assert wrong not in said, (what, said[-2000:])
@@ -109,7 +80,7 @@ def check(said: str, what: object) -> None:
 def test_a_value_that_cannot_be_is_one_sentence(case: str, place: Path) -> None:
     before, values, after = COMMANDS[case]
     for value in values:
-        code, said = run([*before, value, *after], MIXTURA_HOME=str(place / "home"))
+        code, said = forked([*before, value, *after], {"MIXTURA_HOME": str(place / "home")})
         check(said, value)
         assert code in (1, 2, 3), (value, code, said[-500:])
         [*_, last] = said.strip().splitlines() or [""]
@@ -121,6 +92,6 @@ def test_a_value_that_cannot_be_is_one_sentence(case: str, place: Path) -> None:
 def test_a_setting_that_cannot_be_breaks_nothing(name: str, place: Path) -> None:
     for value in SETTINGS[name]:
         for command in (["ask", "-m", "m", "Why?"], ["ask", "--sim", "-q", "Why?"], ["doctor"], ["models"]):
-            code, said = run(command, **{"MIXTURA_HOME": str(place / "home"), name: value})
+            code, said = forked(command, {"MIXTURA_HOME": str(place / "home"), name: value})
             check(said, (value, command))
             assert code in (0, 1, 3, 75), (value, command, code, said[-500:])

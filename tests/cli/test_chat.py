@@ -117,6 +117,20 @@ async def test_a_paste_is_one_question_where_nothing_marks_it() -> None:
         assert [asked(request)[-1] for request in cloud.requests] == [LINES]
 
 
+async def test_a_paste_while_an_answer_comes_is_one_question() -> None:
+    slow = SimOptions(unlimited=True, reply=numbered, profile="fixed:2")
+    async with simulated_cloud(slow) as cloud, terminal(cloud, "chat", "-m", LLAMA) as shown:
+        await shown.until("\x1b[?2004h")
+        shown.type("First?\r")
+        await shown.until("○ llama")
+        shown.type(f"{PASTE}\r")
+        await shown.until("Answer 2.")
+        await shown.until("\x1b[?2004h", times=3)
+        shown.type("\x04")
+        assert await shown.end() == 0
+        assert [asked(request)[-1] for request in cloud.requests] == ["First?", LINES]
+
+
 async def test_a_conversation_is_kept_as_it_goes_and_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "talk.json"
     async with simulated_cloud(TALK) as cloud:

@@ -12,6 +12,7 @@ from aiohttp import web
 import local_servers
 from commands import environment, invoke, run
 from mixtura import Fallback, Layer, Mixture, Policy, Proposer, Recipe
+from mixtura.chat import ChatOptions
 from mixtura.errors import ConfigError
 from mixtura.models.registry import ModelRegistry
 from mixtura.planning.deadline import deadline_seconds
@@ -92,13 +93,14 @@ def test_the_list_of_models_names_fall_backs_substitutes_and_the_model_that_acts
     assert ("openai", "h") not in models_of(acting)
 
 
-def asks(recipe: Recipe, **options: object) -> tuple[str, list[object]]:
+def asks(recipe: Recipe, options: ChatOptions | None = None) -> tuple[str, list[object]]:
     """Ask a cloud in which gpt-oss-120b is too small; return the text, and the output limits that were sent."""
 
     async def main() -> tuple[str, list[object]]:
         chosen = SimOptions(faults="413:openai/gpt-oss-120b", tokens=20, unlimited=True)
         async with simulated_cloud(chosen) as cloud:
-            answer = await Mixture(recipe, env={"GROQ_BASE_URL": cloud.url, "GROQ_API_KEY": "k"}).ask("Why?", **options)  # type: ignore[arg-type]
+            env = {"GROQ_BASE_URL": cloud.url, "GROQ_API_KEY": "k"}
+            answer = await Mixture(recipe, env=env).ask("Why?", options=options)
             return answer.status, [request.get("max_completion_tokens") for request in cloud.requests]
 
     return run_virtual(main())
@@ -112,7 +114,7 @@ def test_an_output_limit_leaves_a_smaller_fall_back_room_for_the_prompt() -> Non
     gone = Recipe(
         layers=(Layer(proposers=(Proposer(model="nowhere"),)),), policy=Policy(substitutes={"nowhere": GEMMA})
     )
-    assert asks(gone, max_tokens=20_000)[0] == "ok"
+    assert asks(gone, ChatOptions(max_tokens=20_000))[0] == "ok"
 
 
 def test_a_fall_back_on_one_machine_has_its_time() -> None:

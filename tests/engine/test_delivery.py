@@ -92,6 +92,44 @@ async def test_a_merged_piece_has_the_time_of_its_last_and_all_that_was_said() -
     ]
 
 
+async def test_merged_pieces_keep_the_reasoning_and_the_calls_of_every_text() -> None:
+    queue = EventQueue()
+    for _ in range(64):
+        queue.put(AnswerRestarted())
+    call = {"index": 0, "function": {"name": "look_up"}}
+    for _ in range(2):
+        queue.put(CallDelta(call=1, reasoning="hm "))
+        queue.put(AnswerDelta(tool_calls=[call]))
+    taken = [await queue.get() for _ in range(66)]
+    assert taken[64:] == [CallDelta(call=1, reasoning="hm hm "), AnswerDelta(tool_calls=[call, call])]
+
+
+async def test_a_piece_that_comes_when_the_ones_before_it_were_taken_is_an_event_of_its_own() -> None:
+    queue = EventQueue()
+    for _ in range(64):
+        queue.put(AnswerRestarted())
+    for text in ("one ", "two "):
+        queue.put(CallDelta(call=1, text=text))
+        queue.put(CallDelta(call=2, text=text))
+    assert [await queue.get() for _ in range(66)][64:] == [
+        CallDelta(call=1, text="one two "),
+        CallDelta(call=2, text="one two "),
+    ]
+    queue.put(CallDelta(call=1, text="three"))
+    queue.close()
+    assert [await queue.get(), await queue.get()] == [CallDelta(call=1, text="three"), None]
+
+
+async def test_sixty_three_events_wait_as_they_are() -> None:
+    queue = EventQueue()
+    for place in range(70):
+        queue.put(CallDelta(call=0, text=f"{place} "))
+    assert len(queue) == 65
+    taken = [await queue.get() for _ in range(65)]
+    assert taken[63] == CallDelta(call=0, text="63 ")
+    assert taken[64] == CallDelta(call=0, text="64 65 66 67 68 69 ")
+
+
 def test_a_reader_who_sleeps_gets_every_event_and_the_whole_text(world: World) -> None:
     async def main() -> tuple[list[Event], int]:
         options = SimOptions(unlimited=True, tokens=800, profile="rate:400")

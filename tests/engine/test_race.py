@@ -118,6 +118,7 @@ def test_what_a_straggler_had_written_is_used_and_marked_as_incomplete(world: Wo
     assert ran.answer.usage.estimated
     assert "cut" in ran.kinds
     assert prompt_of(ran).count("This draft is incomplete") == 1
+    assert f"{partial.text.strip()}\n[This draft is incomplete" in prompt_of(ran)
     assert ran.answer.usage.completion_tokens == ran.cloud.ledger.completion_tokens.total()
     assert ran.cloud.ledger.in_flight == 0
 

@@ -61,3 +61,46 @@ def test_an_estimate_is_a_little_high_for_english() -> None:
     # Nine common words: nine tokens in any large vocabulary.
     assert 9 <= estimate_tokens("The quick brown fox jumps over the lazy dog") <= 13
     assert estimate_messages(()) == 0
+
+
+def test_a_shortened_text_keeps_as_much_of_its_end_as_of_its_beginning() -> None:
+    text = "".join(f"{n:04}" for n in range(10_000))
+    size = estimate_tokens(text)
+    kept, left_out = trim.trim(["short", text], 2000)
+    share = 2000 - estimate_tokens("short")
+    keep = int(len(text) * (share - 16) / size)
+    assert left_out == {1: len(text) - keep}
+    note = f"\n[... {len(text) - keep} characters left out ...]\n"
+    assert kept == ["short", text[: keep // 2] + note + text[len(text) - (keep - keep // 2) :]]
+
+
+def test_what_fits_to_the_token_is_whole() -> None:
+    texts = ["a b c d e f g h " * 40, "i j k l m n o p " * 40]
+    needed = sum(map(estimate_tokens, texts))
+    assert trim.trim(texts, needed) == (texts, {})
+    assert list(trim.trim(texts, needed - 1)[1]) == [0, 1]
+    # As many characters as tokens fit whatever they are.
+    assert trim.trim(["!" * 50, "?" * 50], 100) == (["!" * 50, "?" * 50], {})
+
+
+def test_a_text_of_sixty_four_tokens_is_never_shortened() -> None:
+    short, longer = "word " * 64, "word " * 66
+    assert estimate_tokens(short.strip()) >= 64
+    several = [longer] * 40
+    kept, left_out = trim.trim([*several, "w " * 64], 100)
+    assert 40 not in left_out
+    assert set(left_out) == {place for place, text in enumerate(several) if estimate_tokens(text) > 64}
+    assert all(len(text) > 64 for text in kept[:40])
+
+
+def test_shares_of_equal_texts_are_equal_and_a_text_as_large_as_its_share_is_whole() -> None:
+    assert trim.fair_shares([10, 10, 10], 30) == [10, 10, 10]
+    assert trim.fair_shares([10, 10, 10], 29) == [9, 9, 9]
+    assert trim.fair_shares([5, 30, 10], 31) == [5, 16, 10]
+    assert trim.fair_shares([4, 100, 100], 104) == [4, 50, 50]
+    assert trim.fair_shares([10, 30, 30], 32) == [10, 11, 11]
+    assert trim.fair_shares([], 10) == []
+
+
+def test_a_quarter_of_an_odd_window_is_left_for_a_reply_without_a_limit() -> None:
+    assert trim.room(1003, None, 100) == int(1003 * 0.94) - 100 - 250

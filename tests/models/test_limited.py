@@ -177,6 +177,26 @@ def test_a_provider_that_cannot_be_reached_is_left_alone_for_all_its_models() ->
     virtually(main)
 
 
+def test_what_this_machine_lacks_opens_no_breaker_and_closes_none() -> None:
+    async def main() -> None:
+        own = UnreachableError("groq", "m", "no file descriptor left")
+        own.sent = own.connected = False
+        model = Scripted(own)
+        limited = Limited(model, "groq", ACCOUNTING)
+        for _ in range(20):
+            with pytest.raises(UnreachableError):
+                await limited.chat(REQUEST)
+        assert len(model.calls) == 20
+        assert account().breaker.healthy
+        model.replies = [OverloadedError("groq", "m", "busy"), own]
+        for _ in range(2):
+            with pytest.raises(ModelError):
+                await limited.chat(REQUEST)
+        assert account().breaker.failures == 1
+
+    virtually(main)
+
+
 def test_refusals_open_no_breaker() -> None:
     async def main() -> None:
         limited = Limited(Scripted(RejectedError("groq", "m", "no"), takes=0.0), "groq", ACCOUNTING)

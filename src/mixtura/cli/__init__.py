@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TextIO
 
 import click
@@ -14,6 +13,7 @@ import click
 from mixtura import interrupts
 from mixtura._version import __version__
 from mixtura.errors import MixturaError
+from mixtura.stderr_stream import outlive_readers
 
 VERBS: dict[str, str] = {
     "ask": "Ask several models and get one answer.",
@@ -62,7 +62,13 @@ class _Verbs(click.Group):
             near = difflib.get_close_matches(name, VERBS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(VERBS)}"
             ctx.fail(f"no such command {name!r}; {hint}")
-        return super().resolve_command(ctx, args)
+        found, command, rest = super().resolve_command(ctx, args)
+        plain = command is None or isinstance(command, click.Group) or ctx.resilient_parsing
+        if not plain and any(word.startswith("-") for word in rest):
+            from mixtura.cli.dashes import sorted_out
+
+            rest = sorted_out(click.Context(command or self, parent=ctx, info_name=found), rest)
+        return found, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -114,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    outlive_readers()
     _guard_terminals()
     try:
         code = _run(sys.argv[1:] if argv is None else list(argv))
@@ -123,7 +130,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _PIPE_BROKE
     except OSError as error:
         _silence(sys.stdout)
-        _complain(f"cannot write the output: {error.strerror or error}")
+        where = "cannot write the output" if error.filename is None else str(error.filename)
+        _complain(f"{where}: {error.strerror or error}")
         return 1
     except (KeyboardInterrupt, click.Abort):
         return interrupts.exit_code()
@@ -132,14 +140,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _streams_are_open() -> bool:
     """Make up for standard streams that whoever started this process has closed; without stdout nothing is begun."""
-    if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for as long as the process lives
     if sys.stdin is None:
-        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
+        sys.stdin = _nothing("r")
+    if sys.stderr is None:
+        sys.stderr = _nothing("w")
     if sys.stdout is None:
         _complain("stdout is closed, so an answer could not be written")
         return False
     return True
+
+
+def _nothing(mode: str) -> TextIO:
+    """Return a stream on the null device; its descriptor, the lowest that is free, stays open with the process."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    stream = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+    assert isinstance(stream, io.TextIOWrapper)
+    return stream
 
 
 def _guard_terminals() -> None:
@@ -163,7 +179,9 @@ def _run(argv: list[str]) -> int:
         return asked.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "mixtura"
-        _complain(f"{_as_sentence(error.format_message())} (see '{path} --help')")
+        from mixtura.cli.dashes import sentence
+
+        _complain(f"{_as_sentence(sentence(error))} (see '{path} --help')")
         return error.exit_code
     except click.ClickException as error:
         _complain(_as_sentence(error.format_message()))

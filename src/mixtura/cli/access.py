@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mixtura.cli.common import today
+from mixtura.cli.common import notice, today
 from mixtura.cli.settings import Settings, command_environment
 from mixtura.errors import ConfigError
 from mixtura.events import Listener
@@ -16,15 +16,20 @@ from mixtura.planning.schedule import models_of
 from mixtura.recipe import Recipe
 
 
-def filled(given: dict[str, Any], names: Sequence[str], *, simulated: bool = False) -> dict[str, Any]:
+def filled(
+    given: dict[str, Any], names: Sequence[str], *, simulated: bool = False, quiet: bool = False
+) -> dict[str, Any]:
     """Return the options of a verb, those of `names` that were not typed taken from the settings.
 
+    That no settings can be read is said on stderr: they are not what an answer needs.
     A recipe is no default beside `--model`, which says what is asked, and a provider none beside `--sim`.
 
     Raises:
         ConfigError: a setting that is needed cannot be.
     """
     settings = Settings(os.environ)
+    if settings.unread and not quiet:
+        notice(f"mixtura: {settings.unread}")
     found = dict(given)
     for name in names:
         beside = (name == "recipe" and given.get("models")) or (name == "provider" and simulated)

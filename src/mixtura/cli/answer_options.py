@@ -3,7 +3,6 @@
 import base64
 import mimetypes
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -14,7 +13,7 @@ from mixtura.cli.common import amount, notice
 from mixtura.columns import safe
 from mixtura.errors import InputError
 from mixtura.events import CallStarted, Event, RunStarted
-from mixtura.input_files import cause_of, read_input, shown_name
+from mixtura.input_files import cause_of, read_input, shown_name, utf8_text
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 # An image is sent in the request, so a film or an archive that is given by mistake must not be read whole.
@@ -78,7 +77,7 @@ def answer_options(function: _Function) -> _Function:
 def _format(file: str) -> dict[str, Any]:
     """Return the `response_format` for the schema in `file`."""
     try:
-        schema = {} if file.strip() == "{}" else msgspec.json.decode(read_input(file))
+        schema = {} if file.strip() == "{}" else msgspec.json.decode(utf8_text(read_input(file)))
     except OSError as error:
         raise InputError(f"--schema {shown_name(file)}: cannot be read: {cause_of(error)}") from None
     except (ValueError, RecursionError) as error:
@@ -103,11 +102,9 @@ def _image(given: str) -> str:
     if not kind.startswith("image/"):
         raise InputError(f"--image {given}: expected a file that is named like an image (.png, .jpg, ...)")
     try:
-        if Path(given).stat().st_size > _MOST_IMAGE:
-            raise InputError(f"--image {given}: more than {_MOST_IMAGE // 1_000_000} MB")
-        return f"data:{kind};base64,{base64.b64encode(Path(given).read_bytes()).decode()}"
-    except OSError as error:
-        raise InputError(f"--image {given}: cannot be read: {error.strerror or error}") from None
+        return f"data:{kind};base64,{base64.b64encode(read_input(given, _MOST_IMAGE)).decode()}"
+    except (OSError, ValueError) as error:
+        raise InputError(f"--image {shown_name(given)}: cannot be read: {cause_of(error)}") from None
 
 
 def write_prompts(events: Sequence[Event]) -> None:

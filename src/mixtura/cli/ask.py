@@ -150,7 +150,7 @@ mixtura ask -m openai/gpt-oss-20b -m qwen/qwen3.8-27b --json "Is 91 prime?"
 def command(question: tuple[str, ...], **given: Any) -> None:
     """Ask QUESTION, or forecast what that would take."""
     defaults = ("recipe", "provider", "deadline", "max_cost")
-    asked, fold = _Asked(**filled(given, defaults, simulated=given["sim"])), Fold()
+    asked, fold = _Asked(**filled(given, defaults, simulated=given["sim"], quiet=given["quiet"])), Fold()
     if asked.vs is not None:
         _compare(question, asked, asked.vs)
         return

@@ -9,6 +9,7 @@ import msgspec
 
 from mixtura.chat import Message
 from mixtura.errors import ConfigError
+from mixtura.input_files import expanded, utf8_text
 from mixtura.places import write_atomically
 
 
@@ -28,7 +29,7 @@ def save_new(name: str, messages: Sequence[Message]) -> None:
     else:
         text = "\n\n".join(f"## {message.role}\n\n{message.text}" for message in messages) + "\n"
     try:
-        with Path(name).expanduser().open("x", encoding="utf-8", errors="replace") as file:
+        with expanded(name).open("x", encoding="utf-8", errors="replace") as file:
             file.write(text)
     except OSError as error:
         raise ConfigError(f"{name}: cannot be written: {error.strerror or error}") from error
@@ -42,7 +43,10 @@ class KeptTalk:
     """
 
     def __init__(self, name: str) -> None:
-        self.path = Path(name).expanduser()
+        try:
+            self.path = expanded(name)
+        except OSError as error:
+            raise ConfigError(f"{name}: {error.strerror}") from None
         self._seen = self._content()
         self.messages = _messages(self.path, self._seen) if self._seen else []
         folder = self.path.resolve().parent
@@ -84,7 +88,7 @@ class KeptTalk:
 
 def _messages(path: Path, data: bytes) -> list[Message]:
     try:
-        found = msgspec.json.decode(data, type=list[Message])
+        found = msgspec.json.decode(utf8_text(data), type=list[Message])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _broken(path, str(error)) from None
     for place, message in enumerate(found):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import click
 
 from mixtura.errors import InputError
+from mixtura.input_files import without_marks
 
 FENCE = '"""'
 _PASTED = 0.05  # seconds within which a terminal hands over the next line of a paste
@@ -24,13 +25,14 @@ class Entry(NamedTuple):
 class Lines:
     """Reads messages from stdin: a line, a paste of several, or what stands between two lines with `FENCE`.
 
-    A terminal marks what is pasted, where readline asks it to. One that does not hands the lines of a paste over so
-    fast that the next one waits when the first is read.
+    A terminal marks what is pasted, where readline asks it to: while it reads. Elsewhere, and while an answer comes,
+    the lines of a paste are handed over so fast that the next one waits when the first is read.
     """
 
     def __init__(self) -> None:
         self.typed = sys.stdin.isatty()
         self._marked = self.typed and _use_readline()
+        self._lost = False
 
     def read(self) -> Entry | None:
         """Return the next message, None at the end of the input.
@@ -39,10 +41,11 @@ class Lines:
             InputError: it is not text, or the input ends inside a fence.
             KeyboardInterrupt: Ctrl-C; what was typed of the message is dropped.
         """
+        unmarked = self.typed and (not self._marked or _waits(0))
         line = self._line("> ")
         if line is None:
             return None
-        if self.typed and not self._marked:
+        if unmarked:
             line = self._with_rest_of_paste(line)
         text = line.strip()
         if "\n" in text:
@@ -63,7 +66,7 @@ class Lines:
 
     def _with_rest_of_paste(self, line: str) -> str:
         lines = [line]
-        while select.select([sys.stdin], [], [], _PASTED)[0]:
+        while _waits(_PASTED):
             more = self._line("")
             if more is None:
                 break
@@ -71,7 +74,19 @@ class Lines:
         return "\n".join(lines)
 
     def _line(self, prompt: str) -> str | None:
-        return _typed_line(prompt) if self.typed else _piped_line()
+        if self._lost:
+            return None
+        try:
+            line = _typed_line(prompt) if self.typed else _piped_line()
+        except OSError as error:
+            self._lost = True
+            raise InputError(f"stdin cannot be read ({error.strerror or error}), so the conversation ends") from None
+        return line and without_marks(line)
+
+
+def _waits(seconds: float) -> bool:
+    """Say whether a line is there, or comes in time."""
+    return bool(select.select([sys.stdin], [], [], seconds)[0])
 
 
 def _use_readline() -> bool:

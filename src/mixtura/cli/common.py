@@ -1,5 +1,6 @@
 """What several verbs share: their options, reading a question, tables, writing to stdout."""
 
+import codecs
 import datetime as dt
 import math
 import os
@@ -10,6 +11,7 @@ from typing import Any, TextIO, TypeVar
 import click
 
 from mixtura.errors import InputError
+from mixtura.input_files import cause_of, expanded, utf8_text, without_marks
 from mixtura.models.catalog import TIERS
 
 MAX_QUESTION = 1_000_000
@@ -36,6 +38,19 @@ def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str)
 
     live = Catalog.load().live(ctx.params.get("provider") or "groq", today())
     return [name for name in live if name.startswith(incomplete)]
+
+
+class UserPath(click.Path):
+    """A path on the command line in which `~` is the home folder, also where the shell left it as it is."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Return the path that is meant."""
+        try:
+            return super().convert(expanded(os.fspath(value)), param, ctx)
+        except OSError as error:
+            self.fail(f"{os.fspath(value)!r}: {error.strerror}", param, ctx)
 
 
 def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -167,11 +182,12 @@ def today() -> dt.date:
 
 
 def check_text(what: str, text: str) -> str:
-    """Return `text` if it can be sent.
+    """Return `text`, without byte order marks, if it can be sent.
 
     Raises:
         InputError: it is longer than `MAX_QUESTION`, or holds bytes that were no UTF-8 where it came from.
     """
+    text = without_marks(text)
     if len(text) > MAX_QUESTION:
         raise InputError(f"{what} has {len(text):,} characters; at most {MAX_QUESTION:,} can be asked")
     try:
@@ -190,7 +206,7 @@ def read_question(words: Sequence[str]) -> str:
     Raises:
         InputError: there is no question, or it cannot be asked.
     """
-    parts = list(words)
+    parts = [without_marks(word) for word in words]
     if not parts:
         if sys.stdin.isatty():
             raise InputError("no question: write it after 'mixtura ask', or pipe it in")
@@ -207,12 +223,17 @@ def read_question(words: Sequence[str]) -> str:
 
 
 def _read_stdin() -> str:
-    raw = sys.stdin.buffer.read(4 * MAX_QUESTION + 1)
+    try:
+        raw = sys.stdin.buffer.read(4 * MAX_QUESTION + 1)
+    except OSError as error:
+        raise InputError(f"stdin cannot be read ({error.strerror or error}); write the question as words") from None
     if len(raw) > 4 * MAX_QUESTION:
         raise InputError(f"stdin has more than {MAX_QUESTION:,} characters; that is more than can be asked")
     try:
-        return raw.decode("utf-8-sig")
+        return utf8_text(raw)
     except UnicodeDecodeError as error:
+        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(f"stdin is not UTF-8 text: {cause_of(error)}") from None
         raise InputError(
             f"stdin is not UTF-8 text (byte {error.start + 1} is 0x{raw[error.start]:02x}); convert it first, "
             "for example with iconv"
@@ -223,7 +244,11 @@ def write_text(text: str) -> None:
     """Write `text` and a line feed on stdout: byte for byte in UTF-8 into a pipe or file, safe on a terminal."""
     text = text if text.endswith("\n") else text + "\n"
     # Text passes the guard of a terminal (`safe_output.py`), bytes do not.
-    click.echo(text if sys.stdout.isatty() else text.encode("utf-8", "replace"), nl=False)
+    if sys.stdout.isatty():
+        # Named, since click takes the place of a stream in ASCII by one of its own, without a guard.
+        click.echo(text, nl=False, file=sys.stdout)
+    else:
+        click.echo(text.encode("utf-8", "replace"), nl=False)
 
 
 def write_json(document: bytes) -> None:
@@ -249,7 +274,7 @@ def notice(text: str = "") -> None:
         from mixtura.columns import wrap
 
         text = wrap(text, width)
-    click.echo(text, err=True)
+    click.echo(text, file=sys.stderr)
 
 
 def write_lines(text: str) -> None:

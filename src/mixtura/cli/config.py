@@ -5,8 +5,9 @@ import os
 import click
 import msgspec
 
-from mixtura.cli.common import json_option, table, write_json, write_text
-from mixtura.cli.settings import SERVERS, SETTINGS, Settings, config_file, setting_names
+from mixtura.cli.common import json_option, notice, table, write_json, write_text
+from mixtura.cli.settings import SERVERS, SETTINGS, Settings, setting_names
+from mixtura.cli.settings_file import config_file
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError, MixturaError
 
@@ -32,13 +33,12 @@ def command(ctx: click.Context, as_json: bool) -> None:
     settings = Settings(os.environ)
     rows, wrong = _rows(settings)
     if as_json:
-        write_json(msgspec.json.encode({"file": str(settings.path), "settings": rows}))
+        write_json(msgspec.json.encode({"file": "" if settings.unread else str(settings.path), "settings": rows}))
     else:
         lines = [[row["name"], one_line(row["value"]), row["from"]] for row in rows]
         write_text(table([["setting", "value", "from"], *lines]))
-        click.echo(
-            f"mixtura: the file is {settings.path}" + ("" if settings.path.exists() else " (none yet)"), err=True
-        )
+        there = "" if settings.found else " (none yet)"
+        notice(f"mixtura: {settings.unread or f'the file is {settings.path}{there}'}")
     if wrong is not None:
         raise wrong
 

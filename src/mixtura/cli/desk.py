@@ -32,11 +32,11 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
             place = stored.place(provider)
         except ConfigError:
             place = None  # said by a check of its own
-        kept = {"keyring": "the system's keyring", "file": f"a file in {stored.folder}"}
+        kept = "the system's keyring" if place == "keyring" else f"a file in {stored.folder}" if place else ""
         variable = hidden_by(provider, os.environ)
         if not variable:
-            return f"from {kept[place]}" if place else "set"
-        return f"{variable} is set" + (f"; it goes before the key in {kept[place]}" if place else "")
+            return f"from {kept}" if place else "set"
+        return f"{variable} is set" + (f"; it goes before the key in {kept}" if place else "")
 
 
 def desk(recipe: str | None) -> Desk:
@@ -53,8 +53,11 @@ def desk(recipe: str | None) -> Desk:
         problems = settings.problems()
         checks += [Check(name="settings", ok=False, said=problem.message) for problem in problems]
         if not problems:
-            chosen, env = filled(chosen, ["recipe", "provider"]), settings.environment()
-            checks += [Check(name="settings", ok=True, said=f"read from {settings.path}")] * settings.path.exists()
+            chosen, env = filled(chosen, ["recipe", "provider"], quiet=True), settings.environment()
+            if settings.unread:
+                checks.append(Check(name="settings", ok=None, said=settings.unread))
+            elif settings.found:
+                checks.append(Check(name="settings", ok=True, said=f"read from {settings.path}"))
     except ConfigError as error:
         checks.append(Check(name="settings", ok=False, said=error.message))
     named = chosen_recipe(chosen["recipe"], (), chosen["provider"])

@@ -6,7 +6,7 @@ import sys
 import click
 import msgspec
 
-from mixtura.cli.common import json_option, table, write_json, write_text
+from mixtura.cli.common import json_option, notice, table, write_json, write_text
 from mixtura.cli.settings import Settings
 from mixtura.errors import ConfigError, InputError
 from mixtura.keys import StoredKeys, account, hidden_by, hint
@@ -91,7 +91,10 @@ def _read_key(provider: str) -> str:
     if sys.stdin.isatty():
         text = click.prompt(f"Key of {provider} (not shown)", hide_input=True, err=True, default="", show_default=False)
     else:
-        raw = sys.stdin.buffer.read(_LONGEST + 1)
+        try:
+            raw = sys.stdin.buffer.read(_LONGEST + 1)
+        except OSError as error:
+            raise InputError(f"stdin cannot be read ({error.strerror or error}); nothing was changed") from None
         if len(raw) > _LONGEST:
             raise InputError(f"more than {_LONGEST:,} bytes were piped in, which is no key")
         text = raw.decode("utf-8-sig", "replace")
@@ -106,6 +109,8 @@ def _read_key(provider: str) -> str:
 def list_keys(as_json: bool) -> None:
     """Show whose keys there are, where each is kept, and its last characters."""
     rows = _rows()
+    if why := StoredKeys(os.environ).unread():
+        notice(f"mixtura: {why}")
     if as_json:
         write_json(msgspec.json.encode(rows))
         return

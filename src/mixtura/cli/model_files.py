@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from mixtura.cli.common import notice, table, write_json, write_lines
+from mixtura.cli.common import UserPath, notice, table, write_json, write_lines
 from mixtura.errors import ConfigError
 from mixtura.models.local.header import GgufHeader
 from mixtura.models.local.llama import try_file
@@ -19,7 +19,7 @@ from mixtura.models.toy import provider as toy
 
 @click.command("add", short_help="Give a model file a name.")
 @click.argument("name")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=UserPath(path_type=Path))
 @click.option("--threads", type=int, help="Threads that work at it.  [default: by its size]")
 @click.option("--slots", type=int, help="Calls it answers at the same time.  [default: 4]")
 @click.option("--context", type=int, help="Tokens a slot holds.  [default: up to 4096]")
@@ -32,7 +32,7 @@ def add(name: str, file: Path, threads: int | None, slots: int | None, context: 
     entries = read_names(os.environ)
     if check_name(name) in entries and not force:
         raise ConfigError(f"{name!r} is {entries[name].path}; another name, or --force to replace it")
-    path = Path(os.path.abspath(file.expanduser()))  # noqa: PTH100  # links stay links: their targets may be replaced
+    path = Path(os.path.abspath(file))  # noqa: PTH100  # links stay links: their targets may be replaced
     header = checked_header(path, str(file))
     machine, requested = Machine.here(), RequestedSettings(threads=threads, slots=slots, context=context)
     settings = resolve_settings(header, requested.or_else(RequestedSettings.from_env(os.environ)), machine)

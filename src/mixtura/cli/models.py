@@ -133,9 +133,10 @@ async def _ask(registry: ModelRegistry, provider: str, env: Mapping[str, str]) -
     except MixturaError as error:
         return _Key(said="what the key can use could not be asked; this is the catalogue alone", error=error)
     found = read_list(provider, listed, today())
-    keep_list(found, registry.endpoint(provider), registry.catalog, env)
+    lost = keep_list(found, registry.endpoint(provider), registry.catalog, env)
     ids = tuple(model.id for model in found.models)
     said = f"the provider lists {len(ids)} models for this key, speech and guard models included"
+    said += f"; the list is not kept: {lost}" * bool(lost)
     return _Key(ids=ids, said=said, listed=found)
 
 

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from mixtura.cli.capacity_view import CapacityCounter, describe, mixtures_a_minute, sentence
-from mixtura.cli.common import complete_recipes, json_option, notice, write_json, write_lines
+from mixtura.cli.common import UserPath, complete_recipes, json_option, notice, write_json, write_lines
 from mixtura.cli.settings import Settings
 from mixtura.errors import ConfigError
 from mixtura.models.catalog import TIERS, Tier
@@ -90,10 +90,10 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float | None)
 @click.option(
     "--shape", "shapes", multiple=True, metavar="[MODEL=]FILE", help="A config.json, or the name of a similar model."
 )
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the frontier to an SVG file.")
+@click.option("--plot", type=UserPath(dir_okay=False, path_type=Path), help="Draw the frontier to an SVG file.")
 @click.option(
     "--predictions",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=UserPath(dir_okay=False, path_type=Path),
     help="Write predicted call times on the advised machines, for MIXTURA_PREDICTIONS.",
 )
 @click.option("--limits", "limits_alone", is_flag=True, help="Show only what the rate limits of a plan allow.")

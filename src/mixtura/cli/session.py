@@ -5,7 +5,7 @@ import datetime as dt
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TextIO
 
 import click
@@ -79,7 +79,7 @@ async def environment(simulated: SimOptions | None, *recipes: Recipe) -> AsyncIt
         yield environment_for(*recipes)
         return
     # What a simulated cloud bills is no money, and its windows are nobody else's: neither is kept with the real ones.
-    with temporary_folder("mixtura-sim-") as home:
+    with _own_home() as home:
         async with simulated_cloud(simulated) as cloud:
             kept = {name: value for name, value in os.environ.items() if name not in _REAL}
             direct = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "", "127.0.0.1"]
@@ -87,9 +87,20 @@ async def environment(simulated: SimOptions | None, *recipes: Recipe) -> AsyncIt
                 **kept,
                 "GROQ_BASE_URL": cloud.url,
                 "GROQ_API_KEY": SIMULATED_KEY,
-                "MIXTURA_HOME": str(home),
+                "MIXTURA_HOME": home,
                 "no_proxy": ",".join(filter(None, direct)),
             }
+
+
+@contextmanager
+def _own_home() -> Iterator[str]:
+    """Give a folder for what a simulated run keeps; where none can be made, a name that nothing can be written to."""
+    with ExitStack() as opened:
+        try:
+            home = str(opened.enter_context(temporary_folder("mixtura-sim-")))
+        except OSError:
+            home = f"{os.devnull}/mixtura"
+        yield home
 
 
 def check_simulated(recipe: Recipe) -> None:

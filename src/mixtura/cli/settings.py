@@ -7,7 +7,6 @@ the file: what a program does must not depend on who runs it.
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,12 +17,14 @@ import msgspec
 import tomli_w
 
 from mixtura.cli.common import number
+from mixtura.cli.settings_file import look_for, read_settings
 from mixtura.errors import ConfigError
+from mixtura.input_files import expanded
 from mixtura.keys import with_stored_keys
 from mixtura.models.catalog import TIERS, Catalog, CatalogProvider
 from mixtura.models.environment import base_url
 from mixtura.models.in_process import is_registered
-from mixtura.places import config_folder, locked, make_folders, unusable_state, write_atomically
+from mixtura.places import locked, make_folders, write_atomically
 from mixtura.recipe import Recipe
 
 Value = str | float
@@ -51,7 +52,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 def _recipe(text: str) -> str:
     Recipe.named(text)
     # The file is read in whatever folder the command is called in.
-    return str(Path(text).expanduser().resolve()) if text.endswith(".toml") else text
+    return str(expanded(text).resolve()) if text.endswith(".toml") else text
 
 
 def _provider(text: str) -> str:
@@ -134,6 +135,7 @@ SETTINGS: tuple[Setting, ...] = (
 )
 """Every setting; `base_urls` stands beside them, a table of the file with one address a server."""
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
+_KEYS = (*_BY_NAME, SERVERS)
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +150,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 class Settings:
     """The settings of one user: those of an environment, else those of the file.
 
+    Attributes:
+        found: there is a file.
+        unread: why none is looked for, in a sentence: there is no folder for it, or it is another user's; else "".
+
     Args:
         env: where variables are read; it names the folder of the file, too.
 
@@ -157,8 +163,19 @@ class Settings:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
-        self.path = config_file(env)
-        self._kept = _read(self.path)
+        self._path, self.found, self.unread = look_for(env)
+        self._kept = {} if self._path is None or self.unread else read_settings(self._path, _KEYS)
+
+    @property
+    def path(self) -> Path:
+        """The file; it need not exist.
+
+        Raises:
+            ConfigError: there is no folder that it could be in.
+        """
+        if self._path is None:
+            raise ConfigError(self.unread)
+        return self._path
 
     def find(self, name: str) -> Found:
         """Return the value of a setting.
@@ -280,26 +297,27 @@ class Settings:
         try:
             make_folders(self.path.parent)
             with locked(self.path.with_suffix(".lock")):
-                self._kept = _read(self.path)
+                self._kept = read_settings(self.path, _KEYS)
                 yield
         except OSError as error:
-            raise ConfigError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+            raise ConfigError(
+                f"{self.path}: cannot be written: {error.strerror or error}; set MIXTURA_HOME to a folder that you may "
+                "write"
+            ) from error
 
     def _write(self, kept: dict[str, Any]) -> None:
         from mixtura.cli.toml_text import edited
 
         kept = {key: value for key, value in kept.items() if value != {}}
         try:
-            text = self.path.read_text("utf-8") if self.path.exists() else ""
+            text = self.path.read_text("utf-8-sig") if self.path.exists() else ""
             write_atomically(self.path, edited(text, self._kept, kept).encode())
         except OSError as error:
-            raise ConfigError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+            raise ConfigError(
+                f"{self.path}: cannot be written: {error.strerror or error}; set MIXTURA_HOME to a folder that you may "
+                "write"
+            ) from error
         self._kept = kept
-
-
-def config_file(env: Mapping[str, str]) -> Path:
-    """Return the file of the settings; it need not exist."""
-    return config_folder(env) / "config.toml"
 
 
 def command_environment(providers: list[str] | None = None) -> dict[str, str]:
@@ -327,25 +345,6 @@ def _place(name: str) -> tuple[str, str]:
     near = difflib.get_close_matches(name, _BY_NAME, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(setting_names())}"
     raise ConfigError(f"no setting {name!r}; {hint}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        kept = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except NotADirectoryError as error:
-        raise ConfigError(unusable_state(os.environ, error)) from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}; mend it, or move it away") from None
-    for key in kept:
-        if key not in (*_BY_NAME, SERVERS):
-            near = difflib.get_close_matches(key, [*_BY_NAME, SERVERS], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(setting_names())}"
-            raise ConfigError(f"{path}: {key}: no such setting; {hint}")
-    return kept
 
 
 def _server(name: str, url: str) -> str:

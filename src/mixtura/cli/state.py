@@ -4,12 +4,16 @@ import shlex
 from collections.abc import Mapping
 
 from mixtura.cli.checks import Check
+from mixtura.errors import ConfigError
 from mixtura.places import state_folder, state_problem
 
 
 def check_state(env: Mapping[str, str]) -> Check:
     """Return the finding about the folder that the daily budget, names of files and records are kept in."""
-    folder = state_folder(env)
+    try:
+        folder = state_folder(env)
+    except ConfigError as error:
+        return Check(name="state folder", ok=False, said=error.message)
     where = f"{'MIXTURA_HOME is ' * bool(env.get('MIXTURA_HOME'))}{str(folder)!r}"
     problem = state_problem(env)
     if not problem:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from mixtura.cli.common import json_option, notice, table, write_json, write_lines
+from mixtura.cli.common import UserPath, json_option, notice, table, write_json, write_lines
 from mixtura.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     metavar="FOLDER",
     default="mixtura-studies",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=UserPath(path_type=Path),
     help="Folder of the report.",
 )
 @click.option("--markdown", is_flag=True, help="Write Markdown and chart files instead of the HTML file.")

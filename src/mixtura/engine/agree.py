@@ -81,7 +81,7 @@ def refuses(text: str) -> bool:
     # Plain searches, ten times cheaper than the pattern, say of nearly every draft that it is none.
     opening = bare[:200].lower()
     negative = "not" in opening or "n't" in opening or "n’t" in opening or "cant " in opening or "unable" in opening
-    if not negative or not _NEGATION.search(bare, 0, 200):
+    if not negative or not _NEGATION.search(opening):
         return False
     return _REFUSAL.match(bare) is not None and not answers.states(bare)
 

@@ -50,7 +50,8 @@ _SHORT = 48
 _READ = 20_000
 _OBJECTS = 10
 
-# A quantity: sign and currency, a number, a denominator, what stands behind.
+# A quantity: sign and currency, a number, a denominator, what stands behind. Exponents have two digits at most: one
+# such as in "1e999999999" would fill the memory.
 _QUANTITY = re.compile(
     r"([-+]?)\s?[$€£]?\s?([-+]?)((?:\d+|(?=\.\d))(?:\.\d+)?(?:[eE][-+]?\d{1,2})?)(?:\s?/\s?(\d+))?(\s?)(.*)", re.DOTALL
 )
@@ -204,7 +205,7 @@ def _quantity(value: str) -> str:
     if not found or (found[1] and found[2]):
         return ""
     sign, number, below, space, behind = found[1] or found[2], found[3], found[4], found[5], found[6].strip().casefold()
-    scale = _SCALES.get(behind.split(" ")[0]) if behind else None
+    scale = _SCALES.get(behind.split(" ")[0])
     if scale:
         behind = behind.partition(" ")[2]
     words = behind.replace("-", " ").split()
@@ -247,8 +248,7 @@ def _unwrap(value: str) -> str:
 
 
 def _as_number(text: str) -> str:
-    # Exponents are bounded before they are computed: "1e999999999" would fill the memory.
-    if len(text) > 100 or re.search(r"[eE][-+]?\d{3}", text) or not text[-1:].isdigit():
+    if len(text) > 100:
         return ""
     try:
         number = Fraction(text)

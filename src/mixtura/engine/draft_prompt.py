@@ -74,10 +74,7 @@ def read_drafts(
             TrimmedDetail(model=slot.model, characters_left_out=lost),
             f"{len(left_out)} of {len(drafts)} drafts shortened to fit what {slot.model} reads",
         )
-    texts = [
-        text + prompts.INCOMPLETE if drafts[place].incomplete else text
-        for place, text in zip(order, texts, strict=True)
-    ]
+    texts = [text + prompts.INCOMPLETE if drafts[order[place]].incomplete else text for place, text in enumerate(texts)]
     messages = prompts.with_drafts(conversation, instructions, texts, marker, ending, _template(slot))
     return Reading(messages, tuple(order), tuple(drafts[place].call for place in order))
 
@@ -101,7 +98,7 @@ def _window(run: Run, slot: Slot, window: int | None) -> int | None:
     if account is None or account.unlimited or not account.known:
         return window
     limits = [bucket.window.limit for name, bucket in account.buckets.items() if name in ("tpm", "tpd")]
-    return int(min([*limits, window or math.inf], default=0)) if limits else window
+    return int(min(*limits, window or math.inf)) if limits else window
 
 
 def _room(

@@ -127,7 +127,5 @@ async def _repair(run: Run, outcome: Outcome, problem: str, form: AnswerFormat) 
         completion.reasoning,
         completion.finish_reason,
         verbatim=True,
-        model=completion.model,
-        tokens=completion.usage.completion_tokens,
     )
     return _bare(run, written, form)

@@ -103,7 +103,8 @@ class Opening:
         self._held.append(text)
         self._length += len(text)
         if self._form is not None:
-            self._starts = self._form.starts("".join(self._held)) if self._starts is None else self._starts
+            if self._starts is None:
+                self._starts = self._form.starts("".join(self._held))
             if self._starts:
                 self._pass_on("".join(self._held))
             return
@@ -141,8 +142,6 @@ _OPENERS = (
 
 def _may_be_lead_in(held: str) -> bool:
     start = _LEADING.sub("", held).casefold()
-    if not start:
-        return True
     if not any(opener.startswith(start) or start.startswith(opener) for opener in _OPENERS):
         return False
     found = _LEAD_IN.match(held)

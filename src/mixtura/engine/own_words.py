@@ -14,6 +14,7 @@ from mixtura import prompts
 # So many characters of the marker in a row are no chance: one in 16 to the 7th.
 _MARKER_PART = 7
 _MARKER_START = 4
+_WORD = re.compile(r"\w+")
 _PHRASE = 8  # words of an instruction in a row
 
 _FENCE = re.compile(
@@ -124,7 +125,7 @@ def _place_of(text: str, place: int) -> int:
 
 
 def _copied_fences(text: str, lower: str, asked: str) -> Iterable[Slip]:
-    if "<" in text or "each between lines" in lower or "[this draft" in lower:
+    if "<" in text or "[this draft" in lower:
         found = _FENCE.search(text)
         if found is not None and not _FENCE.search(asked):
             yield Slip(found.start(), "the fence of the drafts")
@@ -136,15 +137,17 @@ def _copied_instructions(lower: str, asked: str) -> Iterable[Slip]:
             break
     else:
         return
-    spaced = " ".join(re.findall(r"\w+", lower))
-    for phrase in _phrases():
-        if phrase in spaced and phrase not in " ".join(re.findall(r"\w+", asked.lower())):
-            first = re.search(r"\W+".join(phrase.split()), lower)
-            at = first.start() if first else 0
-            # The sentence that is copied may begin before the phrase that gives it away.
-            began = max(lower.rfind("\n", 0, at), lower.rfind(". ", 0, at) + 1)
-            yield Slip(began + 1 if began > 0 else 0, "the instructions of the aggregator")
-            return
+    words = list(_WORD.finditer(lower))
+    spaced = " ".join(word[0] for word in words)
+    copied = [phrase for phrase in _phrases() if phrase in spaced]
+    known = " ".join(_WORD.findall(asked.lower())) if copied else ""
+    places = [spaced.find(phrase) for phrase in copied if phrase not in known]
+    if not places:
+        return
+    before = lower[: words[spaced[: min(places)].count(" ")].start()]
+    # The sentence that is copied may begin before the phrase that gives it away.
+    began = max(before.rfind(sign) + len(sign) if sign in before else 0 for sign in ("\n", ". "))
+    yield Slip(began, "the instructions of the aggregator")
 
 
 @cache
@@ -153,7 +156,7 @@ def _phrases() -> tuple[str, ...]:
     texts = (prompts.SYNTHESIZE, prompts.SELECT, prompts.RANK, prompts.RANKED_SYNTHESIS, prompts.MERGE)
     found: dict[str, None] = {}
     for text in texts:
-        words = re.findall(r"\w+", text.lower())
+        words = _WORD.findall(text.lower())
         for at in range(len(words) - _PHRASE + 1):
             found[" ".join(words[at : at + _PHRASE])] = None
     return tuple(found)

@@ -101,7 +101,7 @@ def borda(orders: Sequence[tuple[int, Sequence[int]]], count: int) -> list[float
             points[place] += (others - position) / others if others > 0 else 1.0
         for place in range(count):
             votes[place] += place != reviewer
-    return [point / vote if vote else 0.0 for point, vote in zip(points, votes, strict=True)]
+    return [points[place] / votes[place] if votes[place] else 0.0 for place in range(count)]
 
 
 def winner(drafts: Sequence[Draft], ranking: Ranking) -> int:
@@ -116,4 +116,5 @@ def describe_ranking(count: int, ranking: Ranking, order: Sequence[int]) -> str:
     letters = {place: prompts.label(at) for at, place in enumerate(order)}
     ranked = sorted(range(count), key=lambda place: -ranking.points[place])
     lines = ", ".join(f"{letters[place]} ({ranking.points[place]:.2f})" for place in ranked)
-    return f"How the {ranking.reviewers} authors ranked them, 1.00 is best: {lines}."
+    who = "one of the authors" if ranking.reviewers == 1 else f"the {ranking.reviewers} authors"
+    return f"How {who} ranked them, 1.00 is best: {lines}."

@@ -97,9 +97,8 @@ class LoopDetector:
             self._pending.append(text[at:end])
             at = end
             self._look()
-        if self.loop is None and at < len(text):
-            self._pending.append(text[at:] if at else text)
-            self._length += len(text) - at
+        self._pending.append(text[at:])
+        self._length += len(text) - at
         return self.loop
 
     def finish(self) -> Loop | None:
@@ -168,10 +167,7 @@ def may_be_loop(text: str, *, ended: bool) -> bool:
     """
     if not ended:
         return True
-    if len(text) < _ENDED_TIMES:
-        return False
-    probe = text[-_ENDED_UNIT:]
-    return text.find(probe, len(text) - 2 * len(probe) if len(text) > 2 * len(probe) else 0, len(text) - 1) >= 0
+    return text[-_ENDED_UNIT:] in text[-2 * _ENDED_UNIT : -1]
 
 
 def find_loop(text: str, allowed: float = 0, *, ended: bool = False) -> Loop | None:
@@ -248,8 +244,11 @@ def _exact(text: str, allowed: float) -> Loop | None:
 
 
 def _end_of_sentence(text: str, place: int, within: int) -> int:
-    """Return where the sentence or line at `place` ends, `place` where none does `within` so many characters."""
-    found = _SENTENCE_END.search(text, max(0, place - 1), place + within)
+    """Return where the sentence or line at `place` ends, `place` where none does `within` so many characters.
+
+    Where one has just ended, with a space behind it, that is `place`.
+    """
+    found = _SENTENCE_END.search(text, max(0, place - 2), place + within)
     return place if found is None else max(place, found.end())
 
 
@@ -257,10 +256,7 @@ def _is_long(unit: str, run: _Run) -> bool:
     """Say whether what `run` repeats is repeated too often, as seldom as such a unit is repeated rightly."""
     length, times = run.length, run.times
     words = _WORD.findall(unit)
-    drawn = len(set(_LETTERS.findall(unit))) < 2
-    data = (len(words) == 1 and "," in unit) or (unit == unit.upper() != unit.lower())
-    data = data or (unit.isascii() and not any(map(str.isspace, unit)))
-    if drawn or data or len(_STRUCTURE.findall(unit)) > _STRUCTURE_SHARE * len(unit):
+    if _is_data(unit, words) or len(_STRUCTURE.findall(unit)) > _STRUCTURE_SHARE * len(unit):
         # Drawings, rulers, zeros and blanks; arrays, tables and code.
         return length >= LOOK_EVERY and times >= 8
     if len(words) == 1 and len(words[0]) < 20:
@@ -268,10 +264,18 @@ def _is_long(unit: str, run: _Run) -> bool:
     return (length >= 256 and times >= 16) or (length >= 1024 and times >= (4 if len(unit) >= 256 else 8))
 
 
+def _is_data(text: str, words: Sequence[str]) -> bool:
+    """Say whether `text`, of these words, is drawn, or looks like equal values, a message in capitals or a code."""
+    equal = len(set(words)) == 1 and "," in text
+    if equal or len(set(_LETTERS.findall(text))) < 2:
+        return True
+    return (text == text.upper() != text.lower()) or (text.isascii() and not any(map(str.isspace, text)))
+
+
 def _counting(text: str, allowed: float) -> Loop | None:
     """Return a loop of units that are the same but for one number, which counts up."""
     masked = _NUMBER.sub("0", text)
-    if len(masked) == len(text) and masked == text:
+    if masked == text:
         return None
     run = _run_at_end(masked)
     if run is None or run.times < 20 or run.length < 1024 or run.times <= 2 * allowed:
@@ -305,7 +309,7 @@ def _shared(text: str, allowed: float) -> Loop | None:
     """Return a loop of which only most is repeated: the share of its n-grams that stood in the window before."""
     window = text[-_SHARE_WINDOW:]
     words = _WORD.findall(window)
-    if len(words) < _LEAST_WORDS:
+    if len(words) < _LEAST_WORDS or _is_data(window, words):
         return None
     if len(_STRUCTURE.findall(window)) > _STRUCTURE_SHARE * len(window):
         return None

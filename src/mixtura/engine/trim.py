@@ -8,6 +8,8 @@ _LEFT_OUT = "\n[... {} characters left out ...]\n"
 # An estimate can be wrong by a few per cent, and a window that overflows costs the whole answer.
 _MARGIN = 0.94
 _LEAST = 64
+# Tokens of the note in place of what is left out.
+_NOTE = 16
 
 
 def room(window: int, max_tokens: int | None, prompt_tokens: int) -> int:
@@ -42,11 +44,13 @@ def trim(texts: Sequence[str], budget: int | None) -> tuple[list[str], dict[int,
     if sum(sizes) <= budget:
         return list(texts), {}
     kept, left_out = [], {}
-    for place, (text, size, share) in enumerate(zip(texts, sizes, fair_shares(sizes, budget), strict=True)):
+    shares = fair_shares(sizes, budget)
+    for place, text in enumerate(texts):
+        size, share = sizes[place], shares[place]
         if size <= max(share, _LEAST):
             kept.append(text)
             continue
-        keep = int(len(text) * max(share - _LEAST // 4, _LEAST) / size)
+        keep = int(len(text) * max(share - _NOTE, _LEAST) / size)
         head = keep // 2
         tail = keep - head
         left_out[place] = len(text) - keep

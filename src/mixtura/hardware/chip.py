@@ -17,6 +17,7 @@ import msgspec
 from mixtura.errors import ConfigError
 from mixtura.hardware.config import read_small
 from mixtura.hardware.precision import precision_named, unknown
+from mixtura.input_files import utf8_text
 
 Kind = Literal["gpu", "tpu", "lpu", "wafer", "rdu"]
 Format = Literal["bf16", "fp8", "fp4", "int8"]
@@ -145,7 +146,7 @@ def read_chips(path: str | Path) -> dict[str, Chip]:
     """
     text = read_small(Path(path))
     try:
-        return _parse(text.decode("utf-8"))
+        return _parse(utf8_text(text))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from error
     except ConfigError as error:

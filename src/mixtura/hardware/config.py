@@ -12,6 +12,7 @@ import msgspec
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.shape import LatentAttention, ModelShape
+from mixtura.input_files import expanded, utf8_text
 
 _MOST_BYTES = 2_000_000  # a config.json has a few kB; the largest known, which lists every layer, a few hundred
 
@@ -32,7 +33,7 @@ def read_config(source: Mapping[str, object] | str | Path, name: str = "") -> Mo
         return _shape(source, name or (said if isinstance(said, str) else "config"), name or "config")
     path = config_file(source) or Path(source)
     try:
-        config = msgspec.json.decode(read_small(path).removeprefix(b"\xef\xbb\xbf"))
+        config = msgspec.json.decode(utf8_text(read_small(path)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON: {error}") from error
     if not isinstance(config, dict):
@@ -44,11 +45,11 @@ def read_config(source: Mapping[str, object] | str | Path, name: str = "") -> Mo
 def config_file(name: str | Path) -> Path | None:
     """Return the `config.json` at the path or in the folder `name`; None if there is none."""
     try:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if path.is_dir():
             path /= "config.json"
         return path if path.is_file() else None
-    except (OSError, ValueError, RuntimeError):  # too long for a path, a NUL in it, or `~` of an unknown user
+    except (OSError, ValueError):  # too long for a path, a NUL in it, or `~` of nobody
         return None
 
 
@@ -59,6 +60,7 @@ def read_small(path: Path, most: int = _MOST_BYTES) -> bytes:
         ConfigError: the path does not exist, is no file or cannot be read, or the file has more than `most` bytes.
     """
     try:
+        path = expanded(path)
         if not path.is_file():
             raise ConfigError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
         with path.open("rb") as file:

@@ -18,6 +18,7 @@ from mixtura.errors import ConfigError
 from mixtura.hardware.config import config_file, read_config, read_small
 from mixtura.hardware.precision import BITS, precision_named, unknown
 from mixtura.hardware.shape import ModelShape, PublishedSize
+from mixtura.input_files import utf8_text
 
 _BILLION = 1e9
 # Suffixes that describe a model's tuning or storage, not its shape.
@@ -95,7 +96,7 @@ def read_shapes(path: str | Path) -> dict[str, ModelShape]:
         ConfigError: the file cannot be read or a row is invalid; the message names the file and the row.
     """
     try:
-        return _parse(tomllib.loads(read_small(Path(path)).decode("utf-8")), shipped_shapes())
+        return _parse(tomllib.loads(utf8_text(read_small(Path(path)))), shipped_shapes())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
     except ConfigError as error:

@@ -17,7 +17,7 @@ from mixtura.errors import ConfigError
 from mixtura.keys import system
 from mixtura.models.catalog import Catalog
 from mixtura.models.environment import check_key, key_variables, server_address
-from mixtura.places import state_folder, write_atomically
+from mixtura.places import no_place, state_folder, unusable_state, write_atomically
 from mixtura.secret import Secret
 
 Place = Literal["keyring", "file"]
@@ -42,11 +42,35 @@ class StoredKeys:
     """
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.folder = state_folder(env) / "keys"
+        self._env = env
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are; it need not exist.
+
+        Raises:
+            ConfigError: there is no folder for what a user keeps.
+        """
+        return state_folder(self._env) / "keys"
 
     def providers(self) -> list[str]:
         """Return the providers that a key is stored for, sorted."""
-        return sorted(urllib.parse.unquote(path.stem) for path in self.folder.glob("*.json"))
+        return self._look()[0]
+
+    def unread(self) -> str:
+        """Return in a sentence why stored keys cannot be looked for, "" where they can."""
+        return self._look()[1]
+
+    def _look(self) -> tuple[list[str], str]:
+        if why := no_place(self._env):
+            return [], why
+        try:
+            names = [name for name in os.listdir(self.folder) if name.endswith(".json")]  # noqa: PTH208  # glob passes errors over
+        except (FileNotFoundError, NotADirectoryError):
+            return [], ""
+        except OSError as error:
+            return [], unusable_state(self._env, error)
+        return sorted(urllib.parse.unquote(name.removesuffix(".json")) for name in names), ""
 
     def set(self, provider: str, key: str, *, in_file: bool = False) -> tuple[Place, str]:
         """Store a key in place of the one before; return where it is kept, and why it is not in the keyring.
@@ -61,6 +85,7 @@ class StoredKeys:
         """
         name = account(provider)
         check_key(Secret(key), "the key")
+        path = self._path(name)
         kept: Place = "file"
         why = "a file was asked for"
         if not in_file:
@@ -69,7 +94,6 @@ class StoredKeys:
                 kept, why = "keyring", ""
             except system.KeyringUnusable as unusable:
                 why = str(unusable)
-        path = self._path(name)
         entry = _Entry(provider=name, kept=kept, key="" if kept == "keyring" else key)
         try:
             before = self._entry(name)
@@ -78,7 +102,7 @@ class StoredKeys:
         try:
             write_atomically(path, msgspec.json.encode(entry))
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
+            raise ConfigError(unusable_state(self._env, error)) from error
         if kept == "file" and before is not None and before.kept == "keyring":
             try:
                 system.remove(name)
@@ -123,7 +147,6 @@ class StoredKeys:
             ConfigError: none is stored, or it cannot be deleted.
         """
         name = account(provider)
-        path = self._path(name)
         try:
             entry = self._entry(name)
             kept = entry.kept if entry else None
@@ -136,7 +159,7 @@ class StoredKeys:
         try:
             if kept == "keyring":
                 system.remove(name)
-            path.unlink(missing_ok=True)
+            self._path(name).unlink(missing_ok=True)
         except (system.KeyringUnusable, OSError) as error:
             raise ConfigError(f"the key of {name!r} cannot be removed: {error}") from None
         return kept
@@ -145,6 +168,8 @@ class StoredKeys:
         return self.folder / f"{urllib.parse.quote(name, safe='')}.json"
 
     def _entry(self, name: str) -> _Entry | None:
+        if no_place(self._env):
+            return None
         path = self._path(name)
         try:
             with path.open("rb") as file:

@@ -1,12 +1,13 @@
 """What one question may set for itself, checked."""
 
+import difflib
 import random
 import time
 from collections.abc import Mapping
 from typing import Literal, TypedDict
 
 from mixtura.chat import ChatOptions
-from mixtura.errors import InputError
+from mixtura.errors import ConfigError, InputError
 from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.queue import Priority
 from mixtura.mixture.checks import checked_options, is_number
@@ -51,8 +52,11 @@ def run_options(asked: AskOptions, watch: Watch, settings: RunSettings) -> RunOp
     """Return the options of one run.
 
     Raises:
+        ConfigError: there is no such option.
         InputError: a value cannot be.
     """
+    if asked and not asked.keys() <= AskOptions.__annotations__.keys():
+        raise ConfigError(_unknown(next(name for name in asked if name not in AskOptions.__annotations__)))
     deadline, cost = asked.get("deadline"), asked.get("max_cost")
     if deadline is not None and not (is_number(deadline) and deadline > 0):
         raise InputError(f"deadline: expected seconds above 0, got {deadline!r}")
@@ -75,3 +79,13 @@ def run_options(asked: AskOptions, watch: Watch, settings: RunSettings) -> RunOp
         priority=_PRIORITIES[priority],
         **settings,
     )
+
+
+def _unknown(name: str) -> str:
+    """Return what to do about an option that does not exist: overlooked, it could cost what it was to prevent."""
+    if name in ChatOptions.__struct_fields__:
+        return f"{name}: not an option by itself; it is a field of options=ChatOptions({name}=...)"
+    known = list(AskOptions.__annotations__)
+    close = difflib.get_close_matches(name, known, 1)
+    meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+    return f"{name}: no such option; {meant}"

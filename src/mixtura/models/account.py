@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 
 from mixtura.chat import JsonObject
+from mixtura.errors import ConfigError
 from mixtura.limits.window import Limits
 from mixtura.models.catalog import Catalog, CatalogModel
 from mixtura.models.environment import server_address
 from mixtura.models.openai.endpoint import Endpoint
-from mixtura.places import state_folder, write_atomically
+from mixtura.places import state_folder, unusable_state, write_atomically
 
 FRESH = dt.timedelta(days=7)
 """How long a list counts. Providers announce what they take away weeks before."""
@@ -74,10 +75,10 @@ def _tokens(row: JsonObject, places: Sequence[str]) -> int | None:
     return None
 
 
-def keep_list(listed: AccountModels, endpoint: Endpoint, catalog: Catalog, env: Mapping[str, str]) -> None:
+def keep_list(listed: AccountModels, endpoint: Endpoint, catalog: Catalog, env: Mapping[str, str]) -> str:
     """Keep a list for the next runs, with the limits that the one before had, if it is fresh.
 
-    A folder that cannot be written loses no more than that.
+    A folder that cannot be written loses no more than that. Return why it is not kept, "" where it is.
     """
     before = kept_list(endpoint, catalog, env, listed.asked)
     known = {} if before is None else {model.id: model.limits for model in before.models}
@@ -87,15 +88,18 @@ def keep_list(listed: AccountModels, endpoint: Endpoint, catalog: Catalog, env: 
     listed = msgspec.structs.replace(listed, models=models)
     try:
         write_atomically(_file(endpoint, catalog, env), msgspec.json.encode(listed))
-    except OSError:
-        return
+    except OSError as error:
+        return unusable_state(env, error)
+    except ConfigError as error:
+        return error.message
+    return ""
 
 
 def kept_list(endpoint: Endpoint, catalog: Catalog, env: Mapping[str, str], day: dt.date) -> AccountModels | None:
     """Return the list that is kept for the server and key of `endpoint`; None without one that is fresh on `day`."""
     try:
         listed = msgspec.json.decode(_file(endpoint, catalog, env).read_bytes(), type=AccountModels)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, ConfigError, msgspec.DecodeError, UnicodeDecodeError):
         return None  # it is asked for again some day
     return listed if dt.timedelta() <= day - listed.asked <= FRESH else None
 

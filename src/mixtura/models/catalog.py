@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import msgspec
 
 from mixtura.errors import ConfigError
-from mixtura.input_files import cause_of, read_input, shown_name
+from mixtura.input_files import cause_of, read_input, shown_name, utf8_text
 from mixtura.limits.window import Limits
 from mixtura.models.card import ModelCard, Price
 from mixtura.models.place import Patience
@@ -256,6 +256,6 @@ def read_models(path: Path, provider: str) -> list[CatalogModel]:
         ConfigError: the file cannot be read or a row is invalid. The message names the file and the key.
     """
     try:
-        return parse_models(read_input(path).decode(), provider)
+        return parse_models(utf8_text(read_input(path)), provider)
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{shown_name(path)}: {cause_of(error)}") from error

@@ -136,7 +136,10 @@ def check_key(key: Secret, where: str) -> Secret:
         ConfigError: it cannot be sent.
     """
     if not _can_be_sent(key.reveal()):
-        raise ConfigError(f"{where} holds white space or a character that no key has; was it copied with a line end?")
+        raise ConfigError(
+            f"{where} holds white space or a character that no key has; was it copied with a line end, or with the "
+            "byte order mark of a file?"
+        )
     return key
 
 

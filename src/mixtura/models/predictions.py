@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from mixtura.errors import ConfigError
-from mixtura.input_files import cause_of, read_input, shown_name
+from mixtura.input_files import cause_of, read_input, shown_name, utf8_text
 from mixtura.models.card import Predicted
 
 Predictions = Mapping[tuple[str, str], Predicted]
@@ -36,15 +36,15 @@ def read_predictions(path: str | Path) -> dict[tuple[str, str], Predicted]:
     """
     found: dict[tuple[str, str], Predicted] = {}
     try:
-        data = read_input(Path(path).expanduser(), _MAX_BYTES)
-        for row in msgspec.convert(tomllib.loads(data.decode("utf-8")), _PredictionsFile).predictions:
+        data = read_input(path, _MAX_BYTES)
+        for row in msgspec.convert(tomllib.loads(utf8_text(data)), _PredictionsFile).predictions:
             if (row.provider, row.model) in found:
                 raise ConfigError(f"{path}: {row.model} of {row.provider} is predicted twice; keep one row")
             try:
                 found[row.provider, row.model] = Predicted(first=row.first, token=row.token, spread=row.spread)
             except ValueError as error:
                 raise ConfigError(f"{path}: {row.model}: {error}") from error
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{shown_name(path)}: cannot be read as predictions: {cause_of(error)}") from error
     return found
 

@@ -15,7 +15,7 @@ import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Usage
 from mixtura.errors import ConfigError, RejectedError
-from mixtura.input_files import cause_of, read_input, shown_name
+from mixtura.input_files import cause_of, read_input, shown_name, utf8_text
 from mixtura.models.base import Emit
 
 ALIASES: Mapping[str, str] = {
@@ -157,7 +157,7 @@ def _longest_line(text: str) -> str:
 def _read(path: Path) -> Iterator[RecordedQuestion]:
     try:
         raw = read_input(path, _MOST)
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
+        text = utf8_text(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise ConfigError(f"{shown_name(path)}: cannot be read as recordings: {cause_of(error)}") from error
     decoder = msgspec.json.Decoder(RecordedQuestion)

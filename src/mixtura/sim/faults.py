@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from mixtura.errors import ConfigError
-from mixtura.input_files import cause_of, read_input, shown_name
+from mixtura.input_files import cause_of, read_input, shown_name, utf8_text
 from mixtura.limits.window import go_duration
 from mixtura.sim import bodies
 
@@ -166,7 +166,7 @@ def _parse_one(text: str) -> Fault:
 
 def _read_file(path: Path) -> tuple[Fault, ...]:
     try:
-        rows = tomllib.loads(read_input(path).decode()).get("faults")
+        rows = tomllib.loads(utf8_text(read_input(path))).get("faults")
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{shown_name(path)}: cannot be read as faults: {cause_of(error)}") from error
     if not isinstance(rows, list):

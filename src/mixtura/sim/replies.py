@@ -23,7 +23,7 @@ import msgspec
 
 from mixtura.chat import JsonObject
 from mixtura.errors import ConfigError
-from mixtura.input_files import cause_of, read_input, shown_name
+from mixtura.input_files import cause_of, read_input, shown_name, utf8_text
 from mixtura.models.recorded import RecordingIndex, count_tokens
 from mixtura.sim.faults import parse_faults
 from mixtura.sim.schemas import sample
@@ -91,7 +91,7 @@ class ReplyScript:
             ConfigError: the file cannot be read or a rule is invalid. The message names the file and the rule.
         """
         try:
-            text = read_input(path, _MOST).decode()
+            text = utf8_text(read_input(path, _MOST))
             if path.suffix == ".toml":
                 rows = tomllib.loads(text)["rules"]
             else:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mixtura.cli.common import amount, json_option, model_options, notice, recipe_option
+from mixtura.cli.common import UserPath, amount, json_option, model_options, notice, recipe_option
 from mixtura.models.local.machine import INSTALL, Machine, is_installed
 
 _QUESTIONS = 100  # of recorded ones
@@ -34,7 +34,7 @@ mixtura demo --live --max-cost 0.02
 @click.option("--all", "everything", is_flag=True, help="Ask all of them.")
 @click.option("--show", type=click.IntRange(0), default=3, show_default=True, help="How many are shown as they go.")
 @click.option("--recorded", is_flag=True, help="Recorded answers of large models in place of the toys.")
-@click.option("--recordings", type=click.Path(path_type=Path), metavar="FILE", help="Recorded questions and answers.")
+@click.option("--recordings", type=UserPath(path_type=Path), metavar="FILE", help="Recorded questions and answers.")
 @click.option("--live", is_flag=True, help="Ask a real provider, for real money. The options below belong to it.")
 @recipe_option
 @model_options
@@ -46,7 +46,7 @@ mixtura demo --live --max-cost 0.02
 )
 @click.option(
     "--save",
-    type=click.Path(path_type=Path),
+    type=UserPath(path_type=Path),
     metavar="FILE",
     help="Where the record goes, a new file.  [default: one in the state folder]",
 )

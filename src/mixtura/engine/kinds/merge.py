@@ -191,7 +191,16 @@ def _decisions(text: str, asked: Iterable[str]) -> dict[str, Any]:
         steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
         value: Any = said.get(pointer, said.get(pointer[1:], said))
         for step in steps if value is said else ():
-            value = value.get(step, _MISSING) if isinstance(value, dict) else _MISSING
+            value = _below(value, step)
         if value is not _MISSING:
             decided[pointer] = value
     return decided
+
+
+def _below(value: Any, step: str) -> Any:
+    """Return what stands at one step of a pointer below `value`, an object or a list."""
+    if isinstance(value, dict):
+        return value.get(step, _MISSING)
+    if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+        return value[int(step)]
+    return _MISSING

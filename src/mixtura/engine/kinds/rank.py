@@ -16,13 +16,15 @@ async def answer(run: Run, aggregator: Aggregator, drafts: DraftSet) -> Outcome:
     if len(drafts) == 1:
         run.decide(RankedDetail(), "only one draft came; nothing to rank")
         return await synthesize.write(run, aggregator, drafts) if aggregator.model else outcome_of(drafts[0])
-    ranking = await rank_drafts(run, drafts, run.until([1.0, 1.0] if aggregator.model else [1.0]))
+    # Half of the time is the chairman's.
+    ranking = await rank_drafts(run, drafts, run.until((1.0, 1.0)) if aggregator.model else run.deadline)
     if not ranking.reviewers:
         run.decide(NoticedDetail(), "no review could be counted", warning=True)
         return await synthesize.write(run, aggregator, drafts) if aggregator.model else vote.count(run, drafts)
     top = drafts[winner(drafts.all, ranking)]
-    points = {draft.call: round(points, 4) for draft, points in zip(drafts, ranking.points, strict=True)}
-    run.decide(RankedDetail(points=points), f"{ranking.reviewers} reviews put the draft of {top.model} first")
+    points = {draft.call: round(ranking.points[place], 4) for place, draft in enumerate(drafts)}
+    reviews = "1 review puts" if ranking.reviewers == 1 else f"{ranking.reviewers} reviews put"
+    run.decide(RankedDetail(points=points), f"{reviews} the draft of {top.model} first")
     if not aggregator.model:
         return outcome_of(top)
 

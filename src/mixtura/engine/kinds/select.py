@@ -55,6 +55,5 @@ def parse_choice(text: str, tag: str, count: int) -> int | None:
     pairs = (piece.partition(opening) for piece in reversed(text.split("</")[:-1]))
     named = next((after for _, mark, after in pairs if mark), text)
     bare = re.fullmatch(r"\W*(?:(?:draft|answer|response|option)\s*)?([A-Z]\d*)\W*", named, re.IGNORECASE)
-    name = bare[1] if bare else ""
     by_label = {prompts.label(place): place for place in range(count)}
-    return by_label.get(name.upper())
+    return by_label.get(bare[1].upper()) if bare else None

@@ -9,6 +9,7 @@ import numpy as np
 
 from mixtura.errors import ConfigError
 from mixtura.hardware.serving.arrivals import OpenLoad, open_load
+from mixtura.input_files import expanded
 
 # The project's own column names first, then those of the public Azure LLM inference traces and of BurstGPT.
 NAMES = {
@@ -30,7 +31,7 @@ def read_trace(path: str | Path) -> OpenLoad:
     """
     file = Path(path)
     try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
+        with expanded(file).open(newline="", encoding="utf-8-sig") as lines:
             rows = csv.reader(lines)
             heading = [name.strip().lower() for name in next(rows, [])]
             places = _places(file, heading)

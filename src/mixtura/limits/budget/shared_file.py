@@ -20,6 +20,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from mixtura import open_files
 from mixtura.places import make_folders
 
 T = TypeVar("T")
@@ -31,10 +32,14 @@ Work = Callable[[sqlite3.Connection], T]
 _SLICE = 0.05
 # Seconds between two such attempts.
 _PAUSE = 0.01
-# What passes when the attempt is repeated: another process has the file, or it was replaced under the attempt.
+# What passes when the attempt is repeated: another process has the file, or it was replaced under the attempt. (So
+# does a want of descriptors, which other calls use and give back.)
 _PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 # This part of an error's code says what kind it is; the rest is detail.
 _KIND = 0xFF
+# SQLite only says that it is unable to open the file. With so few descriptors left that is for want of them: its own
+# are back by the time at which one can look.
+_FEW_LEFT = 16
 
 
 class TransactionThread(Executor):
@@ -121,7 +126,7 @@ def transact(
         try:
             with _in_use:
                 return _attempt(path, schema, work)
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, OSError) as error:
             if not _passes(error) or clock() >= until:
                 raise
         given_up.wait(_PAUSE)
@@ -170,8 +175,12 @@ def _check(path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def _passes(error: sqlite3.OperationalError) -> bool:
+def _passes(error: sqlite3.OperationalError | OSError) -> bool:
+    if isinstance(error, OSError):
+        return open_files.shortage(error) is not None
     code = getattr(error, "sqlite_errorcode", 0)
+    if code & _KIND == sqlite3.SQLITE_CANTOPEN and open_files.is_used_up(_FEW_LEFT):
+        return True
     return code & _KIND in _PASSING or code == sqlite3.SQLITE_READONLY_DBMOVED
 
 

@@ -250,8 +250,15 @@ class RedisBudget(StoredBudget):
 
 
 def budget_file(env: Mapping[str, str]) -> Path:
-    """Return the path of a machine's budget: in MIXTURA_HOME, else in the folder for the user's state."""
-    return state_folder(env) / "budget.db"
+    """Return the path of a machine's budget: in MIXTURA_HOME, else in the folder for the user's state.
+
+    Raises:
+        ConfigError: there is no such folder, and so no budget that would be kept to.
+    """
+    try:
+        return state_folder(env) / "budget.db"
+    except ConfigError as error:
+        raise ConfigError(f"the daily budget cannot be kept: {error.message}") from None
 
 
 def _settle_in(file: sqlite3.Connection, run: str, day: int, amount: int) -> None:

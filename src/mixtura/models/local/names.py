@@ -17,9 +17,9 @@ import msgspec
 import tomli_w
 
 from mixtura.errors import ConfigError
-from mixtura.input_files import cause_of, read_input
+from mixtura.input_files import cause_of, read_input, utf8_text
 from mixtura.models.local.settings import RequestedSettings
-from mixtura.places import locked, make_folders, state_folder, state_problem, unusable_state
+from mixtura.places import locked, make_folders, no_place, state_folder, state_problem, unusable_state
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -54,12 +54,14 @@ def read_names(env: Mapping[str, str]) -> dict[str, ModelEntry]:
     Raises:
         ConfigError: `models.toml` cannot be read or is invalid.
     """
+    if no_place(env):
+        return {}
     path = names_file(env)
     try:
-        return msgspec.convert(tomllib.loads(read_input(path).decode()), _NamesFile).models
+        return msgspec.convert(tomllib.loads(utf8_text(read_input(path))), _NamesFile).models
     except FileNotFoundError:
         return {}
-    except NotADirectoryError as error:
+    except (NotADirectoryError, PermissionError) as error:
         raise ConfigError(f"{unusable_state(env, error)}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {cause_of(error)}; fix it, or delete it and add the models again") from None
@@ -100,6 +102,8 @@ def remove_name(env: Mapping[str, str], name: str) -> ModelEntry | None:
 @contextmanager
 def _locked(env: Mapping[str, str]) -> Iterator[None]:
     """Let no other process change the file inside the block."""
+    if why := no_place(env):
+        raise ConfigError(why)
     path = names_file(env)
     if problem := state_problem(env):
         raise ConfigError(f"{path} is not written: {problem}; mixtura doctor says what to do")
@@ -114,7 +118,7 @@ def _locked(env: Mapping[str, str]) -> Iterator[None]:
 def _write(path: Path, name: str, entries: Mapping[str, ModelEntry]) -> bool:
     """Write `entries`, of which only that of `name` differs from the file's; return whether the rest was kept."""
     rows = {each: msgspec.to_builtins(entry) for each, entry in entries.items()}
-    before = path.read_text("utf-8") if path.exists() else ""
+    before = path.read_text("utf-8-sig") if path.exists() else ""
     text = _edited(before, name, rows.get(name))
     try:
         kept = bool(tomllib.loads(text).get("models", {}) == rows)

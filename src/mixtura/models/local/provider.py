@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from mixtura.errors import ConfigError
+from mixtura.input_files import cause_of, expanded
 from mixtura.models.card import ModelCard, Price
 from mixtura.models.local import llama as running
 from mixtura.models.local.header import GgufHeader, HeaderError, read_header
@@ -111,12 +112,12 @@ def checked_header(path: Path, model: str) -> GgufHeader:
         ConfigError: the file cannot be used as a model.
     """
     try:
-        return _HEADER_CACHE.get(path.expanduser())
+        return _HEADER_CACHE.get(expanded(path))
     except HeaderError as error:
         raise ConfigError(f"{model!r} cannot be used as a model: {error}") from None
-    except (RuntimeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         # The home folder is unknown, or the path contains a null byte.
-        raise ConfigError(f"{model!r} is not a valid path: {error}") from None
+        raise ConfigError(f"{model!r} is not a valid path: {cause_of(error)}") from None
 
 
 def trial_mark(header: GgufHeader) -> str:

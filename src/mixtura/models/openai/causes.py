@@ -10,7 +10,7 @@
     the proxy is not there                             the proxy, its variable                             yes
     a name is not found, nothing answers, no route     the host                                            yes
     what answers is no HTTP, or TLS where HTTP is meant  the host, or the proxy                            never
-    a header is too long                               the host, the limit                                 yes
+    the headers are too large                          the host                                            yes
 
 No password is shown.
 """
@@ -27,15 +27,13 @@ from multidict import CIMultiDict
 
 from mixtura.errors import BlockedError, UnreachableError
 from mixtura.models.openai.certificates import reason_of, why_no_tls, why_refused
-from mixtura.models.openai.connector import CertificateError
+from mixtura.models.openai.connector import CONNECT_SECONDS, CertificateError, is_head_too_large
 from mixtura.models.openai.endpoint import Endpoint
-from mixtura.models.openai.pool import CONNECT_SECONDS
 from mixtura.models.openai.proxy import ENCODED, Proxy
 
 _PASSING = frozenset({408, 429})
 _NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 _CUT = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
-_TOO_LONG = re.compile(r"more than (\d+) bytes")
 
 
 class Cause(NamedTuple):
@@ -189,10 +187,10 @@ def _no_http(host: str, proxy: Proxy | None, problem: aiohttp.ClientResponseErro
     asked = str(getattr(getattr(problem, "request_info", None), "method", ""))
     tunnel = proxy is not None and asked == "CONNECT"
     who = proxy.name if proxy is not None and tunnel else host if proxy is None else f"{host} through {proxy.name}"
-    if (limit := _TOO_LONG.search(problem.message)) is not None:
+    if is_head_too_large(problem):
         return Cause(
-            f"{who} answered with a header of more than {int(limit[1]):,} bytes, which is not read; whoever "
-            "runs it, or a proxy on the way that adds it, has to shorten it",
+            f"{who} answered with headers that are too large to be read; whoever runs it, or a proxy on the way that "
+            "adds them, has to shorten them",
             connected=not tunnel,
         )
     if r"\x15\x03" in problem.message:

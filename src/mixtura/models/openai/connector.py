@@ -1,8 +1,58 @@
-"""The connector of aiohttp, but that a certificate which was refused is not asked for at the host's other addresses."""
+"""Opens and keeps the connections of one event loop: aiohttp's connector, and what a machine's limits ask of it.
 
-from typing import Any
+- A call for whose connection this machine has nothing left waits for its turn, first come, first served, until another
+  call ends or an idle connection is given up. It has not begun: that is no silence of its provider, and no failure.
+- A connection is not used for longer than its server says that it keeps it.
+- An address that is refused is looked up again, since the name may have moved. A certificate that is refused is not
+  asked for at the other addresses of its host.
+- The head of a reply may be as large as the official SDKs let it be, and no larger than memory can bear.
+
+It overrides parts of aiohttp that are not promised to stay. Where a release has them no more, waiting calls look for
+room by the clock alone, and the rest is as aiohttp has it.
+"""
+
+import asyncio
+import functools
+import re
+from collections import deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+
+from mixtura import open_files
+
+if TYPE_CHECKING:
+    import socket
+
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
+
+    from mixtura.chat import CallContext
+
+CONNECT_SECONDS = 10.0
+_KEEPALIVE_SECONDS = 60.0
+# A server counts from when it sent a reply, and a request has to arrive by then.
+_ON_THE_WAY_SECONDS = 1.0
+_LIMITS = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
+# The SDKs read heads of 100 KiB with as many fields as fit there.
+HEADS: Any = {"max_line_size": 128 * 1024, "max_field_size": 128 * 1024, "max_headers": 32 * 1024}
+_MOST_HEAD = 256 * 1024
+# Seconds between two looks for room where nothing says that some was made: other threads and files free it as well.
+_LOOK_SECONDS = 0.05
+# So long one waits where no connection is there whose end could make room.
+_VAIN_SECONDS = 60.0
+_KEPT = re.compile(r"\b(timeout|max)\s*=\s*\"?(\d+)", re.IGNORECASE)
+
+
+class NoRoomError(aiohttp.ClientConnectionError):
+    """This machine had nothing left for one more connection for as long as that could be waited for."""
+
+
+class HeadTooLargeError(BadHttpMessage):
+    """The head of a reply is larger than may be."""
 
 
 class CertificateError(aiohttp.ClientError):
@@ -13,8 +63,312 @@ class CertificateError(aiohttp.ClientError):
         super().__init__(f"the certificate of {host}:{port} was not accepted: {error}")
 
 
+class Sockets(Protocol):
+    """The sockets of all connectors of this process."""
+
+    def open_socket(self, address: "aiohttp.AddrInfoType") -> "socket.socket":
+        """Return a new socket. Raises OSError where none can be had."""
+
+    def count_open(self) -> int:
+        """Return how many are open."""
+
+    def give_up_idle_elsewhere(self, connector: "Connector") -> None:
+        """Have the other connectors close a connection that nobody uses."""
+
+
+class SessionCall:
+    """What a call through aiohttp's session has to do with the connector.
+
+    Attributes:
+        context: of the call.
+        protocol: of its latest connection.
+    """
+
+    def __init__(self, context: "CallContext | None") -> None:
+        self.context = context
+        self.protocol: ResponseHandler | None = None
+
+
+session_call: ContextVar[SessionCall | None] = ContextVar("session_call", default=None)
+
+
+class _Place:
+    """A call in the queue."""
+
+    def __init__(self, waiting: "deque[_Place]") -> None:
+        self._waiting = waiting
+        self._news = asyncio.Event()
+
+    def tell(self) -> None:
+        """Say that it may be its turn, or that there may be room."""
+        self._news.set()
+
+    def leave(self) -> None:
+        """Leave the queue to the next one."""
+        waiting = self._waiting
+        if self in waiting:
+            waiting.remove(self)
+            if waiting:
+                waiting[0].tell()
+
+    async def first(self) -> None:
+        """Wait until it is the first one."""
+        while self._waiting[0] is not self:
+            self._news.clear()
+            await self._news.wait()
+        self._news.clear()
+
+    async def room(self, seconds: float) -> None:
+        """Wait until there may be room, for so many seconds at the most."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+        self._news.clear()
+
+    def again(self) -> None:
+        """Go back to where it was: its socket was not enough."""
+        if self not in self._waiting:
+            self._waiting.appendleft(self)
+
+
+_in_turn: ContextVar[_Place | None] = ContextVar("in_turn", default=None)
+
+
+def socket_opened() -> None:
+    """Let the next call have its turn: the one that is being connected has what it waited for."""
+    place = _in_turn.get()
+    if place is not None:
+        place.leave()
+
+
+class Handler(ResponseHandler):
+    """One connection.
+
+    Attributes:
+        uses: how many requests were made on it.
+        came: something of the reply to the latest one came.
+        keeps: seconds that its server keeps it when nobody uses it; None where that was not said.
+        waited: seconds that the latest call waited for its turn.
+    """
+
+    uses = 0
+    came = False
+    waited = 0.0
+    keeps: float | None = None
+
+    @property
+    def was_read(self) -> bool:
+        """Whether the request on this connection, which broke, may have been read by its server.
+
+        A connection that was used before may have been given up by the server, or by a machine on the way, while nobody
+        used it. It then breaks before a byte of the reply comes.
+        """
+        return self.uses < 2 or self.came
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin to read the reply to a new request."""
+        super().set_response_params(**params)
+        self.uses += 1
+        self.came = False
+        self._parser = _Head(self, self._parser)  # type: ignore[assignment]  # what is called of a parser until then
+
+    def keep_for(self, said: str) -> None:
+        """Take the `Keep-Alive` header of a reply: "timeout=5, max=99"."""
+        found = {name.lower(): int(number[:9]) for name, number in _KEPT.findall(said)}
+        if "timeout" in found:
+            self.keeps = found["timeout"] - _ON_THE_WAY_SECONDS
+        if found.get("max", 1) <= 0 or (self.keeps is not None and self.keeps <= 0):
+            self.force_close()
+
+
+class _Head:
+    """The parser of a connection until the head of the reply has come, with an eye on its size.
+
+    Then the connection has its own parser again, but for a body in chunks: what follows those is as long as the server
+    likes.
+    """
+
+    __slots__ = ("_body", "_handler", "_parser", "_seen", "_size")
+
+    def __init__(self, handler: Handler, parser: Any) -> None:
+        self._handler, self._parser = handler, parser
+        self._size = self._seen = 0
+        self._body: aiohttp.StreamReader | None = None
+
+    def feed_data(self, data: bytes) -> Any:
+        """Parse what came."""
+        handler, body = self._handler, self._body
+        handler.came = True
+        parsed = self._parser.feed_data(data)
+        if parsed[0]:
+            message, body = parsed[0][-1]
+            # A reply of class 1xx only announces another one.
+            if not 100 <= message.code < 200 or message.code == 101:
+                if (kept := message.headers.get("Keep-Alive")) is not None:
+                    handler.keep_for(kept)
+                if not message.chunked:
+                    handler._parser = self._parser  # noqa: SLF001
+                    return parsed
+                self._body = body
+        if body is not None and body.total_bytes != self._seen:
+            self._seen, self._size = body.total_bytes, 0
+            return parsed
+        self._size += len(data)
+        if self._size > _MOST_HEAD:
+            raise HeadTooLargeError(f"no end of the head within {_MOST_HEAD:,} bytes")
+        return parsed
+
+    def feed_eof(self) -> Any:
+        """Take the end of the connection."""
+        return self._parser.feed_eof()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+
 class Connector(aiohttp.TCPConnector):
-    """See the module."""
+    """The connections of one event loop.
+
+    Args:
+        sockets: those of this process.
+    """
+
+    def __init__(self, sockets: Sockets) -> None:
+        super().__init__(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=sockets.open_socket)
+        self._factory = functools.partial(Handler, loop=self._loop)  # type: ignore[assignment]  # it makes a subclass
+        self._sockets = sockets
+        self._places: deque[_Place] = deque()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> "Connection":
+        """Return a connection for a request of the session."""
+        call = session_call.get()
+        if call is None:
+            return await self.take(req)
+        if isinstance(call.protocol, Handler) and not call.protocol.was_read:
+            self.give_up_idle(req.connection_key)
+        connection = await self.take(req, call.context)
+        call.protocol = connection.protocol
+        return connection
+
+    async def take(self, request: aiohttp.ClientRequest, context: "CallContext | None" = None) -> "Connection":
+        """Return a connection for `request`: one that is idle, or a new one as soon as this machine has room for it.
+
+        Args:
+            request: says where to.
+            context: of the call that it is for.
+
+        Raises:
+            aiohttp.ClientError, OSError: there is none to be had.
+        """
+        if not self._places:
+            try:
+                connection = await super().connect(request, [], _LIMITS)
+            except TimeoutError as problem:
+                raise aiohttp.ConnectionTimeoutError(f"no connection to {request.url.host}") from problem
+            except (aiohttp.ClientError, OSError, RuntimeError) as problem:
+                if open_files.shortage(problem) is None:
+                    raise
+            else:
+                if (protocol := connection.protocol) is not None:
+                    protocol.waited = 0.0  # type: ignore[attr-defined]  # a Handler
+                return connection
+        return await self._queue(request, context)
+
+    async def _queue(self, request: aiohttp.ClientRequest, context: "CallContext | None") -> "Connection":
+        """Wait for a turn, and then for room."""
+        place, begun = _Place(self._places), self._loop.time()
+        self._places.append(place)
+        if context is not None:
+            context.pause()
+        try:
+            await place.first()
+            connection = await self._wait_for_room(request, place)
+        finally:
+            place.leave()
+        now = self._loop.time()
+        if isinstance(connection.protocol, Handler):
+            connection.protocol.waited = now - begun
+        if context is not None:
+            context.begin(now)
+        return connection
+
+    async def _wait_for_room(self, request: aiohttp.ClientRequest, place: _Place) -> "Connection":
+        vain_since: float | None = None
+        while True:
+            token = _in_turn.set(place)
+            try:
+                return await super().connect(request, [], _LIMITS)
+            except TimeoutError as problem:
+                raise aiohttp.ConnectionTimeoutError(f"no connection to {request.url.host}") from problem
+            except (aiohttp.ClientError, OSError, RuntimeError) as problem:
+                want = open_files.shortage(problem)
+                if want is None:
+                    raise
+            finally:
+                _in_turn.reset(token)
+            now = self._loop.time()
+            if self._sockets.count_open():
+                vain_since = None
+            elif vain_since is None:
+                vain_since = now
+            elif now - vain_since >= _VAIN_SECONDS:
+                raise NoRoomError(want.strerror) from want
+            place.again()
+            if self.give_up_idle():
+                # Its descriptor is free after one turn of the event loop, or two with TLS.
+                await place.room(0.001)
+            else:
+                self._sockets.give_up_idle_elsewhere(self)
+                await place.room(_LOOK_SECONDS)
+
+    def give_up_idle(self, key: "ConnectionKey | None" = None) -> bool:
+        """Close every connection to `key` that nobody uses; or of all the one that was not used for longest."""
+        idle = self._conns
+        gone = []
+        if key is not None:
+            gone = [protocol for protocol, _ in idle.pop(key, ())]
+        elif used := [where for where, kept in idle.items() if kept]:
+            oldest = min(used, key=lambda where: idle[where][0][1])
+            gone.append(idle[oldest].popleft()[0])
+            if not idle[oldest]:
+                del idle[oldest]
+        for protocol in gone:
+            protocol.abort()
+        return bool(gone)
+
+    def _release(self, key: "ConnectionKey", protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        keeps = protocol.keeps if isinstance(protocol, Handler) else None
+        kept = None if keeps is None or keeps >= _KEEPALIVE_SECONDS else self._conns.get(key)
+        if keeps is not None and kept and kept[-1][0] is protocol:
+            # aiohttp counts its own time from when a connection was last used.
+            kept[-1] = (protocol, kept[-1][1] - (_KEEPALIVE_SECONDS - keeps))
+        if self._places:
+            self._places[0].tell()
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        where = req.proxy or req.url
+        known = (where.raw_host or "", where.port or 0)
+        remembered = known in self._cached_hosts
+        try:
+            return await super()._create_connection(req, traces, timeout)
+        except aiohttp.ClientConnectorError as problem:
+            if open_files.shortage(problem) is not None:
+                raise
+            self.clear_dns_cache(*known)
+            if not remembered:
+                raise
+        except (TimeoutError, asyncio.CancelledError):
+            # Nobody answered there in time.
+            self.clear_dns_cache(*known)
+            raise
+        return await super()._create_connection(req, traces, timeout)
 
     async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -22,3 +376,16 @@ class Connector(aiohttp.TCPConnector):
         except aiohttp.ClientConnectorCertificateError as problem:
             # As a ClientConnectorError it would be caught, and the next address be tried.
             raise CertificateError(problem.host, problem.port, problem.certificate_error) from problem
+
+
+def is_head_too_large(problem: BaseException) -> bool:
+    """Say whether a reply could not be read because its head was too large."""
+    found: BaseException | None = problem
+    while found is not None:
+        if isinstance(found, (LineTooLong, HeadTooLargeError)):
+            return True
+        said = getattr(found, "message", "")
+        if isinstance(said, str) and said.startswith(("Got more than", "Too many headers", "no end of the head")):
+            return True
+        found = found.__cause__ or found.__context__
+    return False

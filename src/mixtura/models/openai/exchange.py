@@ -9,11 +9,12 @@ proxy that carries no TLS or a large body, the session makes the request.
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import yarl
 
+from mixtura.models.openai.connector import HEADS, Connector, Handler, SessionCall, session_call
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.proxy import gate_of, refusal_of
 
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from multidict import CIMultiDictProxy
 
+    from mixtura.chat import CallContext
+
 _TESTED = ("3.14.",)
 # Larger bodies are left to the session, which waits where the connection cannot take them at once.
 _MOST_BYTES = 64 * 1024
 _BUFFER = 64 * 1024
 # Replies of class 1xx that are read before the one that counts.
 _MOST_ANNOUNCED = 16
+# A server that lets so much time pass may have read the request, and bill it.
+_UNREAD_SECONDS = 2.0
 
 
 class Reply(Protocol):
@@ -44,6 +49,10 @@ class Reply(Protocol):
     def ended(self) -> bool:
         """Everything was read."""
 
+    @property
+    def waited(self) -> float:
+        """The seconds that its call waited for its turn at this machine's connections."""
+
     async def read(self) -> bytes:
         """Return the whole body."""
 
@@ -59,16 +68,17 @@ class Route:
 
     Args:
         session: of the running event loop.
+        connector: of that session.
         endpoint: where to.
 
     Raises:
         ConfigError: the authorities that the environment names cannot be read.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
+    def __init__(self, session: aiohttp.ClientSession, connector: Connector, endpoint: Endpoint) -> None:
         url, headers = endpoint.address("/chat/completions")
         way = endpoint.way()
-        self._session, self._endpoint, self._host = session, endpoint, url.host
+        self._session, self._connector, self._endpoint = session, connector, endpoint
         self._gate = gate_of(endpoint.through)
         self._template: aiohttp.ClientRequest | None = None
         # A proxy carries TLS without reading it: once there is a tunnel, the connection is like any other.
@@ -89,49 +99,71 @@ class Route:
             lines += [f"{name}: {value}" for name, value in headers.items()]
             self._head = "\r\n".join([*lines, "Content-Length: "]).encode("utf-8")
 
-    async def post(self, body: bytes) -> Reply:
+    async def post(self, body: bytes, context: "CallContext | None", begun: float) -> Reply:
         """Send `body` and return the reply, whose body has yet to come.
+
+        A connection that was used before and breaks before a byte of the reply came is replaced by a new one.
+
+        Args:
+            body: the request.
+            context: is told when it waits for its turn at this machine's connections.
+            begun: event-loop time at which the call began.
 
         Raises:
             aiohttp.ClientError, OSError: no connection, or it broke before the head of the reply was whole.
         """
-        if self._template is None or len(body) > _MOST_BYTES:
-            return await by_session(self._session, self._endpoint, "POST", "/chat/completions", body)
-        connection = await self._connect(self._template)
-        try:
-            protocol = connection.protocol
-            assert protocol is not None
-            assert protocol.transport is not None
-            protocol.set_response_params(read_until_eof=True, read_bufsize=_BUFFER)
-            protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
-            for _ in range(_MOST_ANNOUNCED):
-                message, content = await protocol.read()
-                # A reply of this class only announces another one.
-                if not 100 <= message.code < 200 or message.code == 101:
-                    return _PooledReply(connection, message.code, message.headers, content)
-            raise aiohttp.http.HttpProcessingError(message="it announces a reply and sends none")
-        except aiohttp.http.HttpProcessingError as problem:
-            connection.close()
-            raise aiohttp.ClientResponseError(self._template.request_info, (), message=problem.message) from problem
-        except BaseException:
-            # Cancelled callers included: a connection with half a reply in it is of no use.
-            connection.close()
-            raise
+        template = self._template
+        if template is None or len(body) > _MOST_BYTES:
+            return await by_session(self._session, self._endpoint, "POST", "/chat/completions", body, context)
+        while True:
+            connection = await self._connect(template, context)
+            protocol: Any = connection.protocol
+            try:
+                if protocol is None or protocol.transport is None:
+                    # It broke in the moment in which it was made.
+                    raise aiohttp.ServerDisconnectedError
+                protocol.set_response_params(read_until_eof=True, read_bufsize=_BUFFER, **HEADS)
+                protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+                for _ in range(_MOST_ANNOUNCED):
+                    message, content = await protocol.read()
+                    # A reply of this class only announces another one.
+                    if not 100 <= message.code < 200 or message.code == 101:
+                        return _PooledReply(connection, protocol.waited, message, content)
+                raise aiohttp.http.HttpProcessingError(message="it announces a reply and sends none")
+            except aiohttp.http.HttpProcessingError as problem:
+                connection.close()
+                raise aiohttp.ClientResponseError(template.request_info, (), message=problem.message) from problem
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                connection.close()
+                if protocol is None or not _unread(protocol, begun):
+                    raise
+            except BaseException:
+                # Cancelled callers included: a connection with half a reply in it is of no use.
+                connection.close()
+                raise
+            # The others were idle as long: the next one is new, and if it breaks too, that is a failure.
+            self._connector.give_up_idle(template.connection_key)
 
-    async def _connect(self, template: aiohttp.ClientRequest) -> "Connection":
-        connector = self._session.connector
-        if connector is None:
-            raise aiohttp.ClientConnectionError("the pool of connections is closed")
-        try:
-            if self._gate is not None:
-                return await self._gate.through(lambda: connector.connect(template, [], self._session.timeout))
-            return await connector.connect(template, [], self._session.timeout)
-        except TimeoutError as problem:
-            raise aiohttp.ConnectionTimeoutError(f"no connection to {self._host}") from problem
+    async def _connect(self, template: aiohttp.ClientRequest, context: "CallContext | None") -> "Connection":
+        if self._gate is None:
+            return await self._connector.take(template, context)
+        return await self._gate.through(lambda: self._connector.take(template, context))
+
+
+def _unread(protocol: object, begun: float) -> bool:
+    """Say whether a connection broke that had died before its server could read the request of a call."""
+    if not isinstance(protocol, Handler) or protocol.was_read:
+        return False
+    return asyncio.get_running_loop().time() - begun - protocol.waited <= _UNREAD_SECONDS
 
 
 async def by_session(
-    session: aiohttp.ClientSession, endpoint: Endpoint, method: str, path: str, body: bytes | None = None
+    session: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    context: "CallContext | None" = None,
 ) -> "SessionReply":
     """Make a request by aiohttp's session and return the reply, whose body has yet to come.
 
@@ -141,24 +173,37 @@ async def by_session(
     """
     url, headers = endpoint.address(path)
     way, gate = endpoint.way(), gate_of(endpoint.through)
+    call, begun = SessionCall(context), asyncio.get_running_loop().time()
 
     async def ask() -> SessionReply:
-        reply = await session.request(method, url, data=body, headers=headers, allow_redirects=False, **way)
+        while True:
+            try:
+                reply = await session.request(method, url, data=body, headers=headers, allow_redirects=False, **way)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as problem:
+                if isinstance(problem, aiohttp.ClientConnectorError) or not _unread(call.protocol, begun):
+                    raise
+            else:
+                break
         if reply.status == 407 and endpoint.proxy is not None:
             reply.close()
             raise refusal_of(reply)
-        return SessionReply(reply)
+        protocol = call.protocol
+        return SessionReply(reply, protocol.waited if isinstance(protocol, Handler) else 0.0)
 
-    return await (ask() if gate is None else gate.through(ask))
+    token = session_call.set(call)
+    try:
+        return await (ask() if gate is None else gate.through(ask))
+    finally:
+        session_call.reset(token)
 
 
 class SessionReply:
     """A reply to a request that the session made."""
 
-    def __init__(self, reply: aiohttp.ClientResponse) -> None:
+    def __init__(self, reply: aiohttp.ClientResponse, waited: float) -> None:
         self.status, self.headers = reply.status, reply.headers
         self.read, self.more, self.close = reply.read, reply.content.readany, reply.close
-        self._reply = reply
+        self._reply, self.waited = reply, waited
 
     @property
     def ended(self) -> bool:
@@ -169,17 +214,18 @@ class SessionReply:
 class _PooledReply:
     """A reply on a connection that goes back to the pool when the reply ends."""
 
-    __slots__ = ("_connection", "_content", "headers", "status")
+    __slots__ = ("_connection", "_content", "headers", "status", "waited")
 
     def __init__(
         self,
         connection: "Connection",
-        status: int,
-        headers: "CIMultiDictProxy[str]",
+        waited: float,
+        message: "aiohttp.http.RawResponseMessage",
         content: aiohttp.StreamReader,
     ) -> None:
-        self.status = status
-        self.headers = headers
+        self.status = message.code
+        self.headers = message.headers
+        self.waited = waited
         self._content = content
         self._connection: Connection | None = connection
         content.on_eof(self._release)

@@ -17,6 +17,7 @@ from mixtura.models.openai.late import LateReader
 from mixtura.models.openai.learned import LearnedDialect
 from mixtura.models.openai.pool import current_pool
 from mixtura.models.openai.reply import WireError
+from mixtura.models.openai.shortage import of_this_machine
 from mixtura.models.openai.sse import EventParser, LineTooLongError
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
 from mixtura.models.openai.wire import Dialect, encode_request
@@ -56,6 +57,11 @@ class HttpModel:
         except (ModelError, asyncio.CancelledError) as error:
             keep_no_secrets(error)
             raise
+        except OSError as problem:
+            # The first call imports the client, which takes descriptors as well.
+            if (own := of_this_machine(self._endpoint.provider, request.model, problem)) is None:
+                raise
+            raise own from problem
 
     def _call(self, route: "Route", request: ChatRequest, emit: Emit | None) -> Awaitable[Completion]:
         begun = asyncio.get_running_loop().time()
@@ -64,7 +70,7 @@ class HttpModel:
 
         def attempt(dialect: Dialect, gathered: StreamedReply | None) -> Awaitable[Completion]:
             body = encode_request(request, dialect, stream=gathered is not None)
-            return self._attempt(route.post(body), request, gathered, emit, begun)
+            return self._attempt(route.post(body, request.context, begun), request, gathered, emit, begun)
 
         return self._dialect.ask(request, attempt, stream=late or emit is not None)
 
@@ -82,6 +88,8 @@ class HttpModel:
         answered = False
         try:
             reply = await posting
+            # A call that waited for its turn here had not begun.
+            begun += reply.waited
             try:
                 if not 200 <= reply.status < 300:
                     raise self._failures.of_reply(request.model, reply.status, reply.headers, await read_error(reply))
@@ -282,4 +290,6 @@ def _unreachable(endpoint: Endpoint, model: str, problem: Exception) -> ModelErr
     """Return the error for a connection that failed. See `causes`, which the first failure loads."""
     from mixtura.models.openai.causes import unreachable
 
+    if (own := of_this_machine(endpoint.provider, model, problem)) is not None:
+        return own
     return unreachable(endpoint, model, problem)

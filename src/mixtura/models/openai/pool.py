@@ -5,11 +5,15 @@ A pool closes itself when its loop shuts down, so that nothing has to be closed 
 """
 
 import asyncio
+import contextlib
+import errno
+import os
 import socket
 import threading
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
+from mixtura import open_files
 from mixtura.forks import forget_in_child, never_finalize
 from mixtura.loops import close_with_loop
 from mixtura.models.openai.endpoint import Endpoint
@@ -17,17 +21,23 @@ from mixtura.models.openai.endpoint import Endpoint
 if TYPE_CHECKING:
     import aiohttp
 
+    from mixtura.models.openai.connector import Connector
     from mixtura.models.openai.exchange import Route
 
-CONNECT_SECONDS = 10.0
-_KEEPALIVE_SECONDS = 60.0
+# Of the descriptors that the process may have, one in four is left to name lookups, files and sockets of its own, and
+# no more than so many.
+_SHARE_OF_OTHERS = 0.25
+_MOST_OF_OTHERS = 64
+# With no more connections than these they take what is left all the same.
+_FEW = 2
 
 
 class Pool:
     """The session of one event loop, and the routes to its endpoints."""
 
-    def __init__(self, make_route: "type[Route]", session: "aiohttp.ClientSession") -> None:
+    def __init__(self, make_route: "type[Route]", connector: "Connector", session: "aiohttp.ClientSession") -> None:
         self._make_route = make_route
+        self.connector = connector
         self.session = session
         self._routes: dict[Endpoint, Route] = {}
         self._keeper = close_with_loop(self._end)
@@ -37,15 +47,18 @@ class Pool:
         """Return a new pool for the running loop."""
         import aiohttp
 
-        from mixtura.models.openai.connector import Connector
+        from mixtura.models.openai.connector import HEADS, Connector
         from mixtura.models.openai.exchange import Route
 
+        connector = Connector(_POOLS)
         return cls(
             Route,
+            connector,
             aiohttp.ClientSession(
-                connector=Connector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=_POOLS.open_socket),
+                connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=None),
+                **HEADS,
             ),
         )
 
@@ -64,7 +77,7 @@ class Pool:
         """Return where calls to `endpoint` go."""
         route = self._routes.get(endpoint)
         if route is None:
-            route = self._routes[endpoint] = self._make_route(self.session, endpoint)
+            route = self._routes[endpoint] = self._make_route(self.session, self.connector, endpoint)
         return route
 
 
@@ -80,10 +93,37 @@ class _Pools:
         forget_in_child(self, self._opening)
 
     def open_socket(self, address: "aiohttp.AddrInfoType") -> socket.socket:
-        """Return a new socket for a connection to `address`."""
+        """Return a new socket for a connection to `address`.
+
+        Raises:
+            OSError: the system gives none, or what is left is not for connections.
+        """
+        from mixtura.models.openai.connector import socket_opened
+
         opened = socket.socket(*address[:3])
+        most = open_files.most_open()
+        # Its number is the lowest that was free: all below it are in use, by whomever. (Windows numbers otherwise, and
+        # sets no limit.)
+        if opened.fileno() >= most - min(_SHARE_OF_OTHERS * most, _MOST_OF_OTHERS) and self.count_open() >= _FEW:
+            opened.close()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self._sockets.add(opened)
+        socket_opened()
         return opened
+
+    def count_open(self) -> int:
+        """Return how many connections this process has, those in the making included."""
+        return sum(opened.fileno() >= 0 for opened in list(self._sockets))
+
+    def give_up_idle_elsewhere(self, connector: "Connector") -> None:
+        """Have the pools of other event loops close one idle connection each."""
+        with self._opening:
+            others = [(loop, pool.connector) for loop, pool in self.of_loops.items()]
+        for loop, other in others:
+            if other is not connector:
+                # A loop that is closed has no connections.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(other.give_up_idle)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> Pool:
         """Return a new pool for the running `loop`."""

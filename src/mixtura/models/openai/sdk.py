@@ -25,6 +25,7 @@ from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.learned import LearnedDialect
 from mixtura.models.openai.reply import WireError, as_json, decode_reply
 from mixtura.models.openai.sdk_objects import advice, create_of, server_of
+from mixtura.models.openai.shortage import of_this_machine
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
 from mixtura.models.openai.wire import Dialect, completion_from, request_body
 from mixtura.models.threads import DaemonThreads
@@ -177,6 +178,8 @@ class SdkModel:
         from mixtura.models.openai.certificates import refused_below
 
         provider = self._failures.provider
+        if (own := of_this_machine(provider, model, problem)) is not None:
+            return own
         words = refused_below(problem, urllib.parse.urlsplit(self._client.base_url).netloc or provider)
         if words:
             # An SDK says "Connection error." for all that happens on the way.

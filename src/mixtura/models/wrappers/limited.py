@@ -216,8 +216,8 @@ def _end_lost(counting: _Counting, call: SentCall | None) -> None:
 
 def _record_failure(error: ModelError, shared: CircuitBreaker, own: CircuitBreaker, now: float) -> None:
     """Record a failure with the provider's breaker when it cannot be reached, else with the model's."""
-    if isinstance(error, BlockedError):
-        # The provider was not reached, and is as well as before: what is in the way is on this side of it.
+    if isinstance(error, BlockedError) or not error.sent:
+        # What is in the way on this side, or is lacking on this machine, says nothing about the provider.
         shared.release_probe()
         own.release_probe()
         return
