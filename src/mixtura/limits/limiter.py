@@ -22,6 +22,7 @@ from mixtura.limits.memory import MemoryStore
 from mixtura.limits.queue import Need, Priority, Ticket, TicketQueue
 from mixtura.limits.store import NoRoomError, Reservation, WindowStore
 from mixtura.limits.window import Limits
+from mixtura.portable import OfOneProcess
 
 __all__ = ["Hold", "Limiter", "NoRoomError"]
 
@@ -64,7 +65,7 @@ class Hold(Reservation):
                     await self._limiter.release(self)
 
 
-class Limiter:
+class Limiter(OfOneProcess):
     """Admits runs and calls to the windows of a store; shared by every run, task and thread that counts on them.
 
     Times are event-loop times. A loop whose clock is not the process's needs a limiter of its own (`current.py`).
