@@ -7,11 +7,11 @@ reason is then lost. Here an error is made again without its constructor, and it
 
 import copy
 import pickle
-from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn, Self, cast
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 # The bit of a class that was made by a `class` statement (Py_TPFLAGS_HEAPTYPE), not by Python itself.
 _MADE_BY_CODE = 1 << 9
+_Kind = TypeVar("_Kind")
 _PLAIN = (str, int, float, bool, bytes, type(None))
 
 
@@ -23,13 +23,15 @@ class PortableError:
     more than it.
     """
 
-    scrubbed: ClassVar[Callable[[str], str]]
-    """Returns a text without secrets."""
+    @staticmethod
+    def scrubbed(text: str) -> str:
+        """Return `text` without secrets."""
+        return text
 
     def __reduce__(self) -> tuple[Any, ...]:
         error = cast("BaseException", self)
         state = {name: value for name, value in _attributes(self).items() if _travels(value)}
-        cause = error.__cause__
+        cause: BaseException | None = error.__cause__
         if not (cause is None or _travels(cause)):
             cause = RuntimeError(type(self).scrubbed(f"{type(cause).__name__}: {cause}"))
         return _blank, (type(self), error.args), _with_cause(state, error, cause)
@@ -42,7 +44,7 @@ class PortableError:
         error = cast("BaseException", self)
         made = memo[id(self)] = _blank(type(self), copy.deepcopy(error.args, memo))
         state = {name: _copied(value, memo) for name, value in _attributes(self).items()}
-        cause = error.__cause__
+        cause: object = error.__cause__
         # Another library's exception may have no copy; it is the same problem in both.
         cause = copy.deepcopy(cause, memo) if isinstance(cause, PortableError) else cause
         return _filled(made, _with_cause(state, error, cause))
@@ -64,22 +66,22 @@ def _attributes(error: object) -> dict[str, Any]:
     return {**vars(error), **slots}
 
 
-def _with_cause(state: dict[str, Any], error: BaseException, cause: BaseException | None) -> dict[str, Any]:
+def _with_cause(state: dict[str, Any], error: BaseException, cause: object) -> dict[str, Any]:
     # In this order: setting a cause suppresses the context.
     return {**state, "__cause__": cause, "__suppress_context__": error.__suppress_context__}
 
 
-def _blank(kind: type[Any], args: tuple[Any, ...]) -> Any:
+def _blank(kind: type[_Kind], args: tuple[Any, ...]) -> _Kind:
     """Return an exception of class `kind` whose constructor was not called."""
     # A constructor of a user's class, `__new__` included, may want other arguments than those that ended up in `args`.
     builtin = next(base for base in kind.__mro__ if not base.__flags__ & _MADE_BY_CODE)
-    error = builtin.__new__(kind, *args)
+    error: Any = builtin.__new__(kind, *args)
     error.args = args
-    return error
+    return cast("_Kind", error)
 
 
-def _filled(error: Any, state: dict[str, Any]) -> Any:
-    error.__setstate__(state)
+def _filled(error: _Kind, state: dict[str, Any]) -> _Kind:
+    cast("Any", error).__setstate__(state)
     return error
 
 
