@@ -29,7 +29,7 @@ FLOORS: dict[str, set[str]] = {
     "input_files": set(),
     "interrupts": set(),
     "temporary": set(),
-    "loops": set(),
+    "loops": {"forks"},
     "places": set(),
     "answer_forms": {"errors"},
     "prompts": {"chat"},

@@ -8,10 +8,10 @@ import asyncio
 import socket
 import threading
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from mixtura.forks import forget_in_child, never_finalize
-from mixtura.loops import close_with_loop
+from mixtura.loops import PerLoop, close_with_loop
 from mixtura.models.openai.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Pool:
         self._make_route = make_route
         self.session = session
         self._routes: dict[Endpoint, Route] = {}
-        self._keeper = close_with_loop(self._end)
+        self._keeper = close_with_loop(self._end, held=True)
 
     @classmethod
     def opened(cls) -> "Pool":
@@ -51,7 +51,6 @@ class Pool:
         )
 
     async def _end(self) -> None:
-        # A session refers to its loop, so a pool left here would keep a finished loop alive.
         loop = asyncio.get_running_loop()
         if _POOLS.of_loops.get(loop) is self:
             del _POOLS.of_loops[loop]
@@ -74,7 +73,7 @@ class _Pools:
     """The pools of this process by event loop, and the sockets of their connections."""
 
     def __init__(self) -> None:
-        self.of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+        self.of_loops: PerLoop[Pool] = PerLoop()
         self._sockets: WeakSet[socket.socket] = WeakSet()
         # Loops of several threads may open their pools at once, and a fork waits for them: the first one imports the
         # client. Looking a pool up needs no lock.
@@ -90,9 +89,6 @@ class _Pools:
     def open(self, loop: asyncio.AbstractEventLoop) -> Pool:
         """Return a new pool for the running `loop`."""
         with self._opening:
-            # Loops that were closed without shutting down left their pools behind.
-            for old in [old for old in self.of_loops if old.is_closed()]:
-                del self.of_loops[old]
             pool = self.of_loops[loop] = Pool.opened()
         return pool
 
