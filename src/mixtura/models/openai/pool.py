@@ -38,12 +38,16 @@ class Pool:
         import aiohttp
 
         from mixtura.models.openai.exchange import Route
+        from mixtura.models.openai.resolver import new_resolver
 
         return cls(
             Route,
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=_POOLS.open_socket
+                    limit=0,
+                    keepalive_timeout=_KEEPALIVE_SECONDS,
+                    socket_factory=_POOLS.open_socket,
+                    resolver=new_resolver(),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
