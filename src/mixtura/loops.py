@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import contextlib
 import itertools
+import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from typing import Generic, TypeVar
@@ -124,11 +125,12 @@ class _Closing:
         except RuntimeError:
             self._run()
             return
-        # Another loop runs in this thread, and no two can.
+        # Another loop runs in this thread, and no two can. As the interpreter ends there may be no other thread.
         with contextlib.suppress(RuntimeError):
             apart = threading.Thread(target=self._run, name="mixtura-closing", daemon=True)
-            apart.start()
-            apart.join(2 * _PATIENCE)
+            if not sys.is_finalizing():
+                apart.start()
+                apart.join(2 * _PATIENCE)
 
     def _run(self) -> None:
         with contextlib.suppress(TimeoutError):

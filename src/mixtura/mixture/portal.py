@@ -8,7 +8,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from mixtura.ending import interpreter_ends
+from mixtura.ending import imports_end, interpreter_ends
 from mixtura.errors import ConfigError, MixturaError
 from mixtura.events import Answer
 from mixtura.forks import forget_in_child, never_finalize
@@ -175,8 +175,11 @@ class CallersThread:
         """Run `work` and return its answer.
 
         Raises:
-            ConfigError: a loop runs in this thread already.
+            ConfigError: a loop runs in this thread already, or the interpreter is too far gone.
         """
+        if imports_end():
+            work.close()
+            raise ConfigError("ask_sync was called when the interpreter had ended; ask before, or in atexit")
         try:
             asyncio.get_running_loop()
         except RuntimeError:
