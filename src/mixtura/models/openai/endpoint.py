@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """Where a provider is reached: `url` is everything before /chat/completions, `key` may be empty.
 
     `proxy` is the address of an HTTP proxy.

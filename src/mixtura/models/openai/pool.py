@@ -8,7 +8,7 @@ import asyncio
 import socket
 import threading
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from mixtura.forks import forget_in_child, never_finalize
 from mixtura.loops import PerLoop, close_with_loop
@@ -29,7 +29,8 @@ class Pool:
     def __init__(self, make_route: "type[Route]", session: "aiohttp.ClientSession") -> None:
         self._make_route = make_route
         self.session = session
-        self._routes: dict[Endpoint, Route] = {}
+        # A key is held no longer than the models that call with it.
+        self._routes: WeakKeyDictionary[Endpoint, Route] = WeakKeyDictionary()
         self._keeper = close_with_loop(self._end, held=True)
 
     @classmethod
