@@ -60,7 +60,7 @@ def followed(reason: str, clause: str) -> str:
 class MixturaError(PortableError, Exception):
     """The root; catch it to catch everything Mixtura means to raise. Its text never holds a secret."""
 
-    scrubbed = staticmethod(scrub)
+    _scrubbed = staticmethod(scrub)
     exit_code: ClassVar[int] = 1
     answer: "Answer | None" = None
     """What is known of the run that raised it: usage, cost and decisions; None where no run was begun."""

@@ -24,7 +24,7 @@ class PortableError:
     """
 
     @staticmethod
-    def scrubbed(text: str) -> str:
+    def _scrubbed(text: str) -> str:
         """Return `text` without secrets."""
         return text
 
@@ -33,7 +33,7 @@ class PortableError:
         state = {name: value for name, value in _attributes(self).items() if _travels(value)}
         cause: BaseException | None = error.__cause__
         if not (cause is None or _travels(cause)):
-            cause = RuntimeError(type(self).scrubbed(f"{type(cause).__name__}: {cause}"))
+            cause = RuntimeError(self._scrubbed(f"{type(cause).__name__}: {cause}"))
         return _blank, (type(self), error.args), _with_cause(state, error, cause)
 
     def __copy__(self) -> Self:
@@ -53,10 +53,10 @@ class PortableError:
 class OfOneProcess:
     """Makes pickling an object, which holds keys, connections or runs, fail with a sentence that says what to do."""
 
-    instead: ClassVar[str] = "make one in each process"
+    _instead: ClassVar[str] = "make one in each process"
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} belongs to its process and cannot be pickled: {self.instead}")
+        raise TypeError(f"{type(self).__name__} belongs to its process and cannot be pickled: {self._instead}")
 
 
 def _attributes(error: object) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Mixture(OfOneProcess):
             read; two arguments that exclude each other.
     """
 
-    instead = "it holds keys; make one in each process, from its recipe (Mixture.recipe), which can be pickled"
+    _instead = "it holds keys; make one in each process, from its recipe (Mixture.recipe), which can be pickled"
 
     def __init__(
         self,
