@@ -20,7 +20,8 @@ TEST_FILES = {path.stem for path in (ROOT / "tests").rglob("test_*.py")} | {"con
 FLOORS: dict[str, set[str]] = {
     "_version": set(),
     "chat": set(),
-    "errors": set(),
+    "portable": set(),
+    "errors": {"portable"},
     "virtual": {"limits"},
     "columns": set(),
     "safe_output": {"columns"},
@@ -30,7 +31,8 @@ FLOORS: dict[str, set[str]] = {
     "stderr_stream": set(),
     "interrupts": set(),
     "temporary": set(),
-    "loops": set(),
+    "ending": set(),
+    "loops": {"forks"},
     "places": {"errors", "input_files"},
     "answer_forms": {"errors"},
     "prompts": {"chat"},
@@ -45,14 +47,14 @@ FLOORS: dict[str, set[str]] = {
     "events": {"answer_forms", "chat", "decisions", "kinds", "recipe"},
     "stored": {"chat", "errors", "events"},
     "folding": {"chat", "events"},
-    "limits": {"chat", "errors", "forks", "loops", "open_files", "places"},
+    "limits": {"chat", "ending", "errors", "forks", "loops", "open_files", "places", "portable"},
     "models.base": {"chat"},
     "models.card": {"chat"},
     "models.place": set(),
     "models.served": {"limits", "models.base", "models.card", "models.place"},
     "models": {
-        *("_version", "chat", "errors", "forks", "input_files", "limits", "loops", "models.base", "models.card"),
-        *("models.place", "models.served", "open_files", "places", "temporary", "tokens"),
+        *("_version", "chat", "ending", "errors", "forks", "input_files", "limits", "loops", "models.base"),
+        *("models.card", "models.place", "models.served", "open_files", "places", "portable", "temporary", "tokens"),
     },
     "keys": {"errors", "models", "places"},
     "planning": {
@@ -84,6 +86,7 @@ FLOORS: dict[str, set[str]] = {
         *("answer_format", "caller_options"),
         *(
             "chat",
+            "ending",
             "engine",
             "errors",
             "events",
@@ -94,7 +97,7 @@ FLOORS: dict[str, set[str]] = {
             "models.registry",
             "models.served",
         ),
-        *("planning", "recipe", "recipe_checks"),
+        *("planning", "portable", "recipe", "recipe_checks"),
     },
     "room": {
         *(
@@ -124,7 +127,7 @@ FLOORS: dict[str, set[str]] = {
 # A keyring's backend is a plug-in over D-Bus and the like.
 BROAD_EXCEPTS = {
     *("answer_format.py", "engine/calls.py", "engine/start.py", "keys/system.py", "limits/budget/shared_file.py"),
-    *("mixture/listeners.py", "models/threads.py"),
+    *("mixture/listeners.py", "models/threads.py", "portable.py"),
 }
 # Types that a lower floor names and does not import when it runs: an error carries the answer so far.
 TYPE_ONLY = {("errors", "chat"), ("errors", "events"), ("answer_forms", "events")}

@@ -339,7 +339,9 @@ async def test_a_head_that_no_client_reads_is_called_what_it_is(head: bytes, req
         return b"Content-Length: 0\r\n\r\n"
 
     async with raw_server(script) as (_, url):
-        with pytest.raises(UnreachableError, match=r"127.0.0.1:\d+ answered with headers that are too large to be read"):
+        with pytest.raises(
+            UnreachableError, match=r"127.0.0.1:\d+ answered with headers that are too large to be read"
+        ):
             await http_model(url).chat(request_)
 
 
