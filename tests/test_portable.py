@@ -147,6 +147,16 @@ def test_what_belongs_to_its_process_says_so(made: Callable[[], object]) -> None
         pickle.dumps(made())
 
 
+async def test_a_stream_says_that_its_events_are_what_crosses() -> None:
+    stream = Mixture("toy", env={}).stream("Why?")
+    for crossing in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(
+            TypeError, match="EventStream belongs to its process .*: read it here, and send the events on"
+        ):
+            crossing(stream)
+    await stream.aclose()
+
+
 def test_a_copy_of_a_mixture_shares_what_it_asks() -> None:
     mixture = Mixture("toy", env={})
     for copied in (copy.copy(mixture), copy.deepcopy(mixture), copy.deepcopy({"kept": [mixture]})["kept"][0]):

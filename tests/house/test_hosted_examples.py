@@ -77,7 +77,6 @@ async def test_fastapi_stops_the_run_of_a_client_that_hangs_up() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="a wait for an event that is given up still ends the stream", strict=False)
 async def test_fastapi_sends_a_heartbeat_while_the_model_thinks(monkeypatch: pytest.MonkeyPatch) -> None:
     module = fastapi_app()
     monkeypatch.setattr(module, "HEARTBEAT", 0.1)
