@@ -151,7 +151,7 @@ async def test_a_stream_says_that_its_events_are_what_crosses() -> None:
     stream = Mixture("toy", env={}).stream("Why?")
     for crossing in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(
-            TypeError, match="EventStream belongs to its process .*: read it here, and send the events on"
+            TypeError, match=r"EventStream belongs to its process .*: read it here, and send the events on"
         ):
             crossing(stream)
     await stream.aclose()
