@@ -32,6 +32,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+from mixtura.portable import PortableError
 from mixtura.secret import scrub
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ def followed(reason: str, clause: str) -> str:
     return f"{reason.rstrip('.')}; {clause}"
 
 
-class MixturaError(Exception):
+class MixturaError(PortableError, Exception):
     """The root; catch it to catch everything Mixtura means to raise. Its text never holds a secret."""
 
+    _scrubbed = staticmethod(scrub)
     exit_code: ClassVar[int] = 1
     answer: "Answer | None" = None
     """What is known of the run that raised it: usage, cost and decisions; None where no run was begun."""
@@ -349,8 +351,7 @@ class NoAnswerError(MixturaError):
         super().__init__(message or _sentence(self.failures))
         self.status = _status_of_all(self.failures)
         if all(failure.action in ("retry", "wait") for failure in self.failures):
-            told = [failure.retry_after for failure in self.failures if failure.retry_after is not None]
-            self.retry_after = max(told, default=None)
+            self.retry_after = max((f.retry_after for f in self.failures if f.retry_after is not None), default=None)
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]  # the class default, made precise by the failure

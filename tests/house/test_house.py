@@ -20,8 +20,9 @@ TEST_FILES = {path.stem for path in (ROOT / "tests").rglob("test_*.py")} | {"con
 FLOORS: dict[str, set[str]] = {
     "_version": set(),
     "chat": set(),
-    "errors": {"secret"},
+    "portable": set(),
     "secret": set(),
+    "errors": {"portable", "secret"},
     "variables": {"errors", "secret"},
     "virtual": {"limits"},
     "columns": set(),
@@ -32,7 +33,8 @@ FLOORS: dict[str, set[str]] = {
     "stderr_stream": set(),
     "interrupts": set(),
     "temporary": set(),
-    "loops": set(),
+    "ending": set(),
+    "loops": {"forks"},
     "places": {"errors", "input_files"},
     "answer_forms": {"errors"},
     "prompts": {"chat"},
@@ -47,14 +49,15 @@ FLOORS: dict[str, set[str]] = {
     "events": {"answer_forms", "chat", "decisions", "kinds", "recipe"},
     "stored": {"chat", "errors", "events"},
     "folding": {"chat", "events"},
-    "limits": {"chat", "errors", "forks", "loops", "open_files", "places", "secret"},
+    "limits": {"chat", "ending", "errors", "forks", "loops", "open_files", "places", "portable", "secret"},
     "models.base": {"chat"},
     "models.card": {"chat"},
     "models.place": set(),
     "models.served": {"limits", "models.base", "models.card", "models.place", "secret"},
     "models": {
-        *("_version", "chat", "errors", "forks", "input_files", "limits", "loops", "models.base", "models.card"),
-        *("models.place", "models.served", "open_files", "places", "secret", "temporary", "tokens", "variables"),
+        *("_version", "chat", "ending", "errors", "forks", "input_files", "limits", "loops", "models.base"),
+        *("models.card", "models.place", "models.served", "open_files", "places", "portable", "secret", "temporary"),
+        *("tokens", "variables"),
     },
     "keys": {"errors", "models", "places", "secret"},
     "planning": {
@@ -86,6 +89,7 @@ FLOORS: dict[str, set[str]] = {
         *("answer_format", "caller_options"),
         *(
             "chat",
+            "ending",
             "engine",
             "errors",
             "events",
@@ -96,7 +100,7 @@ FLOORS: dict[str, set[str]] = {
             "models.registry",
             "models.served",
         ),
-        *("planning", "recipe", "recipe_checks", "secret", "variables"),
+        *("planning", "portable", "recipe", "recipe_checks", "secret", "variables"),
     },
     "room": {
         *(
@@ -126,7 +130,7 @@ FLOORS: dict[str, set[str]] = {
 # A keyring's backend is a plug-in over D-Bus and the like.
 BROAD_EXCEPTS = {
     *("answer_format.py", "engine/calls.py", "engine/start.py", "keys/system.py", "limits/budget/shared_file.py"),
-    *("mixture/listeners.py", "models/threads.py"),
+    *("mixture/listeners.py", "models/threads.py", "portable.py"),
 }
 # Types that a lower floor names and does not import when it runs: an error carries the answer so far.
 TYPE_ONLY = {("errors", "chat"), ("errors", "events"), ("answer_forms", "events")}

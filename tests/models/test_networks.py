@@ -303,7 +303,7 @@ ANSWERS: list[tuple[str, bytes, type[ModelError], str, str]] = [
         "a long header",
         answer("200 OK", "{}", "application/json", LONG),
         UnreachableError,
-        "answered with a header of more",
+        "answered with headers that are too large",
         "base",
     ),
     ("a broken header", b"HTTP/1.1 200 OK\r\nA b: c\r\n\r\n", UnreachableError, "breaks the rules of HTTP", "base"),

@@ -131,6 +131,13 @@ class Account:
         """Whether the windows are a guess that no reply has confirmed yet."""
         return not self.known and not self.unlimited
 
+    def is_resting(self, now: float) -> bool:
+        """Say whether one that is opened anew would do as well, but for what replies taught this one."""
+        busy = self.in_flight or self.held_requests or self.held_tokens or self.owed_tokens
+        # A failure on record, or a block, is something that the next call has to know.
+        sound = self.breaker.healthy and now >= self._blocked_until
+        return sound and not busy and not any(bucket.level(now) for bucket in self.buckets.values())
+
     def forget(self) -> None:
         """Drop, in a forked process, the calls and promises of the parent; limits and levels stay as they are."""
         self.in_flight = 0

@@ -22,6 +22,7 @@ from mixtura.limits.memory import MemoryStore
 from mixtura.limits.queue import Need, Priority, Ticket, TicketQueue
 from mixtura.limits.store import NoRoomError, Reservation, WindowStore
 from mixtura.limits.window import Limits
+from mixtura.portable import OfOneProcess
 from mixtura.secret import scrub
 
 __all__ = ["Hold", "Limiter", "NoRoomError"]
@@ -29,6 +30,8 @@ __all__ = ["Hold", "Limiter", "NoRoomError"]
 # The first in the queue asks again after this many seconds at the soonest.
 _SHORTEST_SLEEP = 0.005
 _A_DAY = 86_400.0
+# So many accounts are kept whether or not anybody uses them: what replies taught is worth more than their memory.
+_MANY = 256
 # How long a store may take to free what a run did not send: by then the answer is there.
 _RELEASE_SECONDS = 5.0
 
@@ -65,7 +68,7 @@ class Hold(Reservation):
                     await self._limiter.release(self)
 
 
-class Limiter:
+class Limiter(OfOneProcess):
     """Admits runs and calls to the windows of a store; shared by every run, task and thread that counts on them.
 
     Times are event-loop times. A loop whose clock is not the process's needs a limiter of its own (`current.py`).
@@ -80,6 +83,7 @@ class Limiter:
     """
 
     _failure = ""
+    _many = _MANY
 
     def __init__(self, store: WindowStore | None = None) -> None:
         self.store: WindowStore = MemoryStore() if store is None else store
@@ -149,6 +153,24 @@ class Limiter:
     ) -> Account:
         """Return the account of `key`; the other arguments count when it is opened, or when they make limits known."""
         return self.store.account(key, limits, known=known, plans=plans)
+
+    def drop_idle(self, in_use: Callable[[], set[str]]) -> None:
+        """Forget, where there are many, accounts that are at rest and in nobody's use.
+
+        A service that is handed keys by its customers would otherwise collect accounts for as long as it runs.
+
+        Args:
+            in_use: returns the keys and groups of accounts that somebody may still ask for.
+        """
+        if len(self.accounts) < self._many:
+            return
+        used, now = in_use(), asyncio.get_running_loop().time()
+        with self._lock:
+            idle = [key for key, account in self.accounts.items() if key not in used and account.is_resting(now)]
+            self.store.drop([key for key in idle if not self.queue.has_waiters(key)])
+            for group in [group for group, breaker in self._breakers.items() if breaker.healthy and group not in used]:
+                del self._breakers[group]
+            self._many = max(_MANY, 2 * len(self.accounts))
 
     def quote(self, needs: Sequence[Need], priority: Priority = Priority.INTERACTIVE) -> Quote:
         """Return when `needs` would fit, behind everything that waits already: an estimate that reserves nothing."""

@@ -47,6 +47,11 @@ class MemoryStore:
             self.knows_limits = self.knows_limits or known
             return account
 
+    def drop(self, keys: Sequence[str]) -> None:
+        """See `WindowStore.drop`."""
+        for key in keys:
+            del self.accounts[key]
+
     async def sync(self, accounts: Sequence[Account]) -> None:
         """See `WindowStore.sync`: what this process knows is all there is."""
 

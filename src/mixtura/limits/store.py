@@ -94,6 +94,10 @@ class WindowStore(Protocol):
         """Return the account of `key`; the other arguments count when it is opened, or when they make limits known."""
         ...
 
+    def drop(self, keys: Sequence[str]) -> None:
+        """Forget accounts in this process; they are opened anew when they are needed. Called under the lock."""
+        ...
+
     async def sync(self, accounts: Sequence[Account]) -> None:
         """Exchange what this process and the store know of `accounts`; called where `Account.synced` is false."""
         ...

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Self, Unpack
 
 import msgspec
 
@@ -26,17 +26,19 @@ from mixtura.planning.admission import plan_for_money
 from mixtura.planning.forecast import Forecast, forecast
 from mixtura.planning.options import RunOptions, Watch
 from mixtura.planning.schedule import acting_recipe
+from mixtura.portable import OfOneProcess
 from mixtura.recipe import Recipe
 from mixtura.variables import Variables
 
 __all__ = ["AskOptions", "EventStream", "Mixture", "Question", "as_conversation", "ask"]
 
 
-class Mixture:
+class Mixture(OfOneProcess):
     """A recipe ready to be asked.
 
-    Safe to share between tasks: every question is a run of its own. Connections belong to the event loop and are
-    pooled there; there is nothing to close.
+    Safe to share between tasks and threads: every question is a run of its own. Connections belong to the event loop
+    and are pooled there; there is nothing to close. A copy shares models, limits, budget and listeners with its
+    original. It holds keys and cannot be pickled: each process makes one.
 
         answer = await Mixture("balanced").ask("Why is the sky blue?")
 
@@ -65,6 +67,8 @@ class Mixture:
         ConfigError: a listener is asynchronous; no such plan; no such budget; a file of predictions that cannot be
             read; two arguments that exclude each other.
     """
+
+    _instead = "it holds keys; make one in each process, from its recipe (Mixture.recipe), which can be pickled"
 
     def __init__(
         self,
@@ -162,6 +166,14 @@ class Mixture:
         plan = plan_for_money(recipe, conversation, self._models, options)
         found = forecast(plan.recipe, conversation, self._models, plan.chat)
         return msgspec.structs.replace(found, notes=[f"{plan.why}: {', '.join(plan.steps)}"] if plan.steps else [])
+
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        vars(made).update(vars(self))
+        return made
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self.__copy__()
 
     def _options(self, asked: AskOptions, watch: Watch) -> RunOptions:
         return run_options(asked, watched_by(self._listeners, watch), self._settings)

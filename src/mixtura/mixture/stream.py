@@ -9,9 +9,10 @@ from mixtura.engine.delivery import EventQueue
 from mixtura.errors import ConfigError, MixturaError
 from mixtura.events import Answer, Event, Listener
 from mixtura.folding import Fold
+from mixtura.portable import OfOneProcess
 
 
-class EventStream:
+class EventStream(OfOneProcess):
     """The events of one run, in order; the run begins with the first read, in a task of its own.
 
     `aclose` from any task, the end of `async with`, or dropping the stream stops the run. A loop that is left by
@@ -24,6 +25,8 @@ class EventStream:
     After the last event, iteration raises what `Mixture.ask` would raise, if anything. A run that `aclose` stopped
     ends in a RunFinished that says so, and raises nothing.
     """
+
+    _instead = "read it here, and send the events on"
 
     def __init__(self, drive: Callable[[Listener], Coroutine[Any, Any, None]]) -> None:
         self._drive = drive

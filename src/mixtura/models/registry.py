@@ -38,11 +38,12 @@ from mixtura.models.wrappers.priced import Priced
 from mixtura.models.wrappers.queued import Queued
 from mixtura.models.wrappers.retry import Retrying, RetryPolicy
 from mixtura.models.wrappers.thinking import ThinkingApart
+from mixtura.portable import OfOneProcess
 from mixtura.secret import Secret
 from mixtura.variables import Variables
 
 
-class ModelRegistry:
+class ModelRegistry(OfOneProcess):
     """Finds models by provider and id; each is made once.
 
     Args:

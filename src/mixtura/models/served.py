@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -16,7 +17,7 @@ from mixtura.models.place import ANYWHERE, Place
 from mixtura.secret import NO_SECRET, Secret
 
 
-class Accounting(msgspec.Struct, frozen=True, kw_only=True):
+class Accounting(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """Where the calls of one key and model are counted.
 
     Attributes:
@@ -39,6 +40,7 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "redis", Secret.of_address(self.redis))
+        _LIVING[id(self)] = self
 
     def limiter(self) -> Limiter:
         """Return the limiter that counts the calls; without a `keeper` a running event loop is needed.
@@ -59,7 +61,16 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
 
     def open(self, limiter: Limiter) -> Account:
         """Open the account in `limiter` and return it; raises what the limiter raises."""
+        limiter.drop_idle(_in_use)
         return limiter.account(self.key, self.limits, known=self.known, plans=self.plans)
+
+
+# By identity: of two that are equal each counts as long as it lives.
+_LIVING: WeakValueDictionary[int, Accounting] = WeakValueDictionary()
+
+
+def _in_use() -> set[str]:
+    return {name for living in list(_LIVING.values()) for name in (living.key, living.group)}
 
 
 class Served(NamedTuple):

@@ -1,9 +1,10 @@
 """An executor with a daemon thread per job, for calls to synchronous clients and C libraries."""
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import ParamSpec, TypeVar
+
+from mixtura.ending import start_daemon
 
 _P = ParamSpec("_P")
 _Result = TypeVar("_Result")
@@ -20,7 +21,7 @@ class DaemonThreads(Executor):
         self._name = name
 
     def submit(self, fn: Callable[_P, _Result], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_Result]:
-        """Start `fn` in a new thread and return the future of its result.
+        """Start `fn` in a new thread and return the future of its result; see `start_daemon` for the interpreter's end.
 
         Raises:
             RuntimeError: the system cannot start another thread.
@@ -37,5 +38,5 @@ class DaemonThreads(Executor):
                 outcome.set_exception(error)
 
         outcome.set_running_or_notify_cancel()
-        threading.Thread(target=run, name=self._name, daemon=True).start()
+        start_daemon(run, self._name)
         return outcome

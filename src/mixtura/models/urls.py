@@ -5,6 +5,8 @@ import urllib.parse
 
 _ADDRESS = re.compile(r"[/:@]|^localhost$|^\d+(\.\d+){3}$|\.[a-z]{2,}$", re.IGNORECASE)
 
+_LONGEST_LABEL = 63
+
 
 def looks_like_address(text: str) -> bool:
     """Return whether whoever wrote `text` meant an address rather than a provider's name."""
@@ -40,10 +42,12 @@ def url_problem(url: str) -> str:
 
 def _host_problem(host: str) -> str:
     try:
-        host.encode("idna")  # which refuses labels that are empty or longer than 63 bytes
+        # The codec is a file of its own, which most hosts need not have loaded.
+        name = host if host.isascii() else host.encode("idna").decode()
     except UnicodeError:
         return "its host is no name"
-    return ""
+    labels = () if ":" in host else name.removesuffix(".").split(".")  # IPv6 was checked by `urlsplit`
+    return "" if all(0 < len(label) <= _LONGEST_LABEL for label in labels) else "its host is no name"
 
 
 def _port_problem(parts: urllib.parse.SplitResult) -> str:

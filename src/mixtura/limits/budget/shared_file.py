@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from mixtura import open_files
+from mixtura.ending import start_daemon
 from mixtura.places import make_folders
 
 T = TypeVar("T")
@@ -70,10 +71,16 @@ class TransactionThread(Executor):
                 outcome.set_exception(error)
 
         with self._changing:
-            if not self._running:
-                threading.Thread(target=self._run, name="mixtura-budget", daemon=True).start()
-                self._running = True
             self._jobs.append(job)
+            begins, self._running = not self._running, True
+        if begins:
+            try:
+                start_daemon(self._run, "mixtura-budget")
+            except RuntimeError:
+                with self._changing:
+                    self._jobs.clear()
+                    self._running = False
+                raise
         return outcome
 
     def _run(self) -> None:

@@ -87,6 +87,10 @@ class RedisStore:
                 account.override_guess(limits, plans, asyncio.get_running_loop().time())
             return account
 
+    def drop(self, keys: Sequence[str]) -> None:
+        """See `WindowStore.drop`: Redis keeps what it knows of them."""
+        self._memory.drop(keys)
+
     def replica(self, key: str) -> AccountReplica:
         """Return the account of `key`, which is a copy of the one in Redis."""
         account = self.accounts[key]

@@ -23,6 +23,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from mixtura import open_files
+from mixtura.models.openai.resolver import new_resolver
 
 if TYPE_CHECKING:
     import socket
@@ -236,7 +237,12 @@ class Connector(aiohttp.TCPConnector):
     """
 
     def __init__(self, sockets: Sockets) -> None:
-        super().__init__(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=sockets.open_socket)
+        super().__init__(
+            limit=0,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            socket_factory=sockets.open_socket,
+            resolver=new_resolver(),
+        )
         self._factory = functools.partial(Handler, loop=self._loop)  # type: ignore[assignment]  # it makes a subclass
         self._sockets = sockets
         self._places: deque[_Place] = deque()

@@ -24,7 +24,7 @@ class Way(TypedDict):
     ssl: "ssl.SSLContext | bool"
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, weakref=True):
     """Where a provider is reached: `url` is everything before /chat/completions, `key` may be empty.
 
     `proxy` is the address of an HTTP proxy, `proxy_from` the variable that names it. `trust` are the authorities whose

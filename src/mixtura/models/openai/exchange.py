@@ -9,18 +9,18 @@ proxy that carries no TLS or a large body, the session makes the request.
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import aiohttp
 import yarl
 
 from mixtura.models.openai.connector import HEADS, Connector, Handler, SessionCall, session_call
-from mixtura.models.openai.endpoint import Endpoint
-from mixtura.models.openai.proxy import gate_of, refusal_of
+from mixtura.models.openai.endpoint import Endpoint, Way
+from mixtura.models.openai.proxy import Gate, gate_of, refusal_of
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
-    from multidict import CIMultiDictProxy
+    from multidict import CIMultiDict, CIMultiDictProxy
 
     from mixtura.chat import CallContext
 
@@ -63,6 +63,27 @@ class Reply(Protocol):
         """Close the connection, unless the reply has ended."""
 
 
+class Destination(NamedTuple):
+    """Where a request goes, and the way there; `gate` lets a password through to its proxy.
+
+    It does not hold the endpoint: a pool keeps a route for as long as anything else holds that.
+    """
+
+    url: yarl.URL
+    headers: "CIMultiDict[str]"
+    way: Way
+    gate: Gate | None
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, path: str) -> "Destination":
+        """Return where requests to `path` go.
+
+        Raises:
+            ConfigError: the authorities that the environment names cannot be read.
+        """
+        return cls(*endpoint.address(path), endpoint.way(), gate_of(endpoint.through))
+
+
 class Route:
     """Where the requests of one endpoint go, and what all of them have in common.
 
@@ -76,10 +97,9 @@ class Route:
     """
 
     def __init__(self, session: aiohttp.ClientSession, connector: Connector, endpoint: Endpoint) -> None:
-        url, headers = endpoint.address("/chat/completions")
-        way = endpoint.way()
-        self._session, self._connector, self._endpoint = session, connector, endpoint
-        self._gate = gate_of(endpoint.through)
+        self._session, self._connector = session, connector
+        self._to = Destination.of(endpoint, "/chat/completions")
+        url, headers, way, self._gate = self._to
         self._template: aiohttp.ClientRequest | None = None
         # A proxy carries TLS without reading it: once there is a tunnel, the connection is like any other.
         if (endpoint.proxy is None or endpoint.secure) and aiohttp.__version__.startswith(_TESTED):
@@ -114,7 +134,7 @@ class Route:
         """
         template = self._template
         if template is None or len(body) > _MOST_BYTES:
-            return await by_session(self._session, self._endpoint, "POST", "/chat/completions", body, context)
+            return await by_session(self._session, self._to, "POST", body, context)
         while True:
             connection = await self._connect(template, context)
             protocol: Any = connection.protocol
@@ -159,9 +179,8 @@ def _unread(protocol: object, begun: float) -> bool:
 
 async def by_session(
     session: aiohttp.ClientSession,
-    endpoint: Endpoint,
+    to: Destination,
     method: str,
-    path: str,
     body: bytes | None = None,
     context: "CallContext | None" = None,
 ) -> "SessionReply":
@@ -169,10 +188,8 @@ async def by_session(
 
     Raises:
         aiohttp.ClientError, OSError: no connection, or it broke; a proxy that carries no TLS refused.
-        ConfigError: the authorities that the environment names cannot be read.
     """
-    url, headers = endpoint.address(path)
-    way, gate = endpoint.way(), gate_of(endpoint.through)
+    url, headers, way, gate = to
     call, begun = SessionCall(context), asyncio.get_running_loop().time()
 
     async def ask() -> SessionReply:
@@ -184,7 +201,7 @@ async def by_session(
                     raise
             else:
                 break
-        if reply.status == 407 and endpoint.proxy is not None:
+        if reply.status == 407 and way["proxy"] is not None:
             reply.close()
             raise refusal_of(reply)
         protocol = call.protocol

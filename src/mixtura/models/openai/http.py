@@ -126,11 +126,11 @@ async def answers(endpoint: Endpoint) -> bool:
     """Say whether a server answers a question that costs it nothing, whatever it says."""
     from aiohttp import ClientError
 
-    from mixtura.models.openai.exchange import by_session
+    from mixtura.models.openai.exchange import Destination, by_session
 
     try:
         async with asyncio.timeout(_ALIVE_SECONDS):
-            reply = await by_session(current_pool().session, endpoint, "GET", "/models")
+            reply = await by_session(current_pool().session, Destination.of(endpoint, "/models"), "GET")
             reply.close()
             return True
     except (TimeoutError, ClientError, OSError):
@@ -153,11 +153,11 @@ async def list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject
 async def _list_models(endpoint: Endpoint, failures: Failures) -> list[JsonObject]:
     from aiohttp import ClientError
 
-    from mixtura.models.openai.exchange import by_session
+    from mixtura.models.openai.exchange import Destination, by_session
 
     try:
         async with asyncio.timeout(_LIST_SECONDS):
-            reply = await by_session(current_pool().session, endpoint, "GET", "/models")
+            reply = await by_session(current_pool().session, Destination.of(endpoint, "/models"), "GET")
             try:
                 if not 200 <= reply.status < 300:
                     body = await read_error(reply)

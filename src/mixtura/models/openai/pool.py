@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from mixtura import open_files
 from mixtura.forks import forget_in_child, never_finalize
-from mixtura.loops import close_with_loop
+from mixtura.loops import PerLoop, close_with_loop
 from mixtura.models.openai.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ class Pool:
         self._make_route = make_route
         self.connector = connector
         self.session = session
-        self._routes: dict[Endpoint, Route] = {}
-        self._keeper = close_with_loop(self._end)
+        # A key is held no longer than the models that call with it.
+        self._routes: WeakKeyDictionary[Endpoint, Route] = WeakKeyDictionary()
+        self._keeper = close_with_loop(self._end, held=True)
 
     @classmethod
     def opened(cls) -> "Pool":
@@ -63,7 +64,6 @@ class Pool:
         )
 
     async def _end(self) -> None:
-        # A session refers to its loop, so a pool left here would keep a finished loop alive.
         loop = asyncio.get_running_loop()
         if _POOLS.of_loops.get(loop) is self:
             del _POOLS.of_loops[loop]
@@ -85,7 +85,7 @@ class _Pools:
     """The pools of this process by event loop, and the sockets of their connections."""
 
     def __init__(self) -> None:
-        self.of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+        self.of_loops: PerLoop[Pool] = PerLoop()
         self._sockets: WeakSet[socket.socket] = WeakSet()
         # Loops of several threads may open their pools at once, and a fork waits for them: the first one imports the
         # client. Looking a pool up needs no lock.
@@ -118,7 +118,7 @@ class _Pools:
     def give_up_idle_elsewhere(self, connector: "Connector") -> None:
         """Have the pools of other event loops close one idle connection each."""
         with self._opening:
-            others = [(loop, pool.connector) for loop, pool in self.of_loops.items()]
+            others = [(loop, pool.connector) for loop in self.of_loops if (pool := self.of_loops.get(loop)) is not None]
         for loop, other in others:
             if other is not connector:
                 # A loop that is closed has no connections.
@@ -128,9 +128,6 @@ class _Pools:
     def open(self, loop: asyncio.AbstractEventLoop) -> Pool:
         """Return a new pool for the running `loop`."""
         with self._opening:
-            # Loops that were closed without shutting down left their pools behind.
-            for old in [old for old in self.of_loops if old.is_closed()]:
-                del self.of_loops[old]
             pool = self.of_loops[loop] = Pool.opened()
         return pool
 
