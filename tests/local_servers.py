@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from mixtura.chat import PartialReader, Usage
+from mixtura.chat import PartialReader, SharedCall, Usage
 from mixtura.models.catalog import Catalog
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures
@@ -27,6 +27,10 @@ class Unseen:
     on_answered = None
 
     def attach(self, reader: PartialReader) -> None: ...
+
+    def look(self) -> None: ...
+
+    def share(self, call: SharedCall | None) -> None: ...
 
     def expect_whole(self) -> None:
         """Nobody looks at silence here."""
