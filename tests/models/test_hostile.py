@@ -266,6 +266,7 @@ def test_lines_and_events_take_no_more_than_their_bytes(unit: bytes) -> None:
     assert peak_of(read_in_small_pieces) < 2 * len(body)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.builds(lambda text: {"content": text}, st.text(max_size=3))
