@@ -125,7 +125,7 @@ async def test_a_paste_while_an_answer_comes_is_one_question() -> None:
         await shown.until("○ llama")
         shown.type(f"{PASTE}\r")
         await shown.until("Answer 2.")
-        await shown.until("\x1b[?2004h", times=3)
+        await shown.until("> ", times=3)
         shown.type("\x04")
         assert await shown.end() == 0
         assert [asked(request)[-1] for request in cloud.requests] == ["First?", LINES]

@@ -18,7 +18,7 @@ _Outcome = concurrent.futures.Future[Answer]
 
 # Seconds after which a caller looks whether the loop still turns, and after which one that does not is given up: a
 # debugger in a listener may take its time.
-_LOOK = 5.0
+_LOOK = 1.0
 _STUCK = 300.0
 # How long the runs under way may take to stop when the process ends.
 _PATIENCE = 2.0
@@ -43,6 +43,7 @@ class Portal:
         self._loop = asyncio.new_event_loop()
         self._open: set[_Outcome] = set()
         self._ending = False
+        self._closing = False
         self._stuck = False
         self._thread = threading.Thread(target=self._serve, name="mixtura", daemon=True)
         try:
@@ -97,6 +98,9 @@ class Portal:
     def _wait(self, outcome: _Outcome) -> None:
         silent, heard = 0.0, threading.Event()
         while not concurrent.futures.wait([outcome], timeout=_LOOK).done:
+            if self._closing:
+                # Only daemon threads wait so long. They end with the process; if it waits for them, they must be told.
+                raise _stopped()
             silent = 0.0 if heard.is_set() else silent + _LOOK
             if silent > _STUCK:
                 self._stuck = True
@@ -111,7 +115,9 @@ class Portal:
     def _settle(self, outcome: _Outcome, done: "asyncio.Task[Answer]") -> None:
         if done.cancelled():
             # Nobody but the end of the process cancels a run whose caller waits, or its own code.
-            error: BaseException = _stopped() if self._ending else concurrent.futures.CancelledError()
+            if self._closing:
+                return
+            error: BaseException = concurrent.futures.CancelledError()
         elif (raised := done.exception()) is not None:
             error = raised
         else:
@@ -131,11 +137,8 @@ class Portal:
                     self._loop.run_forever()
         finally:
             self._ending = True
-            self._fail_all()
-
-    def _fail_all(self) -> None:
-        for outcome in list(self._open):
-            _fail(outcome, _stopped())
+            for outcome in () if self._closing else list(self._open):
+                _fail(outcome, _stopped())
 
     def forget(self) -> None:
         """Leave, in a forked process, the parent's loop alone: its thread does not run here."""
@@ -143,13 +146,12 @@ class Portal:
         never_finalize(self)
 
     def _close(self) -> None:
-        self._ending = True
+        self._ending = self._closing = True
         if self._thread.is_alive():
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._begin_winding_up)
             # A listener that blocks the loop must not keep the process from ending: nothing here waits for ever.
             self._thread.join(timeout=2 * _PATIENCE)
-        self._fail_all()
         if not self._loop.is_running():
             self._loop.close()
 

@@ -41,6 +41,8 @@ _KIND = 0xFF
 # SQLite only says that it is unable to open the file. With so few descriptors left that is for want of them: its own
 # are back by the time at which one can look.
 _FEW_LEFT = 16
+# So often a file is tried that could not be opened though descriptors are left: they may have come back a moment ago.
+_CHANCES = 20
 
 
 class TransactionThread(Executor):
@@ -127,6 +129,7 @@ def transact(
         sqlite3.Error, OSError: the file cannot be used, or there was no turn in time, or nobody waits any more.
     """
     until = clock() + patience
+    chances = _CHANCES
     while True:
         if given_up.is_set():
             raise sqlite3.OperationalError("nobody waits for it any more")
@@ -134,7 +137,9 @@ def transact(
             with _in_use:
                 return _attempt(path, schema, work)
         except (sqlite3.OperationalError, OSError) as error:
-            if not _passes(error) or clock() >= until:
+            unopened = _kind_of(error) == sqlite3.SQLITE_CANTOPEN and not open_files.is_used_up(_FEW_LEFT)
+            chances -= unopened
+            if not (_passes(error) or (unopened and chances)) or clock() >= until:
                 raise
         given_up.wait(_PAUSE)
 
@@ -185,10 +190,15 @@ def _check(path: Path) -> None:
 def _passes(error: sqlite3.OperationalError | OSError) -> bool:
     if isinstance(error, OSError):
         return open_files.shortage(error) is not None
-    code = getattr(error, "sqlite_errorcode", 0)
-    if code & _KIND == sqlite3.SQLITE_CANTOPEN and open_files.is_used_up(_FEW_LEFT):
-        return True
-    return code & _KIND in _PASSING or code == sqlite3.SQLITE_READONLY_DBMOVED
+    if _kind_of(error) == sqlite3.SQLITE_CANTOPEN:
+        return open_files.is_used_up(_FEW_LEFT)
+    moved = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED
+    return moved or _kind_of(error) in _PASSING
+
+
+def _kind_of(error: sqlite3.OperationalError | OSError) -> int:
+    """Return SQLite's primary code, 0 for another error."""
+    return getattr(error, "sqlite_errorcode", 0) & _KIND
 
 
 def _forked() -> None:
