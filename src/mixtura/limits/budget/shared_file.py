@@ -42,7 +42,7 @@ _KIND = 0xFF
 # are back by the time at which one can look.
 _FEW_LEFT = 16
 # So often a file is tried that could not be opened though descriptors are left: they may have come back a moment ago.
-_CHANCES = 20
+_CHANCES = 3
 
 
 class TransactionThread(Executor):
