@@ -181,6 +181,7 @@ class TestProxy:
         user: `user:password` that it wants, as bytes.
         authority: makes a certificate for every host: what passes is read, as a company's proxy does.
         route: the port of this machine at which a host is served; else the port that is asked for.
+        greeting: headers of the answer that says that there is a tunnel.
     """
 
     __test__ = False
@@ -192,9 +193,11 @@ class TestProxy:
         user: bytes = b"",
         authority: trustme.CA | None = None,
         route: Callable[[str], int] | None = None,
+        greeting: str = "",
     ) -> None:
         self.seen: list[tuple[str, dict[str, str]]] = []
         self._refusal, self._authority, self._route = refusal, authority, route
+        self._greeting = greeting.encode()
         self._user = base64.b64encode(user).decode() if user else ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -213,7 +216,7 @@ class TestProxy:
             await self._forward(target, line, headers, body, writer)
             return
         host, _, port = target.rpartition(":")
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 Connection established\r\n%b\r\n" % self._greeting)
         await writer.drain()
         if self._authority is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

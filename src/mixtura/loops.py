@@ -48,6 +48,11 @@ def close_with_loop(close: Callable[[], Awaitable[object]], *, held: bool = Fals
     return keeper
 
 
+def end_with_loop(task: "asyncio.Task[None]") -> None:
+    """Stop `task`, if it is still under way, when its loop is closed by hand; `asyncio.run` stops every task itself."""
+    _Closing.of(task.get_loop()).tasks.add(task)
+
+
 class PerLoop(Generic[_Kept]):
     """One object for each event loop, which may refer to its loop and yet does not keep it alive.
 
@@ -89,6 +94,7 @@ class _Closing:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._keepers: WeakSet[AsyncGenerator[None]] = WeakSet()
+        self.tasks: WeakSet[asyncio.Task[None]] = WeakSet()
         # Weak references to what goes together with a forgotten loop are dead when the loop is finalized.
         self._held: list[AsyncGenerator[None]] = []
         self._loop = loop
@@ -118,7 +124,8 @@ class _Closing:
 
     def end(self) -> None:
         """End what lives on the loop, unless the loop runs or is closed: then nothing can."""
-        if not _living({*self._keepers, *self._held}) or self._loop.is_running() or self._loop.is_closed():
+        alive = self._under_way() or _living({*self._keepers, *self._held})
+        if not alive or self._loop.is_running() or self._loop.is_closed():
             return
         try:
             asyncio.get_running_loop()
@@ -136,7 +143,14 @@ class _Closing:
         with contextlib.suppress(TimeoutError):
             self._loop.run_until_complete(asyncio.wait_for(self._end(), _PATIENCE))
 
+    def _under_way(self) -> "list[asyncio.Task[None]]":
+        return [task for task in self.tasks if not task.done()]
+
     async def _end(self) -> None:
+        if tasks := self._under_way():
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         for keeper in _living(self._held):
             await keeper.aclose()
         await self._loop.shutdown_asyncgens()
@@ -145,6 +159,7 @@ class _Closing:
         """Leave, in a forked process, what lives on the parent's loop to the parent."""
         self._keepers.clear()
         self._held.clear()
+        self.tasks.clear()
 
 
 def _living(keepers: Iterable[AsyncGenerator[None]]) -> list[AsyncGenerator[None]]:

@@ -86,21 +86,9 @@ FLOORS: dict[str, set[str]] = {
     "terminal": {"chat", "columns", "decisions", "events", "folding", "safe_output"},
     "hardware": {"errors", "input_files"},
     "mixture": {
-        *("answer_format", "caller_options"),
-        *(
-            "chat",
-            "ending",
-            "engine",
-            "errors",
-            "events",
-            "folding",
-            "forks",
-            "limits",
-            "models.card",
-            "models.registry",
-            "models.served",
-        ),
-        *("planning", "portable", "recipe", "recipe_checks", "secret", "variables"),
+        *("answer_format", "caller_options", "chat", "ending", "engine", "errors", "events", "folding"),
+        *("forks", "limits", "loops", "models.card", "models.registry", "models.served", "planning"),
+        *("portable", "recipe", "recipe_checks", "secret", "variables"),
     },
     "room": {
         *(

@@ -61,6 +61,24 @@ def test_two_calls_in_a_row_that_waited_for_a_long_reply_show_the_width(
     step_by_step(main)
 
 
+def test_replies_that_came_at_once_say_nothing_of_how_many_are_served() -> None:
+    """Behind a proxy that reads whole replies the first piece of each comes with its last."""
+
+    async def main(queue: ServerQueue) -> None:
+        clock = asyncio.get_running_loop().time
+        for _ in range(3):
+            visits = [await queue.enter() for _ in range(6)]
+            await asyncio.sleep(1.0)
+            for visit in visits:
+                await asyncio.sleep(0.001)
+                for _ in range(20):
+                    visit.piece(clock())
+                queue.leave(visit, clock())
+            assert queue.width is None
+
+    step_by_step(main)
+
+
 def test_a_call_that_did_not_wait_breaks_the_row() -> None:
     async def main(queue: ServerQueue) -> None:
         for _ in range(4):

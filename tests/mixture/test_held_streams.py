@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -349,6 +350,53 @@ def test_a_stream_belongs_to_the_loop_of_its_first_read() -> None:
 
     run_virtual(begin())
     asyncio.run(go_on())
+
+
+def test_a_loop_closed_by_hand_stops_its_runs_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.new_event_loop()
+    held: list[EventStream] = []
+
+    async def begin() -> None:
+        await held[0].__anext__()
+        await asyncio.sleep(0.1)
+
+    async def main() -> None:
+        async with asked() as (mixture, cloud):
+            held.append(mixture.stream(QUESTION))
+            await asyncio.to_thread(loop.run_until_complete, begin())
+            assert cloud.ledger.in_flight == 3
+            await asyncio.to_thread(loop.close)
+            assert await stopped_calls(cloud) == 3
+            await held[0].aclose()
+            held.clear()
+            gc.collect()
+
+    asyncio.run(main())
+    assert caplog.records == []
+
+
+def test_a_stop_button_in_another_thread() -> None:
+    read: list[Event] = []
+    begun = threading.Event()
+
+    async def reader(mixture: Mixture, streams: list[EventStream]) -> None:
+        streams.append(mixture.stream(QUESTION))
+        async for event in streams[0]:
+            read.append(event)
+            begun.set()
+
+    async def main() -> None:
+        async with asked() as (mixture, cloud):
+            streams: list[EventStream] = []
+            thread = threading.Thread(target=lambda: asyncio.run(reader(mixture, streams)))
+            thread.start()
+            await asyncio.to_thread(begun.wait)
+            await asyncio.wait_for(streams[0].aclose(), 10)
+            await asyncio.to_thread(thread.join)
+            check_stopped(read)
+            await stopped_calls(cloud)
+
+    asyncio.run(main())
 
 
 def test_a_loop_whose_tasks_begin_at_once() -> None:

@@ -137,8 +137,35 @@ async def test_what_a_proxy_answers_to_a_tunnel_is_said_to_be_the_proxy_s(
     assert "hunter2" not in error.reason
     assert "base URL" not in error.reason
     assert error.connected is (not reply)
+    # It says nothing about the provider, whose breaker stays closed.
+    assert error.sent is (not reply)
     assert {line for line, _ in proxy.seen} == {"CONNECT llm.example:443 HTTP/1.1"}
     assert len(proxy.seen) == error.attempts == (4 if error.action == "retry" else 1)
+
+
+async def test_a_proxy_that_fails_is_no_failure_of_the_provider() -> None:
+    proxy, limiter = TestProxy(refusal=answer("502 Bad Gateway", "x")), Limiter()
+    async with listening(proxy.serve) as port:
+        for _ in range(12):
+            registry = ModelRegistry(
+                env={"HTTPS_PROXY": f"http://127.0.0.1:{port}"}, policy=RetryPolicy(base=0.001), limiter=limiter
+            )
+            with pytest.raises(UnreachableError, match="could not connect to"):
+                await registry.find(SECURE, "m").chat.chat(REQUEST)
+    assert len(proxy.seen) == 48
+    await close_pool()
+
+
+async def test_the_head_of_a_proxy_s_answer_may_be_as_long_as_any(company: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(answer())
+
+    async with listening(serve) as there:
+        proxy = TestProxy(authority=COMPANY, route=lambda _: there, greeting="X-Long: " + "x" * 100_000 + "\r\n")
+        async with listening(proxy.serve) as port:
+            [done] = await ask(SECURE, 1, HTTPS_PROXY=f"http://127.0.0.1:{port}", SSL_CERT_FILE=company)
+    assert isinstance(done, Completion), done
 
 
 @pytest.mark.parametrize("url", [SECURE, PLAIN])

@@ -13,6 +13,7 @@ import click
 from mixtura import interrupts
 from mixtura._version import __version__
 from mixtura.errors import MixturaError
+from mixtura.open_files import most_open
 from mixtura.stderr_stream import outlive_readers
 
 VERBS: dict[str, str] = {
@@ -34,6 +35,7 @@ VERBS: dict[str, str] = {
 
 COMPLETE_VARIABLE = "_MIXTURA_COMPLETE"
 _LONG_WORD = re.compile(r"(\S{80})\S{80,}(\S{40})")
+_FEWEST_FILES = 16  # with fewer nothing can be asked; a mixture at work has more
 _PIPE_BROKE = 141  # what a shell reports for a program that SIGPIPE ended
 
 
@@ -117,6 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return shell_complete(group, {}, "mixtura", COMPLETE_VARIABLE, instruction)
     if not _streams_are_open():
+        return 1
+    if (most := most_open()) < _FEWEST_FILES:
+        _complain(f"this process may have {most:.0f} files open and needs {_FEWEST_FILES}: raise the limit (ulimit -n)")
         return 1
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")

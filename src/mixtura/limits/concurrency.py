@@ -14,8 +14,10 @@ from collections import deque
 
 from mixtura import forks
 
-# A reply of so many pieces takes long enough to be seen beside another one, where both are written at the same time.
+# A reply of so many pieces, which came over so many seconds, takes long enough to be seen beside another one where both
+# are written at the same time. One that came at once, as behind a proxy that reads whole replies, says nothing of that.
 _LONG_ENOUGH = 8
+_WRITING_SECONDS = 0.05
 # So many calls in a row must have had to wait for the end of another before the rest is held back here.
 _EVIDENCE_NEEDED = 2
 # After so many calls the next that would wait is let through beside the others: there may be more slots by now.
@@ -50,6 +52,11 @@ class Visit:
         if self.first is not None:
             return min(self.first, max(self.sent, self._queue.ended_before(self.first)))
         return max(self.sent, self._queue.ended)
+
+    @property
+    def wrote_long(self) -> bool:
+        """Whether it has been seen to write for long enough that another one would have been seen beside it."""
+        return self.first is not None and self.pieces >= _LONG_ENOUGH and self.last - self.first >= _WRITING_SECONDS
 
     @property
     def stirred(self) -> float:
@@ -150,7 +157,7 @@ class ServerQueue:
         with self._lock:
             self.visits.discard(visit)
             self.stirred = self.ended = now
-            self._ends.append((now, visit.pieces >= _LONG_ENOUGH))
+            self._ends.append((now, visit.wrote_long))
             self._admit()
 
     def answers(self, visit: Visit, now: float) -> None:

@@ -1,6 +1,7 @@
 """The events of a run for one reader, who may give up waiting for one and come back."""
 
 import asyncio
+import concurrent.futures
 import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
@@ -9,7 +10,11 @@ from mixtura.engine.delivery import EventQueue
 from mixtura.errors import ConfigError, MixturaError
 from mixtura.events import Answer, Event, Listener
 from mixtura.folding import Fold
+from mixtura.loops import end_with_loop
 from mixtura.portable import OfOneProcess
+
+# Seconds between two looks at whether another event loop still turns.
+_LOOK_SECONDS = 0.5
 
 
 class EventStream(OfOneProcess):
@@ -67,12 +72,16 @@ class EventStream(OfOneProcess):
             del self
 
     async def aclose(self) -> None:
-        """Stop the run; returns when no call of it is open any more. May be called again, and from any task."""
+        """Stop the run; returns when no call of it is open any more. May be called again, from any task and loop."""
         driver = self._driver
         self._stopped = True
-        if driver is not None and not driver.done():
+        if driver is None or driver.done():
+            return
+        if driver.get_loop() is asyncio.get_running_loop():
             driver.cancel()
             await asyncio.wait([driver])
+        else:
+            await _stop_elsewhere(driver)
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,6 +121,7 @@ class EventStream(OfOneProcess):
                 queue(event)
 
             self._driver = asyncio.create_task(self._drive(emit))
+            end_with_loop(self._driver)
             self._driver.add_done_callback(_closing(self._queue))
         elif driver is None:
             self._queue.close()
@@ -130,6 +140,22 @@ class EventStream(OfOneProcess):
             error.answer = self._fold.answer()
         if error is not None:
             raise error
+
+
+async def _stop_elsewhere(driver: asyncio.Task[None]) -> None:
+    """Stop a run of another event loop, which another thread runs; wait for its end as long as that loop turns."""
+    loop, ended = driver.get_loop(), concurrent.futures.Future[None]()
+
+    def stop() -> None:
+        driver.add_done_callback(lambda _: ended.set_result(None))
+        driver.cancel()
+
+    if loop.is_closed():
+        return
+    loop.call_soon_threadsafe(stop)
+    waiting = asyncio.wrap_future(ended)
+    while loop.is_running() and not waiting.done():
+        await asyncio.wait([waiting], timeout=_LOOK_SECONDS)
 
 
 def _closing(queue: EventQueue) -> Callable[[asyncio.Task[None]], None]:

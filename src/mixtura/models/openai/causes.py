@@ -49,6 +49,8 @@ def unreachable(endpoint: Endpoint, model: str, problem: Exception) -> Unreachab
     cause = _cause(endpoint, endpoint.through, problem)
     error = (BlockedError if cause.lasts else UnreachableError)(endpoint.provider, model, cause.text)
     error.connected = cause.connected
+    # What a proxy does before there is a way to the provider says nothing about that: no breaker of it may open.
+    error.sent = endpoint.through is None or cause.connected
     return error
 
 

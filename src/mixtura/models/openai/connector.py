@@ -170,7 +170,8 @@ class Handler(ResponseHandler):
 
     def set_response_params(self, **params: Any) -> None:
         """Begin to read the reply to a new request."""
-        super().set_response_params(**params)
+        # A tunnel is asked for without them.
+        super().set_response_params(**{**HEADS, **params})
         self.uses += 1
         self.came = False
         self._parser = _Head(self, self._parser)  # type: ignore[assignment]  # what is called of a parser until then

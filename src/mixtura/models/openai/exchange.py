@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import aiohttp
 import yarl
 
-from mixtura.models.openai.connector import HEADS, Connector, Handler, SessionCall, session_call
+from mixtura.models.openai.connector import Connector, Handler, SessionCall, session_call
 from mixtura.models.openai.endpoint import Endpoint, Way
 from mixtura.models.openai.proxy import Gate, gate_of, refusal_of
 
@@ -142,7 +142,7 @@ class Route:
                 if protocol is None or protocol.transport is None:
                     # It broke in the moment in which it was made.
                     raise aiohttp.ServerDisconnectedError
-                protocol.set_response_params(read_until_eof=True, read_bufsize=_BUFFER, **HEADS)
+                protocol.set_response_params(read_until_eof=True, read_bufsize=_BUFFER)
                 protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
                 for _ in range(_MOST_ANNOUNCED):
                     message, content = await protocol.read()
