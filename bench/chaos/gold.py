@@ -72,7 +72,11 @@ def _supported(played: PlayedScenario, ran: FinishedRun, drafts: list[Draft]) ->
 def _aggregator_is_lost(played: PlayedScenario) -> bool:
     # Of several faults that fit a call the first befalls it.
     first = next((aim for aim in played.scenario.aims if aim.stage == "aggregator"), None)
-    return first is not None and first.reach == "all" and first.kind.partition("=")[0] in _FATAL
+    if first is None or first.reach != "all":
+        return False
+    kind = first.kind.partition("=")[0]
+    # A model that thinks aloud closes its thinking before the answer: where both came as reasoning, it is found there.
+    return kind in _FATAL and not (kind == "only_reasoning" and played.scenario.thinks)
 
 
 def _must_answer(played: PlayedScenario) -> bool:
