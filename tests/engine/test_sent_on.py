@@ -182,6 +182,10 @@ def test_without_a_network_the_first_sentence_is_the_cause_whether_or_not_a_brea
         assert (error.status, error.exit_code) == (None, 1)
     last = errors[-1]
     assert isinstance(last, NoAnswerError)
+    if world is _no_proxy:
+        # It is no fault of the provider's, which would be spared for it without the proxy as well.
+        assert "ot asked again" not in last.message
+        return
     assert "ot asked again for" in last.message
     assert last.retry_after is not None
     assert last.retry_after > 0.1
