@@ -75,8 +75,9 @@ def test_what_may_be_an_option_is_refused_and_names_the_dashes(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ask", "--dry-run", *words]) == 2
-    found = capsys.readouterr()
-    assert said in found.err
+    # Releases of click differ in their quotes and colons.
+    found = capsys.readouterr().err.replace("option: ", "option ").replace("'", "")
+    assert said.replace("'", "") in found
     assert "--" in found.err
     assert found.out == ""
 
