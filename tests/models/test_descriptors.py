@@ -233,7 +233,7 @@ async def test_a_daily_budget_waits_for_descriptors_too(tmp_path: Path) -> None:
             await asked.ask("Warm?")
             await close_pool()
             held = fill()
-            asyncio.get_running_loop().call_later(0.5, give_back, held[:8])
+            asyncio.get_running_loop().call_later(0.5, give_back, held[-30:])
             show(await ask(asked, 10))
         asyncio.run(main())
     """
