@@ -81,6 +81,8 @@ class Secret:
         return bool(self._hidden)
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         return hash(self) == hash(other) and self.reveal() == other.reveal() if isinstance(other, Secret) else False
 
     def __hash__(self) -> int:

@@ -66,8 +66,8 @@ FLOORS: dict[str, set[str]] = {
     },
     "engine": {
         *("answer_format", "caller_options"),
-        *("chat", "decisions", "errors", "events", "kinds", "limits", "models.base", "models.card", "models.place"),
-        *("models.served", "planning", "prompts", "recipe", "secret", "tokens"),
+        *("chat", "decisions", "errors", "events", "forks", "kinds", "limits", "models.base", "models.card"),
+        *("models.place", "models.served", "planning", "prompts", "recipe", "secret", "tokens"),
     },
     "sim": {
         *(

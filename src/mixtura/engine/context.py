@@ -13,6 +13,7 @@ from mixtura.decisions import Detail, kind_of
 from mixtura.engine.allowance import Allowance
 from mixtura.engine.repetition import LoopWatch, asked_repeats
 from mixtura.events import CallFailed, CallFinished, Decision, Event, Listener, Role
+from mixtura.forks import random_generator
 from mixtura.limits.account import Account
 from mixtura.limits.limiter import Hold
 from mixtura.models.served import Models
@@ -20,6 +21,8 @@ from mixtura.planning.deadline import queued_calls, seconds_for
 from mixtura.planning.options import RunOptions
 from mixtura.recipe import Recipe, Slot
 
+# Of runs without a seed: to make one takes longer than all that a run draws from it.
+_UNSEEDED = random_generator()
 # Of a long question its ends say what is asked.
 _ENDS = 4000
 
@@ -62,6 +65,7 @@ class Run:
 
     __slots__ = (
         *(
+            "_asked",
             "_calls",
             "_marker",
             "_plain",
@@ -100,7 +104,7 @@ class Run:
         self.queued = queued_calls(recipe, models, options.chat) if stated == "auto" else 0
         self.deadline = self.start + (seconds_for(self.queued) if stated == "auto" else stated)
         seed = policy.seed if options.seed is None else options.seed
-        self.rng = options.rng if seed is None and options.rng is not None else random.Random(seed)
+        self.rng = random.Random(seed) if seed is not None else options.rng or _UNSEEDED
         self.question = next((said.text for said in reversed(self.conversation) if said.role == "user"), "")
         self.hold: Hold | None = None
         self.hedges = policy.hedge
@@ -112,6 +116,7 @@ class Run:
         chat = options.chat
         self.caller_limit = chat.max_tokens
         self.form: AnswerFormat | None = None if chat is NO_OPTIONS else answer_format(chat.response_format)
+        self._asked: str | None = None
         self._plain: tuple[Message, ...] | None = None
         self._calls = 0
         self._marker = ""
@@ -139,7 +144,9 @@ class Run:
     @property
     def asked(self) -> str:
         """What the conversation says, less the answers in it."""
-        return "\n".join(said.text for said in self.conversation if said.role != "assistant")
+        if self._asked is None:
+            self._asked = "\n".join([said.text for said in self.conversation if said.role != "assistant"])
+        return self._asked
 
     @property
     def protected(self) -> bool:

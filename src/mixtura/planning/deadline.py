@@ -34,7 +34,10 @@ def queued_calls(recipe: Recipe, models: Models, options: ChatOptions = NO_OPTIO
 
     A fall-back that waits there has to have the time when its model's turn comes.
     """
-    return sum(
-        any(models.find(link.provider, link.model).place.queues for link in call.slot.links)
-        for call in schedule(recipe, options).calls
-    )
+    count = 0
+    for call in schedule(recipe, options).calls:
+        for link in call.slot.links:
+            if models.find(link.provider, link.model).place.queues:
+                count += 1
+                break
+    return count

@@ -29,15 +29,12 @@ _SLICE = 64 * 1024
 _TURN = 256 * 1024
 
 
-async def _read(reply: "Reply", request: ChatRequest) -> bytes | bytearray:
-    """Return the body of a reply to `request`.
+async def _read_long(reply: "Reply", request: ChatRequest, said: int | None) -> bytearray:
+    """Return the body of a reply to `request` that is long by its head, or of which that says nothing.
 
     Raises:
         WireError: it is larger than can be of what was asked for.
     """
-    said = _length(reply)
-    if said is not None and said <= INLINE:
-        return await reply.read()
     bounds = bounds_of(request)
     if said is not None and said > bounds.whole:
         raise too_large(bounds, bounds.whole)
@@ -88,7 +85,8 @@ def too_large(bounds: Bounds, most: int) -> WireError:
 async def read_whole(reply: "Reply", request: ChatRequest, begun: float, *, streamed: bool) -> Completion:
     """Read a reply in one piece; a large one is decoded in a thread, since it takes the time of many events."""
     loop = asyncio.get_running_loop()
-    body = await _read(reply, request)
+    said = _length(reply)
+    body = await reply.read() if said is not None and said <= INLINE else await _read_long(reply, request, said)
     total = loop.time() - begun
     timing = Timing(total=total, first_token=total if streamed else None)
     if len(body) <= INLINE:

@@ -19,6 +19,7 @@ token and alternative; a field of `ChatOptions.extra` that is not known to make 
 searches) adds `_ANYTHING`.
 """
 
+import functools
 from typing import NamedTuple
 
 from mixtura.chat import ChatRequest
@@ -61,10 +62,14 @@ def bounds_of(request: ChatRequest) -> Bounds:
     """Return how large the reply to `request` may be."""
     tokens = request.max_tokens or _MOST_TOKENS
     extra = request.options.extra
-    more = more_a_token = 0
-    if extra:
-        more = _ANYTHING * (not _NO_LARGER.issuperset(extra))
-        more_a_token = _LOGPROB * _logprobs(extra.get("logprobs"), extra.get("top_logprobs"))
+    if not extra:
+        return _bounds(tokens, 0, 0)
+    more = _ANYTHING * (not _NO_LARGER.issuperset(extra))
+    return _bounds(tokens, more, _LOGPROB * _logprobs(extra.get("logprobs"), extra.get("top_logprobs")))
+
+
+@functools.lru_cache(maxsize=64)
+def _bounds(tokens: int, more: int, more_a_token: int) -> Bounds:
     return Bounds(
         text=_MIB + 128 * tokens + more,
         whole=8 * _MIB + (128 + more_a_token) * tokens + more,

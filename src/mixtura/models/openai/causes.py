@@ -27,8 +27,9 @@ from multidict import CIMultiDict
 
 from mixtura.errors import BlockedError, UnreachableError
 from mixtura.models.openai.certificates import reason_of, why_no_tls, why_refused
-from mixtura.models.openai.connector import CONNECT_SECONDS, CertificateError, is_head_too_large
+from mixtura.models.openai.connector import CONNECT_SECONDS, CertificateError
 from mixtura.models.openai.endpoint import Endpoint
+from mixtura.models.openai.handler import is_head_too_large
 from mixtura.models.openai.proxy import ENCODED, Proxy
 
 _PASSING = frozenset({408, 429})

@@ -5,7 +5,6 @@
 - A connection is not used for longer than its server says that it keeps it.
 - An address that is refused is looked up again, since the name may have moved. A certificate that is refused is not
   asked for at the other addresses of its host.
-- The head of a reply may be as large as the official SDKs let it be, and no larger than memory can bear.
 
 It overrides parts of aiohttp that are not promised to stay. Where a release has them no more, waiting calls look for
 room by the clock alone, and the rest is as aiohttp has it.
@@ -13,47 +12,36 @@ room by the clock alone, and the rest is as aiohttp has it.
 
 import asyncio
 import functools
-import re
 from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.connector import Connection
 
 from mixtura import open_files
+from mixtura.models.openai.handler import Handler
 from mixtura.models.openai.resolver import new_resolver
 
 if TYPE_CHECKING:
     import socket
 
     from aiohttp.client_reqrep import ConnectionKey
-    from aiohttp.connector import Connection
 
     from mixtura.chat import CallContext
 
 CONNECT_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 60.0
-# A server counts from when it sent a reply, and a request has to arrive by then.
-_ON_THE_WAY_SECONDS = 1.0
 _LIMITS = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
-# The SDKs read heads of 100 KiB with as many fields as fit there.
-HEADS: Any = {"max_line_size": 128 * 1024, "max_field_size": 128 * 1024, "max_headers": 32 * 1024}
-_MOST_HEAD = 256 * 1024
 # Seconds between two looks for room where nothing says that some was made: other threads and files free it as well.
 _LOOK_SECONDS = 0.05
 # So long one waits where no connection is there whose end could make room.
 _VAIN_SECONDS = 60.0
-_KEPT = re.compile(r"\b(timeout|max)\s*=\s*\"?(\d+)", re.IGNORECASE)
 
 
 class NoRoomError(aiohttp.ClientConnectionError):
     """This machine had nothing left for one more connection for as long as that could be waited for."""
-
-
-class HeadTooLargeError(BadHttpMessage):
-    """The head of a reply is larger than may be."""
 
 
 class CertificateError(aiohttp.ClientError):
@@ -144,92 +132,6 @@ def socket_opened() -> None:
         place.leave()
 
 
-class Handler(ResponseHandler):
-    """One connection.
-
-    Attributes:
-        uses: how many requests were made on it.
-        came: something of the reply to the latest one came.
-        keeps: seconds that its server keeps it when nobody uses it; None where that was not said.
-        waited: seconds that the latest call waited for its turn.
-    """
-
-    uses = 0
-    came = False
-    waited = 0.0
-    keeps: float | None = None
-
-    @property
-    def was_read(self) -> bool:
-        """Whether the request on this connection, which broke, may have been read by its server.
-
-        A connection that was used before may have been given up by the server, or by a machine on the way, while nobody
-        used it. It then breaks before a byte of the reply comes.
-        """
-        return self.uses < 2 or self.came
-
-    def set_response_params(self, **params: Any) -> None:
-        """Begin to read the reply to a new request."""
-        # A tunnel is asked for without them.
-        super().set_response_params(**{**HEADS, **params})
-        self.uses += 1
-        self.came = False
-        self._parser = _Head(self, self._parser)  # type: ignore[assignment]  # what is called of a parser until then
-
-    def keep_for(self, said: str) -> None:
-        """Take the `Keep-Alive` header of a reply: "timeout=5, max=99"."""
-        found = {name.lower(): int(number[:9]) for name, number in _KEPT.findall(said)}
-        if "timeout" in found:
-            self.keeps = found["timeout"] - _ON_THE_WAY_SECONDS
-        if found.get("max", 1) <= 0 or (self.keeps is not None and self.keeps <= 0):
-            self.force_close()
-
-
-class _Head:
-    """The parser of a connection until the head of the reply has come, with an eye on its size.
-
-    Then the connection has its own parser again, but for a body in chunks: what follows those is as long as the server
-    likes.
-    """
-
-    __slots__ = ("_body", "_handler", "_parser", "_seen", "_size")
-
-    def __init__(self, handler: Handler, parser: Any) -> None:
-        self._handler, self._parser = handler, parser
-        self._size = self._seen = 0
-        self._body: aiohttp.StreamReader | None = None
-
-    def feed_data(self, data: bytes) -> Any:
-        """Parse what came."""
-        handler, body = self._handler, self._body
-        handler.came = True
-        parsed = self._parser.feed_data(data)
-        if parsed[0]:
-            message, body = parsed[0][-1]
-            # A reply of class 1xx only announces another one.
-            if not 100 <= message.code < 200 or message.code == 101:
-                if (kept := message.headers.get("Keep-Alive")) is not None:
-                    handler.keep_for(kept)
-                if not message.chunked:
-                    handler._parser = self._parser  # noqa: SLF001
-                    return parsed
-                self._body = body
-        if body is not None and body.total_bytes != self._seen:
-            self._seen, self._size = body.total_bytes, 0
-            return parsed
-        self._size += len(data)
-        if self._size > _MOST_HEAD:
-            raise HeadTooLargeError(f"no end of the head within {_MOST_HEAD:,} bytes")
-        return parsed
-
-    def feed_eof(self) -> Any:
-        """Take the end of the connection."""
-        return self._parser.feed_eof()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._parser, name)
-
-
 class Connector(aiohttp.TCPConnector):
     """The connections of one event loop.
 
@@ -250,7 +152,7 @@ class Connector(aiohttp.TCPConnector):
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
-    ) -> "Connection":
+    ) -> Connection:
         """Return a connection for a request of the session."""
         call = session_call.get()
         if call is None:
@@ -261,7 +163,7 @@ class Connector(aiohttp.TCPConnector):
         call.protocol = connection.protocol
         return connection
 
-    async def take(self, request: aiohttp.ClientRequest, context: "CallContext | None" = None) -> "Connection":
+    async def take(self, request: aiohttp.ClientRequest, context: "CallContext | None" = None) -> Connection:
         """Return a connection for `request`: one that is idle, or a new one as soon as this machine has room for it.
 
         Args:
@@ -285,7 +187,23 @@ class Connector(aiohttp.TCPConnector):
                 return connection
         return await self._queue(request, context)
 
-    async def _queue(self, request: aiohttp.ClientRequest, context: "CallContext | None") -> "Connection":
+    def take_idle(self, key: "ConnectionKey") -> Connection | None:
+        """Return a connection to `key` that nobody uses; None where `take` has to look for one."""
+        idle = self._conns.get(key)
+        if not idle or self._places:
+            return None
+        protocol, since = idle[0]
+        now = aiohttp.connector.monotonic()  # type: ignore[attr-defined]  # the clock that `since` was read from
+        if not protocol.is_connected() or now - since > _KEEPALIVE_SECONDS:
+            return None
+        idle.popleft()
+        if not idle:
+            del self._conns[key]
+        self._acquired.add(protocol)
+        protocol.waited = 0.0  # type: ignore[attr-defined]  # a Handler
+        return Connection(self, key, protocol, self._loop)
+
+    async def _queue(self, request: aiohttp.ClientRequest, context: "CallContext | None") -> Connection:
         """Wait for a turn, and then for room."""
         place, begun = _Place(self._places), self._loop.time()
         self._places.append(place)
@@ -303,7 +221,7 @@ class Connector(aiohttp.TCPConnector):
             context.begin(now)
         return connection
 
-    async def _wait_for_room(self, request: aiohttp.ClientRequest, place: _Place) -> "Connection":
+    async def _wait_for_room(self, request: aiohttp.ClientRequest, place: _Place) -> Connection:
         vain_since: float | None = None
         while True:
             token = _in_turn.set(place)
@@ -383,16 +301,3 @@ class Connector(aiohttp.TCPConnector):
         except aiohttp.ClientConnectorCertificateError as problem:
             # As a ClientConnectorError it would be caught, and the next address be tried.
             raise CertificateError(problem.host, problem.port, problem.certificate_error) from problem
-
-
-def is_head_too_large(problem: BaseException) -> bool:
-    """Say whether a reply could not be read because its head was too large."""
-    found: BaseException | None = problem
-    while found is not None:
-        if isinstance(found, (LineTooLong, HeadTooLargeError)):
-            return True
-        said = getattr(found, "message", "")
-        if isinstance(said, str) and said.startswith(("Got more than", "Too many headers", "no end of the head")):
-            return True
-        found = found.__cause__ or found.__context__
-    return False

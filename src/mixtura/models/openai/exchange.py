@@ -9,25 +9,27 @@ proxy that carries no TLS or a large body, the session makes the request.
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import aiohttp
 import yarl
 
-from mixtura.models.openai.connector import Connector, Handler, SessionCall, session_call
+from mixtura.models.openai.connector import Connector, SessionCall, session_call
 from mixtura.models.openai.endpoint import Endpoint, Way
+from mixtura.models.openai.handler import Handler
+from mixtura.models.openai.plain_reply import PlainReply
 from mixtura.models.openai.proxy import Gate, gate_of, refusal_of
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
-    from multidict import CIMultiDict, CIMultiDictProxy
+    from multidict import CIMultiDict
 
     from mixtura.chat import CallContext
 
 _TESTED = ("3.14.",)
 # Larger bodies are left to the session, which waits where the connection cannot take them at once.
 _MOST_BYTES = 64 * 1024
-_BUFFER = 64 * 1024
 # Replies of class 1xx that are read before the one that counts.
 _MOST_ANNOUNCED = 16
 # A server that lets so much time pass may have read the request, and bill it.
@@ -42,7 +44,7 @@ class Reply(Protocol):
         """The status code."""
 
     @property
-    def headers(self) -> "CIMultiDictProxy[str]":
+    def headers(self) -> "Mapping[str, str]":
         """The headers."""
 
     @property
@@ -85,7 +87,7 @@ class Destination(NamedTuple):
 
 
 class Route:
-    """Where the requests of one endpoint go, and what all of them have in common.
+    """Where the requests of one endpoint go, and what all of them have in common; `session` is its event loop's.
 
     Args:
         session: of the running event loop.
@@ -97,7 +99,7 @@ class Route:
     """
 
     def __init__(self, session: aiohttp.ClientSession, connector: Connector, endpoint: Endpoint) -> None:
-        self._session, self._connector = session, connector
+        self.session, self._connector = session, connector
         self._to = Destination.of(endpoint, "/chat/completions")
         url, headers, way, self._gate = self._to
         self._template: aiohttp.ClientRequest | None = None
@@ -115,6 +117,7 @@ class Route:
                 proxy_headers=way["proxy_headers"],
                 ssl=way["ssl"],
             )
+            self._key = self._template.connection_key
             lines = [f"POST {url.raw_path_qs} HTTP/1.1", f"Host: {self._template.headers['Host']}"]
             lines += [f"{name}: {value}" for name, value in headers.items()]
             self._head = "\r\n".join([*lines, "Content-Length: "]).encode("utf-8")
@@ -134,16 +137,21 @@ class Route:
         """
         template = self._template
         if template is None or len(body) > _MOST_BYTES:
-            return await by_session(self._session, self._to, "POST", body, context)
+            return await by_session(self.session, self._to, "POST", body, context)
         while True:
-            connection = await self._connect(template, context)
+            connection = self._connector.take_idle(self._key) or await self._connect(template, context)
             protocol: Any = connection.protocol
             try:
                 if protocol is None or protocol.transport is None:
                     # It broke in the moment in which it was made.
                     raise aiohttp.ServerDisconnectedError
-                protocol.set_response_params(read_until_eof=True, read_bufsize=_BUFFER)
+                awaited = protocol.expect_reply()
                 protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+                plain: PlainReply | None = await awaited
+                if plain is not None:
+                    plain.waited = protocol.waited
+                    connection.release()
+                    return plain
                 for _ in range(_MOST_ANNOUNCED):
                     message, content = await protocol.read()
                     # A reply of this class only announces another one.

@@ -1,7 +1,9 @@
 """Models behind HTTP: `HttpModel`, over the pool of connections that every model shares."""
 
 import asyncio
-from collections.abc import Awaitable
+import functools
+import weakref
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,6 +39,10 @@ _LINGER_SECONDS = 0.05
 _TURN_EVENTS = 128
 
 
+def _nothing() -> None:
+    """Refer to nothing, as a weak reference does whose object is gone."""
+
+
 class HttpModel:
     """A model behind an OpenAI-compatible endpoint.
 
@@ -47,13 +53,22 @@ class HttpModel:
         self._endpoint = endpoint
         self._dialect = LearnedDialect(dialect)
         self._failures = failures
+        # The route of its latest call, which belongs to the pool of that event loop.
+        self._latest: Callable[[], Route | None] = _nothing
+
+    def _route(self) -> "Route":
+        pool, route = current_pool(), self._latest()
+        if route is None or route.session is not pool.session:
+            route = pool.route(self._endpoint)
+            self._latest = weakref.ref(route)
+        return route
 
     async def chat(
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:
         """Answer `request`, streamed if somebody watches and its format allows it. See `ChatModel.chat`."""
         try:
-            return await self._call(current_pool().route(self._endpoint), request, emit)
+            return await self._call(self._route(), request, emit)
         except (ModelError, asyncio.CancelledError) as error:
             keep_no_secrets(error)
             raise
@@ -83,8 +98,6 @@ class HttpModel:
         begun: float,
     ) -> Completion:
         """Read the reply to one request, streamed into `gathered` or whole."""
-        from aiohttp import ClientError
-
         answered = False
         try:
             reply = await posting
@@ -116,10 +129,18 @@ class HttpModel:
             error = self._failures.of_wire(request.model, WireError(str(problem)))
             error.usage = _billed(request, gathered, answered=answered)
             raise error from None
-        except (ClientError, OSError) as problem:
+        except _broken() as problem:
             error = _unreachable(self._endpoint, request.model, problem)
             error.usage = _billed(request, gathered, answered=answered)
             raise error from problem
+
+
+@functools.cache
+def _broken() -> tuple[type[Exception], ...]:
+    """Return the errors of a connection; by now something has imported the client."""
+    from aiohttp import ClientError
+
+    return ClientError, OSError
 
 
 async def answers(endpoint: Endpoint) -> bool:

@@ -121,7 +121,8 @@ class LateReader:
     def _first_text(self) -> float:
         """Return when the first text came, as near as can be told: the first bytes most often only name the stream."""
         times = [at for at, _ in self._waiting]
-        alone = self._waiting[0][1].count(b"\n\n") <= 1
+        first = self._waiting[0][1]
+        alone = first.find(b"\n\n", first.find(b"\n\n") + 2) < 0
         return times[1] if alone and len(times) > 1 else times[0]
 
     def _parse(self) -> None:

@@ -48,8 +48,9 @@ class Pool:
         """Return a new pool for the running loop."""
         import aiohttp
 
-        from mixtura.models.openai.connector import HEADS, Connector
+        from mixtura.models.openai.connector import Connector
         from mixtura.models.openai.exchange import Route
+        from mixtura.models.openai.handler import HEADS
 
         connector = Connector(_POOLS)
         return cls(

@@ -133,7 +133,7 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         text=text,
         reasoning=reasoning,
         finish_reason=finish_reason(choice.finish_reason),
-        tool_calls=_calls_of(message, request) if given(message.tool_calls) else None,
+        tool_calls=_calls_of(message, request) if message.tool_calls and given(message.tool_calls) else None,
         usage=usage,
         timing=timing,
         id=reply.id or "",
@@ -181,11 +181,11 @@ def _extra(reply: WireReply, request: ChatRequest, message: WireMessage) -> Json
             _keep(extra, "usage_breakdown", groq.usage_breakdown, request)
     if reply.model is not None and reply.model != request.model:
         extra["model"] = reply.model
-    if given(reply.usage_breakdown):
+    if reply.usage_breakdown and given(reply.usage_breakdown):
         _keep(extra, "usage_breakdown", reply.usage_breakdown, request)
-    if given(message.executed_tools):
+    if message.executed_tools and given(message.executed_tools):
         _keep(extra, "executed_tools", message.executed_tools, request)
-    if given(message.annotations):
+    if message.annotations and given(message.annotations):
         _keep(extra, "annotations", message.annotations, request)
     if message.refusal:
         extra["refusal"] = message.refusal
