@@ -8,7 +8,15 @@ from msgspec import structs
 
 from mixtura.chat import CallContext, ChatRequest, Completion, Delta, Message, PartialReader
 from mixtura.models.base import Emit
-from mixtura.models.wrappers.thinking import ThinkingApart, ThinkSplitter, split_thinking
+from mixtura.models.reasoning.splitter import ThinkSplitter
+from mixtura.models.reasoning.splitter import split_thinking as split_of
+from mixtura.models.wrappers.thinking import ThinkingApart
+
+
+def split_thinking(text: str) -> tuple[str, str]:
+    split = split_of(text)
+    return (text, "") if split is None else (split.text, split.reasoning)
+
 
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
 
