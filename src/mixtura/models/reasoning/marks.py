@@ -101,8 +101,7 @@ _MARKS: dict[str, tuple[Kind, str]] = {
 _LABELLED = {"<|channel>": "thought", "<|turn>": "thinking"}
 _HEADERS = ("<|start|>", "<|channel|>")
 _TAGS = frozenset(mark for mark in _MARKS if re.fullmatch(r"</?[a-z_:]+>", mark))
-_ALL = (*_MARKS, *_HEADERS)
-_LONGEST = max(map(len, _ALL))
+_BEGINNINGS = frozenset(mark[:length] for mark in (*_MARKS, *_HEADERS) for length in range(1, len(mark)))
 
 _TOKEN = r'<[^<>\s]{2,26}(?:\s{1,4}[\w:-]{1,30}="[^"<>]{0,80}"){0,6}\s?>|\[/?[A-Z]{3,5}[A-Z ]{0,16}\]|◁/?think▷'
 _WORD_HEADER = (
@@ -121,12 +120,13 @@ _HEADER = re.compile(
 _HEADER_BEGUN = re.compile(
     r"<\|(?:start|channel)\|>(?:[^<]{0,160}<\|(?:channel|constrain)\|>){0,3}[^<]{0,160}(?:<(?:\|[a-z]{0,9}\|?)?)?"
 )
-# A header whose end is missing.
+# A header whose end is missing, in the text and where that was cut off.
 _BARE = re.compile(r"(?:<\|start\|>assistant\s{0,2})?<\|channel\|>\s{0,2}(?:analysis|commentary|final)\b|<\|start\|>assistant\b")
+_CUT = re.compile(r"(?:<\|start\|>[a-z]{0,9})?(?:<\|channel\|>[a-z]{0,10})?(?:<\|?[a-z]{0,9}\|?)?\Z")
 _ROLE = re.compile(r"(?:<\|start\|>)?\s{0,4}(\w*)")
 _CHANNEL = re.compile(r"<\|channel\|>\s{0,4}(\w+)")
 _TO = re.compile(r"\bto=([\w.:-]{1,120})")
-_SIGN = re.compile(r"[<\[◁]")
+_SIGN = re.compile(r"<(?:[A-Za-z/|]|\Z)|\[(?:[/A-Z]|\Z)|◁")
 
 _STARTS = ("analysis", "commentary", "assistantanalysis", "assistantcommentary", "assistantfinal", "assistant to=")
 STARTS = (*_STARTS, *PHRASES)
@@ -138,6 +138,11 @@ def is_plain(text: str) -> bool:
     if "<" in text or "[" in text or "◁" in text:
         return False
     return not (text.lstrip() if text[:1].isspace() else text).startswith(STARTS)
+
+
+def has_sign(piece: str) -> bool:
+    """Say whether a mark can begin in a piece of a text."""
+    return ("<" in piece or "[" in piece or "◁" in piece) and _SIGN.search(piece) is not None
 
 
 def holds_marks(text: str) -> bool:
@@ -206,9 +211,9 @@ def _of_header(text: str, start: int) -> tuple[Mark | None, bool]:
     if found is None:
         begun = _HEADER_BEGUN.fullmatch(text, start) is not None
         found = _BARE.match(text, start)
-        if found is None:
-            return None, begun
-        return _mark_of(found[0], found.end()), begun
+        if found is None and (cut := _CUT.match(text, start)) is not None:
+            return Mark("open", HARMONY, cut[0], cut.end()), begun
+        return (None if found is None else _mark_of(found[0], found.end())), begun
     return _mark_of(found[0], found.end()), False
 
 
@@ -237,11 +242,11 @@ def _begun(text: str, at: int, words: bool) -> int | None:
         name, space, more = rest.partition(" ")
         if space:
             if f"{name.lower()}>" in _TAGS or name.lower() == "<details":
-                if re.fullmatch(r'(?:[\w:-]+="[^"<>]*"\s*)*(?:[\w:-]*(?:="[^"<>]*)?)', more):
+                if re.fullmatch(r'(?:[\w:-]+="[^"<>]*"\s*)*[\w:-]*(?:="?[^"<>]*)?', more):
                     return found.start()
-            elif name[0] == "[" and any(mark.startswith(rest) for mark in _ALL):
+            elif rest in _BEGINNINGS:
                 return found.start()
-        elif len(rest) < _LONGEST and any(mark.startswith((rest, rest.lower())) for mark in _ALL):
+        elif rest in _BEGINNINGS or rest.lower() in _BEGINNINGS:
             return found.start()
     if words:
         tail = max(at, len(text) - 200)

@@ -7,7 +7,7 @@ _TICKS = re.compile(r"`+")
 _LONG_LINE = 400
 _BEFORE = 40
 # A sentence that goes on round a mark: a word or a comma before it, and after it a small letter or a stop.
-_IN_SENTENCE = re.compile(r"""(?:[\w,;:)\]"'`”’»*–—-] | [/&|+=–—-] |\w[,/|]|\w['"(]|^[-*+] |^\d{1,3}[.)] |\*\*)$""")
+_IN_SENTENCE = re.compile(r"""(?:[\w,;:)\]"'`”’»*–—-] | [/&|+=–—-] |\| |\w[,/|]|[\w ]['"(\[]|^[-*+] |^\d{1,3}[.)] |\*\*)$""")
 _GOES_ON = re.compile(r"""[ ](?:[a-zß-ÿ(–—&/|=+-]|$)|[,.;:!?)\]}"'”’»*|/…]|</""")
 # A line that begins with a mark and speaks of it.
 _SPOKEN_OF = re.compile(
@@ -99,6 +99,15 @@ class Place:
         if self._line.endswith("`") and after.startswith("`"):
             return True
         return _OPENS_QUOTE.search(self._line[-_BEFORE:]) is not None and after.startswith(_CLOSES_QUOTE)
+
+    def is_parameter(self, after: str) -> bool:
+        """Say whether an opening mark may be the parameter of a type, as in `List<Thought> thoughts`."""
+        self._look()
+        return self._line[-1:].isalnum() and after[:1] == " " and after[1:2].islower()
+
+    def speaks_of(self, after: str) -> bool:
+        """Say whether the text shows or names a mark that stands here in reasoning."""
+        return self.fenced() or self.quoted(after) or self.spoken_of(after)
 
     def spoken_of(self, after: str) -> bool:
         """Say whether the sentence goes on round a mark, so that it may only be speaking of it."""

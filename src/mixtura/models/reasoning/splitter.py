@@ -23,6 +23,7 @@ from mixtura.models.reasoning.marks import (
     PHRASES,
     WORDS,
     Mark,
+    has_sign,
     holds_marks,
     is_plain,
     marks_in,
@@ -33,6 +34,8 @@ from mixtura.models.reasoning.place import AHEAD, Place, undecided
 _State = Literal["text", "thinking", "spoken", "doubt", "call"]
 # Between these marks stands no reasoning: they are spoken of.
 _NOTHING = ("", "...", "…", "/", ",", "|")
+# Marks in marks that are told apart.
+_DEEPEST = 32
 
 
 class Split:
@@ -104,6 +107,7 @@ class ThinkSplitter:
         self._state: _State = "text"
         self._begun = False
         self._words = False
+        self._quick = False  # a piece without the sign of a mark holds none
         self._buffer = ""
         self._split = Split()
         self._shown = _Shown()
@@ -136,14 +140,7 @@ class ThinkSplitter:
 
     def feed(self, piece: str) -> Delta:
         """Take the next piece; return what it makes certain."""
-        if (
-            self._begun
-            and not self._buffer
-            and not self._words
-            and "<" not in piece
-            and "[" not in piece
-            and "◁" not in piece
-        ):
+        if self._quick and not self._buffer and not has_sign(piece):
             if self._state == "text":
                 self._place.see(piece)
                 return Delta(self._split.say(piece))
@@ -228,6 +225,7 @@ class ThinkSplitter:
         self._begun = True
         mark = start.mark
         if mark is None:
+            self._quick = True
             return 0
         self._words = True
         white = len(self._buffer) - len(text)
@@ -251,6 +249,7 @@ class ThinkSplitter:
             self._call[1].append(piece)
         else:
             self._place.see(piece)
+            self._inner.see(piece)
             self._held.append(piece)
 
     def _think(self, piece: str) -> None:
@@ -279,7 +278,7 @@ class ThinkSplitter:
             self._pass(mark.text)
         elif self._split.spoken and place.shows(mark.family):
             self._pass(mark.text)
-        elif place.spoken_of(after):
+        elif place.spoken_of(after) or place.is_parameter(after):
             if self._state == "text":
                 self._maybe(mark)
             else:
@@ -358,8 +357,8 @@ class ThinkSplitter:
             else:
                 self._leave(mark)
         elif mark.kind == "open":
-            if not inner.spoken_of(after) and not (own and self._blank):
-                self._open.append(mark.family)
+            if not inner.speaks_of(after) and not (own and self._blank):
+                self._push(mark.family)
             self._think(mark.text)
         elif mark.kind == "answer" and own:
             self._leave(mark)
@@ -376,6 +375,10 @@ class ThinkSplitter:
         else:
             self._think(mark.text)
 
+    def _push(self, family: str) -> None:
+        if len(self._open) < _DEEPEST:
+            self._open.append(family)
+
     def _close_inner(self, family: str) -> None:
         """Close the innermost of the open ones that is of `family`, and what was opened in it."""
         while self._open.pop() != family:
@@ -390,10 +393,10 @@ class ThinkSplitter:
     def _meet_in_doubt(self, mark: Mark, after: str) -> None:
         outer, place = self._open[0], self._place
         own = mark.family == outer
-        if place.fenced() or place.in_code() or place.quoted(after) or place.spoken_of(after):
+        if self._inner.speaks_of(after) and (place.in_code() or place.speaks_of(after)):
             self._pass(mark.text)
         elif mark.kind == "open":
-            self._open.append(mark.family)
+            self._push(mark.family)
             self._pass(mark.text)
         elif mark.family in self._open[1:]:
             self._close_inner(mark.family)
@@ -420,11 +423,12 @@ class ThinkSplitter:
     def _held_was_reasoning(self, family: str = "") -> None:
         held = self._held[1:] if self._state == "spoken" else self._held
         self._held = []
-        opened = self._open
+        opened, inner = self._open, self._inner
         self._open_block(family)
         self._open = opened
         for piece in held:
             self._think(piece)
+        self._inner = inner
 
     def _meet_in_call(self, mark: Mark, after: str) -> None:
         if not _same_grammar(mark.family, HARMONY):
