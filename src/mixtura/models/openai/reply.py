@@ -166,7 +166,6 @@ def decode_reply(data: bytes | bytearray, bounds: Bounds | None = None) -> WireR
 
 def _read_carefully(data: bytes | bytearray, bounds: Bounds) -> WireReply:
     """Read what the decoder refuses, and what is large: field by field, its text weighed before it is made."""
-
     thoughts: list[str] = []
 
     def text(raw: msgspec.Raw) -> str | None:

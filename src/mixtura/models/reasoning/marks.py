@@ -48,8 +48,8 @@ def _tag(name: str) -> Family:
 FAMILIES = (
     # DeepSeek, Qwen, GLM, MiniMax, Nemotron, Phi-4, OLMo; Claude and Reflection; EXAONE and Gemini; prompted models.
     *map(_tag, ("think", "thinking", "thought", "thoughts", "reasoning", "thought_process", "inner_monologue")),
-    # Hermes; Claude's artifacts; LongCat.
-    *map(_tag, ("reasoning_scratchpad", "scratchpad", "antthinking", "longcat_think")),
+    # Hermes; Claude's artifacts; LongCat; MiniMax.
+    *map(_tag, ("reasoning_scratchpad", "scratchpad", "antthinking", "longcat_think", "mm:think")),
     # Seed-OSS; what it has used of its budget stands inside.
     *map(_tag, ("seed:think", "seed:cot_budget_reflect")),
     # What Open WebUI makes of reasoning when it keeps it in the text.
@@ -103,25 +103,25 @@ _HEADERS = ("<|start|>", "<|channel|>")
 _TAGS = frozenset(mark for mark in _MARKS if re.fullmatch(r"</?[a-z_:]+>", mark))
 _BEGINNINGS = frozenset(mark[:length] for mark in (*_MARKS, *_HEADERS) for length in range(1, len(mark)))
 
-_TOKEN = r'<[^<>\s]{2,26}(?:\s{1,4}[\w:-]{1,30}="[^"<>]{0,80}"){0,6}\s?>|\[/?[A-Z]{3,5}[A-Z ]{0,16}\]|◁/?think▷'
+_BRACKETED = r'<[^<>\s]{2,26}(?:\s{1,4}[\w:-]{1,30}="[^"<>]{0,80}"){0,6}\s?>|\[/?[A-Z]{3,5}[A-Z ]{0,16}\]|◁/?think▷'
 _WORD_HEADER = (
     r"assistant(?: to=[\w.-]{1,80})?(?:analysis|final|commentary)"
     r"(?: to=[\w.-]{1,80})?(?:(?<=[\w.-]) ?(?:json|code)(?=\s*[{\[(]))?"
 )
 _RESPONSE = r"Here(?:'s| is) my response:"
-_SCAN = re.compile(_TOKEN)
-_SCAN_WORDS = re.compile(f"{_TOKEN}|{_WORD_HEADER}|{_RESPONSE}")
+_SCAN = re.compile(_BRACKETED)
+_SCAN_WORDS = re.compile(f"{_BRACKETED}|{_WORD_HEADER}|{_RESPONSE}")
 _WORDS_BEGUN = re.compile(
     r"assistant(?: to=?[\w.-]{0,90}| t?)?(?:[a-z]{0,10})(?: to=?[\w.-]{0,80}| t?)? ?[a-z]{0,4}\s{0,2}"
 )
-_HEADER = re.compile(
-    r"<\|(?:start|channel)\|>(?:[^<]{0,160}<\|(?:channel|constrain)\|>){0,3}[^<]{0,160}<\|message\|>"
-)
+_HEADER = re.compile(r"<\|(?:start|channel)\|>(?:[^<]{0,160}<\|(?:channel|constrain)\|>){0,3}[^<]{0,160}<\|message\|>")
 _HEADER_BEGUN = re.compile(
     r"<\|(?:start|channel)\|>(?:[^<]{0,160}<\|(?:channel|constrain)\|>){0,3}[^<]{0,160}(?:<(?:\|[a-z]{0,9}\|?)?)?"
 )
 # A header whose end is missing, in the text and where that was cut off.
-_BARE = re.compile(r"(?:<\|start\|>assistant\s{0,2})?<\|channel\|>\s{0,2}(?:analysis|commentary|final)\b|<\|start\|>assistant\b")
+_BARE = re.compile(
+    r"(?:<\|start\|>assistant\s{0,2})?<\|channel\|>\s{0,2}(?:analysis|commentary|final)\b|<\|start\|>assistant\b"
+)
 _CUT = re.compile(r"(?:<\|start\|>[a-z]{0,9})?(?:<\|channel\|>[a-z]{0,10})?(?:<\|?[a-z]{0,9}\|?)?\Z")
 _ROLE = re.compile(r"(?:<\|start\|>)?\s{0,4}(\w*)")
 _CHANNEL = re.compile(r"<\|channel\|>\s{0,4}(\w+)")
@@ -156,7 +156,8 @@ def marks_in(text: str, at: int, *, words: bool, final: bool) -> Iterator[tuple[
     """Yield where each mark begins, and the mark; None for one that may be there once more of the text has come.
 
     Args:
-        text: what to search, from `at` on.
+        text: what to search.
+        at: from where on.
         words: whether words may be marks as well.
         final: no more of it will come.
     """

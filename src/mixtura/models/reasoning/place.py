@@ -7,7 +7,9 @@ _TICKS = re.compile(r"`+")
 _LONG_LINE = 400
 _BEFORE = 40
 # A sentence that goes on round a mark: a word or a comma before it, and after it a small letter or a stop.
-_IN_SENTENCE = re.compile(r"""(?:[\w,;:)\]"'`”’»*–—-] | [/&|+=–—-] |\| |\w[,/|]|[\w ]['"(\[]|^[-*+] |^\d{1,3}[.)] |\*\*)$""")
+_IN_SENTENCE = re.compile(
+    r"""(?:[\w,;:)\]"'`”’»*–—-] | [/&|+=–—-] |\| |\w[,/|]|[\w ]['"(\[]|^[-*+] |^\d{1,3}[.)] |\*\*)$"""
+)
 _GOES_ON = re.compile(r"""[ ](?:[a-zß-ÿ(–—&/|=+-]|$)|[,.;:!?)\]}"'”’»*|/…]|</""")
 # A line that begins with a mark and speaks of it.
 _SPOKEN_OF = re.compile(

@@ -13,7 +13,7 @@ An answer may also *speak* of such marks, so where one stands decides:
     only speak of, or that closes another    reply was cut off, else the answer
 """
 
-import hashlib
+from collections.abc import Collection
 from typing import Literal
 
 from mixtura.chat import Delta, JsonObject
@@ -30,6 +30,7 @@ from mixtura.models.reasoning.marks import (
     start_of,
 )
 from mixtura.models.reasoning.place import AHEAD, Place, undecided
+from mixtura.models.reasoning.split import Shown, Split, call_of
 
 _State = Literal["text", "thinking", "spoken", "doubt", "call"]
 # Between these marks stands no reasoning: they are spoken of.
@@ -38,71 +39,15 @@ _NOTHING = ("", "...", "…", "/", ",", "|")
 _DEEPEST = 32
 
 
-class Split:
-    """What a splitter has found so far: the text, the reasoning in blocks, the tool calls."""
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-        self.blocks: list[list[str]] = []
-        self.calls: list[JsonObject] = []
-        # Reasoning was taken off the front: the white space around it is not the answer's.
-        self.trim = False
-        self.spoken = False
-        # The answer that a mark nothing had announced has made reasoning.
-        self.stray: list[str] | None = None
-
-    def say(self, piece: str) -> str:
-        """Take a piece of the answer; return what is shown of it."""
-        if self.trim and not self.text:
-            piece = piece.lstrip()
-        if piece:
-            self.text.append(piece)
-            self.spoken = self.spoken or not piece.isspace()
-        return piece
-
-    def begin(self) -> None:
-        """Begin a block of reasoning."""
-        self.blocks.append([])
-        if not self.trim and not self.spoken:
-            self.text.clear()
-            self.trim = True
-
-    def turn_over(self) -> None:
-        """Make reasoning of all that was taken for the answer."""
-        if self.text and self.spoken:
-            self.stray = self.text
-            self.blocks.append(self.text)
-        self.text = []
-        self.trim = True
-
-    def settle(self) -> None:
-        """Give an answer back that a stray mark took away, where nothing came behind it."""
-        if self.stray is not None and not self.calls and not "".join(self.text).strip():
-            self.blocks = [block for block in self.blocks if block is not self.stray]
-            self.text = self.stray
-
-
-class _Shown:
-    """What becomes certain while a piece is worked on."""
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-        self.thoughts: list[str] = []
-        self.calls: list[JsonObject] = []
-
-    def delta(self) -> Delta:
-        return Delta("".join(self.text), "".join(self.thoughts), self.calls or None)
-
-
 class ThinkSplitter:
     """Separates a streamed text from the reasoning in it. However the text is cut, the result is the same.
 
     `feed` and `finish` return what can be shown at once. `text` and `reasoning` are what counts in the end: they
-    differ from what was shown when a mark turns up that nothing announced. With `tools`, a tool call in gpt-oss's own
-    grammar becomes one of `calls`; without, it is kept with the reasoning.
+    differ from what was shown when a mark turns up that nothing announced. With names of `tools`, a tool call in
+    gpt-oss's own grammar becomes one of `calls`; without, it is kept with the reasoning.
     """
 
-    def __init__(self, *, tools: bool = False) -> None:
+    def __init__(self, *, tools: Collection[str] = ()) -> None:
         self._tools = tools
         self._state: _State = "text"
         self._begun = False
@@ -110,7 +55,7 @@ class ThinkSplitter:
         self._quick = False  # a piece without the sign of a mark holds none
         self._buffer = ""
         self._split = Split()
-        self._shown = _Shown()
+        self._shown = Shown()
         self._place = Place()  # in the answer
         self._inner = Place()  # in the reasoning
         self._open: list[str] = []  # the families that are open, the outermost first
@@ -187,7 +132,7 @@ class ThinkSplitter:
         return Delta(split.text, delta.reasoning + split.reasoning, calls)
 
     def _take(self) -> Delta:
-        delta, self._shown = self._shown.delta(), _Shown()
+        delta, self._shown = self._shown.delta(), Shown()
         return delta
 
     def _work(self, *, final: bool) -> None:
@@ -274,9 +219,8 @@ class ThinkSplitter:
     def _meet_open(self, mark: Mark, after: str) -> None:
         """Take an opening mark in the answer."""
         place = self._place
-        if place.fenced() or place.in_code() or place.quoted(after):
-            self._pass(mark.text)
-        elif self._split.spoken and place.shows(mark.family):
+        example = place.fenced() or place.in_code() or place.quoted(after)
+        if example or (self._split.spoken and place.shows(mark.family)):
             self._pass(mark.text)
         elif place.spoken_of(after) or place.is_parameter(after):
             if self._state == "text":
@@ -449,14 +393,8 @@ class ThinkSplitter:
             self._think(f"{to} {arguments}")
             self._state = "text"
             return
-        name = to.removeprefix("functions.")
         place = len(self._split.calls)
-        told = f"{place} {name} {arguments}".encode("utf-8", "replace")
-        call: JsonObject = {
-            "id": f"call_{hashlib.sha256(told).hexdigest()[:16]}",
-            "type": "function",
-            "function": {"name": name, "arguments": arguments or "{}"},
-        }
+        call = call_of(to.removeprefix("functions."), arguments, place, self._tools)
         self._split.begin()
         self._split.calls.append(call)
         self._shown.calls.append({"index": self._first_call + place, **call})
@@ -466,12 +404,12 @@ def _same_grammar(family: str, other: str) -> bool:
     return family == other or {family, other} <= {HARMONY, WORDS}
 
 
-def split_thinking(text: str, *, tools: bool = False, cut: bool = False) -> ThinkSplitter | None:
+def split_thinking(text: str, *, tools: Collection[str] = (), cut: bool = False) -> ThinkSplitter | None:
     """Return `text` split into answer, reasoning and tool calls; None where it is nothing but an answer.
 
     Args:
         text: the whole of a reply.
-        tools: whether tool calls in it are wanted.
+        tools: the names of the tools that may be called; none where no call is wanted.
         cut: whether the model did not get to its end.
     """
     if is_plain(text) or not holds_marks(text):

@@ -1,8 +1,10 @@
 """Reasoning that stands in a model's text, moved to the field of its own. What it is: `models.reasoning`."""
 
+from collections.abc import Collection
+
 import msgspec
 
-from mixtura.chat import CallContext, ChatRequest, Completion, Delta, FinishReason, OnAnswered, PartialReader
+from mixtura.chat import CallContext, ChatRequest, Completion, Delta, FinishReason, OnAnswered, PartialReader, tool_name
 from mixtura.models.base import ChatModel, Emit
 from mixtura.models.reasoning.splitter import ThinkSplitter, split_thinking
 
@@ -35,9 +37,10 @@ class ThinkingApart:
         return thinking_apart(completion, tools=_wanted(request))
 
 
-def _wanted(request: ChatRequest) -> bool:
-    """Say whether tool calls were asked for."""
-    return bool(request.options.tools)
+def _wanted(request: ChatRequest) -> Collection[str]:
+    """Return the names of the tools that may be called."""
+    tools = request.options.tools
+    return [name for tool in tools if (name := tool_name(tool))] if tools else ()
 
 
 class _SplitContext:
@@ -79,10 +82,10 @@ class _SplitReader:
         return found
 
 
-def thinking_apart(completion: Completion, *, tools: bool = False) -> Completion:
+def thinking_apart(completion: Completion, *, tools: Collection[str] = ()) -> Completion:
     """Return `completion` with the reasoning in its text moved to `reasoning`.
 
-    With `tools`, the tool calls that a server left in the text are moved to `tool_calls`.
+    With names of `tools`, the tool calls that a server left in the text are moved to `tool_calls`.
     """
     split = split_thinking(completion.text, tools=tools, cut=completion.finish_reason == "length")
     if split is None:
