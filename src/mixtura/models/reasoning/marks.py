@@ -103,7 +103,7 @@ _HEADERS = ("<|start|>", "<|channel|>")
 _TAGS = frozenset(mark for mark in _MARKS if re.fullmatch(r"</?[a-z_:]+>", mark))
 _BEGINNINGS = frozenset(mark[:length] for mark in (*_MARKS, *_HEADERS) for length in range(1, len(mark)))
 
-_BRACKETED = r'<[^<>\s]{2,26}(?:\s{1,4}[\w:-]{1,30}="[^"<>]{0,80}"){0,6}\s?>|\[/?[A-Z]{3,5}[A-Z ]{0,16}\]|◁/?think▷'
+_BRACKETED = r'<[^<>\s]{5,26}(?:\s{1,4}[\w:-]{1,30}="[^"<>]{0,80}"){0,6}\s?>|\[/?[A-Z]{3,5}[A-Z ]{0,16}\]|◁/?think▷'
 _WORD_HEADER = (
     r"assistant(?: to=[\w.-]{1,80})?(?:analysis|final|commentary)"
     r"(?: to=[\w.-]{1,80})?(?:(?<=[\w.-]) ?(?:json|code)(?=\s*[{\[(]))?"

@@ -181,9 +181,10 @@ class Sorter:
             else:
                 self._leave(mark)
         elif mark.kind == "open":
-            if not inner.speaks_of(after) and not (own and self._blank):
-                self._push(mark.family)
-            self._think(mark.text)
+            if not (own and self._blank):
+                if not inner.speaks_of(after):
+                    self._push(mark.family)
+                self._think(mark.text)
         elif mark.kind == "answer" and own:
             self._leave(mark)
         elif mark.family in self._open[1:]:
