@@ -100,10 +100,11 @@ _MARKS: dict[str, tuple[Kind, str]] = {
 # Marks that are longer than the token that is looked up.
 _LABELLED = {"<|channel>": "thought", "<|turn>": "thinking"}
 _HEADERS = ("<|start|>", "<|channel|>")
+_LONGER = frozenset((*_LABELLED, *_HEADERS))
 _TAGS = frozenset(mark for mark in _MARKS if re.fullmatch(r"</?[a-z_:]+>", mark))
 _BEGINNINGS = frozenset(mark[:length] for mark in (*_MARKS, *_HEADERS) for length in range(1, len(mark)))
 
-_BRACKETED = r'<[^<>\s]{5,26}(?:\s{1,4}[\w:-]{1,30}="[^"<>]{0,80}"){0,6}\s?>|\[/?[A-Z]{3,5}[A-Z ]{0,16}\]|◁/?think▷'
+_BRACKETED = r'<[^<>\s\[\]◁▷]{5,26}(?:\s{1,4}[\w:-]{1,30}="[^"<>]{0,80}"){0,6}\s?>|\[/?[A-Z]{3,5}[A-Z ]{0,16}\]|◁/?think▷'
 _WORD_HEADER = (
     r"assistant(?: to=[\w.-]{1,80})?(?:analysis|final|commentary)"
     r"(?: to=[\w.-]{1,80})?(?:(?<=[\w.-]) ?(?:json|code)(?=\s*[{\[(]))?"
@@ -118,6 +119,7 @@ _HEADER = re.compile(r"<\|(?:start|channel)\|>(?:[^<]{0,160}<\|(?:channel|constr
 _HEADER_BEGUN = re.compile(
     r"<\|(?:start|channel)\|>(?:[^<]{0,160}<\|(?:channel|constrain)\|>){0,3}[^<]{0,160}(?:<(?:\|[a-z]{0,9}\|?)?)?"
 )
+_ASSISTANT = re.compile("assistant")
 # A header whose end is missing, in the text and where that was cut off.
 _BARE = re.compile(
     r"(?:<\|start\|>assistant\s{0,2})?<\|channel\|>\s{0,2}(?:analysis|commentary|final)\b|<\|start\|>assistant\b"
@@ -149,7 +151,7 @@ def holds_marks(text: str) -> bool:
     """Say whether `text`, whole, holds a mark or begins with one."""
     if text.lstrip().startswith(STARTS):
         return True
-    return any(_known(found[0]) is not None or found[0] in _HEADERS for found in _SCAN.finditer(text))
+    return any(_known(found[0]) is not None or found[0] in _LONGER for found in _SCAN.finditer(text))
 
 
 def marks_in(text: str, at: int, *, words: bool, final: bool) -> Iterator[tuple[int, Mark | None]]:
@@ -163,7 +165,8 @@ def marks_in(text: str, at: int, *, words: bool, final: bool) -> Iterator[tuple[
     """
     scan = _SCAN_WORDS if words else _SCAN
     while (found := scan.search(text, at)) is not None:
-        start, at = found.span()
+        start = found.start()
+        at = start + 1
         mark, begun = _read(text, start, found[0])
         if begun and not final:
             yield start, None
@@ -250,10 +253,9 @@ def _begun(text: str, at: int, words: bool) -> int | None:
         elif rest in _BEGINNINGS or rest.lower() in _BEGINNINGS:
             return found.start()
     if words:
-        tail = max(at, len(text) - 200)
-        place = text.rfind("assistant", tail)
-        if place >= 0 and _WORDS_BEGUN.fullmatch(text, place):
-            return place
+        for word in _ASSISTANT.finditer(text, max(at, len(text) - 300)):
+            if _WORDS_BEGUN.fullmatch(text, word.start()):
+                return word.start()
         for phrase in ("assistant", "Here is my response:", "Here's my response:"):
             for length in range(min(len(phrase) - 1, len(text) - at), 0, -1):
                 if text.endswith(phrase[:length]):

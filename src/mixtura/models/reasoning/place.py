@@ -10,7 +10,7 @@ _BEFORE = 40
 _IN_SENTENCE = re.compile(
     r"""(?:[\w,;:)\]"'`”’»*–—-] | [/&|+=–—-] |\| |\w[,/|]|[\w ]['"(\[]|^[-*+] |^\d{1,3}[.)] |\*\*)$"""
 )
-_GOES_ON = re.compile(r"""[ ](?:[a-zß-ÿ(–—&/|=+-]|$)|[,.;:!?)\]}"'”’»*|/…]|</""")
+_GOES_ON = re.compile(r"""[ ](?:[a-zß-ÿ(–—&/|=+-]|\Z)|[,.;:!?)\]}"'”’»*|/…]|</""")
 # A line that begins with a mark and speaks of it.
 _SPOKEN_OF = re.compile(
     r"[ ](?:and|or|is|are|was|tags?|blocks?|elements?|tokens?|markers?|means|marks|opens|closes|begins|ends|starts)\b"
