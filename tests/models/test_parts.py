@@ -80,6 +80,7 @@ def test_a_part_that_is_reasoning_is_apart_from_the_text(part: dict[str, Any]) -
         ([{"type": "message", "content": [{"type": "output_text", "text": "4"}]}], Said("4", "")),
         ([{"type": "tool_use", "input": {}}, None, 7, "4"], Said("4", "")),
         ({"type": "text", "text": "4"}, Said("4", "")),
+        ({"parts": [{"text": SECRET, "thought": True}, {"text": "4"}]}, Said("4", SECRET)),
         ("4", Said("4", "")),
         (None, Said()),
     ],

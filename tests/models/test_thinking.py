@@ -151,6 +151,11 @@ async def test_a_completion_s_reasoning_moves_to_its_own_field() -> None:
     assert (completion.text, completion.reasoning) == ("answer", "a\n\nb")
 
 
+async def test_reasoning_that_a_server_says_twice_is_kept_once() -> None:
+    completion = await ThinkingApart(Says("<think>a</think>answer", reasoning="a\n")).chat(REQUEST)
+    assert (completion.text, completion.reasoning) == ("answer", "a\n")
+
+
 async def test_a_completion_without_tags_is_passed_on_untouched() -> None:
     completion = await ThinkingApart(Says("1 < 2 `<think>`", reasoning="a")).chat(REQUEST)
     assert (completion.text, completion.reasoning) == ("1 < 2 `<think>`", "a")

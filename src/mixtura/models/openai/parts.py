@@ -13,6 +13,7 @@ _REASONING = (
     *("reasoning", "reasoning_content", "reasoningContent", "reasoningText", "reasoning_text"),
     *("thinking", "thought", "summary"),
 )
+_OF_ANSWER = ("text", "content", "parts")
 _DEEP = 8
 
 
@@ -55,7 +56,7 @@ def _part(part: object) -> Said:
         return NOTHING
     if _is_reasoning(part):
         return Said("", words_in(part))
-    for name in ("text", "content"):
+    for name in _OF_ANSWER:
         text = part.get(name)
         if isinstance(text, str) and text:
             return Said(text, _beside(part))
@@ -69,7 +70,7 @@ def _part(part: object) -> Said:
 
 def _nested(part: object) -> bool:
     """Say whether a part of a part holds parts itself, which none that is known does."""
-    return isinstance(part, dict) and any(isinstance(part.get(name), list) for name in ("text", "content"))
+    return isinstance(part, dict) and any(isinstance(part.get(name), list) for name in _OF_ANSWER)
 
 
 def _beside(part: dict[str, object]) -> str:

@@ -104,7 +104,9 @@ _LONGER = frozenset((*_LABELLED, *_HEADERS))
 _TAGS = frozenset(mark for mark in _MARKS if re.fullmatch(r"</?[a-z_:]+>", mark))
 _BEGINNINGS = frozenset(mark[:length] for mark in (*_MARKS, *_HEADERS) for length in range(1, len(mark)))
 
-_BRACKETED = r'<[^<>\s\[\]◁▷]{5,26}(?:\s{1,4}[\w:-]{1,30}="[^"<>]{0,80}"){0,6}\s?>|\[/?[A-Z]{3,5}[A-Z ]{0,16}\]|◁/?think▷'
+_BRACKETED = (
+    r'<[^<>\s\[\]◁▷]{5,26}(?:\s{1,4}[\w:-]{1,30}="[^"<>]{0,80}"){0,6}\s?>|\[/?[A-Z]{3,5}[A-Z ]{0,16}\]|◁/?think▷'
+)
 _WORD_HEADER = (
     r"assistant(?: to=[\w.-]{1,80})?(?:analysis|final|commentary)"
     r"(?: to=[\w.-]{1,80})?(?:(?<=[\w.-]) ?(?:json|code)(?=\s*[{\[(]))?"
@@ -131,7 +133,9 @@ _TO = re.compile(r"\bto=([\w.:-]{1,120})")
 _SIGN = re.compile(r"<(?:[A-Za-z/|]|\Z)|\[(?:[/A-Z]|\Z)|◁")
 
 _STARTS = ("analysis", "commentary", "assistantanalysis", "assistantcommentary", "assistantfinal", "assistant to=")
-STARTS = (*_STARTS, *PHRASES)
+# What is left of a header whose first token was dropped.
+_HALVES = ("final<|message|>", "assistant<|channel|>", "assistant<|message|>")
+STARTS = (*_STARTS, *_HALVES, *PHRASES)
 """With which a text may begin that holds reasoning and no mark."""
 
 
@@ -203,7 +207,7 @@ def _known(token: str) -> tuple[Kind, str] | None:
         lowered = token.lower()
         name, space, more = lowered.partition(" ")
         tag = f"{name}>" if space else lowered
-        if tag in _TAGS and (tag[1] != "/" or not space):
+        if tag in _TAGS and (tag[1] != "/" or not more.strip(" >")):
             known = _MARKS[tag]
         elif name == "<details" and 'type="reasoning"' in more:
             known = ("open", "details")
@@ -282,6 +286,9 @@ def start_of(text: str, *, final: bool) -> Start:
     word = next((one for one in STARTS if text.startswith(one)), None)
     if word is None:
         return Start(wait=not final and any(one.startswith(text) for one in STARTS))
+    if word in _HALVES:
+        word = word if word.endswith("<|message|>") else "assistant"
+        return Start(Mark("answer", WORDS, word, len(word)))
     if word in PHRASES:
         return Start(Mark("open", PHRASES[word], word, len(word)), certain=False)
     if word.startswith("assistant") or text.startswith("commentary to="):

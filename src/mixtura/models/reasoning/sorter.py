@@ -101,7 +101,7 @@ class Sorter:
         example = place.fenced() or place.in_code() or place.quoted(after)
         if example or (self.split.spoken and place.shows(mark.family)):
             self.take(mark.text)
-        elif place.spoken_of(after) or place.is_parameter(after):
+        elif place.spoken_of(after) or (mark.text[1].isalpha() and place.is_parameter(after)):
             if self.state == "text":
                 self.maybe(mark)
             else:
@@ -113,7 +113,7 @@ class Sorter:
 
     def _meet_end(self, mark: Mark, after: str) -> None:
         """Take a mark in the answer that closes reasoning, announces the answer or ends it, or a call."""
-        place, seen = self.place, mark.family in self._seen
+        place, seen = self.place, any(_same_grammar(mark.family, family) for family in self._seen)
         if place.fenced() or place.in_code() or place.quoted(after) or place.showed(mark.family):
             self.take(mark.text)
         elif self.state == "spoken":

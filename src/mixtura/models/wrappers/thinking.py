@@ -91,9 +91,12 @@ def thinking_apart(completion: Completion, *, tools: Collection[str] = ()) -> Co
     if split is None:
         return completion
     text, reasoning = split.text, split.reasoning
-    if completion.reasoning and reasoning:
+    if reasoning in completion.reasoning:
+        # Some servers say it twice: in the text, and in a field of its own.
+        reasoning = completion.reasoning
+    elif completion.reasoning:
         reasoning = f"{completion.reasoning}\n\n{reasoning}"
-    completion = msgspec.structs.replace(completion, text=text, reasoning=reasoning or completion.reasoning)
+    completion = msgspec.structs.replace(completion, text=text, reasoning=reasoning)
     if not split.calls:
         return completion
     finish: FinishReason = "tool_calls" if completion.finish_reason in ("stop", "unknown") else completion.finish_reason
