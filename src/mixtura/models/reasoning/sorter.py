@@ -161,6 +161,8 @@ class Sorter:
         self._seen.add(family)
         self._inner = Place()
         self._blank = True
+        if not self.split.spoken:
+            self.shown.text.clear()
         self.split.begin()
 
     def maybe(self, mark: Mark, *, cut_is_reasoning: bool = False) -> None:

@@ -95,6 +95,9 @@ class ThinkSplitter:
             sorter.take(buffer[at:start])
             at = mark.end
             sorter.meet(mark, buffer[at : at + AHEAD])
+        if hold < len(buffer) and not sorter.split.spoken and buffer[at:hold].isspace():
+            # The white space in front of reasoning is not the answer's.
+            hold = at
         sorter.take(buffer[at:hold])
         self._buffer = buffer[hold:]
 
@@ -102,7 +105,7 @@ class ThinkSplitter:
         """Look whether the text begins with reasoning that has no mark; return how much was taken, None to wait."""
         text = self._buffer.lstrip()
         if not text:
-            return 0
+            return 0 if final else None
         start = start_of(text, final=final)
         if start.wait:
             return None
