@@ -1,10 +1,11 @@
 """All rows. Each file of rows is about one part of a reply."""
 
-from bench.dialects import plain
+from bench.dialects import plain, reasoning
 from bench.dialects.row import Row
 
 PARTS: dict[str, tuple[Row, ...]] = {
     "Plain replies": plain.ROWS,
+    "Reasoning": reasoning.ROWS,
 }
 """The rows by the part of a reply that they are about."""
 

@@ -8,7 +8,15 @@ from msgspec import structs
 
 from mixtura.chat import CallContext, ChatRequest, Completion, Delta, Message, PartialReader
 from mixtura.models.base import Emit
-from mixtura.models.wrappers.thinking import ThinkingApart, ThinkSplitter, split_thinking
+from mixtura.models.reasoning.splitter import ThinkSplitter
+from mixtura.models.reasoning.splitter import split_thinking as split_of
+from mixtura.models.wrappers.thinking import ThinkingApart
+
+
+def split_thinking(text: str) -> tuple[str, str]:
+    split = split_of(text)
+    return (text, "") if split is None else (split.text, split.reasoning)
+
 
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),))
 
@@ -141,6 +149,11 @@ class Says:
 async def test_a_completion_s_reasoning_moves_to_its_own_field() -> None:
     completion = await ThinkingApart(Says("<think>b</think>answer", reasoning="a")).chat(REQUEST)
     assert (completion.text, completion.reasoning) == ("answer", "a\n\nb")
+
+
+async def test_reasoning_that_a_server_says_twice_is_kept_once() -> None:
+    completion = await ThinkingApart(Says("<think>a</think>answer", reasoning="a\n")).chat(REQUEST)
+    assert (completion.text, completion.reasoning) == ("answer", "a\n")
 
 
 async def test_a_completion_without_tags_is_passed_on_untouched() -> None:

@@ -15,6 +15,7 @@ from mixtura.models.openai.kept import TooMuchError, given, kept
 from mixtura.models.openai.lenient import Text, read_fields
 from mixtura.models.openai.mend import mended
 from mixtura.models.openai.pages import BETWEEN, page_in
+from mixtura.models.openai.parts import said_in, words_in
 
 _ABSENT = msgspec.Raw()
 # Counts and times above this are no measurement.
@@ -90,10 +91,27 @@ class WireMessage(msgspec.Struct):
     content: Text = None
     reasoning: Text = None
     reasoning_content: Text = None
+    reasoning_text: Text = None
+    thinking: Text = None
+    reasoning_details: msgspec.Raw = _ABSENT
+    thinking_blocks: msgspec.Raw = _ABSENT
     tool_calls: msgspec.Raw = _ABSENT
     executed_tools: msgspec.Raw = _ABSENT
     annotations: msgspec.Raw = _ABSENT
     refusal: Text = None
+
+    def thoughts(self, bounds: Bounds) -> str:
+        """Return the reasoning, from the first of the fields that hold it: the others repeat it."""
+        told = self.reasoning or self.reasoning_content or self.reasoning_text or self.thinking
+        if told or not (self.reasoning_details or self.thinking_blocks):
+            return told or ""
+        for raw in (self.reasoning_details, self.thinking_blocks):
+            if given(raw) and len(memoryview(raw)) <= bounds.text:
+                try:
+                    return words_in(kept(raw, bounds.objects))
+                except ValueError:
+                    continue
+        return ""
 
 
 class WireChoice(msgspec.Struct):
@@ -148,17 +166,21 @@ def decode_reply(data: bytes | bytearray, bounds: Bounds | None = None) -> WireR
 
 def _read_carefully(data: bytes | bytearray, bounds: Bounds) -> WireReply:
     """Read what the decoder refuses, and what is large: field by field, its text weighed before it is made."""
+    thoughts: list[str] = []
 
     def text(raw: msgspec.Raw) -> str | None:
         if bytes(memoryview(raw)[:1]) == b'"':
             if len(memoryview(raw)) > bounds.text:
                 raise TooMuchError(too_much_text(bounds))
             return msgspec.json.decode(raw, type=str)
-        return text_of(kept(raw, bounds.objects)) or None
+        said = said_in(kept(raw, bounds.objects))
+        thoughts.append(said.reasoning)
+        return said.text or None
 
     for broken in (False, True):
+        thoughts.clear()
         try:
-            return read_fields(mended(data) if broken else data, WireReply, text)
+            return _with_thoughts(read_fields(mended(data) if broken else data, WireReply, text), "".join(thoughts))
         except TooMuchError as problem:
             raise WireError(f"a reply with {problem}") from None
         except msgspec.ValidationError as problem:
@@ -169,6 +191,16 @@ def _read_carefully(data: bytes | bytearray, bounds: Bounds) -> WireReply:
             # No JSON, or no UTF-8: servers break both in ways that can be mended.
             continue
     raise WireError(f"not a completion: {_glimpse(data)}")
+
+
+def _with_thoughts(reply: WireReply, thoughts: str) -> WireReply:
+    """Return `reply` with the reasoning that stood between the parts of its content."""
+    choice = reply.choices.first if thoughts and reply.choices is not None else None
+    message = None if choice is None else choice.message or choice.delta
+    if message is not None:
+        told = message.reasoning or message.reasoning_content or ""
+        message.reasoning = told if thoughts in told else told + thoughts
+    return reply
 
 
 def too_much_text(bounds: Bounds) -> str:
@@ -196,26 +228,6 @@ def reported_in(raw: msgspec.Raw) -> object:
         return kept(raw, ERROR_BYTES)
     except ValueError:
         return bytes(memoryview(raw)[:_GLIMPSE]).decode("utf-8", "replace")
-
-
-def text_of(content: object) -> str:
-    """Return the text of a content that is a string, a list of parts, or nothing."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "".join(_part_text(part) for part in content)
-    return _part_text(content)
-
-
-def _part_text(part: object) -> str:
-    if isinstance(part, str):
-        return part
-    if isinstance(part, dict):
-        text = part.get("text") or part.get("content")
-        return text if isinstance(text, str) else ""
-    return ""
 
 
 def without_surrogates(value: object) -> object:

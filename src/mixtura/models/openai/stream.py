@@ -30,10 +30,24 @@ class _PlainDelta(msgspec.Struct):
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
+    reasoning_text: str | None = None
+    thinking: str | None = None
+    thinking_blocks: None = None
+    reasoning_details: msgspec.Raw = msgspec.Raw()
     tool_calls: None = None
     executed_tools: None = None
     annotations: None = None
     refusal: None = None
+
+    def thoughts(self) -> str:
+        return self.reasoning or self.reasoning_content or self.reasoning_text or self.thinking or ""
+
+
+def _thoughts(deltas: list[_PlainDelta]) -> list[str] | None:
+    """Return the reasoning in each delta; None where one has it in a form that has to be looked into."""
+    told = [delta.thoughts() for delta in deltas]
+    hidden = any(not words and given(delta.reasoning_details) for delta, words in zip(deltas, told, strict=True))
+    return None if hidden else told
 
 
 class _PlainChoice(msgspec.Struct):
@@ -130,18 +144,19 @@ class StreamedReply:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         deltas = [chunk.choices[0].delta for chunk in plain]
+        thoughts = _thoughts(deltas) if b'"reason' in body or b'"thinking' in body else []
+        if thoughts is None:
+            return None
         if begin and (first := self.add(decode_reply(pieces[0]))) and taken is not None:
             taken.append(first)
         before = self.pieces
         texts = [delta.content for delta in deltas if delta.content]
         self._text += texts
         self.pieces += len(texts)
-        if reasoned := [delta for delta in deltas if delta.reasoning or delta.reasoning_content]:
-            self._reasoning += [delta.reasoning or delta.reasoning_content or "" for delta in reasoned]
-            self.pieces += sum(not delta.content for delta in reasoned)
+        self._reasoning += thoughts
+        self.pieces += sum(bool(told and not delta.content) for delta, told in zip(deltas, thoughts, strict=False))
         if taken is not None and self.pieces > before:
-            thoughts = "".join([delta.reasoning or delta.reasoning_content or "" for delta in deltas])
-            taken.append(Delta("".join(texts), thoughts, None, self.pieces - before))
+            taken.append(Delta("".join(texts), "".join(thoughts), None, self.pieces - before))
         self._chosen = True
         return len(body) - sum(len(piece) + _AROUND for piece in pieces[end:])
 
@@ -171,7 +186,7 @@ class StreamedReply:
         if delta.tool_calls or delta.executed_tools or delta.annotations or delta.refusal:
             calls = self._note_rare(delta)
         text = delta.content or ""
-        reasoning = delta.reasoning or delta.reasoning_content or ""
+        reasoning = delta.thoughts(self.bounds)
         if text:
             self._text.append(text)
         if reasoning:

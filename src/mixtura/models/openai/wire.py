@@ -121,7 +121,7 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
     if message is None:
         raise WireError("a choice without a message", usage=usage_of(reply))
     text = message.content or ""
-    reasoning = message.reasoning or message.reasoning_content or ""
+    reasoning = message.thoughts(bounds_of(request))
     usage = usage_of(reply)
     if usage is None:
         usage = estimated_usage(request, text, reasoning)
