@@ -31,7 +31,6 @@ from mixtura.chat import RateLimitHeaders
 from mixtura.errors import (
     BadGenerationError,
     BlockedError,
-    BrokenReplyError,
     Exceeded,
     ModelError,
     ModelGoneError,
@@ -131,7 +130,7 @@ class Failures:
     def of_wire(self, model: str, problem: WireError) -> ModelError:
         """Return the error for a success that holds no completion, or an error in place of one."""
         if problem.reported is None:
-            return BrokenReplyError(self.provider, model, f"{problem}")
+            return problem.kind(self.provider, model, f"{problem}")
         return self.of_body(model, None, {}, problem.reported)
 
     def _error(self, model: str, status: int, said: _Said, headers: Mapping[str, str]) -> ModelError:
