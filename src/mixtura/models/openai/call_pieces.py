@@ -44,16 +44,26 @@ def calls_in(raw: msgspec.Raw, bounds: Bounds) -> list[JsonObject]:
     Raises:
         WireError: they would take more memory than `bounds` allow.
     """
-    try:
-        found = kept(raw, bounds.objects)
-    except TooMuchError as problem:
-        raise WireError(f"a reply whose tool calls hold {problem}") from None
-    except ValueError:
-        raise WireError("a reply whose tool calls cannot be read") from None
+    found = _read(raw, bounds)
     if isinstance(found, dict):
         # One call that is in no list, or calls by their index.
         found = [found] if "function" in found or "name" in found else list(found.values())
     return [call for call in found if isinstance(call, dict)] if isinstance(found, list) else []
+
+
+def legacy_in(raw: msgspec.Raw, bounds: Bounds) -> JsonObject | None:
+    """Return the tool call that a `function_call` is, or a piece of it; None for none. Raises as `calls_in`."""
+    found = _read(raw, bounds)
+    return {"function": found} if isinstance(found, dict) else None
+
+
+def _read(raw: msgspec.Raw, bounds: Bounds) -> object:
+    try:
+        return kept(raw, bounds.objects)
+    except TooMuchError as problem:
+        raise WireError(f"a reply whose tool calls hold {problem}") from None
+    except ValueError:
+        raise WireError("a reply whose tool calls cannot be read") from None
 
 
 class CallPiece(NamedTuple):
@@ -133,9 +143,9 @@ class GatheredCall:
         self.has_id = known
         self._type = piece.type
         self._offered = offered
-        self._name = ""
+        self.name = ""
         self._shown = 0  # how much of the name was shown
-        self._begun = self._renamed = self._over = False
+        self._begun = self.renamed = self._over = False
         self._parts: list[str] = []
         self._size = 0
         self._looks = 0
@@ -164,27 +174,27 @@ class GatheredCall:
     def is_followed_by(self, piece: CallPiece, *, apart: bool) -> bool:
         """Say whether a piece without an id of its own begins the next call; `apart`: it has no index either."""
         if not piece.name:
-            return self._renamed and piece.begins and self.is_whole
-        if not self._name:
+            return self.renamed and piece.begins and self.is_whole
+        if not self.name:
             return False
         if self._value is None and not self._size:
-            return piece.name != self._name and not self._may_go_on(piece.name, apart=apart)
+            return piece.name != self.name and not self._may_go_on(piece.name, apart=apart)
         if not piece.begins:
             if piece.arguments or not self.is_whole:
                 return False
-            self._renamed = True
-            return piece.name != self._name
+            self.renamed = True
+            return piece.name != self.name
         if not self.is_whole:
             return False
         again = piece.arguments is not None and piece.arguments.startswith(self._text)
-        return apart or piece.name != self._name or not (again or piece.whole)
+        return apart or piece.name != self.name or not (again or piece.whole)
 
     def _may_go_on(self, name: str, *, apart: bool) -> bool:
         """Say whether a second name is the rest of the first, or all of it."""
-        joined = name if name.startswith(self._name) else self._name + name
+        joined = name if name.startswith(self.name) else self.name + name
         if self._offered:
             rest = any(one.startswith(joined) for one in self._offered)
-            return rest and not (apart and self._name in self._offered)
+            return rest and not (apart and self.name in self._offered)
         return not apart
 
     @property
@@ -200,7 +210,7 @@ class GatheredCall:
         function: JsonObject = {}
         self._add_name(piece.name)
         new = "" if piece.arguments is None else self._add_arguments(piece)
-        if self._shown < len(self._name) and (new or self._name in self._offered or not self._offered):
+        if self._shown < len(self.name) and (new or self.name in self._offered or not self._offered):
             function["name"] = self._rest_of_name()
         if new:
             function["arguments"] = new
@@ -214,15 +224,15 @@ class GatheredCall:
         return added
 
     def _add_name(self, name: str) -> None:
-        if not name or name == self._name:
+        if not name or name == self.name:
             return
-        if not self._name:
-            self._name = name
+        if not self.name:
+            self.name = name
         elif not self._size and self._value is None:
-            self._name = name if name.startswith(self._name) else self._name + name
+            self.name = name if name.startswith(self.name) else self.name + name
 
     def _rest_of_name(self) -> str:
-        rest, self._shown = self._name[self._shown :], len(self._name)
+        rest, self._shown = self.name[self._shown :], len(self.name)
         return rest
 
     def _add_arguments(self, piece: CallPiece) -> str:
@@ -262,7 +272,7 @@ class GatheredCall:
         if self._type == "custom":
             return {key: value for key, value in self.call(cut=cut).items() if key not in ("id", "type")}
         function: JsonObject = {}
-        if self._shown < len(self._name):
+        if self._shown < len(self.name):
             function["name"] = self._rest_of_name()
         if self._value is not None and not self._size:
             function["arguments"] = self._arguments(cut=cut)
@@ -273,7 +283,7 @@ class GatheredCall:
     def call(self, *, cut: bool) -> JsonObject:
         """Return the call."""
         field, arguments = ("custom", "input") if self._type == "custom" else ("function", "arguments")
-        inner: dict[str, Any] = {"name": self._name, arguments: self._arguments(cut=cut or field == "custom")}
+        inner: dict[str, Any] = {"name": self.name, arguments: self._arguments(cut=cut or field == "custom")}
         known = {"id": self.id, "type": self._type, field: {**self._inner, **inner}}
         return {**self._more, **known} if self._more else known
 

@@ -84,7 +84,7 @@ class StreamedReply:
         self.bounds = bounds_of(request)
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._tool_calls = ToolCalls(request)
+        self._tool_calls: ToolCalls | None = None
         # The lists of few chunks, as they came: they become objects once, at the end.
         self._lists: dict[str, list[bytes]] = {}
         self._refusal: list[str] = []
@@ -107,7 +107,7 @@ class StreamedReply:
         name, data = event
         if data.startswith(b"[DONE]"):
             self.done = True
-            return self._rest_of_calls() if self._tool_calls else None
+            return self._rest_of_calls()
         if name == "error":
             raise WireError("the stream broke off with an error", _error_in(data))
         return self.add(decode_reply(data, self.bounds))
@@ -174,12 +174,12 @@ class StreamedReply:
             self._end(word)
         delta = choice.delta or choice.message
         if delta is None:
-            return self._rest_of_calls() if word is not None and self._tool_calls else None
+            return None if word is None else self._rest_of_calls()
         calls = None
         if delta.tool_calls or delta.executed_tools or delta.annotations or delta.refusal or delta.function_call:
             calls = self._note_rare(delta)
-        if word is not None and self._tool_calls and (rest := self._rest_of_calls()) is not None:
-            calls = [*(calls or ()), *(rest.tool_calls or ())]
+        if word is not None and self._tool_calls is not None:
+            calls = [*(calls or ()), *self._held_of_calls()] or None
         text = delta.content or ""
         reasoning = delta.reasoning or delta.reasoning_content or ""
         if text:
@@ -220,8 +220,16 @@ class StreamedReply:
 
     def _rest_of_calls(self) -> Delta | None:
         """Return what was not shown of the tool calls, once nothing more of them comes."""
-        rest = self._tool_calls.held(cut=ending_of(self._finish).reason == "length")
-        return Delta("", "", rest) if rest else None
+        rest = self._held_of_calls()
+        if not rest:
+            return None
+        self.pieces += 1
+        return Delta("", "", rest)
+
+    def _held_of_calls(self) -> list[JsonObject]:
+        if self._tool_calls is None:
+            return []
+        return self._tool_calls.held(cut=ending_of(self._finish).reason == "length")
 
     def _told(self) -> Usage | None:
         """Return the usage the stream has told so far."""
@@ -251,13 +259,13 @@ class StreamedReply:
                 self._lists.setdefault(name, []).append(items)
         if delta.refusal:
             self._refusal.append(delta.refusal)
-        added: list[JsonObject] = []
-        if given(delta.tool_calls):
-            pieces = calls_in(delta.tool_calls, self.bounds)
-            added = self._tool_calls.add_pieces(pieces, self._whole.id or "")
-        if not added and given(delta.function_call):
-            added = self._tool_calls.add_legacy(delta.function_call, self._whole.id or "")
-        return added or None
+        pieces = calls_in(delta.tool_calls, self.bounds) if given(delta.tool_calls) else []
+        legacy = not pieces and given(delta.function_call)
+        if not pieces and not legacy:
+            return None
+        calls = self._tool_calls = self._tool_calls or ToolCalls(self.request)
+        reply = self._whole.id or ""
+        return (calls.add_legacy(delta.function_call, reply) if legacy else calls.add_pieces(pieces, reply)) or None
 
 
 def _ends_well(closing: list[bytes]) -> bool:

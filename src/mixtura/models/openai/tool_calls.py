@@ -6,7 +6,7 @@ import msgspec
 
 from mixtura.chat import ChatRequest, JsonObject, tool_name
 from mixtura.models.openai.bounds import bounds_of
-from mixtura.models.openai.call_pieces import CallPiece, GatheredCall, calls_in, piece_of
+from mixtura.models.openai.call_pieces import CallPiece, GatheredCall, calls_in, legacy_in, piece_of
 from mixtura.models.openai.kept import given
 from mixtura.models.openai.reply import WireError, WireMessage
 
@@ -47,6 +47,8 @@ class ToolCalls:
         for piece in map(piece_of, pieces):
             place = self._place_of(piece, named)
             if place is None:
+                if not piece.name and self._calls and self._calls[-1].renamed:
+                    piece = piece._replace(name=self._calls[-1].name)
                 place = self._begin(piece, reply)
             else:
                 self._note(piece, place)
@@ -61,7 +63,8 @@ class ToolCalls:
         """Take a `function_call`; one that only repeats a tool call is left out."""
         if self._calls and _LEGACY not in self._by_index:
             return []
-        return self.add_pieces([{"index": _LEGACY, "function": one} for one in calls_in(function, self._bounds)], reply)
+        piece = legacy_in(function, self._bounds)
+        return [] if piece is None else self.add_pieces([{**piece, "index": _LEGACY}], reply)
 
     def add_whole(self, calls: Sequence[JsonObject], reply: str) -> None:
         """Take calls each of which is whole."""
@@ -138,7 +141,7 @@ class ToolCalls:
         if at is None:
             # Some leave the index out of the first piece, and some count pieces in place of calls.
             at = piece.place if piece.place is not None and 0 <= piece.place < last else last
-            return None if piece.name or calls[at].may_be_over else at
+            return None if piece.name or calls[at].is_whole else at
         if piece.name and at in named:
             return None
         return None if calls[at].is_followed_by(piece, apart=piece.place is None) else at
@@ -155,5 +158,5 @@ def whole_calls(message: WireMessage, request: ChatRequest, reply: str, *, cut: 
     if given(message.tool_calls):
         found.add_whole(calls_in(message.tool_calls, bounds), reply)
     if not found and given(message.function_call):
-        found.add_whole([{"function": one} for one in calls_in(message.function_call, bounds)], reply)
+        found.add_whole(list(filter(None, [legacy_in(message.function_call, bounds)])), reply)
     return found.calls(cut=cut)
