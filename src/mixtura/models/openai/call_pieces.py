@@ -187,7 +187,7 @@ class GatheredCall:
         if not self.is_whole:
             return False
         again = piece.arguments is not None and piece.arguments.startswith(self._text)
-        return apart or piece.name != self.name or not (again or piece.whole)
+        return apart or piece.name != self.name or not again
 
     def _may_go_on(self, name: str, *, apart: bool) -> bool:
         """Say whether a second name is the rest of the first, or all of it."""

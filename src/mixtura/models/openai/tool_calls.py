@@ -141,7 +141,7 @@ class ToolCalls:
         if at is None:
             # Some leave the index out of the first piece, and some count pieces in place of calls.
             at = piece.place if piece.place is not None and 0 <= piece.place < last else last
-            return None if piece.name or calls[at].is_whole else at
+            return None if piece.name or (piece.arguments and calls[at].is_whole) else at
         if piece.name and at in named:
             return None
         return None if calls[at].is_followed_by(piece, apart=piece.place is None) else at
