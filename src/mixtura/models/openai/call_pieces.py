@@ -16,6 +16,8 @@ from mixtura.models.openai.reply import WireError
 _LONGEST_INDEX = 9
 # Texts that are no JSON object are not looked at again and again.
 _MOST_LOOKS = 16
+# Types that say no more than that it is a call.
+_CALL_TYPES = frozenset(("tool_call", "tool_use", "tool", "function_call"))
 # What stands for no arguments; an empty object of PHP is a list in JSON.
 _EMPTY = frozenset(("null", "[]", '""'))
 _SHORT = 16
@@ -108,13 +110,19 @@ def piece_of(call: JsonObject) -> CallPiece:
     return CallPiece(
         _index_of(call.get("index")),
         _id_of(call.get("id")),
-        kind if isinstance(kind, str) and kind else "custom" if isinstance(call.get("custom"), dict) else "function",
+        _type_of(kind, call),
         name if isinstance(name, str) else "",
         arguments if isinstance(arguments, str | None) else json.dumps(arguments, ensure_ascii=False),
         not isinstance(arguments, str | None),
         {key: value for key, value in call.items() if key not in fields and value is not None},
         {key: value for key, value in function.items() if key not in _INNER and value is not None},
     )
+
+
+def _type_of(kind: object, call: JsonObject) -> str:
+    if isinstance(kind, str) and kind and kind not in _CALL_TYPES:
+        return kind
+    return "custom" if isinstance(call.get("custom"), dict) else "function"
 
 
 def _index_of(value: object) -> int | None:

@@ -13,6 +13,7 @@
     408, 409, 425, 498, 5xx                                    OverloadedError
     other 4xx; 3xx                                             RejectedError
     a success that holds no completion                         BrokenReplyError
+    a finish reason that says that it failed                   what `finish.py` says of the word
 
 An error inside a stream has no status of its own: its `status_code` counts if it names one, then its code, then
 its type. The first row that fits is taken.

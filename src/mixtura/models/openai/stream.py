@@ -107,7 +107,7 @@ class StreamedReply:
         name, data = event
         if data.startswith(b"[DONE]"):
             self.done = True
-            return self._rest_of_calls()
+            return None if self._tool_calls is None else self._rest_of_calls()
         if name == "error":
             raise WireError("the stream broke off with an error", _error_in(data))
         return self.add(decode_reply(data, self.bounds))
@@ -128,7 +128,7 @@ class StreamedReply:
         end = len(pieces)
         while end > 1 and _closes(pieces[end - 1]):
             end -= 1
-        if taken is None and end < len(pieces) and not _ends_well(pieces[end:]):
+        if taken is None and end < len(pieces) and _GOOD_ENDS[0] not in pieces[end] and not _ends_well(pieces[end:]):
             return None
         try:
             plain = _PLAIN.decode(b"[%b]" % b",".join(pieces[begin:end]))
@@ -174,7 +174,7 @@ class StreamedReply:
             self._end(word)
         delta = choice.delta or choice.message
         if delta is None:
-            return None if word is None else self._rest_of_calls()
+            return None if word is None or self._tool_calls is None else self._rest_of_calls()
         calls = None
         if delta.tool_calls or delta.executed_tools or delta.annotations or delta.refusal or delta.function_call:
             calls = self._note_rare(delta)
@@ -215,8 +215,8 @@ class StreamedReply:
 
     def _end(self, word: str) -> None:
         """Note the server's word for why the reply ended; of several the one that says most counts."""
-        if ending_of(word).ended:
-            self._finish = graver(word, self._finish)
+        if ending_of(word).grade >= 0:
+            self._finish = word if self._finish is None else graver(word, self._finish)
 
     def _rest_of_calls(self) -> Delta | None:
         """Return what was not shown of the tool calls, once nothing more of them comes."""
