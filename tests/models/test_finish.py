@@ -1,6 +1,7 @@
 """What the finish reasons of servers mean, beside the replies that `bench/dialects` asks over HTTP."""
 
 import json
+import re
 from typing import Any
 
 import groq
@@ -111,6 +112,18 @@ def test_what_the_table_does_not_say_is_kept_in_the_server_s_word() -> None:
     assert len(read({"finish_reason": "x" * 100_000}).extra["finish_reason"]) <= 200
 
 
+def test_a_word_is_shown_short_and_without_a_secret() -> None:
+    key = "sk-abcdefghijklmnopqrstuvwxyz0123456789"
+    for before in ("x: ", "y" * 190 + " "):
+        said = read({"finish_reason": f"{before}{key}"}).extra["finish_reason"]
+        assert len(said) <= 200
+        assert "abcd" not in said
+    with pytest.raises(WireError) as caught:
+        read({"finish_reason": {"type": "error", "message": f"{key} \x1b[31m " + "x" * 100_000}})
+    assert len(str(caught.value)) < 300
+    assert not re.search("abcd|\x1b", str(caught.value))
+
+
 def test_of_several_words_the_one_that_says_most_counts() -> None:
     assert read({"finish_reason": "stop", "native_finish_reason": "MAX_TOKENS"}).finish_reason == "length"
     assert read({"finish_reason": "length", "native_finish_reason": "end_turn"}).finish_reason == "length"
@@ -156,7 +169,7 @@ def test_a_filtered_reply_without_a_message_is_a_filtered_one() -> None:
 )
 def test_any_json_is_a_word_or_none(value: object) -> None:
     word = word_in(msgspec.Raw(msgspec.json.encode(value)))
-    assert word is None or len(word) <= 200
+    assert word is None or len(word) <= 2000
     assert ending_of(word).reason in ("stop", "length", "tool_calls", "content_filter", "unknown")
 
 

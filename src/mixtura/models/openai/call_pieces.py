@@ -14,6 +14,7 @@ from mixtura.models.openai.kept import TooMuchError, kept
 from mixtura.models.openai.reply import WireError
 
 _LONGEST_INDEX = 9
+_LONGEST_NAME = 256
 # Texts that are no JSON object are not looked at again and again.
 _MOST_LOOKS = 16
 # Types that say no more than that it is a call.
@@ -149,6 +150,7 @@ class GatheredCall:
     def __init__(self, own_id: str, piece: CallPiece, offered: frozenset[str], *, known: bool) -> None:
         self.id = own_id
         self.has_id = known
+        self.has_index = piece.place is not None
         self._type = piece.type
         self._offered = offered
         self.name = ""
@@ -156,6 +158,7 @@ class GatheredCall:
         self._begun = self.renamed = self._over = False
         self._parts: list[str] = []
         self._size = 0
+        self._whole_size = -1  # how much of them was a whole object
         self._looks = 0
         self._value: str | None = None  # arguments that came as a value: a later one takes their place
         self._sent: list[str] | None = None  # all pieces of the arguments, where some were not taken as they came
@@ -170,9 +173,12 @@ class GatheredCall:
             return True
         if not self._parts or not self._parts[-1].rstrip().endswith("}") or self._looks > _MOST_LOOKS:
             return False
-        whole = _is_object("".join(self._parts))
-        self._looks += not whole
-        return whole
+        if self._whole_size != self._size:
+            if not _is_object("".join(self._parts)):
+                self._looks += 1
+                return False
+            self._whole_size = self._size
+        return True
 
     @property
     def may_be_over(self) -> bool:
@@ -236,7 +242,7 @@ class GatheredCall:
             return
         if not self.name:
             self.name = name
-        elif not self._size and self._value is None:
+        elif not self._size and self._value is None and len(self.name) < _LONGEST_NAME:
             self.name = name if name.startswith(self.name) else self.name + name
 
     def _rest_of_name(self) -> str:
@@ -268,7 +274,7 @@ class GatheredCall:
             if self._sent is None:
                 self._sent = list(self._parts)
             self._sent.append(text)
-            self._parts, self._size, self._replaced = [text], len(text), True
+            self._parts, self._size, self._replaced, self._whole_size = [text], len(text), True, -1
             return False
         return True
 

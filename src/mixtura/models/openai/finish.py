@@ -13,8 +13,11 @@ import msgspec
 from mixtura.chat import FinishReason
 from mixtura.errors import BadGenerationError, BrokenReplyError, LoopedError, ModelError, OverloadedError, RejectedError
 from mixtura.models.openai.kept import kept
+from mixtura.secret import scrub
 
 _LONGEST = 200
+# As much of a word is read as a secret in it can be found in.
+_READ = 2000
 # Bytes of Python that a finish reason may take that is an object.
 _ROOM = 64 * 1024
 
@@ -132,7 +135,12 @@ def _found(word: str) -> Ending:
 
 def kept_word(word: str | None) -> str:
     """Return a server's word as it is kept beside what it means: "" where that says all of it."""
-    return "" if word in _OWN or word is None or not ending_of(word).ended else word[:_LONGEST]
+    return "" if word in _OWN or word is None or not ending_of(word).ended else shown_word(word)
+
+
+def shown_word(word: str) -> str:
+    """Return a server's word as it can be shown: short and without secrets."""
+    return scrub(word[:_READ])[:_LONGEST]
 
 
 def graver(one: str | None, other: str | None) -> str | None:
@@ -148,12 +156,12 @@ def word_in(raw: msgspec.Raw) -> str | None:
     try:
         return _word_of(kept(raw, _ROOM))
     except (ValueError, RecursionError):
-        return bytes(memoryview(raw)[:_LONGEST]).decode("utf-8", "replace")
+        return bytes(memoryview(raw)[:_READ]).decode("utf-8", "replace")
 
 
 def _word_of(value: object) -> str | None:
     if isinstance(value, str):
-        return value[:_LONGEST]
+        return value[:_READ]
     if isinstance(value, list):
         return _word_of(value[0]) if value else None
     if not isinstance(value, dict):
@@ -164,4 +172,4 @@ def _word_of(value: object) -> str | None:
     found = (value.get(name) for name in ("type", "reason", "finish_reason", "name", "kind"))
     word = next((one for one in found if isinstance(one, str) and one), next(iter(value)))
     said = value.get("message")
-    return (f"{word}: {said}" if isinstance(said, str) and said else word)[:_LONGEST]
+    return (f"{word}: {said}" if isinstance(said, str) and said else word)[:_READ]

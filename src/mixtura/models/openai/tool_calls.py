@@ -31,6 +31,7 @@ class ToolCalls:
         self._by_index: dict[int, int] = {}
         self._by_id: dict[str, int] = {}
         self._room = self._bounds.objects
+        self._over = 0  # calls of which all was shown
         self._offered = frozenset(filter(None, map(tool_name, request.options.tools or ())))
 
     def __bool__(self) -> bool:
@@ -73,7 +74,8 @@ class ToolCalls:
 
     def held(self, *, cut: bool) -> list[JsonObject]:
         """Return what was not shown yet, once the reply is over; `cut` says that it is not whole."""
-        pieces = ({"index": place, **call.held(cut=cut)} for place, call in enumerate(self._calls))
+        new, self._over = range(self._over, len(self._calls)), len(self._calls)
+        pieces = ({"index": place, **self._calls[place].held(cut=cut)} for place in new)
         return [piece for piece in pieces if len(piece) > 1]
 
     def calls(self, *, cut: bool) -> list[JsonObject] | None:
@@ -95,11 +97,13 @@ class ToolCalls:
 
     def _note(self, piece: CallPiece, place: int) -> None:
         """Note by what else a call is known."""
-        if piece.place is not None:
+        call = self._calls[place]
+        if piece.place is not None and not call.has_index:
             self._by_index.setdefault(piece.place, place)
-        if piece.id:
+            call.has_index = True
+        if piece.id and not call.has_id:
             self._by_id.setdefault(piece.id, place)
-            self._calls[place].has_id = True
+            call.has_id = True
 
     def _own_id(self, reply: str, place: int) -> str:
         """Return an id as the strictest server wants it (Mistral: nine letters and digits).

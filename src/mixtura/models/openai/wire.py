@@ -11,7 +11,7 @@ from mixtura.chat import NO_OPTIONS, ChatRequest, Completion, JsonObject, Timing
 from mixtura.errors import BadGenerationError
 from mixtura.models.catalog import CatalogModel, CatalogProvider
 from mixtura.models.openai.bounds import bounds_of
-from mixtura.models.openai.finish import CALLS, FILTER, STOP, Ending, ending_of, kept_word
+from mixtura.models.openai.finish import CALLS, FILTER, STOP, Ending, ending_of, kept_word, shown_word
 from mixtura.models.openai.formats import Formats
 from mixtura.models.openai.kept import given, kept
 from mixtura.models.openai.reply import WireError, WireMessage, WireReply, reported_in, without_surrogates
@@ -120,7 +120,8 @@ def completion_from(
     word = choice.word
     ending = ending_of(word)
     if ending.failed is not None:
-        raise WireError(f"the server ended its reply with {word!r}", usage=usage_of(reply), kind=ending.failed)
+        said = f"the server ended its reply with {shown_word(word or '')!r}"
+        raise WireError(said, usage=usage_of(reply), kind=ending.failed)
     message = choice.message
     if message is None:
         if ending is not FILTER:
