@@ -83,8 +83,7 @@ _FORMS = (
         "calls with ids and without an index",
         _TWO,
         [[_call(id="a")], [_call(arguments=_OSLO, id="b")]],
-        None,
-        "ollama/ollama#7881",
+        source="ollama/ollama#7881",
     ),
     _row(
         "index-null-in-pieces",
@@ -92,8 +91,7 @@ _FORMS = (
         "pieces whose index is null",
         _ONE,
         [[_call("weather", "", id="a", index=None)], *([_more(one, index=None)] for one in _PARTS)],
-        None,
-        "chatanywhere/GPT_API_free#254",
+        source="chatanywhere/GPT_API_free#254",
     ),
     _row(
         "index-always-0",
@@ -101,8 +99,7 @@ _FORMS = (
         "every call with index 0",
         _TWO,
         [[_call(index=0, id="a")], [_call(arguments=_OSLO, index=0, id="b")]],
-        None,
-        "su-kaka/gcli2api#406",
+        source="su-kaka/gcli2api#406",
     ),
     _row(
         "index-always-0-no-ids",
@@ -110,7 +107,6 @@ _FORMS = (
         "every call with index 0 and without an id",
         _TWO,
         [[_call(index=0)], [_call(arguments=_OSLO, index=0)]],
-        None,
     ),
     _row(
         "index-as-string",
@@ -128,8 +124,7 @@ _FORMS = (
         "an index in the first piece alone",
         _ONE,
         [[_call("weather", "", index=0, id="a")], *([_more(one)] for one in _PARTS)],
-        None,
-        "AstrBotDevs/AstrBot#6692",
+        source="AstrBotDevs/AstrBot#6692",
     ),
     _row(
         "arguments-as-object",
@@ -146,8 +141,7 @@ _FORMS = (
         "the object of the arguments as far as it has come, in each chunk",
         _ONE,
         [[_call(arguments={"city": "Ro"}, index=0, id="a")], [_call(arguments={"city": "Rome"}, index=0, id="a")]],
-        None,
-        "unslothai/unsloth#10275",
+        source="unslothai/unsloth#10275",
     ),
     _row(
         "arguments-null",
@@ -187,8 +181,7 @@ _FORMS = (
         "all arguments so far in each piece",
         _ONE,
         [[_call(arguments=one, index=0, id="a")] for one in _SO_FAR],
-        None,
-        "NousResearch/hermes-agent#35718",
+        source="NousResearch/hermes-agent#35718",
     ),
     _row(
         "arguments-again-at-the-end",
@@ -196,8 +189,7 @@ _FORMS = (
         "all arguments once more behind their pieces",
         _ONE,
         [[_call("weather", "", index=0, id="a")], *([_more(one, index=0)] for one in (*_PARTS, _ROME))],
-        None,
-        "microsoft/agent-framework#4200",
+        source="microsoft/agent-framework#4200",
     ),
     _row(
         "arguments-nested-alike",
@@ -212,8 +204,7 @@ _FORMS = (
         "`{}` in front of the arguments",
         _ONE,
         [[_call("weather", "{}", index=0, id="a")], *([_more(one, index=0)] for one in _PARTS)],
-        None,
-        "bigduu/Bamboo-agent#410",
+        source="bigduu/Bamboo-agent#410",
     ),
     _row(
         "name-in-pieces",
@@ -225,8 +216,7 @@ _FORMS = (
             [_call("ther", "", index=0)],
             *([_more(one, index=0)] for one in _PARTS),
         ],
-        None,
-        "openclaw/openclaw#130532",
+        source="openclaw/openclaw#130532",
     ),
     _row(
         "name-in-every-chunk",
@@ -234,8 +224,7 @@ _FORMS = (
         "name and id again in each piece",
         _ONE,
         [[_call("weather", one, index=0, id="a")] for one in ("", *_PARTS)],
-        None,
-        "NousResearch/hermes-agent#12230",
+        source="NousResearch/hermes-agent#12230",
     ),
     _row(
         "name-empty-in-pieces",
@@ -243,8 +232,7 @@ _FORMS = (
         "an empty name in each piece behind the first",
         _ONE,
         [[_call("weather", "", index=0, id="a")], *([_call("", one, index=0)] for one in _PARTS)],
-        None,
-        "lmstudio-ai/lmstudio-bug-tracker#649",
+        source="lmstudio-ai/lmstudio-bug-tracker#649",
     ),
     _row(
         "id-behind-the-name",
@@ -252,8 +240,7 @@ _FORMS = (
         "the id in a later piece than the name",
         _ONE,
         [[_call("weather", "", index=0)], [_more(_PARTS[0], index=0, id="a")], [_more(': "Rome"}')]],
-        None,
-        "XiaomiMiMo/MiMo-Code#2421",
+        source="XiaomiMiMo/MiMo-Code#2421",
     ),
     _row(
         "id-of-each-piece",
