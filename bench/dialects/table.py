@@ -1,11 +1,13 @@
 """All rows. Each file of rows is about one part of a reply."""
 
-from bench.dialects import plain, reasoning
+from bench.dialects import finish, plain, reasoning, tools
 from bench.dialects.row import Row
 
 PARTS: dict[str, tuple[Row, ...]] = {
     "Plain replies": plain.ROWS,
     "Reasoning": reasoning.ROWS,
+    "How a reply ends": finish.ROWS,
+    "Tool calls": tools.ROWS,
 }
 """The rows by the part of a reply that they are about."""
 

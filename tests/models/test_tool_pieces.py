@@ -50,8 +50,11 @@ def event(delta: JsonObject, finish: str | None = None) -> bytes:
 def wires(draw: st.DrawFn) -> tuple[list[JsonObject], bytes]:
     """A few calls, and a stream that brings them: whole or in pieces, their index right, always 0 or left out."""
     names = draw(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4))
+    texts = st.text(st.characters(codec="utf-8", exclude_characters='{["'), max_size=9).filter(
+        lambda text: text.strip() != "null"
+    )
     calls: list[JsonObject] = [
-        {"id": f"call_{place}", "type": "function", "function": {"name": name, "arguments": draw(st.text(max_size=9))}}
+        {"id": f"call_{place}", "type": "function", "function": {"name": name, "arguments": draw(texts)}}
         for place, name in enumerate(names)
     ]
     indexed = draw(st.sampled_from(["right", "zero", "none"]))
@@ -77,6 +80,9 @@ def wires(draw: st.DrawFn) -> tuple[list[JsonObject], bytes]:
         size = draw(st.integers(1, 3))
         chunks.append(event({"tool_calls": flat[:size]}))
         flat = flat[size:]
+    for function in (call["function"] for call in calls):
+        # No text at all is a call without arguments.
+        function["arguments"] += "{}" * (not function["arguments"].strip())
     return calls, b"".join([*chunks, event({}, "tool_calls"), b"data: [DONE]\n\n"])
 
 

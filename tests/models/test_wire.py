@@ -190,7 +190,7 @@ def test_content_that_is_no_string_is_read_as_its_text(content: object, text: st
     ("word", "reason"),
     [
         ("stop", "stop"),
-        ("function_call", "tool_calls"),
+        ("function_call", "stop"),
         ("content_filter", "content_filter"),
         ("odd", "unknown"),
         (None, "unknown"),

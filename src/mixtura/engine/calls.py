@@ -296,6 +296,9 @@ async def _once(run: Run, ask: Ask, progress: Progress, plan: _CallPlan) -> Comp
     if not isinstance(completion, Completion) or not _is_whole(completion):
         raise BrokenReplyError(provider, model, f"the model returned {type(completion).__name__}, no whole Completion")
     progress.detach()
+    if completion.finish_reason == "unknown" and (word := completion.extra.get("finish_reason")):
+        said = f"the reply of {model} ended for the reason {word!r}, which nobody agreed on; it is taken for whole"
+        run.decide(NoticedDetail(), said, warning=True)
     return _with_sound_calls(run, ask, completion, progress)
 
 

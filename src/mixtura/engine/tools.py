@@ -58,8 +58,13 @@ def _problem_of(call: JsonObject, completion: Completion, options: ChatOptions) 
     if isinstance(options.tool_choice, dict) and name != tool_name(options.tool_choice):
         return f"it called {name}, though {tool_name(options.tool_choice)} was asked for"
     function = call.get("function")
-    if isinstance(function, dict) and _arguments(function.get("arguments")) is None:
-        cut = completion.finish_reason == "length"
+    if not isinstance(function, dict):
+        return ""
+    given, cut = function.get("arguments"), completion.finish_reason == "length"
+    # The last call of a reply that was cut off before the first sign of its arguments is none without arguments.
+    blank = given is None or (isinstance(given, str) and not given.strip())
+    last = call is (completion.tool_calls or (None,))[-1]
+    if _arguments(given) is None or (blank and cut and last):
         return f"its call of {name} " + ("was cut off at its output limit" if cut else "has no JSON object")
     return ""
 

@@ -70,7 +70,7 @@ def _checked(message: Message, given: object) -> Message:
     if isinstance(given, dict) and given.get("function_call") and not message.tool_calls:
         raise ValueError("function_call: write it as tool_calls, which took its place")
     for call in message.tool_calls or ():
-        if not isinstance(call.get(call.get("type") or "function"), dict):
+        if not isinstance(call.get("function") or call.get(call.get("type") or "function"), dict):
             raise ValueError("tool_calls: expected {id, type: function, function: {name, arguments}}")
     if message.tool_calls:
         try:

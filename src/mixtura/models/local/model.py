@@ -214,7 +214,7 @@ class _ThreadedCall:
         try:
             said = msgspec.convert(problem.reported, _ErrorBody, strict=False)
         except msgspec.ValidationError:
-            return BrokenReplyError(provider, name, str(problem))
+            return problem.kind(provider, name, str(problem))
         if said.type == "exceed_context_size_error":
             text = (
                 f"the prompt has {said.n_prompt_tokens} tokens and a slot holds {said.n_ctx}: shorten it, or give the "

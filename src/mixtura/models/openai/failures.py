@@ -13,6 +13,7 @@
     408, 409, 425, 498, 5xx                                    OverloadedError
     other 4xx; 3xx                                             RejectedError
     a success that holds no completion                         BrokenReplyError
+    a finish reason that says that it failed                   what `finish.py` says of the word
 
 An error inside a stream has no status of its own: its `status_code` counts if it names one, then its code, then
 its type. The first row that fits is taken.
@@ -31,7 +32,6 @@ from mixtura.chat import RateLimitHeaders
 from mixtura.errors import (
     BadGenerationError,
     BlockedError,
-    BrokenReplyError,
     Exceeded,
     ModelError,
     ModelGoneError,
@@ -131,7 +131,7 @@ class Failures:
     def of_wire(self, model: str, problem: WireError) -> ModelError:
         """Return the error for a success that holds no completion, or an error in place of one."""
         if problem.reported is None:
-            return BrokenReplyError(self.provider, model, f"{problem}")
+            return problem.kind(self.provider, model, f"{problem}")
         return self.of_body(model, None, {}, problem.reported)
 
     def _error(self, model: str, status: int, said: _Said, headers: Mapping[str, str]) -> ModelError:

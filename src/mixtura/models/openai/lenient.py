@@ -11,8 +11,12 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 
 import msgspec
 
+from mixtura.models.openai.finish import word_in
+
 Text = Annotated[str | None, msgspec.Meta(title="text")]
 """A field of text; where it is no string, the caller of `read_fields` says what its text is."""
+Word = Annotated[str | None, msgspec.Meta(title="word")]
+"""A field of one word, which some servers write as a number or an object (`finish.word_in`)."""
 
 # Bytes of a field that is no text: a name, a number.
 _LONGEST_NAME = 4096
@@ -68,6 +72,8 @@ _shape = functools.cache(_Shape)
 def _field_reader(hint: Any) -> _Field:
     if hint == Text:
         return lambda raw, text: text(raw)
+    if hint == Word:
+        return lambda raw, _: word_in(raw)
     if hint is msgspec.Raw:
         return lambda raw, _: raw
     members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)

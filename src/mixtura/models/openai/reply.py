@@ -10,9 +10,11 @@ from typing import cast
 import msgspec
 
 from mixtura.chat import ChatRequest, Usage
+from mixtura.errors import BrokenReplyError, ModelError
 from mixtura.models.openai.bounds import ERROR_BYTES, INLINE, Bounds, bounds_of, megabytes
+from mixtura.models.openai.finish import graver, word_in
 from mixtura.models.openai.kept import TooMuchError, given, kept
-from mixtura.models.openai.lenient import Text, read_fields
+from mixtura.models.openai.lenient import Text, Word, read_fields
 from mixtura.models.openai.mend import mended
 from mixtura.models.openai.pages import BETWEEN, page_in
 from mixtura.models.openai.parts import said_in, words_in
@@ -28,12 +30,20 @@ _ANY = bounds_of(ChatRequest(model="", messages=()))
 class WireError(ValueError):
     """A reply that is not a completion.
 
-    `reported` is the provider's own error object and `usage` what it says the reply took, when it sent them.
+    `reported` is the provider's own error object and `usage` what it says the reply took, when it sent them; `kind` is
+    what the failure is where nothing is reported.
     """
 
-    def __init__(self, problem: str, reported: object = None, usage: Usage | None = None) -> None:
+    def __init__(
+        self,
+        problem: str,
+        reported: object = None,
+        usage: Usage | None = None,
+        kind: type[ModelError] = BrokenReplyError,
+    ) -> None:
         self.reported = reported
         self.usage = usage
+        self.kind = kind
         super().__init__(problem)
 
 
@@ -96,6 +106,7 @@ class WireMessage(msgspec.Struct):
     reasoning_details: msgspec.Raw = _ABSENT
     thinking_blocks: msgspec.Raw = _ABSENT
     tool_calls: msgspec.Raw = _ABSENT
+    function_call: msgspec.Raw = _ABSENT
     executed_tools: msgspec.Raw = _ABSENT
     annotations: msgspec.Raw = _ABSENT
     refusal: Text = None
@@ -115,11 +126,28 @@ class WireMessage(msgspec.Struct):
 
 
 class WireChoice(msgspec.Struct):
-    """One choice: `message` in a whole reply, `delta` in a stream."""
+    """One choice: `message` in a whole reply, `delta` in a stream.
+
+    `native_finish_reason` is the word of the provider behind a router; `stop_reason` and `done_reason` stand in place
+    of a finish reason where there is none (else the first may be the caller's stop word).
+    """
 
     message: WireMessage | None = None
     delta: WireMessage | None = None
-    finish_reason: str | None = None
+    finish_reason: Word = None
+    native_finish_reason: Word = None
+    stop_reason: msgspec.Raw = _ABSENT
+    done_reason: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = _ABSENT
+
+    @property
+    def word(self) -> str | None:
+        """The server's word for why the reply ended, None where it does not say that it has."""
+        word = self.finish_reason
+        if word is None and (self.stop_reason or self.done_reason):
+            word = next(filter(None, map(word_in, filter(None, (self.stop_reason, self.done_reason)))), None)
+        native = self.native_finish_reason
+        return word if native is None else graver(word, native)
 
 
 class WireChoices(msgspec.Struct, array_like=True):

@@ -1,14 +1,14 @@
 """A streamed reply put together again: events in, `Delta`s out, and at the end the whole `Completion`."""
 
 import itertools
-import json
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
 from mixtura.models.openai.bounds import ERROR_BYTES, bounds_of
+from mixtura.models.openai.call_pieces import calls_in
+from mixtura.models.openai.finish import ending_of, graver
 from mixtura.models.openai.kept import given, kept
 from mixtura.models.openai.reply import (
     GroqPart,
@@ -23,7 +23,8 @@ from mixtura.models.openai.reply import (
     too_much_text,
 )
 from mixtura.models.openai.sse import ServerEvent, plain_data
-from mixtura.models.openai.wire import calls_in, completion_from
+from mixtura.models.openai.tool_calls import ToolCalls
+from mixtura.models.openai.wire import completion_from
 
 
 class _PlainDelta(msgspec.Struct):
@@ -35,6 +36,7 @@ class _PlainDelta(msgspec.Struct):
     thinking_blocks: None = None
     reasoning_details: msgspec.Raw = msgspec.Raw()
     tool_calls: None = None
+    function_call: None = None
     executed_tools: None = None
     annotations: None = None
     refusal: None = None
@@ -54,6 +56,7 @@ class _PlainChoice(msgspec.Struct):
     delta: _PlainDelta
     finish_reason: None = None
     message: None = None
+    error: None = None
 
 
 class _PlainChunk(msgspec.Struct):
@@ -70,8 +73,8 @@ _PLAIN = msgspec.json.Decoder(list[_PlainChunk])
 # Fewer events than this are parsed one by one. Round the data of each stand "data: " and two line ends.
 _FEW = 6
 _AROUND = 8
-# About what a gathered tool call takes.
-_CALL_BYTES = 640
+# Ends of which nothing has to be said but what they mean.
+_GOOD_ENDS = (b'"finish_reason":"stop"', b'"finish_reason":"length"', b'"finish_reason":"tool_calls"')
 # As much of an error that cannot be read as is shown.
 _GLIMPSE = 2000
 
@@ -95,8 +98,7 @@ class StreamedReply:
         self.bounds = bounds_of(request)
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._tool_calls: list[_GatheredCall] = []
-        self._call_at: dict[int | None, int] = {}
+        self._tool_calls: ToolCalls | None = None
         # The lists of few chunks, as they came: they become objects once, at the end.
         self._lists: dict[str, list[bytes]] = {}
         self._refusal: list[str] = []
@@ -119,7 +121,7 @@ class StreamedReply:
         name, data = event
         if data.startswith(b"[DONE]"):
             self.done = True
-            return None
+            return None if self._tool_calls is None else self._rest_of_calls()
         if name == "error":
             raise WireError("the stream broke off with an error", _error_in(data))
         return self.add(decode_reply(data, self.bounds))
@@ -129,7 +131,8 @@ class StreamedReply:
 
         Returns how many bytes of `body` were taken: all of it, but for what its last events say of more than text.
         Nothing else is taken then. A stream of 30 chunks takes a third of the time so. For whoever still wants to know
-        what it said, that is added to `taken`.
+        what it said, that is added to `taken`; without it, a stream that fails at its end is not taken, since its
+        pieces may be all that there is of it.
         """
         pieces = plain_data(body)
         if len(pieces) < _FEW:
@@ -139,6 +142,8 @@ class StreamedReply:
         end = len(pieces)
         while end > 1 and _closes(pieces[end - 1]):
             end -= 1
+        if taken is None and end < len(pieces) and _GOOD_ENDS[0] not in pieces[end] and not _ends_well(pieces[end:]):
+            return None
         try:
             plain = _PLAIN.decode(b"[%b]" % b",".join(pieces[begin:end]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -177,14 +182,19 @@ class StreamedReply:
         if choice is None:
             return None
         self._chosen = True
-        if choice.finish_reason is not None:
-            self._finish = choice.finish_reason
+        if choice.error and (reported := reported_in(choice.error)):
+            raise WireError("the stream broke off with an error", reported, self._told())
+        word = choice.word
+        if word is not None:
+            self._end(word)
         delta = choice.delta or choice.message
         if delta is None:
-            return None
+            return None if word is None or self._tool_calls is None else self._rest_of_calls()
         calls = None
-        if delta.tool_calls or delta.executed_tools or delta.annotations or delta.refusal:
+        if delta.tool_calls or delta.executed_tools or delta.annotations or delta.refusal or delta.function_call:
             calls = self._note_rare(delta)
+        if word is not None and self._tool_calls is not None:
+            calls = [*(calls or ()), *self._held_of_calls()] or None
         text = delta.content or ""
         reasoning = delta.thoughts(self.bounds)
         if text:
@@ -216,10 +226,25 @@ class StreamedReply:
             setattr(message, name, msgspec.Raw(b"[%b]" % b",".join(parts)))
         whole.usage = self._usage
         whole.choices = WireChoices(WireChoice(message=message, finish_reason=self._finish))
-        completion = completion_from(whole, self.request, timing)
-        if not self._tool_calls:
-            return completion
-        return msgspec.structs.replace(completion, tool_calls=[call.whole() for call in self._tool_calls])
+        return completion_from(whole, self.request, timing, self._tool_calls)
+
+    def _end(self, word: str) -> None:
+        """Note the server's word for why the reply ended; of several the one that says most counts."""
+        if ending_of(word).grade >= 0:
+            self._finish = word if self._finish is None else graver(word, self._finish)
+
+    def _rest_of_calls(self) -> Delta | None:
+        """Return what was not shown of the tool calls, once nothing more of them comes."""
+        rest = self._held_of_calls()
+        if not rest:
+            return None
+        self.pieces += 1
+        return Delta("", "", rest)
+
+    def _held_of_calls(self) -> list[JsonObject]:
+        if self._tool_calls is None:
+            return []
+        return self._tool_calls.held(cut=ending_of(self._finish).reason == "length")
 
     def _told(self) -> Usage | None:
         """Return the usage the stream has told so far."""
@@ -249,62 +274,17 @@ class StreamedReply:
                 self._lists.setdefault(name, []).append(items)
         if delta.refusal:
             self._refusal.append(delta.refusal)
-        if not given(delta.tool_calls):
+        pieces = calls_in(delta.tool_calls, self.bounds) if given(delta.tool_calls) else []
+        legacy = not pieces and given(delta.function_call)
+        if not pieces and not legacy:
             return None
-        return [self._merge_call(piece) for piece in calls_in(delta.tool_calls, self.bounds)] or None
-
-    def _merge_call(self, piece: JsonObject) -> JsonObject:
-        """Add a piece of a tool call to its call; return what it adds, with the place of the call as its index.
-
-        Groq sends a whole call at once, OpenAI the name first and the arguments in pieces with the same index.
-        Some servers leave the index out, or give every call index 0: a new id then begins a new call.
-        """
-        index = piece.get("index")
-        index = index if isinstance(index, int) else None
-        known = self._call_at.get(index, len(self._tool_calls) - 1 if index is None else None)
-        call = self._tool_calls[known] if known is not None and known >= 0 else None
-        if call is None or (piece.get("id") and call.id and piece["id"] != call.id):
-            if len(self._tool_calls) * _CALL_BYTES > self.bounds.objects:
-                raise WireError(f"a stream with more than {len(self._tool_calls):,} tool calls")
-            call = _GatheredCall()
-            known = self._call_at[index] = len(self._tool_calls)
-            self._tool_calls.append(call)
-        return {"index": known, **call.add(piece)}
+        calls = self._tool_calls = self._tool_calls or ToolCalls(self.request)
+        reply = self._whole.id or ""
+        return (calls.add_legacy(delta.function_call, reply) if legacy else calls.add_pieces(pieces, reply)) or None
 
 
-class _GatheredCall:
-    """One tool call of a stream, whose arguments come in pieces."""
-
-    __slots__ = ("_arguments", "_name", "_type", "id")
-
-    def __init__(self) -> None:
-        self.id: Any = None
-        self._type: Any = None
-        self._name: Any = ""
-        self._arguments: list[str] = []
-
-    def add(self, piece: JsonObject) -> JsonObject:
-        """Take a piece; return what it adds."""
-        added: JsonObject = {}
-        if piece.get("id") and not self.id:
-            added["id"] = self.id = piece["id"]
-        if not self._type:
-            added["type"] = self._type = piece.get("type") or "function"
-        more = piece.get("function")
-        function = added["function"] = {}
-        if isinstance(more, dict):
-            if more.get("name") and not self._name:
-                function["name"] = self._name = more["name"]
-            arguments = more.get("arguments")
-            if arguments is not None:
-                function["arguments"] = arguments if isinstance(arguments, str) else json.dumps(arguments)
-                self._arguments.append(function["arguments"])
-        return added
-
-    def whole(self) -> JsonObject:
-        """Return the call."""
-        function = {"name": self._name, "arguments": "".join(self._arguments)}
-        return {"id": self.id, "type": self._type, "function": function}
+def _ends_well(closing: list[bytes]) -> bool:
+    return any(end in one for end in _GOOD_ENDS for one in closing)
 
 
 def joined(deltas: Iterable[Delta]) -> list[Delta]:
@@ -323,16 +303,15 @@ def joined(deltas: Iterable[Delta]) -> list[Delta]:
 
 def _joined_calls(deltas: list[Delta]) -> list[JsonObject]:
     calls: dict[int, JsonObject] = {}
-    arguments: dict[int, list[str]] = {}
+    parts: dict[tuple[int, str], list[str]] = {}
     for piece in itertools.chain.from_iterable(delta.tool_calls or () for delta in deltas):
         index = piece["index"]
         call = calls.setdefault(index, {"index": index, "function": {}})
         call.update({name: value for name, value in piece.items() if name != "function"})
-        call["function"].update(piece["function"])
-        arguments.setdefault(index, []).append(piece["function"].get("arguments", ""))
-    for index, parts in arguments.items():
-        if text := "".join(parts):
-            calls[index]["function"]["arguments"] = text
+        for name, part in piece.get("function", {}).items():
+            parts.setdefault((index, name), []).append(part)
+    for (index, name), texts in parts.items():
+        calls[index]["function"][name] = "".join(texts)
     return list(calls.values())
 
 

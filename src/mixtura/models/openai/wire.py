@@ -3,30 +3,24 @@
 What differs between providers is a `Dialect`, made from their catalogue row.
 """
 
-import json
 from typing import Any, Literal
 
 import msgspec
 
-from mixtura.chat import NO_OPTIONS, ChatRequest, Completion, FinishReason, JsonObject, Timing, Usage
+from mixtura.chat import NO_OPTIONS, ChatRequest, Completion, JsonObject, Timing, Usage
+from mixtura.errors import BadGenerationError
 from mixtura.models.catalog import CatalogModel, CatalogProvider
-from mixtura.models.openai.bounds import Bounds, bounds_of
+from mixtura.models.openai.bounds import bounds_of
+from mixtura.models.openai.finish import CALLS, FILTER, STOP, Ending, ending_of, kept_word, shown_word
 from mixtura.models.openai.formats import Formats
-from mixtura.models.openai.kept import TooMuchError, given, kept
+from mixtura.models.openai.kept import given, kept
 from mixtura.models.openai.reply import WireError, WireMessage, WireReply, reported_in, without_surrogates
+from mixtura.models.openai.tool_calls import ToolCalls, whole_calls
 from mixtura.tokens import estimate_messages, estimate_tokens
 
 # Groq refuses a request that holds both, so a caller's own choice replaces ours.
 _REASONING: dict[str, Any] = {"reasoning_format": "parsed", "include_reasoning": True}
 _OPTIONS = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "stop", "service_tier", "user")
-_FINISH: dict[str | None, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,20 +100,33 @@ def encode_body(body: JsonObject) -> bytes:
         return _ENCODER.encode(without_surrogates(msgspec.to_builtins(body)))
 
 
-def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> Completion:
+def completion_from(
+    reply: WireReply, request: ChatRequest, timing: Timing, gathered: ToolCalls | None = None
+) -> Completion:
     """Return the completion that a whole reply holds; `timing.queue` is filled in from the reply.
 
+    `gathered` are the tool calls of a stream.
+
     Raises:
-        WireError: it holds an error, or no message.
+        WireError: it holds an error, or no message; or its finish reason says that it failed.
     """
     if reply.error and (reported := reported_in(reply.error)):
         raise WireError("an error in place of a completion", reported)
     choice = None if reply.choices is None else reply.choices.first
     if choice is None:
         raise WireError("a reply without choices", usage=usage_of(reply))
+    if choice.error and (reported := reported_in(choice.error)):
+        raise WireError("an error in place of a completion", reported, usage_of(reply))
+    word = choice.word
+    ending = ending_of(word)
+    if ending.failed is not None:
+        said = f"the server ended its reply with {shown_word(word or '')!r}"
+        raise WireError(said, usage=usage_of(reply), kind=ending.failed)
     message = choice.message
     if message is None:
-        raise WireError("a choice without a message", usage=usage_of(reply))
+        if ending is not FILTER:
+            raise WireError("a choice without a message", usage=usage_of(reply))
+        message = WireMessage()
     text = message.content or ""
     reasoning = message.thoughts(bounds_of(request))
     usage = usage_of(reply)
@@ -127,52 +134,50 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         usage = estimated_usage(request, text, reasoning)
     if usage.queue_time:
         timing = Timing(total=timing.total, queue=usage.queue_time, first_token=timing.first_token)
+    calls = None
+    if gathered or message.tool_calls or message.function_call or ending.reason == "tool_calls":
+        calls, ending = _calls_of(reply, request, message, ending, gathered)
     groq = reply.x_groq
     return Completion(
         model=request.model,
         text=text,
         reasoning=reasoning,
-        finish_reason=finish_reason(choice.finish_reason),
-        tool_calls=_calls_of(message, request) if message.tool_calls and given(message.tool_calls) else None,
+        finish_reason=ending.reason,
+        tool_calls=calls,
         usage=usage,
         timing=timing,
         id=reply.id or "",
         seed=groq.seed if groq is not None else None,
         service_tier=reply.service_tier,
         system_fingerprint=reply.system_fingerprint,
-        extra=_extra(reply, request, message),
+        extra=_extra(reply, request, message, word),
     )
 
 
-def _calls_of(message: WireMessage, request: ChatRequest) -> list[JsonObject] | None:
-    return [_call_of(call) for call in calls_in(message.tool_calls, bounds_of(request))] or None
-
-
-def _call_of(call: JsonObject) -> JsonObject:
-    """Return a tool call whose arguments are the text that they should be, also where a server sends an object."""
-    function = call.get("function")
-    if not isinstance(function, dict) or isinstance(function.get("arguments"), str | None):
-        return call
-    return {**call, "function": {**function, "arguments": json.dumps(function["arguments"])}}
-
-
-def calls_in(raw: msgspec.Raw, bounds: Bounds) -> list[JsonObject]:
-    """Return the tool calls of a message, or their pieces in a stream; what is none is left out.
+def _calls_of(
+    reply: WireReply, request: ChatRequest, message: WireMessage, ending: Ending, gathered: ToolCalls | None
+) -> tuple[list[JsonObject] | None, Ending]:
+    """Return the tool calls of a reply, and how it ended: many servers end calls with `stop`.
 
     Raises:
-        WireError: they would take more memory than `bounds` allow.
+        WireError: it ended with calls, and there are none, and no text.
     """
-    try:
-        found = kept(raw, bounds.objects)
-    except TooMuchError as problem:
-        raise WireError(f"a reply whose tool calls hold {problem}") from None
-    except ValueError:
-        raise WireError("a reply whose tool calls cannot be read") from None
-    return [call for call in found if isinstance(call, dict)] if isinstance(found, list) else []
+    cut = ending.reason == "length"
+    calls = gathered.calls(cut=cut) if gathered else whole_calls(message, request, reply.id or "", cut=cut)
+    if calls:
+        return calls, CALLS if ending.grade < CALLS.grade else ending
+    if ending is not CALLS:
+        return None, ending
+    if not message.content:
+        said = "its finish reason says that it calls a tool, and no call came"
+        raise WireError(said, usage=usage_of(reply), kind=BadGenerationError)
+    return None, STOP
 
 
-def _extra(reply: WireReply, request: ChatRequest, message: WireMessage) -> JsonObject:
+def _extra(reply: WireReply, request: ChatRequest, message: WireMessage, word: str | None) -> JsonObject:
     extra: JsonObject = {}
+    if word is not None and (said := kept_word(word)):
+        extra["finish_reason"] = said
     groq = reply.x_groq
     if groq is not None:
         if groq.id:
@@ -201,11 +206,6 @@ def _keep(extra: JsonObject, name: str, raw: msgspec.Raw, request: ChatRequest) 
         return
     if value:
         extra[name] = value
-
-
-def finish_reason(word: str | None) -> FinishReason:
-    """Return the finish reason in Mixtura's words; a word nobody agreed on is "unknown"."""
-    return _FINISH.get(word, "unknown")
 
 
 def usage_of(reply: WireReply) -> Usage | None:
