@@ -15,6 +15,7 @@ from mixtura.models.openai.kept import TooMuchError, given, kept
 from mixtura.models.openai.lenient import Text, read_fields
 from mixtura.models.openai.mend import mended
 from mixtura.models.openai.pages import BETWEEN, page_in
+from mixtura.models.openai.said import reports_error
 
 _ABSENT = msgspec.Raw()
 # Counts and times above this are no measurement.
@@ -139,10 +140,14 @@ def decode_reply(data: bytes | bytearray, bounds: Bounds | None = None) -> WireR
     """
     if len(data) <= INLINE:
         try:
-            return _DECODER.decode(data)
+            reply = _DECODER.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # Some field is odd, or the JSON is broken. What counts may be sound nevertheless.
-            pass
+            reply = _read_carefully(data, bounds or _ANY)
+        choices = reply.choices
+        if (choices is None or choices.first is None) and reports_error(data):
+            reply.error = msgspec.Raw(bytes(data))
+        return reply
     return _read_carefully(data, bounds or _ANY)
 
 
