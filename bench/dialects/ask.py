@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
     @property
     def cause(self) -> MixturaError | None:
         """The error of the call, where the run's error only says that no call gave an answer."""
-        causes = getattr(self.error, "causes", None) or getattr(self.error, "errors", None) or ()
+        causes = getattr(self.error, "failures", ())
         return next((one for one in causes if isinstance(one, ModelError)), self.error)
 
 

@@ -1,10 +1,14 @@
 """All rows. Each file of rows is about one part of a reply."""
 
-from bench.dialects import plain
+from bench.dialects import failures, plain, refusals
 from bench.dialects.row import Row
 
 PARTS: dict[str, tuple[Row, ...]] = {
     "Plain replies": plain.ROWS,
+    "When to come back": (*failures.WAITS, *failures.LOADING),
+    "Accounts and keys": failures.ACCOUNTS,
+    "Too long": refusals.TOO_LONG,
+    "Errors in a success": refusals.IN_A_SUCCESS,
 }
 """The rows by the part of a reply that they are about."""
 

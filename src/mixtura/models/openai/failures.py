@@ -76,7 +76,7 @@ _LIMIT_CODES = frozenset(
 # In a success there is no status to say it.
 _LIMIT_TEXT = re.compile(
     r"rate[- _]?limit|too many (?:concurrent )?requests|\bthrottl|quota (?:\w+ )?exceeded|exceeded (?:\w+ ){0,3}quota"
-    r"|\b[rt]p[md] limit|请求过于频繁|请求频率|限流|并发数",
+    r"|\b[rt]p[md] limit|\bdaily (?:\w+ )?(?:limit|quota|allocation|allowance)|请求过于频繁|请求频率|限流|并发数",
     re.IGNORECASE,
 )
 _ASKED = re.compile(r"\bLimit (\d+).*?\bRequested (\d+)", re.DOTALL)

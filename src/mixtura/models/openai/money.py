@@ -25,7 +25,7 @@ _CODES = frozenset(
 # Of these codes a limit that refills is said, whatever the words mention besides.
 _LIMIT_CODES = frozenset({"ratelimitexceeded", "ratelimiterror", "ratelimitreached", "toomanyrequests"})
 _TEXT = re.compile(
-    r"\b(?:insufficient|not enough|enough) (?:\w+ ){0,3}?(?:balance|funds|credits?)\b"
+    r"\b(?:insufficient|sufficient|enough) (?:\w+ ){0,3}?(?:balance|funds|credits?)\b"
     r"|\b(?:no|low|zero|negative) (?:\w+ )?(?:balance|funds|credits)\b"
     r"|\b(?:balance|credits?|funds) (?:\w+ ){0,3}?"
     r"(?:insufficient|not enough|not sufficient|too low|exhausted|depleted|used up|empty)\b"

@@ -29,7 +29,7 @@ _TEXT = re.compile(
     + r""
     r"|\b(?:exceed(?:s|ed|ing)?|over(?:flows?|flowed)?) (?:the |its |this |your )?(?:[\w-]+ )?(?:model['’]?s? )?"
     r"(?:maximum |max |available |allowed ){0,2}" + _WINDOW + r""
-    r"|\bcontext (?:window )?(?:the )?overflow|\bcontext length of only\b|\bmodel token limit\b"
+    r"|\bcontext (?:window )?(?:the )?overflow|\bcontext (?:length|window|size) (?:of|is) only\b|\bmodel token limit\b"
     # TGI, and Together before it spoke as OpenAI does.
     r"|`?inputs`? tokens \+ `?max_new_tokens`? must be <=|`inputs` must have (?:less|fewer) than"
     # Anthropic, Bedrock, Fireworks, Zhipu.
