@@ -253,6 +253,15 @@ IN_A_SUCCESS = (
     ),
     _inside("message-alone", "API gateways", {"message": "Invalid API key"}, "UnauthorizedError", "Invalid API key"),
     Row(
+        name="wrapped-in-a-list",
+        servers=("Gemini",),
+        sends="200 with an error that is wrapped in a list",
+        becomes="that error",
+        whole=as_json([{"error": {"code": 401, "message": "API keys are not supported", "status": "UNAUTHENTICATED"}}]),
+        stream=sse([{"error": {"code": 401, "message": "API keys are not supported", "status": "UNAUTHENTICATED"}}]),
+        expect=Expected(error="UnauthorizedError", says="are not supported", requests=1),
+    ),
+    Row(
         name="error-behind-text",
         servers=("vLLM",),
         sends="`object: error` after a part of the text",

@@ -15,7 +15,7 @@ from mixtura.models.openai.kept import TooMuchError, given, kept
 from mixtura.models.openai.lenient import Text, read_fields
 from mixtura.models.openai.mend import mended
 from mixtura.models.openai.pages import BETWEEN, page_in
-from mixtura.models.openai.said import reports_error
+from mixtura.models.openai.said import reports_error, unwrapped
 
 _ABSENT = msgspec.Raw()
 # Counts and times above this are no measurement.
@@ -142,6 +142,8 @@ def decode_reply(data: bytes | bytearray, bounds: Bounds | None = None) -> WireR
         try:
             reply = _DECODER.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if (inner := unwrapped(data)) is not None:
+                return decode_reply(inner, bounds)
             # Some field is odd, or the JSON is broken. What counts may be sound nevertheless.
             reply = _read_carefully(data, bounds or _ANY)
         choices = reply.choices

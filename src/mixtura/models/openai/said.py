@@ -211,6 +211,17 @@ def _first_of(body: msgspec.Raw) -> msgspec.Raw:
     return msgspec.json.decode(body, type=_First).first
 
 
+def unwrapped(data: bytes | bytearray) -> bytes | None:
+    """Return the object that a reply wraps in a list, None where it wraps none."""
+    if data[:_LONGEST_NAME].lstrip()[:1] != b"[":
+        return None
+    try:
+        first = msgspec.json.decode(data, type=_First).first
+    except (ValueError, RecursionError):
+        return None
+    return bytes(first) if _starts(first) == b"{" else None
+
+
 def _one_of(errors: msgspec.Raw) -> msgspec.Raw | None:
     """Return the first of `errors`, None where they are none."""
     if not given(errors):
@@ -264,6 +275,9 @@ _LOOK = msgspec.json.Decoder(_Elsewhere)
 
 def reports_error(data: bytes | bytearray) -> bool:
     """Say whether a reply or a chunk that holds no choice reports an error, in whichever field."""
+    # The last chunk of most streams has no choice: it must cost little to see that it is no error.
+    if not (b"rror" in data or b'sg"' in data or b'"message' in data or b'"detail' in data or b'"success' in data):
+        return False
     try:
         return _reports(_LOOK.decode(data), data)
     except (ValueError, RecursionError):
