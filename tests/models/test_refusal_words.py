@@ -36,6 +36,9 @@ UNPAID = [
     "You do not have enough credits",
     "You have run out of credits",
     "No credits left",
+    "Account balance is negative",
+    "Insufficient quota",
+    "Please purchase more credits",
     "Your credit balance is too low to access the API",
     "You have used all available credits",
     "It has reached its monthly spending limit.",
@@ -124,6 +127,8 @@ TOO_LONG = [
     "the number of input tokens 5000 cannot exceed the total tokens limit 4096 for this model",
     "Prompt length 5000 is greater than max_seq_len 4096",
     "Prompt exceeds max length",
+    "messages too long",
+    "prompt (5000 tokens) is too long for n_ctx 4096",
 ]
 OF_THE_OUTPUT = [
     "`max_tokens` must be less than or equal to `32768`, which is less than the `context_window` for this model",

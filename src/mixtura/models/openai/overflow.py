@@ -34,7 +34,8 @@ _TEXT = re.compile(
     r"|`?inputs`? tokens \+ `?max_new_tokens`? must be <=|`inputs` must have (?:less|fewer) than"
     # Anthropic, Bedrock, Fireworks, Zhipu.
     r"|\b(?:prompt|input|request|conversation|messages?) (?:\w+ ){0,3}?(?:is|are|was) too (?:long|large)\b(?! to)"
-    r"|\bprompt too long\b|\b(?:prompt|input) exceeds max(?:imum)? length"
+    r"|\b(?:prompt|input|context|messages?|conversation)(?: \([^)]{1,60}\)(?: is)?)? too long\b"
+    r"|\b(?:prompt|input) exceeds max(?:imum)? length"
     # Gemini, Copilot, watsonx.
     r"|\b(?:input|prompt) token(?:s| count)\b.{0,40}?\b(?:exceeds?|cannot exceed|but (?:the )?model only supports)"
     r"|\binput tokens exceed\b|\bnumber of input tokens\b.{0,60}?\b(?:exceed|greater|more than)"

@@ -44,7 +44,8 @@ _PART = re.compile(
 _PLAIN = re.compile(r"[+]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})")
 _LEAD = re.compile(
     r"\b(?:(?:try|trying|ask|retry|retrying|request|come back|available|back) again|re-?try(?:ing)?"
-    r"(?: (?:your|the|this) (?:request|call))?|wait(?:ing)?|resets?|available|retry[-_ ]?(?:after|delay))\b"
+    r"(?: (?:your|the|this) (?:request|call))?"
+    r"|wait(?:ing)?|resets?|available|allowed|(?:another|next) request|retry[-_ ]?(?:after|delay))\b"
     r"""["'\s:=]{0,4}(?:in|after|for|at|on|until)?["'\s:=]{0,4}"""
     r"(?:about |around |approximately |at least |another |~ ?){0,2}",
     re.IGNORECASE,
