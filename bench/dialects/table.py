@@ -1,6 +1,6 @@
 """All rows. Each file of rows is about one part of a reply."""
 
-from bench.dialects import finish, plain, reasoning, tools
+from bench.dialects import failures, finish, plain, reasoning, refusals, tools
 from bench.dialects.row import Row
 
 PARTS: dict[str, tuple[Row, ...]] = {
@@ -8,6 +8,10 @@ PARTS: dict[str, tuple[Row, ...]] = {
     "Reasoning": reasoning.ROWS,
     "How a reply ends": finish.ROWS,
     "Tool calls": tools.ROWS,
+    "When to come back": (*failures.WAITS, *failures.LOADING),
+    "Accounts and keys": failures.ACCOUNTS,
+    "Too long": refusals.TOO_LONG,
+    "Errors in a success": refusals.IN_A_SUCCESS,
 }
 """The rows by the part of a reply that they are about."""
 

@@ -234,6 +234,8 @@ class OverloadedError(ModelError):
 
     action = "retry"
     kind = "overloaded"
+    loading = False
+    """It loads its model, and answers when it has."""
 
 
 class BrokenReplyError(ModelError):
@@ -326,6 +328,8 @@ class UnauthorizedError(ModelError):
 
     exit_code = 3
     kind = "unauthorized"
+    unpaid = False
+    """The key is sound, and its account is without money."""
 
 
 _REFUSED = (UnauthorizedError, ModelGoneError, UnloadableError, TooLargeError, RejectedError, RateLimitedError)
@@ -377,10 +381,9 @@ def _status_of_all(failures: Sequence[ModelError]) -> int | None:
     found = {_status_to_send(failure) for failure in failures}
     if len(found) == 1:
         return found.pop()
-    if failures and all(isinstance(failure, UnauthorizedError) for failure in failures):
-        return 401
-    if failures and all(isinstance(failure, OverloadedError) for failure in failures):
-        return 503
+    for kind, status in ((UnauthorizedError, 401), (OverloadedError, 503)):
+        if failures and all(isinstance(failure, kind) for failure in failures):
+            return status
     return None
 
 
@@ -391,8 +394,7 @@ def _status_to_send(failure: ModelError) -> int | None:
         case RateLimitedError():
             return 429
         case UnauthorizedError():
-            # Providers that refuse for want of money send 429 as well; waiting would not help.
-            return 402 if status in (402, 429) else 403 if status == 403 else 401
+            return 402 if failure.unpaid or status in (402, 429) else 403 if status == 403 else 401
         case OverloadedError():
             return status if status is not None and status >= 500 else 503
     return status if status is not None and status >= 400 else None

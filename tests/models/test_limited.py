@@ -91,6 +91,40 @@ def test_a_refusal_teaches_the_window_and_the_next_attempt_waits_in_line() -> No
     assert second == pytest.approx((7900 + 1010 - 8000) / (8000 / 60), abs=0.6)
 
 
+def test_a_wait_without_a_window_keeps_every_call_of_its_account_and_no_other() -> None:
+    async def main() -> tuple[list[float], list[float]]:
+        refused = RateLimitedError("own", "m", "Too many requests", status=429, retry_after=39.0)
+        model, other = Scripted(refused, completion(), takes=0.0), Scripted(completion(), takes=0.0)
+        unlimited = Limited(model, "own", Accounting(key="own/key/m", group="own/key"))
+        with pytest.raises(RateLimitedError):
+            await unlimited.chat(REQUEST)
+        with pytest.raises(RateLimitedError, match=r"would have to wait 39 s .*, only 5 s are left; not sent") as late:
+            await unlimited.chat(REQUEST, deadline=5.0)
+        assert (late.value.sent, late.value.retry_after) == (False, 39.0)
+        await Limited(other, "own", Accounting(key="own/key/n", group="own/key")).chat(REQUEST)
+        await asyncio.gather(*(unlimited.chat(REQUEST, deadline=60.0) for _ in range(3)))
+        await unlimited.chat(REQUEST)
+        return model.calls, other.calls
+
+    calls, others = virtually(main)
+    assert calls == pytest.approx([0.0, 39.0, 39.0, 39.0, 39.0])
+    assert others == [0.0]
+
+
+def test_a_model_that_is_still_loaded_opens_no_breaker() -> None:
+    async def main() -> int:
+        error = OverloadedError("own", "m", "Loading model", status=503)
+        error.loading = True
+        model = Scripted(error, takes=0.0)
+        limited = Limited(model, "own", Accounting(key="own/key/m", group="own/key"))
+        for _ in range(20):
+            with pytest.raises(OverloadedError):
+                await limited.chat(REQUEST)
+        return len(model.calls)
+
+    assert virtually(main) == 20
+
+
 def test_cached_prompt_tokens_come_back_and_the_rest_of_the_reservation_does_not() -> None:
     async def main() -> None:
         limited = Limited(Scripted(completion(cached=16), takes=0.0), "groq", ACCOUNTING)

@@ -216,3 +216,28 @@ def test_a_patient_call_waits_for_a_machine_that_loads_its_model() -> None:
     with pytest.raises(BrokenReplyError):
         virtually(lambda: retrying(broken, patient=True).chat(REQUEST, deadline=300.0))
     assert len(broken.calls) == 4
+
+
+def loading(wait: float | None = None) -> ModelError:
+    error = OverloadedError("p", "m", "Loading model", retry_after=wait)
+    error.loading = True
+    return error
+
+
+def test_a_model_that_is_still_loaded_is_waited_for_wherever_it_is() -> None:
+    model = Scripted(*[loading] * 12)
+    assert virtually(lambda: retrying(model).chat(REQUEST, deadline=300.0)).attempts == 13
+    assert model.calls[-1] > 20
+
+
+def test_a_guess_of_how_long_a_model_loads_is_heeded_and_never_a_reason_to_give_up() -> None:
+    heeded = Scripted(lambda: loading(20.0))
+    virtually(lambda: retrying(heeded).chat(REQUEST, deadline=300.0))
+    assert heeded.calls[1] == pytest.approx(21.0)
+    early = Scripted(*[lambda: loading(600.0)] * 5)
+    assert virtually(lambda: retrying(early).chat(REQUEST, deadline=60.0)).attempts == 6
+
+
+def test_a_wait_of_hours_is_written_in_hours() -> None:
+    with pytest.raises(RateLimitedError, match=r"would have to wait 11 h 7 min, only 9 s are left: no"):
+        virtually(lambda: retrying(Scripted(limited(40_000.0))).chat(REQUEST, deadline=10.0))

@@ -85,7 +85,7 @@ class Account:
         plans: the limits of every plan in the catalogue; the provider's headers show which plan applies.
 
     Attributes:
-        unlimited: nothing limits calls: no limits are known, or the provider answered without stating any.
+        unlimited: no window limits calls: none is known, or the provider answered without stating any.
         in_flight: calls sent and not settled.
         held_requests, held_tokens: promised to admitted runs and not sent yet.
         owed_tokens: what runs under way will ask for later without holding it. It delays no call; planning a whole
@@ -137,6 +137,10 @@ class Account:
         # A failure on record, or a block, is something that the next call has to know.
         sound = self.breaker.healthy and now >= self._blocked_until
         return sound and not busy and not any(bucket.level(now) for bucket in self.buckets.values())
+
+    def is_blocked(self, now: float) -> bool:
+        """Say whether the provider asked, with a refusal that named no window, to be left alone until later."""
+        return now < self._blocked_until
 
     def forget(self) -> None:
         """Drop, in a forked process, the calls and promises of the parent; limits and levels stay as they are."""

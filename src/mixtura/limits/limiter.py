@@ -253,8 +253,9 @@ class Limiter(OfOneProcess):
         """
         if not account.synced:
             await self._sync((account,))
-        if account.unlimited:
-            return account.take(tokens, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        if account.unlimited and not account.is_blocked(now):
+            return account.take(tokens, now)
         ticket_id = self.store.new_id()
         drawn = self.holds.get(hold)
         held = drawn is not None and drawn.tokens(account.key) >= tokens

@@ -4,7 +4,8 @@ The table is for readers; nothing parses it but the test that holds docs/limits.
 
 - "again": `models/wrappers/retry.py`, by `ModelError.action`; the hedge of a slow call is `engine/race.py`'s.
 - "another model": `engine/calls.py`, which asks fall-backs after every failure, and a replacement after `model_gone`.
-- "breaker" and "counted": `models/wrappers/limited.py`, by the sets below.
+- "breaker" and "counted": `models/wrappers/limited.py`, by the sets below. A model that is still loaded is in no
+  breaker's count.
 - that nothing else of a refused key is begun: `engine/run.py`.
 
     failure        again                      another model   breaker    counted in the windows

@@ -143,6 +143,19 @@ def go_duration(seconds: float) -> str:
     return sign + text
 
 
+def in_words(seconds: float) -> str:
+    """Write a wait for people: 39 s, 420 s, 2 h 5 min, 3 days 4 h. From an hour on it is rounded up."""
+    if seconds < 3600:
+        return f"{seconds:.4g} s"
+    # inf and nan have no minutes.
+    minutes = math.ceil(seconds / 60) if math.isfinite(seconds) else 0
+    hours, minutes = divmod(minutes, 60)
+    days, rest = divmod(hours, 24)
+    if days > 1:
+        return f"{days} days" + (f" {rest} h" if rest else "")
+    return f"{hours} h" + (f" {minutes} min" if minutes else "")
+
+
 def parse_duration(text: str) -> float:
     """Read a Go duration ("1m26.4s") or plain seconds ("7.66") into seconds.
 

@@ -27,6 +27,12 @@ _KEY_TEXT = re.compile(
     r"|\bkey (?:\S+ )?(?:is|was|has been|have been) (?:invalid|expired|disabled|revoked|deleted|blocked)",
     re.IGNORECASE,
 )
+# Where no status says it.
+_KEYLESS_TEXT = re.compile(
+    r"\b(?:authentication|authori[sz]ation) (?:error|fail(?:ed|ure)|required)|\bunauthori[sz]ed\b|\blogin fail"
+    r"|\binvalid (?:token|credentials|access key)\b|鉴权失败|认证失败|无效的(?:令牌|密钥)",
+    re.IGNORECASE,
+)
 _ACCOUNT_TEXT = re.compile(
     r"\b(?:organi[sz]ation|account|team) (?:is|has been|was) (?:restricted|disabled|suspended|deactivated)",
     re.IGNORECASE,
@@ -58,6 +64,11 @@ _DENIED_TEXT = re.compile(
 def of_content(text: str) -> bool:
     """Say whether a refusal is of what was asked."""
     return _CONTENT_TEXT.search(text) is not None
+
+
+def of_key(text: str) -> bool:
+    """Say whether the words of a refusal are about a key."""
+    return _KEY_TEXT.search(text) is not None or _KEYLESS_TEXT.search(text) is not None
 
 
 def of_account(code: str, text: str) -> bool:

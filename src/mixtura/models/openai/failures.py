@@ -3,30 +3,29 @@
     what came                                                  becomes
     code model_decommissioned, model_not_found; 404 on a model ModelGoneError
     407, 511; a web page with 401, 403, 451                    BlockedError
+    an account without money (`money.py`); 402                 UnauthorizedError, `unpaid`
     one model that the key does not get (`denials.py`)         ModelGoneError, `blocked`
-    code insufficient_quota, blocked_api_access; 402           UnauthorizedError
     403 on what was asked                                      RejectedError
     401, 403; code organization_restricted                     UnauthorizedError
     code tool_use_failed, json_validate_failed                 BadGenerationError
-    code context_length_exceeded; 413; 429 asking > its limit  TooLargeError
+    a prompt too long (`overflow.py`); 413; 429 asking > limit TooLargeError
+    a model that is still loaded (`waits.py`)                  OverloadedError, `loading`
     429; code rate_limit_exceeded                              RateLimitedError
     408, 409, 425, 498, 5xx                                    OverloadedError
     other 4xx; 3xx                                             RejectedError
     a success that holds no completion                         BrokenReplyError
     a finish reason that says that it failed                   what `finish.py` says of the word
 
-An error inside a stream has no status of its own: its `status_code` counts if it names one, then its code, then
-its type. The first row that fits is taken.
+An error inside a success or a stream has no status of its own: the one in its body counts if it names one, then its
+code, its type, its words. The first row that fits is taken. `said.py` finds the words, `waits.py` when to come back.
 """
 
 import datetime as dt
-import email.utils
 import math
 import re
+import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
-
-import msgspec
+from typing import TypeVar
 
 from mixtura.chat import RateLimitHeaders
 from mixtura.errors import (
@@ -42,40 +41,49 @@ from mixtura.errors import (
     UnauthorizedError,
     followed,
 )
-from mixtura.limits.window import parse_duration
 from mixtura.models.catalog import Catalog, CatalogProvider
-from mixtura.models.openai import denials
-from mixtura.models.openai.mend import mended
-from mixtura.models.openai.pages import BETWEEN, TLS_WANTED, page_in
+from mixtura.models.openai import denials, money, overflow, waits
+from mixtura.models.openai.pages import BETWEEN, TLS_WANTED
 from mixtura.models.openai.reply import WireError, as_json
+from mixtura.models.openai.said import READ, Said, said_in
+from mixtura.models.openai.waits import retry_after
 from mixtura.secret import scrub
 
+__all__ = ["Failures", "exceeded", "rate_limit_headers", "retry_after"]
+
 _LONGEST = 500
-# As much of a text as is looked at: patterns must not be run over megabytes that a stranger sent.
-_READ = 4000
 _GONE_CODES = frozenset(
     {"model_decommissioned", "model_not_found", "model_not_available", "model_deprecated", "DeploymentNotFound"}
 )
-_MONEY_CODES = frozenset({"insufficient_quota", "blocked_api_access", "billing_hard_limit_reached"})
-_KEY_CODES = frozenset({"invalid_api_key", "permissions_error"})
-_KEY_TYPES = frozenset({"authentication_error", "permissions_error", "permission_error"})
+_KEY_CODES = frozenset({"invalid_api_key", "permissions_error", "InvalidApiKey"})
+_KEY_TYPES = frozenset({"authentication_error", "permissions_error", "permission_error", "UNAUTHENTICATED"})
 _GENERATION_CODES = frozenset({"tool_use_failed", "json_validate_failed"})
 # With a web page in place of JSON they are not the provider's; two of them never are.
 _BY_OTHERS = frozenset({401, 403, 407, 451, 511})
 _BUSY_STATUS = frozenset({408, 409, 425, 498})
+_REQUEST_TYPES = frozenset({"invalid_request_error", "not_found_error", "INVALID_ARGUMENT", "BadRequestError"})
 _GONE_TEXT = re.compile(
     r"\bmodel\b[^.]{0,20}?\S{0,100}?[^.]{0,20}?\b(?:not found|does not exist|not exist|decommissioned)"
     r"|\b(?:unknown|invalid) model\b|\bis not a valid model\b|\bno endpoints found for\b",
     re.IGNORECASE,
 )
-_TOO_LONG_TEXT = re.compile(
-    r"maximum context length|context (?:length|window|size)[^.]{0,40}exceed|exceeds? the (?:available )?context",
+_LIMIT_CODES = frozenset(
+    {
+        *("ratelimitexceeded", "ratelimiterror", "ratelimitreached", "ratelimited", "toomanyrequests"),
+        *("resourceexhausted", "requestlimitexceeded", "throttlingexception"),
+    }
+)
+# In a success there is no status to say it.
+_LIMIT_TEXT = re.compile(
+    r"rate[- _]?limit|too many (?:concurrent )?requests|\bthrottl|quota (?:\w+ )?exceeded|exceeded (?:\w+ ){0,3}quota"
+    r"|\b[rt]p[md] limit|\bdaily (?:\w+ )?(?:limit|quota|allocation|allowance)|请求过于频繁|请求频率|限流|并发数",
     re.IGNORECASE,
 )
 _ASKED = re.compile(r"\bLimit (\d+).*?\bRequested (\d+)", re.DOTALL)
 _EXCEEDED = re.compile(r"\b(requests|tokens) per (minute|day)\b[^:]{0,20}: Limit (\d+)(?:, Used (\d+))?", re.IGNORECASE)
-_TRY_AGAIN = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|ns|h|m|s))+)", re.IGNORECASE)
 
+_NO_MONEY = "the account has no budget left for it"
+_Kind = TypeVar("_Kind", bound=ModelError)
 
 _LIMIT_HEADERS = (
     "x-ratelimit-limit-requests",
@@ -85,22 +93,6 @@ _LIMIT_HEADERS = (
 )
 
 
-_ABSENT = msgspec.Raw()
-_NOTHING = ("", "null", "false", "0", "{}", "[]")
-_STATUS = re.compile(r"[1-5]\d\d")
-
-
-class _Said(NamedTuple):
-    """What a failed reply says, wherever in the body it says it."""
-
-    text: str
-    code: str = ""
-    type: str = ""
-    status: int | None = None
-    generated: str = ""
-    page: bool = False
-
-
 class Failures:
     """Turns the failures of one provider into errors; the catalogue lets it name what to use instead.
 
@@ -108,12 +100,16 @@ class Failures:
         provider: its name, as recipes write it.
         catalog: where replacements, shut-down dates and the place to get a key stand.
         today: the day to judge them by.
+        clock: seconds since 1970, by which moments are read in a reply that does not say when it was sent.
     """
 
-    def __init__(self, provider: str, catalog: Catalog, today: Callable[[], dt.date]) -> None:
+    def __init__(
+        self, provider: str, catalog: Catalog, today: Callable[[], dt.date], clock: Callable[[], float] = time.time
+    ) -> None:
         self.provider = provider
         self._catalog = catalog
         self._today = today
+        self._clock = clock
 
     @property
     def _row(self) -> CatalogProvider:
@@ -121,11 +117,11 @@ class Failures:
 
     def of_reply(self, model: str, status: int, headers: Mapping[str, str], body: bytes | str) -> ModelError:
         """Return the error that a reply with a failing status means."""
-        return self._error(model, status, _said(body), headers)
+        return self._error(model, status, said_in(body), headers)
 
     def of_body(self, model: str, status: int | None, headers: Mapping[str, str], body: object) -> ModelError:
         """Return the error for a body that is already parsed (as SDKs hand it out), or an error object."""
-        said = _said(body if isinstance(body, (bytes, str)) else _written(body))
+        said = said_in(body if isinstance(body, (bytes, str)) else _written(body))
         return self._error(model, said.status or 200 if status is None else status, said, headers)
 
     def of_wire(self, model: str, problem: WireError) -> ModelError:
@@ -134,24 +130,27 @@ class Failures:
             return problem.kind(self.provider, model, f"{problem}")
         return self.of_body(model, None, {}, problem.reported)
 
-    def _error(self, model: str, status: int, said: _Said, headers: Mapping[str, str]) -> ModelError:
-        said = said._replace(text=said.text[:_READ], code=scrub(said.code[:_LONGEST]))
+    def _error(self, model: str, status: int, said: Said, headers: Mapping[str, str]) -> ModelError:
+        said = said._replace(text=said.text[:READ], code=scrub(said.code[:_LONGEST]))
         text = _cut(said.text) or f"status {status} without a word"
         if status in _BY_OTHERS and (said.page or status in (407, 511)):
             return self._make(BlockedError, model, _of_others(status, text), status, said)
-        code, kind = said.code, said.type
-        refused = self._refused(model, status, said, text)
+        code = said.code
+        refused = self._refused(model, status, said, text, headers)
         if refused is not None:
             return refused
         if code in _GENERATION_CODES:
             return self._make(BadGenerationError, model, text, status, said)
-        if code == "context_length_exceeded" or status == 413 or _never_fits(status, said):
+        if status == 413 or _never_fits(status, said):
             return self._make(TooLargeError, model, text, status, said)
-        wait = retry_after(headers, said.text)
-        if status == 429 or code == "rate_limit_exceeded":
-            return self._make(RateLimitedError, model, text, status, said, wait)
+        if waits.loading(status, said):
+            return self._loading(model, text, status, said, headers)
+        if _is_limit(status, said):
+            wait = waits.of_limit(headers, said, self._clock())
+            text = followed(text, wait.note) if wait.note else text
+            return self._make(RateLimitedError, model, text, status, said, wait.seconds)
         if status in _BUSY_STATUS or status >= 500:
-            return self._make(OverloadedError, model, text, status, said, wait)
+            return self._make(OverloadedError, model, text, status, said, self._stated(headers, said))
         if 300 <= status < 400 and status != 304:
             where = headers.get("Location", "elsewhere")
             text = f"redirected to {where!r}; set the base URL to where the API really is"
@@ -161,11 +160,20 @@ class Failures:
             text += "; write https:// in the base URL"
         elif code == "unknown_url":
             text += "; is the base URL right?"
-        if status >= 300 or kind == "invalid_request_error":
+        if status >= 300 or said.type in _REQUEST_TYPES:
             return self._make(RejectedError, model, text, status, said)
-        return self._make(OverloadedError, model, text, status, said, wait)
+        return self._make(OverloadedError, model, text, status, said, self._stated(headers, said))
 
-    def _refused(self, model: str, status: int, said: _Said, text: str) -> ModelError | None:
+    def _stated(self, headers: Mapping[str, str], said: Said) -> float | None:
+        return waits.stated(headers, said, self._clock())
+
+    def _loading(self, model: str, text: str, status: int, said: Said, headers: Mapping[str, str]) -> OverloadedError:
+        wait = self._stated(headers, said)
+        error = self._make(OverloadedError, model, text, status, said, waits.estimated(said) if wait is None else wait)
+        error.loading = True
+        return error
+
+    def _refused(self, model: str, status: int, said: Said, text: str, headers: Mapping[str, str]) -> ModelError | None:
         """Return the error where a model, a key or an account is refused; None where it is something else."""
         code, kind = said.code, said.type
         # A code says what it is; only without one the words are asked.
@@ -173,27 +181,35 @@ class Failures:
         gone = code in _GONE_CODES or kind == "invalid_model" or (status == 410 and "model" in said.text.lower())
         if gone or (wordless and status in (400, 404) and _GONE_TEXT.search(said.text)):
             return self._gone(model, status, said, text)
-        if code in _MONEY_CODES or status == 402:
-            return self._make(UnauthorizedError, model, f"{text}; the account has no budget left for it", status, said)
+        if status == 402 or (status not in (404, 413) and self._is_unpaid(status, said, headers)):
+            unpaid = self._make(UnauthorizedError, model, followed(text, _NO_MONEY), status, said)
+            unpaid.unpaid = True
+            return unpaid
         if status == 403 and denials.of_content(said.text):
             return self._make(RejectedError, model, text, status, said)
         if denials.of_model(model, status, code, kind, said.text):
             return self._gone(model, status, said, text, blocked=True)
         if status <= 403 and denials.of_account(code, said.text):
             return self._make(UnauthorizedError, model, text, status, said)
-        if status in (401, 403) or code in _KEY_CODES or (status == 200 and kind in _KEY_TYPES):
+        keyless = code in _KEY_CODES or (status == 200 and (kind in _KEY_TYPES or denials.of_key(said.text)))
+        if keyless or (status in (401, 403) and not _is_limit(status, said)):
             return self._make(UnauthorizedError, model, text + self._key_hint(status), status, said)
         return None
 
+    def _is_unpaid(self, status: int, said: Said, headers: Mapping[str, str]) -> bool:
+        passes = said.status == 429 or status == 429
+        passes = passes and (waits.by_google(said) or self._stated(headers, said) is not None)
+        return money.is_gone(said.code, said.type, said.text, passes=passes)
+
     def _make(
         self,
-        kind: type[ModelError],
+        kind: type[_Kind],
         model: str,
         text: str,
         status: int,
-        said: _Said,
+        said: Said,
         wait: float | None = None,
-    ) -> ModelError:
+    ) -> _Kind:
         error = kind(self.provider, model, text, status=status, code=said.code, retry_after=wait)
         if isinstance(error, BadGenerationError):
             error.failed_generation = scrub(said.generated)
@@ -207,7 +223,7 @@ class Failures:
         where = f" (keys are made at {row.keys_at})" if row.keys_at else ""
         return f"; check {row.key_env}{where}" if row.key_env else ""
 
-    def _gone(self, model: str, status: int, said: _Said, text: str, *, blocked: bool = False) -> ModelGoneError:
+    def _gone(self, model: str, status: int, said: Said, text: str, *, blocked: bool = False) -> ModelGoneError:
         today = self._today()
         row = self._catalog.get(self.provider, model)
         replacement = self._catalog.living_replacement(self.provider, model, today)
@@ -255,25 +271,6 @@ def rate_limit_headers(headers: Mapping[str, str]) -> RateLimitHeaders | None:
     return RateLimitHeaders(*(_number(headers.get(name)) for name in _LIMIT_HEADERS))
 
 
-def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
-    """Return the seconds a reply asks to wait, None when it does not say.
-
-    The headers count first (`retry-after-ms`, then `Retry-After` in seconds or as an HTTP date, measured from
-    the reply's own `Date`), then the "try again in 1m7.39s" of the text.
-    """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    said = headers.get("Retry-After") or headers.get("retry-after")
-    seconds = _number(said)
-    if seconds is None and said:
-        seconds = _until(said, headers.get("Date") or headers.get("date"))
-    if seconds is not None:
-        return seconds
-    found = _TRY_AGAIN.search(text)
-    return parse_duration(found[1].lower()) if found else None
-
-
 def _of_others(status: int, text: str) -> str:
     """Return the sentence for a refusal by something on the way to the provider."""
     if status == 407:
@@ -291,88 +288,24 @@ def _number(text: str | None) -> float | None:
     return value if 0 <= value < math.inf else None
 
 
-def _until(moment: str, now: str | None) -> float | None:
-    try:
-        then = email.utils.parsedate_to_datetime(moment)
-        start = email.utils.parsedate_to_datetime(now or "")
-        return max(0.0, (then - start).total_seconds())
-    except (ValueError, TypeError):
-        return None
+def _is_limit(status: int, said: Said) -> bool:
+    """Say whether a refusal is for a limit that refills."""
+    code, kind = money.plain(said.code), money.plain(said.type)
+    if status == 429 or code in _LIMIT_CODES or kind in _LIMIT_CODES or code.startswith("throttling"):
+        return True
+    if status >= 500:
+        # A proxy in front of another server passes its refusal on as its own failure.
+        return said.status == 429
+    return status == 200 and _LIMIT_TEXT.search(said.text) is not None
 
 
-def _never_fits(status: int, said: _Said) -> bool:
-    if status == 429 or said.code == "rate_limit_exceeded":
+def _never_fits(status: int, said: Said) -> bool:
+    if overflow.is_code(said.code, said.type):
+        return True
+    if _is_limit(status, said):
         asked = _ASKED.search(said.text)
         return asked is not None and int(asked[2]) > int(asked[1])
-    return status == 400 and _TOO_LONG_TEXT.search(said.text) is not None
-
-
-class _Words(msgspec.Struct):
-    """The fields of a failed reply, or of the error object in it, in which servers say what is wrong."""
-
-    error: msgspec.Raw = _ABSENT
-    message: msgspec.Raw = _ABSENT
-    detail: msgspec.Raw = _ABSENT
-    msg: msgspec.Raw = _ABSENT
-    status_code: msgspec.Raw = _ABSENT
-    status: msgspec.Raw = _ABSENT
-    code: msgspec.Raw = _ABSENT
-    type: msgspec.Raw = _ABSENT
-    failed_generation: msgspec.Raw = _ABSENT
-
-
-class _First(msgspec.Struct, array_like=True):
-    """The first of a list; some servers wrap their error in one."""
-
-    first: msgspec.Raw
-
-
-def _said(body: bytes | str) -> _Said:
-    data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
-    for broken in (False, True):
-        try:
-            return _said_in(msgspec.json.decode(mended(data) if broken else data, type=msgspec.Raw))
-        except (ValueError, RecursionError):
-            # No JSON, or broken in a way that can be mended.
-            continue
-    if (page := page_in(data)) is not None:
-        return _Said(f"answered with {page}", page=True)
-    return _Said(data[:_READ].decode("utf-8", "replace"))
-
-
-def _said_in(body: msgspec.Raw) -> _Said:
-    """Find the words in a body: OpenAI's envelope, or the ways other servers write it. Nothing else is decoded."""
-    if _starts(body) == b"[":
-        body = msgspec.json.decode(body, type=_First).first
-    if _starts(body) != b"{":
-        return _Said(_text_of(body))
-    outer = msgspec.json.decode(body, type=_Words)
-    if _starts(outer.error) == b'"' and (words := _text_of(outer.error)):
-        return _Said(words, _text_of(outer.code), _text_of(outer.type))
-    raw = outer.error if _starts(outer.error) == b"{" else body
-    error = msgspec.json.decode(raw, type=_Words)
-    words = _text_of(error.message) or _text_of(error.detail) or _text_of(error.msg)
-    status = _text_of(error.status_code) or _text_of(error.status) or _text_of(error.code)
-    return _Said(
-        words or _text_of(raw),
-        _text_of(error.code) if _starts(error.code) == b'"' else "",
-        _text_of(error.type),
-        int(status) if _STATUS.fullmatch(status) else None,
-        _text_of(error.failed_generation),
-    )
-
-
-def _starts(raw: msgspec.Raw) -> bytes:
-    """Return the sign that says what a JSON value is."""
-    return bytes(memoryview(raw)[:_LONGEST]).lstrip()[:1]
-
-
-def _text_of(raw: msgspec.Raw) -> str:
-    """Return a text, or another value as the JSON it is written in; "" for a value that says nothing."""
-    if _starts(raw) == b'"':
-        return msgspec.json.decode(raw, type=str)
-    text = bytes(memoryview(raw)[:_READ]).decode("utf-8", "replace").strip()
-    return "" if text in _NOTHING else text
+    return overflow.is_said(status, said.text)
 
 
 def _written(body: object) -> bytes | str:

@@ -18,6 +18,7 @@ from mixtura.models.openai.lenient import Text, Word, read_fields
 from mixtura.models.openai.mend import mended
 from mixtura.models.openai.pages import BETWEEN, page_in
 from mixtura.models.openai.parts import said_in, words_in
+from mixtura.models.openai.said import reports_error, unwrapped
 
 _ABSENT = msgspec.Raw()
 # Counts and times above this are no measurement.
@@ -185,10 +186,16 @@ def decode_reply(data: bytes | bytearray, bounds: Bounds | None = None) -> WireR
     """
     if len(data) <= INLINE:
         try:
-            return _DECODER.decode(data)
+            reply = _DECODER.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if (inner := unwrapped(data)) is not None:
+                return decode_reply(inner, bounds)
             # Some field is odd, or the JSON is broken. What counts may be sound nevertheless.
-            pass
+            reply = _read_carefully(data, bounds or _ANY)
+        choices = reply.choices
+        if (choices is None or choices.first is None) and reports_error(data):
+            reply.error = msgspec.Raw(bytes(data))
+        return reply
     return _read_carefully(data, bounds or _ANY)
 
 

@@ -8,13 +8,13 @@ from functools import partial
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, RateLimitHeaders
-from mixtura.errors import BlockedError, ModelError, RateLimitedError, TooLargeError, UnreachableError
+from mixtura.errors import BlockedError, ModelError, OverloadedError, RateLimitedError, TooLargeError, UnreachableError
 from mixtura.limits.account import Account, Quote, SentCall
 from mixtura.limits.breaker import CircuitBreaker
 from mixtura.limits.failsafe import FailSafe
 from mixtura.limits.limiter import Limiter, NoRoomError
 from mixtura.limits.policy import TRIPS, may_be_billed
-from mixtura.limits.window import DIMENSIONS
+from mixtura.limits.window import DIMENSIONS, in_words
 from mixtura.models.base import ChatModel, Emit
 from mixtura.models.openai.formats import format_words
 from mixtura.models.served import Accounting
@@ -65,8 +65,8 @@ class Limited:
             self._check(request, (shared, own), loop.time())
         estimate = tokens = 0
         call: SentCall | None = None
-        if account.unlimited:
-            call = account.take(0, loop.time())
+        if account.unlimited and not account.is_blocked(now := loop.time()):
+            call = account.take(0, now)
         else:
             estimate = _prompt_tokens(request)
             tokens = account.reserve_for(estimate, request.max_tokens)
@@ -156,7 +156,7 @@ class Limited:
             error = RateLimitedError(
                 self._provider,
                 request.model,
-                f"it would have to wait {quote.wait:.4g} s for room in {window}{left}; not sent",
+                f"it would have to wait {in_words(quote.wait)} for room in {window}{left}; not sent",
                 retry_after=quote.wait,
             )
         error.sent = False
@@ -216,8 +216,10 @@ def _end_lost(counting: _Counting, call: SentCall | None) -> None:
 
 def _record_failure(error: ModelError, shared: CircuitBreaker, own: CircuitBreaker, now: float) -> None:
     """Record a failure with the provider's breaker when it cannot be reached, else with the model's."""
-    if isinstance(error, BlockedError) or not error.sent:
-        # What is in the way on this side, or is lacking on this machine, says nothing about the provider.
+    loading = isinstance(error, OverloadedError) and error.loading
+    if isinstance(error, BlockedError) or not error.sent or loading:
+        # What is in the way on this side, or is lacking on this machine, says nothing about the provider. And a model
+        # that is still loaded is waited for, as one that answers late.
         shared.release_probe()
         own.release_probe()
         return

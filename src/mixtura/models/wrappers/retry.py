@@ -12,6 +12,7 @@ import msgspec
 from mixtura.chat import ChatRequest, Completion, Delta, Timing, Usage
 from mixtura.errors import ModelError, OverloadedError, followed
 from mixtura.limits.policy import may_be_billed
+from mixtura.limits.window import in_words
 from mixtura.models.base import ChatModel, Emit
 
 
@@ -21,8 +22,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     `attempts` counts the tries that may fail for passing reasons. Rate limits are waited for on top, as long as the
     deadline allows, since many calls that share one limit clear it one after the other: `waits` times as long as the
     provider says, and then `cap` seconds at the least. Pauses are `base` seconds, doubled each time up to `cap`, of
-    which a random half is taken off. A `patient` call counts no overload among its attempts: one machine that is busy,
-    or loads its model, will be there. `max_wait` bounds all waiting of a call without deadline.
+    which a random half is taken off. A `patient` call counts no overload among its attempts: one machine that is busy
+    will be there. Nor does any call count that its model is still loaded. `max_wait` bounds all waiting of a call
+    without deadline.
     """
 
     attempts: int = 4
@@ -74,7 +76,7 @@ class Retrying:
                 if request.context is not None and (error.usage is not None or (error.sent and may_be_billed(error))):
                     # The engine may stop this call before it ends, and has to know what it took by then.
                     request.context.waste(error.usage)
-                repeats -= error.action == "retry" and not (self._policy.patient and isinstance(error, OverloadedError))
+                repeats -= error.action == "retry" and not self._waits_for(error)
                 waits += error.action == "wait"
                 if shown or repeats < 0 or error.action not in ("retry", "wait"):
                     error.usage = wasted
@@ -82,8 +84,9 @@ class Retrying:
                 if error.sent and request.context is not None and (dear := request.context.refuse_repeat()):
                     error.usage = wasted
                     raise _reworded(error, followed(error.reason, dear)) from error
-                pause = self._pause(error, attempt, waits)
-                refused = self._refusal(pause, waited, None if deadline is None else deadline - clock())
+                left = None if deadline is None else deadline - clock()
+                pause = self._pause(error, attempt, waits, left)
+                refused = self._refusal(pause, waited, left)
                 if refused:
                     error.usage = wasted
                     if error.sent:
@@ -102,7 +105,11 @@ class Retrying:
             waited += clock() - paused
             attempt += 1
 
-    def _pause(self, error: ModelError, attempt: int, waits: int) -> float:
+    def _waits_for(self, error: ModelError) -> bool:
+        """Say whether a failure of a busy machine is waited for, however often it comes."""
+        return isinstance(error, OverloadedError) and (self._policy.patient or error.loading)
+
+    def _pause(self, error: ModelError, attempt: int, waits: int, left: float | None) -> float:
         """Return the seconds until the next attempt: the provider's word where it gave one and its word was good."""
         told = error.retry_after if error.action == "wait" else None
         if told is not None and waits > self._policy.waits:
@@ -110,7 +117,10 @@ class Retrying:
         # "At once" is taken at its word one time; a provider that keeps saying it is not asked in a tight loop.
         if told is not None and (attempt == 1 or told >= self._policy.base):
             return told
-        return max(self._policy.pause(attempt, self._rng), error.retry_after or 0.0)
+        pause, asked = self._policy.pause(attempt, self._rng), error.retry_after or 0.0
+        # How long a model still loads is a guess, and a rough one: it may be there before the time is up.
+        guess = isinstance(error, OverloadedError) and error.loading
+        return pause if guess and asked >= (self._policy.max_wait if left is None else left) else max(pause, asked)
 
     def _refusal(self, pause: float, waited: float, left: float | None) -> str:
         """Say why a pause is too long to begin; "" when it is not. `left` are the seconds to the deadline."""
@@ -122,7 +132,7 @@ class Retrying:
 
 def _too_long(error: ModelError, pause: float, refused: str) -> ModelError:
     """Return the same error, saying why it was not waited for; what is wrong with the provider comes first."""
-    wait = f"it would have to wait {pause:.4g} s, {refused}"
+    wait = f"it would have to wait {in_words(pause)}, {refused}"
     reason = f"{wait}: {error.reason}" if error.action == "wait" else followed(error.reason, wait)
     return _reworded(error, reason)
 
