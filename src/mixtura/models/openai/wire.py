@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from mixtura.chat import NO_OPTIONS, ChatRequest, Completion, FinishReason, JsonObject, Timing, Usage
+from mixtura.chat import NO_OPTIONS, ChatRequest, Completion, FinishReason, JsonObject, Timing
 from mixtura.models.catalog import CatalogModel, CatalogProvider
 from mixtura.models.openai.bounds import Bounds, bounds_of
 from mixtura.models.openai.formats import Formats
 from mixtura.models.openai.kept import TooMuchError, given, kept
 from mixtura.models.openai.reply import WireError, WireMessage, WireReply, reported_in, without_surrogates
-from mixtura.tokens import estimate_messages, estimate_tokens
+from mixtura.models.openai.usage import NOTHING_TOLD, Told, charge_in, read_usage
 
 # Groq refuses a request that holds both, so a caller's own choice replaces ours.
 _REASONING: dict[str, Any] = {"reasoning_format": "parsed", "include_reasoning": True}
@@ -106,8 +106,22 @@ def encode_body(body: JsonObject) -> bytes:
         return _ENCODER.encode(without_surrogates(msgspec.to_builtins(body)))
 
 
-def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> Completion:
+def completion_from(
+    reply: WireReply,
+    request: ChatRequest,
+    timing: Timing,
+    *,
+    told: Told | None = None,
+    calls: list[JsonObject] | None = None,
+) -> Completion:
     """Return the completion that a whole reply holds; `timing.queue` is filled in from the reply.
+
+    Args:
+        reply: the reply.
+        request: what it answers.
+        timing: the seconds that it took.
+        told: what a stream has told of its usage; None for what stands in the reply.
+        calls: the tool calls that were gathered of a stream; None for those in the reply.
 
     Raises:
         WireError: it holds an error, or no message.
@@ -116,15 +130,16 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         raise WireError("an error in place of a completion", reported)
     choice = None if reply.choices is None else reply.choices.first
     if choice is None:
-        raise WireError("a reply without choices", usage=usage_of(reply))
+        raise WireError("a reply without choices", usage=(told or told_in(reply)).usage)
     message = choice.message
     if message is None:
-        raise WireError("a choice without a message", usage=usage_of(reply))
+        raise WireError("a choice without a message", usage=(told or told_in(reply)).usage)
     text = message.content or ""
     reasoning = message.reasoning or message.reasoning_content or ""
-    usage = usage_of(reply)
-    if usage is None:
-        usage = estimated_usage(request, text, reasoning)
+    if calls is None and given(message.tool_calls):
+        calls = _calls_of(message, request)
+    told = told or told_in(reply)
+    usage = told.booked(request, text, reasoning, encode_body(calls).decode() if calls else "")
     if usage.queue_time:
         timing = Timing(total=timing.total, queue=usage.queue_time, first_token=timing.first_token)
     groq = reply.x_groq
@@ -133,8 +148,10 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         text=text,
         reasoning=reasoning,
         finish_reason=finish_reason(choice.finish_reason),
-        tool_calls=_calls_of(message, request) if given(message.tool_calls) else None,
+        tool_calls=calls,
         usage=usage,
+        cost=told.charged,
+        charged=told.charged,
         timing=timing,
         id=reply.id or "",
         seed=groq.seed if groq is not None else None,
@@ -208,21 +225,19 @@ def finish_reason(word: str | None) -> FinishReason:
     return _FINISH.get(word, "unknown")
 
 
-def usage_of(reply: WireReply) -> Usage | None:
-    """Return the usage a reply or chunk carries, at its top or in Groq's part."""
-    groq = reply.x_groq
-    usage = reply.usage if reply.usage is not None or groq is None else groq.usage
-    if usage is None or (usage.prompt_tokens is None and usage.completion_tokens is None):
-        return None
-    return usage.usage()
+def told_in(reply: WireReply) -> Told:
+    """Return what a reply or chunk tells of its usage: at its top, in Groq's part, or where Gemini has it."""
+    told = read_usage(reply.usage)
+    if told is None and reply.x_groq is not None:
+        told = read_usage(reply.x_groq.usage)
+    if reply.usage_metadata or reply.hidden_params:
+        told = _told_elsewhere(reply, told)
+    return told or NOTHING_TOLD
 
 
-def estimated_usage(request: ChatRequest, text: str, reasoning: str) -> Usage:
-    """Guess the usage of a reply that came without one, and say that it is a guess."""
-    thought = estimate_tokens(reasoning)
-    return Usage(
-        prompt_tokens=estimate_messages(request.messages),
-        completion_tokens=estimate_tokens(text) + thought,
-        reasoning_tokens=thought,
-        estimated=True,
-    )
+def _told_elsewhere(reply: WireReply, told: Told | None) -> Told | None:
+    if told is None or not (told.prompt or told.completion):
+        told = (read_usage(reply.usage_metadata) or NOTHING_TOLD).after(told)
+    if told.charged is None and (charged := charge_in(reply.hidden_params)) is not None:
+        told = msgspec.structs.replace(told, charged=charged)
+    return told
