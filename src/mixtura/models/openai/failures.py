@@ -108,12 +108,16 @@ class Failures:
         provider: its name, as recipes write it.
         catalog: where replacements, shut-down dates and the place to get a key stand.
         today: the day to judge them by.
+        advice: what is said of the base URL where its server knows no such path, as the end of a sentence.
     """
 
-    def __init__(self, provider: str, catalog: Catalog, today: Callable[[], dt.date]) -> None:
+    def __init__(
+        self, provider: str, catalog: Catalog, today: Callable[[], dt.date], advice: str = "; is the base URL right?"
+    ) -> None:
         self.provider = provider
         self._catalog = catalog
         self._today = today
+        self._advice = advice or "; is the base URL right?"
 
     @property
     def _row(self) -> CatalogProvider:
@@ -159,8 +163,8 @@ class Failures:
                 text += ", or log in there if that is a page of your network's"
         elif TLS_WANTED.search(said.text):
             text += "; write https:// in the base URL"
-        elif code == "unknown_url":
-            text += "; is the base URL right?"
+        elif code == "unknown_url" or status in (404, 405):
+            text += self._advice
         if status >= 300 or kind == "invalid_request_error":
             return self._make(RejectedError, model, text, status, said)
         return self._make(OverloadedError, model, text, status, said, wait)

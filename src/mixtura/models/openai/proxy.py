@@ -66,6 +66,8 @@ def proxy_for(url: str, env: Mapping[str, str]) -> tuple[Secret | None, str]:
         ConfigError: it is no HTTP proxy, or its address cannot be read. No password is shown.
     """
     parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in _PORTS:
+        return None, ""
     for name in (f"{parts.scheme}_proxy", "all_proxy"):
         variable = next((each for each in (name, name.upper()) if env.get(each, "").strip()), "")
         if variable:
