@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
     @property
     def cause(self) -> MixturaError | None:
         """The error of the call, where the run's error only says that no call gave an answer."""
-        causes = getattr(self.error, "causes", None) or getattr(self.error, "errors", None) or ()
+        causes = getattr(self.error, "failures", ())
         return next((one for one in causes if isinstance(one, ModelError)), self.error)
 
 
@@ -130,4 +130,4 @@ def _of_answer(expect: Expected, answer: Answer) -> Iterator[tuple[str, object, 
     yield "prompt tokens", usage.prompt_tokens, expect.prompt
     yield "completion tokens", usage.completion_tokens, expect.completion
     yield "estimated", usage.estimated, expect.estimated
-    yield "cost", answer.cost, expect.cost
+    yield "cost", "none" if answer.cost is None else answer.cost, expect.cost

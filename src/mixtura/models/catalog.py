@@ -7,6 +7,7 @@ The rows are in `data/providers.toml` and `data/<provider>.toml`, each with its 
 import datetime as dt
 import difflib
 import functools
+import re
 import tomllib
 import urllib.parse
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,7 @@ TIERS: tuple[Tier, ...] = get_args(Tier)
 
 # Holds the key of a server that is named by its address.
 _OWN_KEY = "MIXTURA_API_KEY"
+_HOST = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,30}")
 
 
 class CatalogProvider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -194,7 +196,8 @@ class Catalog:
             )
         near = difflib.get_close_matches(name.strip(), self.providers, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(self.providers))}."
-        raise ConfigError(f"unknown provider {shown_name(name)!r}: {hint} A base URL works too")
+        address = f", such as http://{name}:8000/v1" if not near and _HOST.fullmatch(name) else ""
+        raise ConfigError(f"unknown provider {shown_name(name)!r}: {hint} A base URL works too{address}")
 
     def _known_at(self, name: str) -> str:
         """Return the base URL of the provider whose host `name` is, "" for none."""

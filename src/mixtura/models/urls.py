@@ -131,7 +131,7 @@ def _read(text: str) -> BaseUrl | str:
     notes = []
     if url != root + path:
         added = (root + path).removeprefix(url) if (root + path).startswith(url) else path
-        notes.append(f"the base URL ends in {added!r}, which is no part of it: asked is {url}/chat/completions")
+        notes.append(f"the base URL ends in {added!r}, which is no part of it; Mixtura asks {url}/chat/completions")
     if hash_:
         notes.append("what follows '#' in the base URL is never sent and was left out")
     return BaseUrl(url, query, tuple(notes), exact=url != root + path)
@@ -278,27 +278,32 @@ def suggestion(text: str, example: str = "") -> str:
     `example` is that of the provider whose address it is meant to be.
     """
     text = text.strip().strip("\"'`<>")
-    if not url_problem(text):
-        return text if "?" not in text else ""
-    if "@" in text or "?" in text or len(text) > 300:
+    if "@" in text or len(text) > _LONGEST:
         return ""
+    text, _, query = text.partition("?")
+    meant, advice = (text, "") if not url_problem(text) else _meant(text, example)
+    return f"{meant}?{shown_query(query)}{advice}" if query and meant else meant + advice
+
+
+def _meant(text: str, example: str) -> tuple[str, str]:
+    """Return the address that a text without a query means, and what is to be said of it; "" for none."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "", re.sub(r"^(?:https?)?:?[/\\]+", "", text, flags=re.IGNORECASE)
     host, port, path = _place(rest)
     if not host:
-        return ""
+        return "", ""
     near = is_near(host) or (port not in ("", "443") and scheme.lower() not in ("https", "wss"))
     known = urllib.parse.urlsplit(example)
     if known.hostname == host and not port:
-        return example
+        return example, ""
     host = f"[{host}]" if ":" in host else host
     lone = near and not port
     port = port or ("8000" if near else "")
     meant = f"{'http' if near else 'https'}://{host}{':' if port else ''}{port}{path or '/v1'}"
     if url_problem(meant):
-        return ""
-    return f"{meant}, with the port that its server listens on" if lone else meant
+        return "", ""
+    return meant, ", with the port that its server listens on" if lone else ""
 
 
 def _place(rest: str) -> tuple[str, str, str]:
@@ -333,7 +338,7 @@ def advice_for(base: BaseUrl) -> str:
         return "; Azure wants the version of its API at the end of the base URL, such as ?api-version=2024-10-21"
     if _VERSION.search(base.path) or "/openai" in base.path:
         return "; is the base URL right?"
-    return f"; is the base URL right? Most servers answer below /v1: {base.url}/v1"
+    return f"; is the base URL right? Most servers answer below /v1: {base.below('/v1').shown}"
 
 
 def is_azure(base: BaseUrl) -> bool:

@@ -220,4 +220,6 @@ def _phrase(status: int, said: str) -> str:
 
 def _system_words(problem: OSError) -> str:
     """Return why a connection was refused in the system's own words: asyncio puts the address in their place."""
+    if problem.errno and problem.errno < 0:
+        return problem.strerror or "its address could not be read"
     return os.strerror(problem.errno) if problem.errno else "no connection"

@@ -4,6 +4,7 @@ import socket
 from typing import Any
 
 import aiohttp
+from aiohttp.client_exceptions import UnixClientConnectorError
 from aiohttp.client_proto import ResponseHandler
 
 from mixtura.models.openai.connector import Connector
@@ -35,5 +36,5 @@ class UnixConnector(Connector):
                 opened.close()
                 raise
         except OSError as problem:
-            raise aiohttp.UnixClientConnectorError(path, req.connection_key, problem) from problem
+            raise UnixClientConnectorError(path, req.connection_key, problem) from problem
         return protocol

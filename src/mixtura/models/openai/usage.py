@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from mixtura.chat import ChatRequest, Completion, Usage
+from mixtura.chat import ChatRequest, Completion, JsonObject, Usage
 from mixtura.models.openai.kept import given, kept
+from mixtura.models.openai.reply import as_json
 from mixtura.tokens import estimate_messages, estimate_tokens
 
 # Counts and times above this are no measurement.
@@ -98,8 +99,8 @@ class Told(msgspec.Struct, frozen=True):
         return Usage(
             prompt_tokens=prompt,
             completion_tokens=completion,
-            cached_tokens=self.cached if self.cached <= prompt else prompt,
-            reasoning_tokens=self.reasoning if self.reasoning <= completion else completion,
+            cached_tokens=min(self.cached, prompt),
+            reasoning_tokens=min(self.reasoning, completion),
             queue_time=self.queue_time,
             prompt_time=self.prompt_time,
             completion_time=self.completion_time,
@@ -114,14 +115,16 @@ class Told(msgspec.Struct, frozen=True):
         said = {name: getattr(self, name) or getattr(earlier, name) for name in self.__struct_fields__[:-1]}
         return Told(**said, charged=charged)
 
-    def booked(self, request: ChatRequest, text: str, reasoning: str = "", calls: str = "") -> Usage:
+    def booked(
+        self, request: ChatRequest, text: str, reasoning: str = "", calls: list[JsonObject] | None = None
+    ) -> Usage:
         """Return the usage of a reply; what was not told, or cannot be, is estimated and the usage marked.
 
         Args:
             request: what was asked.
             text: the reply's text.
             reasoning: what it thought.
-            calls: the JSON of its calls of tools.
+            calls: its calls of tools.
         """
         sound = self.completion > 0 and (len(text) <= _SURE_CHARACTERS * self.completion or not self._is_doubted(text))
         if sound and self.prompt:
@@ -131,7 +134,10 @@ class Told(msgspec.Struct, frozen=True):
             return self._usage(self.prompt, 0)
         thought = estimate_tokens(reasoning)
         prompt = self.prompt or estimate_messages(request.messages)
-        completion = self.completion if sound else estimate_tokens(text) + thought + estimate_tokens(calls)
+        completion = self.completion
+        if not sound:
+            completion = estimate_tokens(text) + thought
+            completion += estimate_tokens(as_json(calls).decode()) if calls else 0
         if self.total and not (self.prompt or self.completion):
             prompt = round(self.total * prompt / (prompt + completion)) if written else self.total
             completion = self.total - prompt

@@ -139,7 +139,7 @@ def completion_from(
     if calls is None and given(message.tool_calls):
         calls = _calls_of(message, request)
     told = told or told_in(reply)
-    usage = told.booked(request, text, reasoning, encode_body(calls).decode() if calls else "")
+    usage = told.booked(request, text, reasoning, calls)
     if usage.queue_time:
         timing = Timing(total=timing.total, queue=usage.queue_time, first_token=timing.first_token)
     groq = reply.x_groq
