@@ -23,7 +23,7 @@ _MOST_DOLLARS = 1000.0
 # Bytes of Python that a usage may take, and how many entries of a list of them are looked at.
 _ROOM, _MOST_ENTRIES = 16 * 1024, 64
 _LONGEST_NUMBER = 24
-_DIGITS = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
+_DIGITS = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?", re.ASCII)
 
 _PROMPT = (
     *("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_token_count", "prompt_eval_count"),
