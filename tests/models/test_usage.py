@@ -211,6 +211,8 @@ def test_whatever_is_said_what_is_booked_can_be(said: object, text: str) -> None
     assert found is None or found.charged is None or 0 <= found.charged <= 2000
 
 
-@pytest.mark.parametrize("raw", [b"", b"nul", b"{", b'{"prompt_tokens":}', b"[" * 5000, b'"\xff"', b"{" + b'"a":{' * 900])
+@pytest.mark.parametrize(
+    "raw", [b"", b"nul", b"{", b'{"prompt_tokens":}', b"[" * 5000, b'"\xff"', b"{" + b'"a":{' * 900]
+)
 def test_a_usage_that_is_no_json_tells_nothing(raw: bytes) -> None:
     assert read_usage(msgspec.Raw(raw)) is None

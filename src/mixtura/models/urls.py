@@ -178,13 +178,15 @@ def shown_query(query: str) -> str:
 
 
 def _shown_parameter(part: str) -> str:
-    name, equals, value = part.partition("=")
-    return f"{name}{equals}***" if _may_be_key(name, value) else part
+    name, _, value = part.partition("=")
+    if not _may_be_key(name, value):
+        return part
+    return f"{name}=***" if value else "***"
 
 
 def secrets_in(query: str) -> list[str]:
     """Return what of a query may be a key, as it is written and as it is meant."""
-    pairs = [part.partition("=")[::2] for part in query.split("&")]
+    pairs = [part.partition("=")[::2] for part in query.split("&") if part]
     found = [value or name for name, value in pairs if _may_be_key(name, value)]
     return [*found, *map(urllib.parse.unquote_plus, found)]
 
