@@ -172,6 +172,12 @@ def shown(url: str) -> str:
     return repr(f"{scheme}://...@{tail}" if separator else f"...@{tail}")
 
 
+def without_keys(url: str) -> str:
+    """Return an address with stars in place of what may be a key in its query; another text as it is."""
+    before, asks, query = url.partition("?")
+    return f"{before}?{shown_query(query)}" if asks and looks_like_address(before) else url
+
+
 def shown_query(query: str) -> str:
     """Return a query with stars in place of what may be a key."""
     return "&".join(_shown_parameter(part) for part in query.split("&"))
