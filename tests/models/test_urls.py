@@ -297,11 +297,11 @@ def test_an_address_keeps_its_host_port_path_and_query(
 @example("unix:" + "/a.sock" * 500)
 @example("http://x?" + "&" * 4000)
 def test_whatever_is_written_it_is_an_address_or_the_one_error(written: str) -> None:
-    try:
-        base = read_base_url(written)
-    except ConfigError as error:
-        assert "base URL" in str(error)
+    if url_problem(written):
+        with pytest.raises(ConfigError, match="base URL"):
+            read_base_url(written)
         return
+    base = read_base_url(written)
     again = read_base_url(base.whole)
     assert (again.url, again.query) == (base.url, base.query)
     assert base.shown.isprintable()

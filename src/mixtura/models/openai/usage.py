@@ -109,8 +109,10 @@ class Told(msgspec.Struct, frozen=True):
 
     def after(self, earlier: "Told | None") -> "Told":
         """Return what was told in all, where `earlier` was told before: a later figure counts, where there is one."""
-        if earlier is None:
+        if earlier is None or earlier is NOTHING_TOLD:
             return self
+        if self is NOTHING_TOLD:
+            return earlier
         charged = earlier.charged if self.charged is None else self.charged
         said = {name: getattr(self, name) or getattr(earlier, name) for name in self.__struct_fields__[:-1]}
         return Told(**said, charged=charged)
