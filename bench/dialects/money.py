@@ -142,6 +142,25 @@ ROWS = (
         sends="`prompt_eval_count` and `eval_count`",
     ),
     _said(
+        "usage-of-cohere",
+        ("Cohere",),
+        {"billed_units": {"input_tokens": 9, "output_tokens": 3}, "tokens": {"input_tokens": 70, "output_tokens": 3}},
+        _told(9, 3),
+        sends="`billed_units` in its usage",
+        becomes="what is billed",
+    ),
+    Row(
+        name="usage-in-the-choice",
+        servers=("Moonshot",),
+        sends="a usage in the last choice",
+        becomes="those tokens",
+        stream=sse(
+            *pieces("Paris."),
+            {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]},
+        ),
+        expect=_told(9, 3),
+    ),
+    _said(
         "usage-of-bedrock",
         ("Bedrock gateways",),
         {"inputTokens": 9, "outputTokens": 3, "totalTokens": 12},

@@ -56,6 +56,8 @@ FIGURES: list[tuple[object, tuple[int, int, int, int]]] = [
     ({"prompt_eval_count": 9, "eval_count": 3}, (9, 3, 0, 0)),
     ({"inputTokens": 9, "outputTokens": 3, "cacheReadInputTokens": 6}, (15, 3, 6, 0)),
     ({"prompt_tokens": 0, "input_tokens": 9, "completion_tokens": None, "output_tokens": 3}, (9, 3, 0, 0)),
+    ({"billed_units": {"input_tokens": 9, "output_tokens": 3}, "tokens": {"input_tokens": 70}}, (9, 3, 0, 0)),
+    ({"usage": plain(9, 3)}, (9, 3, 0, 0)),
     ([plain(9, 3)], (9, 3, 0, 0)),
     ([plain(9, 1), {}, None, plain(9, 3)], (9, 3, 0, 0)),
 ]

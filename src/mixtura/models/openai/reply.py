@@ -57,11 +57,12 @@ class WireMessage(msgspec.Struct):
 
 
 class WireChoice(msgspec.Struct):
-    """One choice: `message` in a whole reply, `delta` in a stream."""
+    """One choice: `message` in a whole reply, `delta` in a stream. Some servers have `usage` here."""
 
     message: WireMessage | None = None
     delta: WireMessage | None = None
     finish_reason: str | None = None
+    usage: msgspec.Raw = _ABSENT
 
 
 class WireChoices(msgspec.Struct, array_like=True):

@@ -162,6 +162,8 @@ class StreamedReply:
         if choice is None:
             return None
         self._chosen = True
+        if choice.usage:
+            self._told_usage = told_in(chunk).after(self._told_usage)
         if choice.finish_reason is not None:
             self._finish = choice.finish_reason
         delta = choice.delta or choice.message

@@ -231,7 +231,11 @@ def _of_fields(said: Mapping[str, Any]) -> Told | None:
     charged = _charge(said)
     if charged is not None:
         told = msgspec.structs.replace(told, charged=charged)
-    return None if told == NOTHING_TOLD else told
+    if told != NOTHING_TOLD:
+        return told
+    # Cohere has what was billed, and what was read, one level below.
+    below = _inner(said, ("billed_units", "tokens", "usage"))
+    return _of_fields(below) if below else None
 
 
 def _first(said: Mapping[str, Any], names: tuple[str, ...]) -> int:

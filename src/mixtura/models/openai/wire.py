@@ -226,10 +226,12 @@ def finish_reason(word: str | None) -> FinishReason:
 
 
 def told_in(reply: WireReply) -> Told:
-    """Return what a reply or chunk tells of its usage: at its top, in Groq's part, or where Gemini has it."""
+    """Return what a reply or chunk tells of its usage: at its top, in Groq's part, its choice, or where Gemini has it."""
     told = read_usage(reply.usage)
     if told is None and reply.x_groq is not None:
         told = read_usage(reply.x_groq.usage)
+    if told is None and reply.choices is not None and (choice := reply.choices.first) is not None:
+        told = read_usage(choice.usage)
     if reply.usage_metadata or reply.hidden_params:
         told = _told_elsewhere(reply, told)
     return told or NOTHING_TOLD
