@@ -226,7 +226,7 @@ def finish_reason(word: str | None) -> FinishReason:
 
 
 def told_in(reply: WireReply) -> Told:
-    """Return what a reply or chunk tells of its usage: at its top, in Groq's part, its choice, or where Gemini has it."""
+    """Return what a reply or chunk tells of its usage, wherever in it that stands."""
     told = read_usage(reply.usage)
     if told is None and reply.x_groq is not None:
         told = read_usage(reply.x_groq.usage)
