@@ -183,11 +183,13 @@ class Catalog:
             return self.providers[name]
         if looks_like_address(name):
             base = read_base_url(name.strip(), key=_OWN_KEY, example=self._known_at(name))
+            # Of one that ends in the path of a request, that says that nothing is to be added.
+            url = name.strip() if base.exact else base.whole
             if is_azure(base):
-                return _azure_at(name.strip(), base)
+                return _azure_at(url, base)
             return CatalogProvider(
                 title=base.shown,
-                base_url=name.strip(),
+                base_url=url,
                 key_env=_OWN_KEY,
                 key_optional=True,
                 usage_option=True,

@@ -53,8 +53,11 @@ def server_address(url: str, row: CatalogProvider) -> str:
 
     Host in lower case, no default port, no slash at the end, and the provider's suffix, which its SDK leaves out.
     """
+    scheme, separator, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
     try:
-        base = read_base_url(url)
+        # An SDK's client may have a login in its address.
+        base = read_base_url(scheme + separator + place.rpartition("@")[2] + slash + path)
     except ConfigError:
         return ""
     if row.base_url_suffix and not base.path.endswith(row.base_url_suffix):
