@@ -130,4 +130,4 @@ def _of_answer(expect: Expected, answer: Answer) -> Iterator[tuple[str, object, 
     yield "prompt tokens", usage.prompt_tokens, expect.prompt
     yield "completion tokens", usage.completion_tokens, expect.completion
     yield "estimated", usage.estimated, expect.estimated
-    yield "cost", answer.cost, expect.cost
+    yield "cost", "none" if answer.cost is None else answer.cost, expect.cost

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -34,7 +34,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
         tool_calls: name and arguments of each tool call, the arguments as a text.
         prompt, completion: tokens that are booked.
         estimated: whether they are a guess.
-        cost: dollars that the provider says it charges.
+        cost: dollars that the provider says it charges; "none" where none are known.
         error: the class of the error that the call ends in; "" where it must end in none.
         says: a part of the error's text, or of a warning of the answer.
         wait: seconds that the error asks to wait.
@@ -50,7 +50,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     prompt: int | None = None
     completion: int | None = None
     estimated: bool | None = None
-    cost: float | None = None
+    cost: float | Literal["none"] | None = None
     error: str = ""
     says: str = ""
     wait: float | None = None

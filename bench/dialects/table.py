@@ -1,6 +1,6 @@
 """All rows. Each file of rows is about one part of a reply."""
 
-from bench.dialects import failures, finish, plain, reasoning, refusals, tools
+from bench.dialects import addresses, failures, finish, money, plain, reasoning, refusals, tools
 from bench.dialects.row import Row
 
 PARTS: dict[str, tuple[Row, ...]] = {
@@ -12,6 +12,8 @@ PARTS: dict[str, tuple[Row, ...]] = {
     "Accounts and keys": failures.ACCOUNTS,
     "Too long": refusals.TOO_LONG,
     "Errors in a success": refusals.IN_A_SUCCESS,
+    "Addresses": addresses.ROWS,
+    "Usage and cost": money.ROWS,
 }
 """The rows by the part of a reply that they are about."""
 

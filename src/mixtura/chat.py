@@ -272,6 +272,8 @@ class RateLimitHeaders(NamedTuple):
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """A whole reply. `text` may be empty; `cost` is dollars, None when no price is known.
 
+    `charged` is what the provider says that it charged for it, None where it says nothing; `cost` is that, then, and
+    `estimate` what its tokens cost by the catalogue's price, None where that is not known.
     `wasted` is what attempts before this one took, for a provider bills those as well; `cost` holds it too.
     `declined` says why `text` is no answer to the question, where the model itself knows.
     """
@@ -293,3 +295,5 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     wasted: Usage | None = None
     rate_limits: RateLimitHeaders | None = None
     declined: str = ""
+    charged: float | None = None
+    estimate: float | None = None

@@ -26,7 +26,9 @@ Status = Literal["ok", "partial", "failed"]
 class Call(CallForms, msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="call"):
     """One finished call: what was asked of whom, what came back, what it took.
 
-    `wasted` is what failed attempts before it took, `cost` holds it too.
+    `wasted` is what failed attempts before it took, `cost` holds it too. `charged` is what the provider says that it
+    charged for the call, None where it says nothing; `cost` is that, then, and `estimate` what the tokens cost by the
+    catalogue's price, None where that is not known.
     """
 
     call: int
@@ -45,6 +47,8 @@ class Call(CallForms, msgspec.Struct, frozen=True, kw_only=True, tag_field="type
     service_tier: str | None = None
     extra: JsonObject = {}
     wasted: Usage | None = None
+    charged: float | None = None
+    estimate: float | None = None
 
 
 class Draft(Call, frozen=True, kw_only=True, tag_field="type", tag="draft"):
@@ -242,6 +246,10 @@ class Answer(AnswerForms, msgspec.Struct, frozen=True, kw_only=True):
         warnings: sentences for a person; empty when all went as the recipe says.
         usage: tokens of all calls, failed and abandoned ones included; `estimated` when a part of it is.
         cost: dollars of all calls with a known price, failed and abandoned ones included; None when none has one.
+        charged: the part of `cost` that providers say they charged; None when none says so. The rest is estimated by
+            the catalogue's prices.
+        estimate: what all calls cost by the catalogue's prices, those without one left out; None where `charged` is,
+            for then it is `cost`.
         unpriced: models without a known price, whose cost is missing from `cost`.
         seconds: wall time of the run.
     """
@@ -264,6 +272,8 @@ class Answer(AnswerForms, msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
     usage: Usage = Usage()
     cost: float | None = None
+    charged: float | None = None
+    estimate: float | None = None
     unpriced: list[str] = []
 
     @property

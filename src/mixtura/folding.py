@@ -133,6 +133,8 @@ class Fold:
             usage = usage + (failure.usage or Usage())
         spent: list[Call | Failure] = [*done, *lost]
         priced = [one.cost for one in spent if one.cost is not None]
+        charged = [call.charged for call in done if call.charged is not None]
+        estimates = [_estimate(one) for one in spent] if charged else []
         final, ended, started = self._text, self._finished, self._started
         said: Call | AnswerFinished | None = final
         if final is not None and final.text is None:
@@ -159,6 +161,8 @@ class Fold:
             warnings=[*(said.reason for said in self._decisions if said.warning), *self._unread(), *self.broken_calls],
             usage=usage,
             cost=sum(priced) if priced else None,
+            charged=sum(charged) if charged else None,
+            estimate=sum(known) if (known := [each for each in estimates if each is not None]) else None,
             unpriced=sorted({one.model for one in spent if one.cost is None}),
         )
 
@@ -167,6 +171,11 @@ class Fold:
             return []
         names = ", ".join(dict.fromkeys(str(event.data.get("event")) for event in self._unknown))
         return [f"{len(self._unknown)} events are of a newer schema than this version reads and are left out: {names}"]
+
+
+def _estimate(one: Call | Failure) -> float | None:
+    """Return the dollars of a call by the catalogue's price."""
+    return one.cost if isinstance(one, Failure) or one.charged is None else one.estimate
 
 
 def fold(events: Iterable[Event]) -> Answer:

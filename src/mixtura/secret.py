@@ -216,11 +216,11 @@ def _spellings(secret: str) -> Iterator[str]:
 
     found = {secret, urllib.parse.unquote(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1], html.escape(secret)}
     written = json.dumps(secret)[1:-1]
-    found |= {written.replace("/", "\\/"), json.dumps(written)[1:-1], urllib.parse.quote_plus(secret)}
-    for safe in ("", "/"):
-        quoted = urllib.parse.quote(secret, safe=safe)
-        found |= {quoted, re.sub("%..", lambda byte: byte[0].lower(), quoted)}
     data = secret.encode("utf-8", "surrogatepass")
+    found |= {written.replace("/", "\\/"), json.dumps(written)[1:-1], urllib.parse.quote_plus(data)}
+    for safe in ("", "/"):
+        quoted = urllib.parse.quote(data, safe=safe)
+        found |= {quoted, re.sub("%..", lambda byte: byte[0].lower(), quoted)}
     for shift in range(3):
         # Base64 of a longer text holds one of three, by where the secret begins in it.
         coded = base64.b64encode(bytes(shift) + data).rstrip(b"=").decode()

@@ -201,3 +201,16 @@ def test_a_changed_text_says_what_is_wanted(
     assert tomllib.loads(changed) == after or {**after, "base_urls": {}} == tomllib.loads(changed)
     if "# a comment" in text and set(before) >= set(after):
         assert "# a comment" in changed
+
+
+@pytest.mark.slow
+async def test_a_key_in_an_address_is_kept_and_not_shown(tmp_path: Path) -> None:
+    env, url = home(tmp_path), "http://127.0.0.1:1/v1?tenant=a&token=k3y-of-mine"
+    said = await run(env, "config", "set", "base_urls.box", url)
+    assert "k3y" not in said.err
+    assert tomllib.loads((tmp_path / "config.toml").read_text())["base_urls"]["box"] == url
+    assert (await shown(env))["base_urls.box"][0] == "http://127.0.0.1:1/v1?tenant=a&token=***"
+    for asked in (("ask", "--provider", "box", "hello"), ("models", "--provider", url)):
+        failed = await run(env, *asked)
+        assert failed.code != 0
+        assert "k3y" not in failed.out + failed.err

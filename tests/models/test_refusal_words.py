@@ -21,7 +21,7 @@ from mixtura.errors import (
 from mixtura.models.catalog import Catalog
 from mixtura.models.openai.failures import Failures
 
-FAILURES = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 27), lambda: 1795780800.0)
+FAILURES = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 27), clock=lambda: 1795780800.0)
 
 
 def of(status: int, message: str, **more: object) -> ModelError:

@@ -18,7 +18,7 @@ from mixtura.models.openai.waits import LONGEST, of_limit, seconds_in, stated
 
 NOW = 1795780800.0  # 2026-11-27, noon in UTC
 SENT = email.utils.formatdate(NOW, usegmt=True)
-GROQ = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 27), lambda: NOW)
+GROQ = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 27), clock=lambda: NOW)
 
 
 def limited(message: str, **headers: str) -> RateLimitedError:

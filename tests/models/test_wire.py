@@ -225,13 +225,13 @@ def test_a_field_of_an_odd_type_does_not_lose_the_answer() -> None:
     assert (read(body).usage.prompt_tokens, read(body).usage.completion_tokens) == (5, 2)
 
 
-def test_figures_that_are_none_count_as_nothing() -> None:
+def test_figures_that_are_none_are_estimated() -> None:
     usage = read(
         b'{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":1e999,"completion_tokens":-4}}'
     ).usage
-    assert (usage.prompt_tokens, usage.completion_tokens) == (0, 0)
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.estimated) == (6, 1, True)
     body = b'{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":NaN,"queue_time":-Infinity}}'
-    assert (read(body).usage.prompt_tokens, read(body).usage.queue_time) == (0, 0)
+    assert (read(body).usage.prompt_tokens, read(body).usage.queue_time) == (6, 0)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import click
 from mixtura.errors import InputError
 from mixtura.input_files import cause_of, expanded, utf8_text, without_marks
 from mixtura.models.catalog import TIERS
+from mixtura.secret import scrub
 
 MAX_QUESTION = 1_000_000
 """Characters a question may have: more than any window holds."""
@@ -268,7 +269,8 @@ def terminal_width(stream: TextIO) -> int | None:
 
 
 def notice(text: str = "") -> None:
-    """Write a line about what is done on stderr; a terminal gets it wrapped between words."""
+    """Write a line about what is done on stderr, without keys; a terminal gets it wrapped between words."""
+    text = scrub(text)
     width = terminal_width(sys.stderr)
     if width is not None:
         from mixtura.columns import wrap

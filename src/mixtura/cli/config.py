@@ -10,6 +10,7 @@ from mixtura.cli.settings import SERVERS, SETTINGS, Settings, setting_names
 from mixtura.cli.settings_file import config_file
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError, MixturaError
+from mixtura.models.urls import without_keys
 
 _HELP = """\
 Show every setting, its value and where that comes from.
@@ -56,7 +57,8 @@ def _rows(settings: Settings) -> tuple[list[dict[str, str]], MixturaError | None
         rows.append({"name": setting.name, "value": value, "from": origin})
     try:
         rows += [
-            {"name": f"{SERVERS}.{name}", "value": url, "from": "config"} for name, url in settings.servers().items()
+            {"name": f"{SERVERS}.{name}", "value": without_keys(url), "from": "config"}
+            for name, url in settings.servers().items()
         ]
     except ConfigError as error:
         wrong = wrong or error
@@ -64,7 +66,7 @@ def _rows(settings: Settings) -> tuple[list[dict[str, str]], MixturaError | None
 
 
 def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else without_keys(str(value))
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -102,7 +102,7 @@ async def _provider(
     *,
     spend: bool,
 ) -> list[Check]:
-    provider, models = asked
+    provider, models = registry.known_as(asked[0]), asked[1]
     if registry.is_in_process(provider):
         return [_in_process(registry, provider, model) for model in dict.fromkeys(models)]
     try:

@@ -1,6 +1,7 @@
 """`mixtura keys`: API keys, kept for the command in the system's keyring or in files of their owner alone."""
 
 import os
+import re
 import sys
 
 import click
@@ -35,6 +36,10 @@ def command(ctx: click.Context) -> None:
         ctx.invoke(list_keys)
 
 
+# A key may hold a slash or a colon as well, and is not to be shown.
+_BEGINS = re.compile(r"https?://|(?:http\+)?unix:", re.IGNORECASE)
+
+
 def _provider(given: str) -> str:
     """Return whose key is meant: a provider, or the address that a name of `base_urls` stands for.
 
@@ -42,8 +47,8 @@ def _provider(given: str) -> str:
         ConfigError: nobody's. What was given is not repeated, for it may be a key.
     """
     known = Catalog.load().providers
-    found = given if given in known or "://" in given else Settings(os.environ).served_by(given)
-    if found not in known and not found.startswith(("http://", "https://")):
+    found = given if given in known or _BEGINS.match(given) else Settings(os.environ).served_by(given)
+    if found not in known and not _BEGINS.match(found):
         takers = ", ".join(sorted(name for name, row in known.items() if row.key_env))
         raise ConfigError(f"expected a provider that takes a key ({takers}), a base URL, or a name of base_urls")
     account(found)

@@ -355,7 +355,9 @@ def _server(name: str, url: str) -> str:
         raise ValueError("a name has small letters, digits, - and _")
     row = row or CatalogProvider(title=name, base_url="http://127.0.0.1:8000/v1", base_url_env=name)
     try:
-        return base_url(row, {row.base_url_env: url or "-"})
+        base = base_url(row, {row.base_url_env: url or "-"})
+        # Of one that ends in the path of a request, that says that nothing is to be added.
+        return url.strip() if base.exact else base.whole
     except ConfigError as error:
         # The file and the key are what the user wrote, not the variable that would say the same.
         raise ValueError(error.message.removeprefix(f"{row.base_url_env}: ")) from None

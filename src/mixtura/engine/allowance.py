@@ -102,6 +102,13 @@ class CallTab:
         self._warn(why)
         return f"not asked again, since {why}"
 
-    def close(self, last: Usage | None) -> None:
-        """Release what is not needed of what the run has counted; `last` is a whole reply's, None where none came."""
-        self._allowance.release(self._held - (0.0 if last is None else self._cost(last)))
+    def close(self, last: Usage | None, charged: float | None = None) -> None:
+        """Release what is not needed of what the run has counted.
+
+        Args:
+            last: the usage of a whole reply, None where none came.
+            charged: the dollars that its provider says it charged, None where it says nothing.
+        """
+        dollars = 0.0 if last is None else self._cost(last)
+        # A charge of 0 is what is said where no price is known, too.
+        self._allowance.release(self._held - (charged or dollars))

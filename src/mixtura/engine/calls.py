@@ -137,7 +137,7 @@ async def call(
         try:
             completion = await _with_substitutes(run, ask, link, progress, plan)
             if tab is not None:
-                tab.close(completion.usage)
+                tab.close(completion.usage, completion.charged)
             if completion.declined:
                 run.declined[number] = completion.declined
             return completion if spent is None else _with_spent(completion, spent, lost)
@@ -212,6 +212,7 @@ def _with_spent(completion: Completion, spent: Usage, dollars: float) -> Complet
         completion,
         wasted=_sum(completion.wasted, spent),
         cost=None if completion.cost is None else completion.cost + dollars,
+        estimate=None if completion.estimate is None else completion.estimate + dollars,
     )
 
 

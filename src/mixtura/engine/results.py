@@ -59,9 +59,11 @@ def emit_abandoned(
         whole: its reply, where it was whole all the same.
     """
     usage = usage_so_far(run, ask, progress)
+    lost = _failure(number, ask, "abandoned", reason)
     if isinstance(whole, Completion):
         usage = whole.usage if whole.wasted is None else whole.usage + whole.wasted
-    _emit_failure(run, _failure(number, ask, "abandoned", reason), progress, usage)
+        lost = lost if whole.charged is None else msgspec.structs.replace(lost, cost=whole.cost)
+    _emit_failure(run, lost, progress, usage)
 
 
 def _failure(number: int, ask: Ask, kind: str, reason: str) -> Failure:
@@ -73,7 +75,8 @@ def _failure(number: int, ask: Ask, kind: str, reason: str) -> Failure:
 
 def _emit_failure(run: Run, lost: Failure, progress: Progress, usage: Usage | None) -> None:
     if usage is not None:
-        lost = msgspec.structs.replace(lost, usage=usage, cost=_price(run, progress, usage))
+        cost = _price(run, progress, usage) if lost.cost is None else lost.cost
+        lost = msgspec.structs.replace(lost, usage=usage, cost=cost)
     run.emit(CallFailed(at=run.now, failure=lost))
 
 
@@ -191,4 +194,6 @@ def _common(number: int, ask: Ask, completion: Completion) -> dict[str, Any]:
         "service_tier": completion.service_tier,
         "extra": completion.extra,
         "wasted": completion.wasted,
+        "charged": completion.charged,
+        "estimate": completion.estimate,
     }

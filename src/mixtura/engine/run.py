@@ -23,7 +23,15 @@ from mixtura.engine.outcome import Outcome, outcome_of
 from mixtura.engine.propose import Drafting
 from mixtura.engine.race import Race
 from mixtura.engine.shown import ShownAnswer
-from mixtura.engine.start import close_accounts, emit_deadline, emit_plan, find_limiters, hold_room, plan_run
+from mixtura.engine.start import (
+    close_accounts,
+    emit_deadline,
+    emit_notes,
+    emit_plan,
+    find_limiters,
+    hold_room,
+    plan_run,
+)
 from mixtura.engine.writer import AnswerPieces, answer_alone, stands_empty
 from mixtura.errors import (
     DeadlineError,
@@ -60,7 +68,7 @@ async def drive(
         DeadlineError: the deadline passed first.
     """
     begun = asyncio.get_running_loop().time()
-    keeper, limiter = find_limiters(recipe, models)
+    keeper, limiter, notes = find_limiters(recipe, models)
     plan, request = await plan_run(recipe, conversation, models, options, limiter)
     meter = CostMeter(emit) if options.budget is not None else None
     shown = ShownAnswer(emit if meter is None else meter) if options.watch != "nothing" else None
@@ -72,6 +80,7 @@ async def drive(
         # The deadline counts from the question, so what the budget took is gone.
         run.deadline -= run.start - begun
     run.emit(_started(run))
+    emit_notes(run, notes)
     emit_plan(run, plan)
     emit_deadline(run)
     try:

@@ -27,10 +27,14 @@ _SETTLE_SECONDS, _LEAST_SETTLE_SECONDS = 5.0, 0.4
 
 
 class Limiters(NamedTuple):
-    """Who counts the calls of a run: `keeper` (None: no call is counted), and whether it knows limits to plan with."""
+    """Who counts the calls of a run: `keeper` (None: no call is counted), and whether it knows limits to plan with.
+
+    `notes` are what is to be said of how its models are reached.
+    """
 
     keeper: Limiter | None
     planning: Limiter | None
+    notes: tuple[str, ...] = ()
 
 
 def find_limiters(recipe: Recipe, models: Models) -> Limiters:
@@ -41,9 +45,13 @@ def find_limiters(recipe: Recipe, models: Models) -> Limiters:
     """
     limiter: Limiter | None = None
     keeper: Limiter | None = None
+    notes: tuple[str, ...] = ()
     for call in schedule(recipe).calls:
         for link in call.slot.links:
-            accounting = models.find(link.provider, link.model).accounting
+            served = models.find(link.provider, link.model)
+            accounting = served.accounting
+            if served.notes:
+                notes += served.notes
             if accounting is None or limiter is not None:
                 continue
             keeper = accounting.limiter() if keeper is None else keeper
@@ -51,7 +59,7 @@ def find_limiters(recipe: Recipe, models: Models) -> Limiters:
                 account = accounting.account(keeper)
                 if account.known and not account.unlimited:
                     limiter = keeper
-    return Limiters(keeper, limiter)
+    return Limiters(keeper, limiter, notes)
 
 
 async def plan_run(
@@ -139,6 +147,12 @@ def emit_deadline(run: Run) -> None:
         minutes = (run.deadline - run.start) / 60
         said = f"{queued} calls may have to wait for each other there: {minutes:.0f} minutes at most (--deadline)"
         run.decide(NoticedDetail(), said)
+
+
+def emit_notes(run: Run, notes: Sequence[str]) -> None:
+    """Emit what is to be said of how the models are reached, each once."""
+    for note in dict.fromkeys(notes):
+        run.decide(NoticedDetail(), note)
 
 
 def emit_plan(run: Run, plan: RunPlan) -> None:

@@ -14,7 +14,7 @@ from mixtura.folding import Fold
 from mixtura.forks import random_generator
 from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.limiter import Limiter
-from mixtura.mixture.composition import daily_budget_of, registry_of
+from mixtura.mixture.composition import daily_budget_of, registry_of, shown_recipe
 from mixtura.mixture.conversation import Question, as_conversation
 from mixtura.mixture.listeners import ListenerGroup, checked, watched_by
 from mixtura.mixture.options import AskOptions, RunSettings, run_options
@@ -100,6 +100,7 @@ class Mixture(OfOneProcess):
         if record not in ("conversation", "digest"):
             raise ConfigError(f"record: expected 'conversation' or 'digest', got {record!r}")
         self._models = registry_of(client, env, plan, predicted, limiter) if models is None else models
+        self.recipe = shown_recipe(self.recipe, self._models)
         self._listeners = checked(listeners)
         self._budget = daily_budget_of(daily_budget, env) if budget is None else budget
         self._settings = RunSettings(rng=random_generator(), record=record, gone={}, budget=self._budget)

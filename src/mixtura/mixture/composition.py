@@ -9,6 +9,9 @@ from mixtura.limits.budget.base import DailyBudget
 from mixtura.limits.limiter import Limiter
 from mixtura.models.card import Predicted
 from mixtura.models.served import Models
+from mixtura.planning.moving import with_providers
+from mixtura.planning.schedule import models_of
+from mixtura.recipe import Recipe
 from mixtura.secret import Secret
 
 
@@ -23,6 +26,14 @@ def registry_of(
     from mixtura.models.registry import ModelRegistry
 
     return ModelRegistry(client=client, env=env, plan=plan, predicted=predicted, limiter=limiter)
+
+
+def shown_recipe(recipe: Recipe, models: Models) -> Recipe:
+    """Return `recipe` as its events may show it: without keys in the addresses of its models, which `models` keep."""
+    known_as = getattr(models, "known_as", None)
+    if known_as is None or not any("?" in provider for provider, _ in models_of(recipe, acting=True)):
+        return recipe
+    return with_providers(recipe, known_as)
 
 
 def daily_budget_of(given: float | None, env: Mapping[str, str]) -> DailyBudget | None:

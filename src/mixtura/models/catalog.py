@@ -7,7 +7,9 @@ The rows are in `data/providers.toml` and `data/<provider>.toml`, each with its 
 import datetime as dt
 import difflib
 import functools
+import re
 import tomllib
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -20,8 +22,7 @@ from mixtura.input_files import cause_of, read_input, shown_name, utf8_text
 from mixtura.limits.window import Limits
 from mixtura.models.card import ModelCard, Price
 from mixtura.models.place import Patience
-from mixtura.models.urls import looks_like_address, shown, url_problem
-from mixtura.secret import Secret
+from mixtura.models.urls import BaseUrl, is_azure, looks_like_address, read_base_url
 
 Tier = Literal["free", "developer", "enterprise"]
 """A provider's plan, as users name it: `--plan`, MIXTURA_PLAN and `Mixture(plan=...)` take one of these."""
@@ -29,6 +30,7 @@ TIERS: tuple[Tier, ...] = get_args(Tier)
 
 # Holds the key of a server that is named by its address.
 _OWN_KEY = "MIXTURA_API_KEY"
+_HOST = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,30}")
 
 
 class CatalogProvider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -45,6 +47,7 @@ class CatalogProvider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     base_url_suffix: str = ""
     host_env: str = ""
     key_env: str = ""
+    key_header: str = ""
     key_optional: bool = False
     keys_at: str = ""
     access_at: dict[str, str] = {}
@@ -123,25 +126,32 @@ class _ModelFile(msgspec.Struct, forbid_unknown_fields=True):
     models: list[CatalogModel]
 
 
-def check_base_url(url: str | Secret, *, where: str = "", example: str = "", key: str = "") -> None:
-    """Check that `url` can be the base URL of a server.
+# Older versions of Azure's API refuse `stream_options` and `max_completion_tokens`.
+_AZURE_SINCE = "2024-09-01"
 
-    Args:
-        url: the address.
-        where: what the error begins with: where the address was read.
-        example: an address that can.
-        key: the variable that a key belongs into.
 
-    Raises:
-        ConfigError: it cannot, or holds a user or password, which are not shown.
-    """
-    url = Secret.of_address(url)  # the locals of a traceback show no password
-    problem = url_problem(url.reveal())
-    if "password" in problem:
-        raise ConfigError(f"{where}a base URL must not hold a user or password; put the key into {key}")
-    if problem:
-        looks = example or "http://127.0.0.1:8000/v1"
-        raise ConfigError(f"{where}{shown(url.reveal())} is not a base URL: {problem}; one looks like {looks!r}")
+def azure(url: str, version: str) -> CatalogProvider:
+    """Return what Azure takes; `version` is that of the API that is asked: a day, "" for one that nobody names."""
+    recent = version >= _AZURE_SINCE
+    return CatalogProvider(
+        title="Azure",
+        base_url=url,
+        max_tokens="max_completion_tokens" if recent else "max_tokens",
+        usage_option=recent,
+    )
+
+
+def _azure_at(url: str, base: BaseUrl) -> CatalogProvider:
+    """Return the row of Azure at an address, which says the version unless it is that of the latest, /openai/v1."""
+    version = urllib.parse.parse_qs(base.query).get("api-version", [""])[0]
+    return msgspec.structs.replace(
+        azure(url, version or ("9" if base.path.endswith("/openai/v1") else "")),
+        key_env=_OWN_KEY,
+        key_optional=True,
+        key_header="api-key",
+        # What its models think is not sent, and comes before the answer.
+        patience=Patience(first_token=300.0, hedge_after=60.0),
+    )
 
 
 class Catalog:
@@ -172,10 +182,14 @@ class Catalog:
         if name in self.providers:
             return self.providers[name]
         if looks_like_address(name):
-            check_base_url(name.strip(), key=_OWN_KEY)
+            base = read_base_url(name.strip(), key=_OWN_KEY, example=self._known_at(name))
+            # Of one that ends in the path of a request, that says that nothing is to be added.
+            url = name.strip() if base.exact else base.whole
+            if is_azure(base):
+                return _azure_at(url, base)
             return CatalogProvider(
-                title=name,
-                base_url=name.strip().rstrip("/"),
+                title=base.shown,
+                base_url=url,
                 key_env=_OWN_KEY,
                 key_optional=True,
                 usage_option=True,
@@ -184,7 +198,12 @@ class Catalog:
             )
         near = difflib.get_close_matches(name.strip(), self.providers, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(self.providers))}."
-        raise ConfigError(f"unknown provider {shown_name(name)!r}: {hint} A base URL works too")
+        address = f", such as http://{name}:8000/v1" if not near and _HOST.fullmatch(name) else ""
+        raise ConfigError(f"unknown provider {shown_name(name)!r}: {hint} A base URL works too{address}")
+
+    def _known_at(self, name: str) -> str:
+        """Return the base URL of the provider whose host `name` is, "" for none."""
+        return next((row.base_url for row in self.providers.values() if f"//{name.strip()}/" in row.base_url), "")
 
     def models(self, provider: str | None = None) -> list[CatalogModel]:
         """Return all models, or those of one provider, in the catalogue's order."""

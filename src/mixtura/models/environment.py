@@ -1,38 +1,32 @@
 """Base URLs and keys, as an environment names them."""
 
-import ipaddress
 import re
 import urllib.parse
 from collections.abc import Mapping
 
 from mixtura.errors import ConfigError, MissingKeyError
-from mixtura.models.catalog import CatalogProvider, check_base_url
+from mixtura.models.catalog import CatalogProvider
 from mixtura.models.place import ONE_MACHINE, Patience, Place
+from mixtura.models.urls import UNIX, BaseUrl, is_near, looks_like_address, read_base_url
 from mixtura.secret import NO_SECRET, Secret
 
 
-def base_url(row: CatalogProvider, env: Mapping[str, str]) -> str:
+def base_url(row: CatalogProvider, env: Mapping[str, str]) -> BaseUrl:
     """Return the base URL of a provider: the one that `env` names, else the catalogue's.
 
     Raises:
         ConfigError: it is not a base URL, or holds a user or password.
     """
-    address, given = _address(row, env)
+    given = Secret.of_address(env.get(row.base_url_env, "").strip() if row.base_url_env else "")
     where = f"{row.base_url_env}: " if given else ""
-    check_base_url(address, where=where, example=row.base_url if given else "", key=row.key_env)
-    return address.reveal()
-
-
-def _address(row: CatalogProvider, env: Mapping[str, str]) -> tuple[Secret, bool]:
-    """Return the base URL of a provider, and whether it is the one that `env` names; nobody has checked it."""
-    given = env.get(row.base_url_env, "").strip() if row.base_url_env else ""
-    url = (given or _listening(row, env) or row.base_url).rstrip("/")
-    if row.one_machine and url.count("/") == 2:
+    url = given or Secret.of_address(_listening(row, env) or row.base_url)
+    base = read_base_url(url, where=where, example=row.base_url if given else "", key=row.key_env)
+    if row.one_machine and not base.path and not base.exact:
         # Servers print where they listen; their API is below that.
-        url += "/v1"
-    if given and row.base_url_suffix and not url.endswith(row.base_url_suffix):
-        url += row.base_url_suffix
-    return Secret.of_address(url), bool(given)
+        base = base.below("/v1")
+    if given and row.base_url_suffix and not base.path.endswith(row.base_url_suffix):
+        base = base.below(row.base_url_suffix)
+    return base._replace(notes=tuple(where + note for note in base.notes))
 
 
 def _listening(row: CatalogProvider, env: Mapping[str, str]) -> str:
@@ -59,36 +53,27 @@ def server_address(url: str, row: CatalogProvider) -> str:
 
     Host in lower case, no default port, no slash at the end, and the provider's suffix, which its SDK leaves out.
     """
+    scheme, separator, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
     try:
-        parts = urllib.parse.urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
+        # An SDK's client may have a login in its address.
+        base = read_base_url(scheme + separator + place.rpartition("@")[2] + slash + path)
+    except ConfigError:
         return ""
-    if not host:
-        return ""
-    path = parts.path.rstrip("/")
-    if row.base_url_suffix and not path.endswith(row.base_url_suffix):
-        path += row.base_url_suffix
-    host = f"[{host}]" if ":" in host else host
-    netloc = host if port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{port}"
-    return f"{parts.scheme}://{netloc}{path}"
+    if row.base_url_suffix and not base.path.endswith(row.base_url_suffix):
+        base = base.below(row.base_url_suffix)
+    scheme, _, rest = base.url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}://{place.removesuffix(f':{_DEFAULT_PORTS.get(scheme, 0)}')}{slash}{path}"
 
 
 def place_of(row: CatalogProvider, server: str) -> Place:
     """Return where the models of a provider are served, whose address is `server` (see `server_address`)."""
-    if row.one_machine or (row.any_address and _is_near(server)):
+    near = row.any_address and (server.startswith(UNIX) or is_near(urllib.parse.urlsplit(server).hostname or ""))
+    if row.one_machine or near:
         patience = row.patience if row.one_machine and row.patience else ONE_MACHINE
         return Place(name=server.replace("//localhost", "//127.0.0.1"), served_by="machine", patience=patience)
     return Place(name=server, patience=row.patience or Patience())
-
-
-def _is_near(server: str) -> bool:
-    """Say whether an address is in this machine or its own network."""
-    host = urllib.parse.urlsplit(server).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return host == "localhost" or "." not in host or host.endswith((".local", ".lan", ".internal", ".localhost"))
 
 
 def api_key(provider: str, row: CatalogProvider, env: Mapping[str, str]) -> Secret:
@@ -118,14 +103,15 @@ def key_variables(provider: str, row: CatalogProvider) -> tuple[str, ...]:
 
     A server that is named by its address has a variable of its own, so that the key of one is not sent to another.
     """
-    if "://" not in provider:
+    if not looks_like_address(provider):
         return (row.key_env,) if row.key_env else ()
     try:
-        parts = urllib.parse.urlsplit(provider)
+        base = read_base_url(provider)
+        parts = urllib.parse.urlsplit(base.url)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
-    except ValueError:
+    except (ConfigError, ValueError):
         return (row.key_env,)
-    address = f"{parts.scheme}_{parts.hostname or ''}_{port}{parts.path.rstrip('/')}"
+    address = f"{parts.scheme}_{base.socket or f'{parts.hostname}_{port}'}{base.path}"
     return (f"{row.key_env}_{re.sub('[^A-Z0-9]+', '_', address.upper())}", row.key_env)
 
 

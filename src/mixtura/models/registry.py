@@ -33,6 +33,7 @@ from mixtura.models.openai.wire import Dialect
 from mixtura.models.place import Place
 from mixtura.models.predictions import Predictions, read_predictions
 from mixtura.models.served import Accounting, Served
+from mixtura.models.urls import BaseUrl, advice_for, read_base_url, secrets_in, url_problem
 from mixtura.models.wrappers.limited import Limited
 from mixtura.models.wrappers.priced import Priced
 from mixtura.models.wrappers.queued import Queued
@@ -88,6 +89,7 @@ class ModelRegistry(OfOneProcess):
         self._limiter = limiter
         self._served: dict[tuple[str, str], Served] = {}
         self._cards: dict[tuple[str, str], ModelCard] = {}
+        self._addresses: dict[str, Secret] = {}
 
     def find(self, provider: str, model: str) -> Served:
         """Return the model, its failures retried, its thinking apart and its cost known where a price is.
@@ -98,13 +100,14 @@ class ModelRegistry(OfOneProcess):
         """
         served = self._served.get((provider, model))
         if served is None:
-            served = self._served[provider, model] = self._compose(provider, model)
+            served = self._served[provider, model] = self._compose(self.known_as(provider), model)
         return served
 
     def card(self, provider: str, model: str) -> ModelCard:
         """Return what the catalogue knows of the model, and what is predicted; but for its id that may be nothing."""
         card = self._cards.get((provider, model))
         if card is None:
+            provider = self.known_as(provider)
             row = self.catalog.get(provider, model)
             card = row.card if row is not None else ModelCard(id=model, provider=provider)
             own = self.catalog.providers.get(provider)
@@ -133,7 +136,8 @@ class ModelRegistry(OfOneProcess):
         if self.provider(provider).in_process:
             with asking(provider):
                 return [{"id": name} for name in load_provider(provider).names(self._env)]
-        return await list_models(self.endpoint(provider), self._failures(provider))
+        endpoint = self.endpoint(provider)
+        return await list_models(endpoint, self._failures(endpoint.provider, endpoint))
 
     def endpoint(self, provider: str) -> Endpoint:
         """Return where `provider` is reached and with which key.
@@ -142,15 +146,21 @@ class ModelRegistry(OfOneProcess):
             ConfigError: the provider is unknown or in this process, or its base URL or key cannot be used.
             MissingKeyError: it needs a key and none is set.
         """
+        provider = self.known_as(provider)
         row = self.provider(provider)
         if row.in_process:
             raise ConfigError(f"{provider!r} has no address: its models run in this process")
-        url = base_url(row, self._env)
-        proxy, variable = proxy_for(url, self._env)
+        if (address := self._addresses.get(provider)) is not None:
+            row = msgspec.structs.replace(row, base_url=address.reveal())
+        base = base_url(row, self._env)
+        proxy, variable = proxy_for(base.url, self._env)
         endpoint = Endpoint(
             provider=provider,
-            url=url,
+            url=base.url,
+            query=Secret(base.query, sought=secrets_in(base.query)),
+            notes=base.notes,
             key=api_key(provider, row, self._env),
+            key_header=row.key_header,
             proxy=proxy,
             proxy_from=variable,
             trust=trust_in(self._env, os.environ),
@@ -158,6 +168,23 @@ class ModelRegistry(OfOneProcess):
         if endpoint.trust.file or endpoint.trust.folder:
             endpoint.way()  # A file that is named and cannot be used is said before anything is sent.
         return endpoint
+
+    def known_as(self, provider: str) -> str:
+        """Return the name by which a provider is known here, and may be shown.
+
+        It is the same but for an address whose query may hold a key: that has stars there, and is kept here.
+        """
+        if "?" not in provider or url_problem(provider.strip()):
+            return provider
+        base = read_base_url(provider.strip())
+        if base.shown == base.whole:
+            return provider
+        name, number = base.shown, 1
+        address = Secret(provider.strip(), sought=secrets_in(base.query))
+        while self._addresses.setdefault(name, address) != address:
+            number += 1
+            name = base.shown.replace("***", f"***{number}")
+        return name
 
     def provider(self, name: str) -> CatalogProvider:
         """Return the catalogue's row of a provider, or one for a provider in this process that a package offers.
@@ -174,8 +201,9 @@ class ModelRegistry(OfOneProcess):
         row = self.catalog.providers.get(provider)
         return row.in_process if row is not None else "://" not in provider and is_registered(provider)
 
-    def _failures(self, provider: str) -> Failures:
-        return Failures(provider, self.catalog, self._today)
+    def _failures(self, provider: str, endpoint: Endpoint | None = None) -> Failures:
+        advice = "" if endpoint is None else advice_for(BaseUrl(endpoint.url, endpoint.query.reveal()))
+        return Failures(provider, self.catalog, self._today, advice=advice)
 
     def _compose(self, provider: str, model: str) -> Served:
         if self.provider(provider).in_process:
@@ -187,10 +215,10 @@ class ModelRegistry(OfOneProcess):
         if self._client is None:
             endpoint = self.endpoint(provider)
             url, key = endpoint.url, endpoint.key
-            chat = HttpModel(endpoint, dialect, self._failures(provider))
-            alive = partial(answers, endpoint)
+            chat = HttpModel(endpoint, dialect, self._failures(provider, endpoint))
+            alive, notes = partial(answers, endpoint), endpoint.notes
         else:
-            url, key, alive = self._client.base_url, self._client.key, None
+            url, key, alive, notes = self._client.base_url, self._client.key, None, ()
             chat = self._client.model(dialect, self._failures(provider))
         server = server_address(url, own) or provider
         accounting = self._accounting(server, key, model, row)
@@ -205,7 +233,13 @@ class ModelRegistry(OfOneProcess):
         if card.price is not None:
             chat = Priced(chat, card.price)
         return Served(
-            chat, card, accounting, partial=self._client is None and not place.queues, place=place, answers=alive
+            chat,
+            card,
+            accounting,
+            partial=self._client is None and not place.queues,
+            place=place,
+            answers=alive,
+            notes=notes,
         )
 
     def _in_process(self, provider: str, model: str) -> Served:

@@ -84,6 +84,7 @@ class Served(NamedTuple):
         place: where its calls are served.
         begins: it says itself when a call begins (`CallContext.begin`): until then the call waits its turn.
         answers: asks its server for a sign of life beside its calls; None where that cannot be asked.
+        notes: what a reader of the answer may want to know of how it is reached, in sentences.
     """
 
     chat: ChatModel
@@ -93,6 +94,7 @@ class Served(NamedTuple):
     place: Place = ANYWHERE
     begins: bool = False
     answers: Callable[[], Awaitable[bool]] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Models(Protocol):

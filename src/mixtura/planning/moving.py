@@ -1,5 +1,6 @@
 """A recipe at another provider."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -16,14 +17,17 @@ def moved_to(recipe: Recipe, provider: str) -> Recipe:
 
     Its deadline was meant for who served them before, so it is chosen anew (see `planning/deadline.py`).
     """
+    moved = with_providers(recipe, lambda _: provider)
+    return msgspec.structs.replace(moved, policy=msgspec.structs.replace(recipe.policy, deadline="auto"))
+
+
+def with_providers(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
+    """Return `recipe` with every provider replaced by what `change` makes of it, those of fall-backs included."""
 
     def served(slot: S, _role: CallRole | None = None) -> S:
-        fallbacks = tuple(msgspec.structs.replace(fallback, provider=provider) for fallback in slot.fallbacks)
-        return msgspec.structs.replace(slot, provider=provider, fallbacks=fallbacks)
+        fallbacks = tuple(msgspec.structs.replace(each, provider=change(each.provider)) for each in slot.fallbacks)
+        return msgspec.structs.replace(slot, provider=change(slot.provider), fallbacks=fallbacks)
 
     moved, acting = replace_slots(recipe, served), recipe.tools.acting
-    return msgspec.structs.replace(
-        moved,
-        tools=recipe.tools if acting is None else msgspec.structs.replace(recipe.tools, acting=served(acting)),
-        policy=msgspec.structs.replace(recipe.policy, deadline="auto"),
-    )
+    tools = recipe.tools if acting is None else msgspec.structs.replace(recipe.tools, acting=served(acting))
+    return msgspec.structs.replace(moved, tools=tools)

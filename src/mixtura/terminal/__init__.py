@@ -368,17 +368,21 @@ def _wait(said: Decision, at: float, *, over: bool = False) -> str:
 def summary(answer: Answer, width: int = 80) -> str:
     """Return the one line a run ends with: seconds, calls, tokens, dollars; shorter where `width` is small.
 
-    `~` marks tokens that were estimated, `+` a cost that leaves out models without a known price.
+    `~` marks tokens that were estimated, `+` a cost that leaves out models without a known price; "charged" is said of
+    what providers say they charged, with the estimate by the catalogue's prices beside it.
     """
     usage, about = answer.usage, "~" * answer.usage.estimated
     calls = f"{answer.n_calls} call" + "s" * (answer.n_calls != 1)
     if answer.failures:
         calls += f" + {len(answer.failures)} failed"
     cost = "no price known" if answer.cost is None else f"${answer.cost:.6f}" + "+" * bool(answer.unpriced)
+    if answer.charged is not None:
+        cost += " charged" if answer.charged == answer.cost else f", ${answer.charged:.6f} of it charged"
+    estimate = "" if answer.estimate is None else f" (estimated ${answer.estimate:.6f})"
     first = [f"{answer.seconds:.1f}s", calls]
-    last = [cost] if answer.status != "partial" else [cost, "partial"]
+    last = [] if answer.status != "partial" else ["partial"]
     tokens = f"{about}{usage.prompt_tokens:,} in + {about}{usage.completion_tokens:,} out tokens"
-    line = " · ".join([*first, tokens, *last])
+    line = " · ".join([*first, tokens, cost + estimate, *last])
     if len(line) >= width:
-        line = " · ".join([*first, f"{about}{usage.total_tokens:,} tok", *last])
+        line = " · ".join([*first, f"{about}{usage.total_tokens:,} tok", cost, *last])
     return line

@@ -193,7 +193,7 @@ class _ThreadedCall:
         try:
             reply = decode_reply(chunk)
             reply.model = reply.system_fingerprint = None
-            if reply.usage is not None and b'"timings"' in chunk:
+            if reply.usage and b'"timings"' in chunk:
                 self._times = msgspec.json.decode(chunk, type=_TimedChunk).timings or self._times
             delta = self._reply.add(reply)
         except (WireError, msgspec.DecodeError) as problem:

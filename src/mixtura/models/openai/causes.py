@@ -31,6 +31,7 @@ from mixtura.models.openai.connector import CONNECT_SECONDS, CertificateError
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.handler import is_head_too_large
 from mixtura.models.openai.proxy import ENCODED, Proxy
+from mixtura.models.urls import is_near
 
 _PASSING = frozenset({408, 429})
 _NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
@@ -72,7 +73,10 @@ def _cause(endpoint: Endpoint, proxy: Proxy | None, problem: Exception) -> Cause
         case aiohttp.ClientConnectorError():
             return _not_connected(host, proxy, problem)
         case aiohttp.ConnectionTimeoutError():
-            return Cause(f"no connection to {to} within {CONNECT_SECONDS:.0f} s")
+            # A server without TLS waits for the rest of what it takes for a request.
+            plain = endpoint.secure and proxy is None and is_near(host.rpartition(":")[0].strip("[]") or host)
+            advice = "; is it https:// where http:// is meant?" if plain else ""
+            return Cause(f"no connection to {to} within {CONNECT_SECONDS:.0f} s{advice}")
         case aiohttp.InvalidURL():
             return Cause(f"the base URL {endpoint.url!r} is not one")
         case aiohttp.ClientResponseError():
@@ -221,4 +225,6 @@ def _phrase(status: int, said: str) -> str:
 
 def _system_words(problem: OSError) -> str:
     """Return why a connection was refused in the system's own words: asyncio puts the address in their place."""
+    if problem.errno and problem.errno < 0:
+        return problem.strerror or "its address could not be read"
     return os.strerror(problem.errno) if problem.errno else "no connection"

@@ -1,5 +1,7 @@
 """Where a provider is reached."""
 
+import re
+import urllib.parse
 from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
@@ -7,6 +9,7 @@ import msgspec
 from mixtura._version import __version__
 from mixtura.models.openai.proxy import Proxy, read_proxy
 from mixtura.models.openai.trust import Trust, context_of
+from mixtura.models.urls import UNIX, socket_of
 from mixtura.secret import NO_SECRET, Secret
 
 if TYPE_CHECKING:
@@ -16,17 +19,23 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
 
 
+_ZONE = re.compile(r"%.*\]")
+
+
 class Way(TypedDict):
     """How a connection to an endpoint is made, as aiohttp wants it."""
 
     proxy: str | None
     proxy_headers: dict[str, str] | None
     ssl: "ssl.SSLContext | bool"
+    server_hostname: str | None
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, weakref=True):
     """Where a provider is reached: `url` is everything before /chat/completions, `key` may be empty.
 
+    `query` is what belongs behind the path of every request, `key_header` the header that sends the key, "" for
+    `Authorization`. `notes` say what was left out of the address that was given.
     `proxy` is the address of an HTTP proxy, `proxy_from` the variable that names it. `trust` are the authorities whose
     certificates are accepted.
     """
@@ -34,6 +43,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, weakr
     provider: str
     url: str
     key: Secret = NO_SECRET
+    query: Secret = NO_SECRET
+    key_header: str = ""
+    notes: tuple[str, ...] = ()
     proxy: Secret | None = None
     proxy_from: str = ""
     trust: Trust = Trust()
@@ -58,20 +70,47 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, weakr
             }
         )
         headers.extend(self.authorization())
+        if self.socket:
+            headers["Host"] = "localhost"
+        elif "%" in self.host:
+            # The zone of an address means something on this machine alone.
+            headers["Host"] = _ZONE.sub("]", self.host)
         proxy = self.through
         if proxy is not None and proxy.authorization and not self.secure:
             # Without a tunnel the request itself is the proxy's to read.
             headers["Proxy-Authorization"] = proxy.authorization.reveal()
-        return yarl.URL(self.url.rstrip("/") + path), headers
+        base = f"http://{headers['Host']}{self.url[len(self._root) :]}" if self.socket else self.url
+        url = yarl.URL(base.rstrip("/") + path)
+        if self.query:
+            # As it was given: a signature in it would not bear another spelling.
+            query = urllib.parse.quote(self.query.reveal(), safe="!$&'()*+,/:;=?@~%[]")
+            url = yarl.URL(f"{url}?{query}", encoded=True)
+        return url, headers
 
     def authorization(self) -> dict[str, str]:
         """Return the header that sends the key; none without a key."""
-        return {"Authorization": f"Bearer {self.key.reveal()}"} if self.key else {}
+        if not self.key:
+            return {}
+        key = self.key.reveal()
+        if self.key_header and not (key.startswith("eyJ") and key.count(".") == 2):
+            return {self.key_header: key}
+        # A token of Azure's directory is sent as others are.
+        return {"Authorization": f"Bearer {key}"}
+
+    @property
+    def socket(self) -> str:
+        """The path of the Unix socket, "" for none."""
+        return socket_of(self.url)
+
+    @property
+    def _root(self) -> str:
+        scheme, separator, rest = self.url.partition("://")
+        return scheme + separator + rest.partition("/")[0]
 
     @property
     def host(self) -> str:
-        """The host as the URL has it, with its port where that is said."""
-        return self.url.partition("://")[2].partition("/")[0]
+        """The host as the URL has it, with its port where that is said; or the path of a socket."""
+        return self.socket or self.url.partition("://")[2].partition("/")[0]
 
     @property
     def secure(self) -> bool:
@@ -100,4 +139,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, weakr
             proxy=None if proxy is None else proxy.url,
             proxy_headers=headers,
             ssl=context_of(self.trust) if encrypted else True,
+            # Without TLS nothing else reads it, and connections are told apart by it.
+            server_hostname=f"{UNIX}:{self.socket}" if self.socket else None,
         )

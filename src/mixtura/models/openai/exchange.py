@@ -116,10 +116,11 @@ class Route:
                 proxy=proxy,
                 proxy_headers=way["proxy_headers"],
                 ssl=way["ssl"],
+                server_hostname=way["server_hostname"],
             )
             self._key = self._template.connection_key
             lines = [f"POST {url.raw_path_qs} HTTP/1.1", f"Host: {self._template.headers['Host']}"]
-            lines += [f"{name}: {value}" for name, value in headers.items()]
+            lines += [f"{name}: {value}" for name, value in headers.items() if name != "Host"]
             self._head = "\r\n".join([*lines, "Content-Length: "]).encode("utf-8")
 
     async def post(self, body: bytes, context: "CallContext | None", begun: float) -> Reply:

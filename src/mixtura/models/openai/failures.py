@@ -101,15 +101,23 @@ class Failures:
         catalog: where replacements, shut-down dates and the place to get a key stand.
         today: the day to judge them by.
         clock: seconds since 1970, by which moments are read in a reply that does not say when it was sent.
+        advice: what is said of the base URL where its server knows no such path, as the end of a sentence.
     """
 
     def __init__(
-        self, provider: str, catalog: Catalog, today: Callable[[], dt.date], clock: Callable[[], float] = time.time
+        self,
+        provider: str,
+        catalog: Catalog,
+        today: Callable[[], dt.date],
+        *,
+        clock: Callable[[], float] = time.time,
+        advice: str = "",
     ) -> None:
         self.provider = provider
         self._catalog = catalog
         self._today = today
         self._clock = clock
+        self._advice = advice or "; is the base URL right?"
 
     @property
     def _row(self) -> CatalogProvider:
@@ -158,8 +166,8 @@ class Failures:
                 text += ", or log in there if that is a page of your network's"
         elif TLS_WANTED.search(said.text):
             text += "; write https:// in the base URL"
-        elif code == "unknown_url":
-            text += "; is the base URL right?"
+        elif code == "unknown_url" or status in (404, 405):
+            text += self._advice
         if status >= 300 or said.type in _REQUEST_TYPES:
             return self._make(RejectedError, model, text, status, said)
         return self._make(OverloadedError, model, text, status, said, self._stated(headers, said))

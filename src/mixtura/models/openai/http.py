@@ -22,6 +22,7 @@ from mixtura.models.openai.reply import WireError
 from mixtura.models.openai.shortage import of_this_machine
 from mixtura.models.openai.sse import EventParser, LineTooLongError
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
+from mixtura.models.openai.usage import with_charge
 from mixtura.models.openai.wire import Dialect, encode_request
 from mixtura.tokens import estimate_messages
 
@@ -113,6 +114,8 @@ class HttpModel:
                     completion = await read_whole(reply, request, begun, streamed=False)
                     if emit is not None:
                         emit(in_one_piece(completion))
+                if completion.charged is None and "x-litellm-response-cost" in reply.headers:
+                    completion = with_charge(completion, reply.headers["x-litellm-response-cost"])
                 limits = rate_limit_headers(reply.headers)
                 return completion if limits is None else msgspec.structs.replace(completion, rate_limits=limits)
             except BaseException:

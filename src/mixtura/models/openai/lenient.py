@@ -60,7 +60,10 @@ class _Shape:
         self.fields = {name: _field_reader(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
         cut = msgspec.defstruct(
             f"{kind.__name__}Fields",
-            [(name, msgspec.Raw, msgspec.field(default=msgspec.Raw())) for name in self.fields],
+            [
+                (field.name, msgspec.Raw, msgspec.field(default=msgspec.Raw(), name=field.encode_name))
+                for field in msgspec.structs.fields(kind)
+            ],
             array_like=kind.__struct_config__.array_like,
         )
         self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(cut)

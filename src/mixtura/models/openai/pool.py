@@ -48,11 +48,11 @@ class Pool:
         """Return a new pool for the running loop."""
         import aiohttp
 
-        from mixtura.models.openai.connector import Connector
         from mixtura.models.openai.exchange import Route
         from mixtura.models.openai.handler import HEADS
+        from mixtura.models.openai.unix import UnixConnector
 
-        connector = Connector(_POOLS)
+        connector = UnixConnector(_POOLS)
         return cls(
             Route,
             connector,

@@ -6,6 +6,7 @@ proxy refuses it, no other one sends the same user and password for a while, in 
 
 import asyncio
 import base64
+import fnmatch
 import ipaddress
 import re
 import urllib.parse
@@ -25,6 +26,7 @@ Made = TypeVar("Made")
 ENCODED = "the signs ':@/?#%' as %3A %40 %2F %3F %23 %25"
 _FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
 _PORTS = {"http": 80, "https": 443}
+_LONGEST_NAME = 253
 
 
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,13 +68,15 @@ def proxy_for(url: str, env: Mapping[str, str]) -> tuple[Secret | None, str]:
         ConfigError: it is no HTTP proxy, or its address cannot be read. No password is shown.
     """
     parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in _PORTS:
+        return None, ""
     for name in (f"{parts.scheme}_proxy", "all_proxy"):
         variable = next((each for each in (name, name.upper()) if env.get(each, "").strip()), "")
         if variable:
             break
     else:
         return None, ""
-    listed = env.get("no_proxy") or env.get("NO_PROXY") or ""
+    listed = env.get("no_proxy", "").strip() or env.get("NO_PROXY", "")
     if _bypassed(parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0), listed):
         return None, ""
     given = _written(env[variable].strip())
@@ -141,38 +145,80 @@ def _bytes(text: str) -> bytes:
 
 def _bypassed(host: str, port: int, listed: str) -> bool:
     """Say whether NO_PROXY's list names a host: itself, with its port, a domain above it, a network, or "*"."""
-    host = host.lower().rstrip(".")
-    try:
-        number = ipaddress.ip_address(host)
-    except ValueError:
-        number = None
-    for entry in re.split(r"[,\s]+", listed.lower()):
+    host = _plain_name(host)
+    number = _number(host)
+    own = host == "localhost" or host.endswith(".localhost") or (number is not None and number.is_loopback)
+    for entry in re.split(r"[,;\s]+", listed.lower()):
         name, ends_at = _host_and_port(entry)
-        if name == "*" or (ends_at not in (None, port)):
-            if name == "*":
-                return True
+        if not name or ends_at not in (None, port):
             continue
-        if number is not None:
-            try:
-                if number in ipaddress.ip_network(name, strict=False):
-                    return True
-            except ValueError:
-                continue
-        elif name and (name == host or host.endswith(f".{name}")):
+        if name == "*" or name == host:
+            return True
+        if name == "localhost" and own:
+            return True
+        network = _network(name)
+        if network is not None:
+            # All ways to name this machine are one.
+            if (number is not None and _is_in(number, network)) or (host == "localhost" and network.is_loopback):
+                return True
+        elif "*" in name:
+            if fnmatch.fnmatchcase(host, name):
+                return True
+        elif number is None and host.endswith(f".{name}"):
             return True
     return False
 
 
+def _plain_name(host: str) -> str:
+    """Return a host in small letters and ASCII, without a dot at its end."""
+    host = host.lower().rstrip(".")
+    try:
+        return host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        return host
+
+
+_Number = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _number(host: str) -> _Number | None:
+    try:
+        number = ipaddress.ip_address(host.replace("%25", "%").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = number.ipv4_mapped if isinstance(number, ipaddress.IPv6Address) else None
+    return number if mapped is None else mapped
+
+
+def _network(name: str) -> _Network | None:
+    try:
+        return ipaddress.ip_network(name.partition("%")[0], strict=False)
+    except ValueError:
+        return None
+
+
+def _is_in(number: _Number, network: _Network) -> bool:
+    return number.version == network.version and number in network
+
+
 def _host_and_port(entry: str) -> tuple[str, int | None]:
-    """Return the two parts of an entry: `host`, `.host`, `*.host`, `host:port`, a network, `[v6]:port`."""
-    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(\d{1,5}))?", entry)
+    """Return the two parts of an entry: `host`, `.host`, `*.host`, `host:port`, a network, `[v6]:port`.
+
+    A scheme before it and a path behind it are left out: some paste a whole address.
+    """
+    entry = entry.partition("://")[2].partition("/")[0] if "://" in entry else entry
+    bracketed = re.fullmatch(r"\[([^\]]*)\](/\d{1,3})?(?::(\d{1,5}))?", entry)
     if bracketed:
-        return bracketed[1], int(bracketed[2]) if bracketed[2] else None
+        return bracketed[1] + (bracketed[2] or ""), int(bracketed[3]) if bracketed[3] else None
     name, colon, port = entry.rpartition(":")
-    if not colon or ":" in name or not port.isdecimal():
+    if not colon or ":" in name or not (port.isdecimal() or port == "*"):
         name, port = entry, ""
     name = name.removeprefix("*.") if name != "*" else name
-    return name.strip("."), int(port) if port else None
+    if len(name) > _LONGEST_NAME:
+        return "", None
+    # `10.*` and `192.168.*.*` are networks to many programs.
+    return _plain_name(name.strip(".") if ":" not in name else name), int(port) if port.isdecimal() else None
 
 
 class _Refusal(msgspec.Struct):

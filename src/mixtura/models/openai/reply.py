@@ -21,8 +21,6 @@ from mixtura.models.openai.parts import said_in, words_in
 from mixtura.models.openai.said import reports_error, unwrapped
 
 _ABSENT = msgspec.Raw()
-# Counts and times above this are no measurement.
-_MOST_FIGURE = 1e9
 # As much of an error that is too large to be read as is shown.
 _GLIMPSE = 2000
 _ANY = bounds_of(ChatRequest(model="", messages=()))
@@ -48,50 +46,12 @@ class WireError(ValueError):
         super().__init__(problem)
 
 
-class _PromptDetails(msgspec.Struct):
-    cached_tokens: int | float | None = None
-
-
-class _CompletionDetails(msgspec.Struct):
-    reasoning_tokens: int | float | None = None
-
-
-class WireUsage(msgspec.Struct):
-    """`usage` as providers send it, Groq's times included."""
-
-    prompt_tokens: int | float | None = None
-    completion_tokens: int | float | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-    queue_time: float | None = None
-    prompt_time: float | None = None
-    completion_time: float | None = None
-
-    def usage(self) -> Usage:
-        """The same in Mixtura's words."""
-        prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
-        return Usage(
-            prompt_tokens=int(_figure(self.prompt_tokens)),
-            completion_tokens=int(_figure(self.completion_tokens)),
-            cached_tokens=int(_figure(prompt.cached_tokens)) if prompt is not None else 0,
-            reasoning_tokens=int(_figure(completion.reasoning_tokens)) if completion is not None else 0,
-            queue_time=_figure(self.queue_time),
-            prompt_time=_figure(self.prompt_time),
-            completion_time=_figure(self.completion_time),
-        )
-
-
-def _figure(value: float | None) -> float:
-    """Return a number of tokens or seconds, 0 for what cannot be one (missing, negative, beyond all that is made)."""
-    return value if value is not None and 0 <= value < _MOST_FIGURE else 0
-
-
 class GroqPart(msgspec.Struct):
     """Groq's own part of a reply: its request id, the seed it used, and in older streams the usage."""
 
     id: str | None = None
     seed: int | None = None
-    usage: WireUsage | None = None
+    usage: msgspec.Raw = _ABSENT
     usage_breakdown: msgspec.Raw = _ABSENT
     error: msgspec.Raw = _ABSENT
 
@@ -130,7 +90,8 @@ class WireChoice(msgspec.Struct):
     """One choice: `message` in a whole reply, `delta` in a stream.
 
     `native_finish_reason` is the word of the provider behind a router; `stop_reason` and `done_reason` stand in place
-    of a finish reason where there is none (else the first may be the caller's stop word).
+    of a finish reason where there is none (else the first may be the caller's stop word). Some servers have `usage`
+    here.
     """
 
     message: WireMessage | None = None
@@ -140,6 +101,7 @@ class WireChoice(msgspec.Struct):
     stop_reason: msgspec.Raw = _ABSENT
     done_reason: msgspec.Raw = _ABSENT
     error: msgspec.Raw = _ABSENT
+    usage: msgspec.Raw = _ABSENT
 
     @property
     def word(self) -> str | None:
@@ -163,7 +125,9 @@ class WireReply(msgspec.Struct):
     id: str | None = None
     model: str | None = None
     choices: WireChoices | None = None
-    usage: WireUsage | None = None
+    usage: msgspec.Raw = _ABSENT
+    usage_metadata: msgspec.Raw = msgspec.field(default=_ABSENT, name="usageMetadata")
+    hidden_params: msgspec.Raw = msgspec.field(default=_ABSENT, name="_hidden_params")
     x_groq: GroqPart | None = None
     service_tier: str | None = None
     system_fingerprint: str | None = None

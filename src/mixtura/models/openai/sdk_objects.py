@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from mixtura.models.catalog import Catalog, CatalogProvider
+from mixtura.models.catalog import Catalog, CatalogProvider, azure
+from mixtura.models.urls import AZURE_HOSTS
 
 # Where the objects of other libraries keep the SDK client that they ask through.
 _HIDDEN = (
@@ -21,9 +22,6 @@ _HIDDEN = (
 )
 _MAKE_ONE = "client=openai.AsyncOpenAI(base_url=..., api_key=...)"
 _HOW = f"hand in a client of an SDK, such as {_MAKE_ONE}, or models of your own (models=, see docs/library.md)"
-_AZURE = (".azure.com", ".azure.us", ".azure.cn")
-# Older versions of its API refuse `stream_options` and `max_completion_tokens`.
-_AZURE_SINCE = "2024-09-01"
 # By the package that an object comes from.
 _INSTEAD = {
     "langchain_groq": "its SDK client is not kept: make one, client=groq.AsyncGroq(api_key=...)",
@@ -38,14 +36,8 @@ def server_of(client: object, catalog: Catalog) -> CatalogProvider | None:
     """
     url = str(getattr(client, "base_url", None) or "")
     host = urllib.parse.urlsplit(url).hostname or ""
-    if "Azure" in type(client).__name__ or host.endswith(_AZURE):
-        recent = _azure_version(client, url) >= _AZURE_SINCE
-        return CatalogProvider(
-            title="Azure",
-            base_url=url,
-            max_tokens="max_completion_tokens" if recent else "max_tokens",
-            usage_option=recent,
-        )
+    if "Azure" in type(client).__name__ or host.endswith(AZURE_HOSTS):
+        return azure(url, _azure_version(client, url))
     for row in catalog.providers.values():
         if row.base_url and host and urllib.parse.urlsplit(row.base_url).hostname == host and not row.key_optional:
             return row

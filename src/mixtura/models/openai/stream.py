@@ -17,14 +17,14 @@ from mixtura.models.openai.reply import (
     WireError,
     WireMessage,
     WireReply,
-    WireUsage,
     decode_reply,
     reported_in,
     too_much_text,
 )
 from mixtura.models.openai.sse import ServerEvent, plain_data
 from mixtura.models.openai.tool_calls import ToolCalls
-from mixtura.models.openai.wire import completion_from
+from mixtura.models.openai.usage import Told
+from mixtura.models.openai.wire import completion_from, told_in
 
 
 class _PlainDelta(msgspec.Struct):
@@ -103,7 +103,7 @@ class StreamedReply:
         self._lists: dict[str, list[bytes]] = {}
         self._refusal: list[str] = []
         self._whole = WireReply()
-        self._usage: WireUsage | None = None
+        self._told_usage: Told | None = None
         self._chosen = False
         self._finish: str | None = None
 
@@ -176,7 +176,7 @@ class StreamedReply:
             reported = reported_in(chunk.error) or (groq and reported_in(groq.error))
             if reported:
                 raise WireError("the stream broke off with an error", reported)
-        if groq is not None or chunk.usage is not None or self._whole.id is None:
+        if groq is not None or self._whole.id is None or (chunk.usage and given(chunk.usage)) or chunk.usage_metadata:
             self._note(chunk, groq)
         choice = None if chunk.choices is None else chunk.choices.first
         if choice is None:
@@ -184,6 +184,8 @@ class StreamedReply:
         self._chosen = True
         if choice.error and (reported := reported_in(choice.error)):
             raise WireError("the stream broke off with an error", reported, self._told())
+        if choice.usage:
+            self._told_usage = told_in(chunk).after(self._told_usage)
         word = choice.word
         if word is not None:
             self._end(word)
@@ -224,9 +226,8 @@ class StreamedReply:
         )
         for name, parts in self._lists.items():
             setattr(message, name, msgspec.Raw(b"[%b]" % b",".join(parts)))
-        whole.usage = self._usage
         whole.choices = WireChoices(WireChoice(message=message, finish_reason=self._finish))
-        return completion_from(whole, self.request, timing, self._tool_calls)
+        return completion_from(whole, self.request, timing, told=self._told_usage, gathered=self._tool_calls)
 
     def _end(self, word: str) -> None:
         """Note the server's word for why the reply ended; of several the one that says most counts."""
@@ -248,7 +249,7 @@ class StreamedReply:
 
     def _told(self) -> Usage | None:
         """Return the usage the stream has told so far."""
-        return None if self._usage is None else self._usage.usage()
+        return None if self._told_usage is None else self._told_usage.usage
 
     def _note(self, chunk: WireReply, groq: GroqPart | None) -> None:
         whole = self._whole
@@ -257,7 +258,7 @@ class StreamedReply:
         whole.service_tier = chunk.service_tier or whole.service_tier
         whole.system_fingerprint = chunk.system_fingerprint or whole.system_fingerprint
         whole.usage_breakdown = chunk.usage_breakdown or whole.usage_breakdown
-        self._usage = chunk.usage or (groq.usage if groq is not None else None) or self._usage
+        self._told_usage = told_in(chunk).after(self._told_usage)
         if groq is not None:
             kept = whole.x_groq or GroqPart()
             kept.id = kept.id or groq.id

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mixtura.chat import NO_OPTIONS, ChatRequest, Completion, JsonObject, Timing, Usage
+from mixtura.chat import NO_OPTIONS, ChatRequest, Completion, JsonObject, Timing
 from mixtura.errors import BadGenerationError
 from mixtura.models.catalog import CatalogModel, CatalogProvider
 from mixtura.models.openai.bounds import bounds_of
@@ -16,7 +16,7 @@ from mixtura.models.openai.formats import Formats
 from mixtura.models.openai.kept import given, kept
 from mixtura.models.openai.reply import WireError, WireMessage, WireReply, reported_in, without_surrogates
 from mixtura.models.openai.tool_calls import ToolCalls, whole_calls
-from mixtura.tokens import estimate_messages, estimate_tokens
+from mixtura.models.openai.usage import NOTHING_TOLD, Told, charge_in, read_usage
 
 # Groq refuses a request that holds both, so a caller's own choice replaces ours.
 _REASONING: dict[str, Any] = {"reasoning_format": "parsed", "include_reasoning": True}
@@ -101,11 +101,21 @@ def encode_body(body: JsonObject) -> bytes:
 
 
 def completion_from(
-    reply: WireReply, request: ChatRequest, timing: Timing, gathered: ToolCalls | None = None
+    reply: WireReply,
+    request: ChatRequest,
+    timing: Timing,
+    *,
+    told: Told | None = None,
+    gathered: ToolCalls | None = None,
 ) -> Completion:
     """Return the completion that a whole reply holds; `timing.queue` is filled in from the reply.
 
-    `gathered` are the tool calls of a stream.
+    Args:
+        reply: the reply.
+        request: what it answers.
+        timing: the seconds that it took.
+        told: what a stream has told of its usage; None for what stands in the reply.
+        gathered: the tool calls of a stream; None for those in the reply.
 
     Raises:
         WireError: it holds an error, or no message; or its finish reason says that it failed.
@@ -114,29 +124,30 @@ def completion_from(
         raise WireError("an error in place of a completion", reported)
     choice = None if reply.choices is None else reply.choices.first
     if choice is None:
-        raise WireError("a reply without choices", usage=usage_of(reply))
+        raise WireError("a reply without choices", usage=(told or told_in(reply)).usage)
+    told = told or told_in(reply)
     if choice.error and (reported := reported_in(choice.error)):
-        raise WireError("an error in place of a completion", reported, usage_of(reply))
+        raise WireError("an error in place of a completion", reported, told.usage)
     word = choice.word
     ending = ending_of(word)
     if ending.failed is not None:
         said = f"the server ended its reply with {shown_word(word or '')!r}"
-        raise WireError(said, usage=usage_of(reply), kind=ending.failed)
+        raise WireError(said, usage=told.usage, kind=ending.failed)
     message = choice.message
     if message is None:
         if ending is not FILTER:
-            raise WireError("a choice without a message", usage=usage_of(reply))
+            raise WireError("a choice without a message", usage=told.usage)
         message = WireMessage()
     text = message.content or ""
     reasoning = message.thoughts(bounds_of(request))
-    usage = usage_of(reply)
-    if usage is None:
-        usage = estimated_usage(request, text, reasoning)
+    calls: list[JsonObject] | None = None
+    if gathered or message.tool_calls or message.function_call or ending.reason == "tool_calls":
+        cut = ending.reason == "length"
+        calls = gathered.calls(cut=cut) if gathered else whole_calls(message, request, reply.id or "", cut=cut)
+        ending = _ending_with(calls, message, ending, told)
+    usage = told.booked(request, text, reasoning, calls)
     if usage.queue_time:
         timing = Timing(total=timing.total, queue=usage.queue_time, first_token=timing.first_token)
-    calls = None
-    if gathered or message.tool_calls or message.function_call or ending.reason == "tool_calls":
-        calls, ending = _calls_of(reply, request, message, ending, gathered)
     groq = reply.x_groq
     return Completion(
         model=request.model,
@@ -145,6 +156,8 @@ def completion_from(
         finish_reason=ending.reason,
         tool_calls=calls,
         usage=usage,
+        cost=told.charged,
+        charged=told.charged,
         timing=timing,
         id=reply.id or "",
         seed=groq.seed if groq is not None else None,
@@ -154,24 +167,20 @@ def completion_from(
     )
 
 
-def _calls_of(
-    reply: WireReply, request: ChatRequest, message: WireMessage, ending: Ending, gathered: ToolCalls | None
-) -> tuple[list[JsonObject] | None, Ending]:
-    """Return the tool calls of a reply, and how it ended: many servers end calls with `stop`.
+def _ending_with(calls: list[JsonObject] | None, message: WireMessage, ending: Ending, told: Told) -> Ending:
+    """Return how a reply ended that has `calls` of tools or says so: many servers end calls with `stop`.
 
     Raises:
         WireError: it ended with calls, and there are none, and no text.
     """
-    cut = ending.reason == "length"
-    calls = gathered.calls(cut=cut) if gathered else whole_calls(message, request, reply.id or "", cut=cut)
     if calls:
-        return calls, CALLS if ending.grade < CALLS.grade else ending
+        return CALLS if ending.grade < CALLS.grade else ending
     if ending is not CALLS:
-        return None, ending
+        return ending
     if not message.content:
         said = "its finish reason says that it calls a tool, and no call came"
-        raise WireError(said, usage=usage_of(reply), kind=BadGenerationError)
-    return None, STOP
+        raise WireError(said, usage=told.usage, kind=BadGenerationError)
+    return STOP
 
 
 def _extra(reply: WireReply, request: ChatRequest, message: WireMessage, word: str | None) -> JsonObject:
@@ -208,21 +217,21 @@ def _keep(extra: JsonObject, name: str, raw: msgspec.Raw, request: ChatRequest) 
         extra[name] = value
 
 
-def usage_of(reply: WireReply) -> Usage | None:
-    """Return the usage a reply or chunk carries, at its top or in Groq's part."""
-    groq = reply.x_groq
-    usage = reply.usage if reply.usage is not None or groq is None else groq.usage
-    if usage is None or (usage.prompt_tokens is None and usage.completion_tokens is None):
-        return None
-    return usage.usage()
+def told_in(reply: WireReply) -> Told:
+    """Return what a reply or chunk tells of its usage, wherever in it that stands."""
+    told = read_usage(reply.usage)
+    if told is None and reply.x_groq is not None:
+        told = read_usage(reply.x_groq.usage)
+    if told is None and reply.choices is not None and (choice := reply.choices.first) is not None:
+        told = read_usage(choice.usage)
+    if reply.usage_metadata or reply.hidden_params:
+        told = _told_elsewhere(reply, told)
+    return told or NOTHING_TOLD
 
 
-def estimated_usage(request: ChatRequest, text: str, reasoning: str) -> Usage:
-    """Guess the usage of a reply that came without one, and say that it is a guess."""
-    thought = estimate_tokens(reasoning)
-    return Usage(
-        prompt_tokens=estimate_messages(request.messages),
-        completion_tokens=estimate_tokens(text) + thought,
-        reasoning_tokens=thought,
-        estimated=True,
-    )
+def _told_elsewhere(reply: WireReply, told: Told | None) -> Told | None:
+    if told is None or not (told.prompt or told.completion):
+        told = (read_usage(reply.usage_metadata) or NOTHING_TOLD).after(told)
+    if told.charged is None and (charged := charge_in(reply.hidden_params)) is not None:
+        told = msgspec.structs.replace(told, charged=charged)
+    return told

@@ -1,4 +1,8 @@
-"""The price of a call: `Priced` wraps any model whose price is known."""
+"""The price of a call: `Priced` wraps any model whose price is known.
+
+What a provider says that it charged is the cost; the price then gives an estimate beside it. A charge of 0 is not
+believed where the model has a price: who knows none says 0, too.
+"""
 
 import msgspec
 
@@ -20,6 +24,7 @@ class Priced:
         """Answer `request`. See `ChatModel.chat`."""
         completion = await self._model.chat(request, emit=emit, deadline=deadline)
         cost = self._price.cost(completion.usage)
-        if completion.wasted is not None:
-            cost += self._price.cost(completion.wasted)
-        return msgspec.structs.replace(completion, cost=cost)
+        wasted = 0.0 if completion.wasted is None else self._price.cost(completion.wasted)
+        if completion.charged is None:
+            return msgspec.structs.replace(completion, cost=cost + wasted)
+        return msgspec.structs.replace(completion, cost=(completion.charged or cost) + wasted, estimate=cost + wasted)
