@@ -274,6 +274,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
     `wasted` is what attempts before this one took, for a provider bills those as well; `cost` holds it too.
     `declined` says why `text` is no answer to the question, where the model itself knows.
+    `warnings` say what may be missing from it, in sentences that go on behind the model's name; `odd_fields` names the
+    fields of the reply whose form had to be guessed.
     """
 
     model: str
@@ -293,3 +295,5 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     wasted: Usage | None = None
     rate_limits: RateLimitHeaders | None = None
     declined: str = ""
+    warnings: tuple[str, ...] = ()
+    odd_fields: tuple[str, ...] = ()

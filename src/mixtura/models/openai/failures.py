@@ -131,7 +131,9 @@ class Failures:
     def of_wire(self, model: str, problem: WireError) -> ModelError:
         """Return the error for a success that holds no completion, or an error in place of one."""
         if problem.reported is None:
-            return BrokenReplyError(self.provider, model, f"{problem}")
+            error = BrokenReplyError(self.provider, model, f"{problem}")
+            error.alike = problem.alike
+            return error
         return self.of_body(model, None, {}, problem.reported)
 
     def _error(self, model: str, status: int, said: _Said, headers: Mapping[str, str]) -> ModelError:

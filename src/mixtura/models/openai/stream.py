@@ -10,49 +10,28 @@ import msgspec
 from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
 from mixtura.models.openai.bounds import ERROR_BYTES, bounds_of
 from mixtura.models.openai.kept import given, kept
+from mixtura.models.openai.plain import PLAIN
 from mixtura.models.openai.reply import (
     GroqPart,
+    OddReply,
+    UnreadableError,
     WireChoice,
     WireChoices,
     WireError,
     WireMessage,
     WireReply,
     WireUsage,
+    choice_of,
     decode_reply,
     reported_in,
+    reports_nothing,
     too_much_text,
 )
+from mixtura.models.openai.sentinels import ends, says_nothing, unwrapped
 from mixtura.models.openai.sse import ServerEvent, plain_data
 from mixtura.models.openai.wire import calls_in, completion_from
 
 
-class _PlainDelta(msgspec.Struct):
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: None = None
-    executed_tools: None = None
-    annotations: None = None
-    refusal: None = None
-
-
-class _PlainChoice(msgspec.Struct):
-    delta: _PlainDelta
-    finish_reason: None = None
-    message: None = None
-
-
-class _PlainChunk(msgspec.Struct):
-    """A chunk of text and nothing else, as nearly every chunk of a stream is; one that holds more does not decode."""
-
-    choices: tuple[_PlainChoice]
-    usage: None = None
-    usage_breakdown: None = None
-    x_groq: None = None
-    error: None = None
-
-
-_PLAIN = msgspec.json.Decoder(list[_PlainChunk])
 # Fewer events than this are parsed one by one. Round the data of each stand "data: " and two line ends.
 _FEW = 6
 _AROUND = 8
@@ -90,6 +69,11 @@ class StreamedReply:
         self._usage: WireUsage | None = None
         self._chosen = False
         self._finish: str | None = None
+        # By which name the text comes: a `message` beside deltas says what they said.
+        self._by_delta = False
+        self._odd: dict[str, None] = {}
+        self._unread: WireError | None = None
+        self._lost = self._late_errors = 0
 
     @property
     def whole(self) -> bool:
@@ -103,12 +87,55 @@ class StreamedReply:
             WireError: the stream reports an error, or the event is no chunk.
         """
         name, data = event
-        if data.startswith(b"[DONE]"):
-            self.done = True
+        if data[:1] != b"{" or name:
+            return self._take_other(name, data)
+        try:
+            chunk = decode_reply(data, self.bounds)
+        except UnreadableError as problem:
+            self._leave_out(problem)
             return None
-        if name == "error":
-            raise WireError("the stream broke off with an error", _error_in(data))
-        return self.add(decode_reply(data, self.bounds))
+        return self.add(chunk)
+
+    def _take_other(self, name: str, data: bytes) -> Delta | None:
+        """Take an event that has a name, or that is no JSON object."""
+        if name.lower() == "error":
+            reported = _error_in(data)
+            if self._chosen and reports_nothing(reported):
+                self._leave_out()
+            else:
+                self._fail(reported)
+            return None
+        deltas = [delta for chunk in unwrapped(data) if (delta := self._take_bare(name, chunk)) is not None]
+        if ends(name, data):
+            self.done = True
+        return deltas[0] if len(deltas) == 1 else _merged(deltas) if deltas else None
+
+    def take_list(self, data: bytes) -> bool:
+        """Take a list of chunks that is all of the reply; return whether there is any in it."""
+        for chunk in unwrapped(data):
+            if chunk[:1] == b"{":
+                self.take(ServerEvent("", chunk))
+        self.done = self._chosen
+        return self._chosen
+
+    def _take_bare(self, name: str, data: bytes) -> Delta | None:
+        if data[:1] == b"{":
+            return self.take(ServerEvent("", data))
+        if not ends(name, data) and not says_nothing(name, data):
+            self._leave_out(_no_chunk(data))
+        return None
+
+    def _leave_out(self, problem: WireError | None = None) -> None:
+        """Go on without an event that cannot be read: what stands round it may be an answer all the same."""
+        if not self.whole:
+            self._lost += 1
+            self._unread = self._unread or problem
+
+    def _fail(self, reported: object) -> None:
+        """Raise the error that the stream reports; an answer that has ended before stands all the same."""
+        if self._finish is None or self._finish == "error":
+            raise WireError("the stream broke off with an error", reported)
+        self._late_errors += 1
 
     def take_body(self, body: bytes, taken: list[Delta] | None = None) -> int | None:
         """Take a whole stream, or a part of it, at once; None when it has to be parsed event by event.
@@ -126,7 +153,7 @@ class StreamedReply:
         while end > 1 and _closes(pieces[end - 1]):
             end -= 1
         try:
-            plain = _PLAIN.decode(b"[%b]" % b",".join(pieces[begin:end]))
+            plain = PLAIN.decode(b"[%b]" % b",".join(pieces[begin:end]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         deltas = [chunk.choices[0].delta for chunk in plain]
@@ -155,17 +182,19 @@ class StreamedReply:
         if chunk.error or (groq is not None and groq.error):
             reported = reported_in(chunk.error) or (groq and reported_in(groq.error))
             if reported:
-                raise WireError("the stream broke off with an error", reported)
+                self._fail(reported)
         if groq is not None or chunk.usage is not None or self._whole.id is None:
             self._note(chunk, groq)
+        if chunk.__class__ is OddReply:
+            self._odd.update(dict.fromkeys(chunk.odd))
         choice = None if chunk.choices is None else chunk.choices.first
-        if choice is None:
+        if choice is None and (choice := choice_of(chunk)) is None:
             return None
         self._chosen = True
-        if choice.finish_reason is not None:
+        if choice.finish_reason:
             self._finish = choice.finish_reason
-        delta = choice.delta or choice.message
-        if delta is None:
+        delta = choice.delta
+        if (delta is None or choice.message is not None) and (delta := self._delta_of(choice)) is None:
             return None
         calls = None
         if delta.tool_calls or delta.executed_tools or delta.annotations or delta.refusal:
@@ -181,18 +210,27 @@ class StreamedReply:
         self.pieces += 1
         return Delta(text, reasoning, calls)
 
+    def _delta_of(self, choice: WireChoice) -> WireMessage | None:
+        """Return the delta of a choice that has more than one, or one under another name."""
+        delta, message = choice.delta, choice.message
+        if message is None and choice.text is not None:
+            message = WireMessage(content=choice.text)
+        if delta is not None and (delta.content or delta.reasoning or delta.reasoning_content or message is None):
+            self._by_delta = True
+            return delta
+        # Some servers close a stream of deltas with the whole message.
+        return delta if self._by_delta or (self._text and delta is not None) else message
+
     def completion(self, timing: Timing) -> Completion:
         """Return the whole reply.
 
         Raises:
             WireError: the stream ended before the reply did.
         """
-        if not self.whole:
-            raise WireError("the stream stopped before the answer was whole", usage=self._told())
-        if not self._chosen:
-            raise WireError("a stream without choices", usage=self._told())
+        if not self.whole or not self._chosen:
+            raise self._not_whole()
         if sum(map(len, self._text)) + sum(map(len, self._reasoning)) > self.bounds.text:
-            raise WireError(f"a stream with {too_much_text(self.bounds)}", usage=self._told())
+            raise WireError(f"a stream with {too_much_text(self.bounds)}", usage=self._told(), alike=True)
         whole = self._whole
         message = WireMessage(
             content="".join(self._text), reasoning="".join(self._reasoning), refusal="".join(self._refusal)
@@ -202,9 +240,28 @@ class StreamedReply:
         whole.usage = self._usage
         whole.choices = WireChoices(WireChoice(message=message, finish_reason=self._finish))
         completion = completion_from(whole, self.request, timing)
-        if not self._tool_calls:
-            return completion
-        return msgspec.structs.replace(completion, tool_calls=[call.whole() for call in self._tool_calls])
+        if self._tool_calls:
+            completion = msgspec.structs.replace(completion, tool_calls=[call.whole() for call in self._tool_calls])
+        if self._odd or self._lost or self._late_errors:
+            completion = msgspec.structs.replace(completion, warnings=self._warnings(), odd_fields=tuple(self._odd))
+        return completion
+
+    def _not_whole(self) -> WireError:
+        """Return the error of a stream that holds no answer, or not all of one."""
+        if not self.pieces and self._unread is not None:
+            return WireError(str(self._unread), usage=self._told(), alike=self._unread.alike)
+        if self.whole:
+            return WireError("a stream without choices", usage=self._told(), alike=True)
+        return WireError("the stream stopped before the answer was whole", usage=self._told())
+
+    def _warnings(self) -> tuple[str, ...]:
+        found = []
+        if self._lost:
+            events = "an event" if self._lost == 1 else f"{self._lost:,} events"
+            found.append(f"{events} of its stream could not be read and were left out: text may be missing")
+        if self._late_errors:
+            found.append("an error that its server sent behind the end of the answer was left out")
+        return tuple(found)
 
     def _told(self) -> Usage | None:
         """Return the usage the stream has told so far."""
@@ -236,6 +293,8 @@ class StreamedReply:
             self._refusal.append(delta.refusal)
         if not given(delta.tool_calls):
             return None
+        if bytes(memoryview(delta.tool_calls)[:1]) != b"[":
+            self._odd["tool_calls"] = None
         return [self._merge_call(piece) for piece in calls_in(delta.tool_calls, self.bounds)] or None
 
     def _merge_call(self, piece: JsonObject) -> JsonObject:
@@ -290,6 +349,22 @@ class _GatheredCall:
         """Return the call."""
         function = {"name": self._name, "arguments": "".join(self._arguments)}
         return {"id": self.id, "type": self._type, "function": function}
+
+
+def _no_chunk(data: bytes) -> WireError:
+    """Return the error for an event that is no chunk, with its first words."""
+    try:
+        decode_reply(data[:_GLIMPSE])
+    except WireError as problem:
+        return problem
+    return WireError("not a completion", alike=True)
+
+
+def _merged(deltas: list[Delta]) -> Delta:
+    """Return one delta that says what several do."""
+    calls = [call for delta in deltas for call in delta.tool_calls or ()]
+    text, reasoning = "".join([one.text for one in deltas]), "".join([one.reasoning for one in deltas])
+    return Delta(text, reasoning, calls or None, sum(one.pieces for one in deltas))
 
 
 def joined(deltas: Iterable[Delta]) -> list[Delta]:

@@ -13,7 +13,16 @@ from mixtura.models.catalog import CatalogModel, CatalogProvider
 from mixtura.models.openai.bounds import Bounds, bounds_of
 from mixtura.models.openai.formats import Formats
 from mixtura.models.openai.kept import TooMuchError, given, kept
-from mixtura.models.openai.reply import WireError, WireMessage, WireReply, reported_in, without_surrogates
+from mixtura.models.openai.reply import (
+    OddReply,
+    WireChoice,
+    WireError,
+    WireMessage,
+    WireReply,
+    choice_of,
+    reported_in,
+    without_surrogates,
+)
 from mixtura.tokens import estimate_messages, estimate_tokens
 
 # Groq refuses a request that holds both, so a caller's own choice replaces ours.
@@ -114,12 +123,14 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
     """
     if reply.error and (reported := reported_in(reply.error)):
         raise WireError("an error in place of a completion", reported)
-    choice = None if reply.choices is None else reply.choices.first
+    choice = choice_of(reply)
     if choice is None:
-        raise WireError("a reply without choices", usage=usage_of(reply))
+        raise WireError("a reply without choices", usage=usage_of(reply), alike=True)
     message = choice.message
+    if message is None or not message.content:
+        message = _message_of(choice)
     if message is None:
-        raise WireError("a choice without a message", usage=usage_of(reply))
+        raise WireError("a choice without a message", usage=usage_of(reply), alike=True)
     text = message.content or ""
     reasoning = message.reasoning or message.reasoning_content or ""
     usage = usage_of(reply)
@@ -141,7 +152,25 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         service_tier=reply.service_tier,
         system_fingerprint=reply.system_fingerprint,
         extra=_extra(reply, request, message),
+        odd_fields=_odd_fields(reply, message),
     )
+
+
+def _message_of(choice: WireChoice) -> WireMessage | None:
+    """Return the message of a choice that stands under another name, or has its text elsewhere."""
+    message, delta = choice.message, choice.delta
+    if delta is None and choice.text is not None:
+        delta = WireMessage(content=choice.text)
+    if message is None or delta is None or not delta.content:
+        return message or delta
+    return msgspec.structs.replace(message, content=delta.content)
+
+
+def _odd_fields(reply: WireReply, message: WireMessage) -> tuple[str, ...]:
+    odd = reply.odd if isinstance(reply, OddReply) else ()
+    if given(message.tool_calls) and bytes(memoryview(message.tool_calls)[:1]) != b"[":
+        odd = (*odd, "tool_calls")
+    return odd
 
 
 def _calls_of(message: WireMessage, request: ChatRequest) -> list[JsonObject] | None:
@@ -168,6 +197,9 @@ def calls_in(raw: msgspec.Raw, bounds: Bounds) -> list[JsonObject]:
         raise WireError(f"a reply whose tool calls hold {problem}") from None
     except ValueError:
         raise WireError("a reply whose tool calls cannot be read") from None
+    if isinstance(found, dict):
+        # One call, without the list round it.
+        found = [found]
     return [call for call in found if isinstance(call, dict)] if isinstance(found, list) else []
 
 
