@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
     @property
     def cause(self) -> MixturaError | None:
         """The error of the call, where the run's error only says that no call gave an answer."""
-        causes = getattr(self.error, "causes", None) or getattr(self.error, "errors", None) or ()
+        causes = getattr(self.error, "failures", ())
         return next((one for one in causes if isinstance(one, ModelError)), self.error)
 
 
@@ -125,6 +125,7 @@ def _of_answer(expect: Expected, answer: Answer) -> Iterator[tuple[str, object, 
     yield "reasoning", answer.reasoning, expect.reasoning
     yield "finish", answer.finish_reason, expect.finish
     calls = tuple((call["function"]["name"], call["function"]["arguments"]) for call in answer.tool_calls or ())
+    yield "warned", bool(answer.warnings), expect.warned
     yield "tool calls", calls, expect.tool_calls
     usage = answer.usage if draft is None else draft.usage
     yield "prompt tokens", usage.prompt_tokens, expect.prompt

@@ -208,9 +208,7 @@ async def _streamed(reply: "Reply", gathered: StreamedReply, emit: Emit | None, 
     return await _read_watched(reply, gathered, begin, emit, begun)
 
 
-async def _read_watched(
-    reply: "Reply", gathered: StreamedReply, piece: bytes, emit: Emit, begun: float
-) -> Completion:
+async def _read_watched(reply: "Reply", gathered: StreamedReply, piece: bytes, emit: Emit, begun: float) -> Completion:
     """Read a streamed reply from its first `piece` on, each handed to `emit` as it comes."""
     from aiohttp import ClientError
 

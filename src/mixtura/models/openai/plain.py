@@ -4,6 +4,8 @@ import msgspec
 
 
 class PlainDelta(msgspec.Struct):
+    """The delta of such a chunk."""
+
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
@@ -14,6 +16,8 @@ class PlainDelta(msgspec.Struct):
 
 
 class PlainChoice(msgspec.Struct):
+    """Its choice."""
+
     delta: PlainDelta
     finish_reason: None = None
     message: None = None

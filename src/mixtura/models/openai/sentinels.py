@@ -4,10 +4,15 @@ import re
 
 import msgspec
 
+from mixtura.models.openai.bounds import ERROR_BYTES
+from mixtura.models.openai.kept import kept
+from mixtura.models.openai.reply import WireError, decode_reply
 from mixtura.models.openai.sse import BOM
 
 # As much of an event as can be a word of its server's.
 _LONGEST = 100
+# As much of an event that cannot be read as is shown.
+_GLIMPSE = 2000
 _AROUND = b" \t\r\n\"'[]()<>.:-"
 _ENDS = frozenset((b"DONE", b"END", b"EOF", b"EOS", b"FINISHED", b"COMPLETE", b"COMPLETED"))
 _ENDING_NAMES = frozenset(("done", "end", "eof", "[done]", "finished", "complete", "completed"))
@@ -15,8 +20,8 @@ _QUIET_NAMES = frozenset(
     ("ping", "pong", "heartbeat", "keepalive", "keep-alive", "keep_alive", "open", "start", "connected", "comment")
 )
 _QUIET = re.compile(
-    rb"(?:ping|pong|heart[ _-]?beat|keep[ _-]?alive|alive|waiting|queued|connected|open(?:ed)?|started|ok|null|true|false"
-    rb"|processing|\w{1,30} processing|[\d.]{1,40}|)",
+    rb"(?:ping|pong|heart[ _-]?beat|keep[ _-]?alive|alive|waiting|queued|connected|open(?:ed)?|started|ok|null|true"
+    rb"|false|(?:\w{1,30} )?processing|[\d.]{1,40})?",
     re.IGNORECASE,
 )
 _TAG = re.compile(rb"\s{0,9}\[[A-Za-z][\w -]{0,60}\]\s{0,9}")
@@ -63,3 +68,21 @@ def unwrapped(data: bytes) -> list[bytes]:
         except (ValueError, RecursionError):
             pass
     return [data]
+
+
+def no_chunk(data: bytes) -> WireError:
+    """Return the error for an event that is no chunk, with its first words."""
+    try:
+        decode_reply(data[:_GLIMPSE])
+    except WireError as problem:
+        return problem
+    return WireError("not a completion", alike=True)
+
+
+def error_in(data: bytes) -> object:
+    """Return what an event says that reports an error."""
+    try:
+        parsed = kept(data, ERROR_BYTES)
+    except (ValueError, RecursionError):
+        return data[:_GLIMPSE].decode("utf-8", "replace") or "no text"
+    return (parsed.get("error") or parsed) if isinstance(parsed, dict) else parsed

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
-from mixtura.models.openai.bounds import ERROR_BYTES, bounds_of
-from mixtura.models.openai.kept import given, kept
+from mixtura.models.openai.bounds import bounds_of
+from mixtura.models.openai.kept import given
 from mixtura.models.openai.plain import PLAIN
 from mixtura.models.openai.reply import (
     GroqPart,
@@ -27,18 +27,15 @@ from mixtura.models.openai.reply import (
     reports_nothing,
     too_much_text,
 )
-from mixtura.models.openai.sentinels import ends, says_nothing, unwrapped
+from mixtura.models.openai.sentinels import ends, error_in, no_chunk, says_nothing, unwrapped
 from mixtura.models.openai.sse import ServerEvent, plain_data
 from mixtura.models.openai.wire import calls_in, completion_from
-
 
 # Fewer events than this are parsed one by one. Round the data of each stand "data: " and two line ends.
 _FEW = 6
 _AROUND = 8
 # About what a gathered tool call takes.
 _CALL_BYTES = 640
-# As much of an error that cannot be read as is shown.
-_GLIMPSE = 2000
 
 
 def _closes(data: bytes) -> bool:
@@ -69,8 +66,7 @@ class StreamedReply:
         self._usage: WireUsage | None = None
         self._chosen = False
         self._finish: str | None = None
-        # By which name the text comes: a `message` beside deltas says what they said.
-        self._by_delta = False
+        self._by_message = False
         self._odd: dict[str, None] = {}
         self._unread: WireError | None = None
         self._lost = self._late_errors = 0
@@ -99,7 +95,7 @@ class StreamedReply:
     def _take_other(self, name: str, data: bytes) -> Delta | None:
         """Take an event that has a name, or that is no JSON object."""
         if name.lower() == "error":
-            reported = _error_in(data)
+            reported = error_in(data)
             if self._chosen and reports_nothing(reported):
                 self._leave_out()
             else:
@@ -122,7 +118,7 @@ class StreamedReply:
         if data[:1] == b"{":
             return self.take(ServerEvent("", data))
         if not ends(name, data) and not says_nothing(name, data):
-            self._leave_out(_no_chunk(data))
+            self._leave_out(no_chunk(data))
         return None
 
     def _leave_out(self, problem: WireError | None = None) -> None:
@@ -215,11 +211,11 @@ class StreamedReply:
         delta, message = choice.delta, choice.message
         if message is None and choice.text is not None:
             message = WireMessage(content=choice.text)
-        if delta is not None and (delta.content or delta.reasoning or delta.reasoning_content or message is None):
-            self._by_delta = True
+        if message is None or (delta is not None and (delta.content or delta.reasoning or delta.reasoning_content)):
             return delta
         # Some servers close a stream of deltas with the whole message.
-        return delta if self._by_delta or (self._text and delta is not None) else message
+        self._by_message |= not self.pieces
+        return message if self._by_message else delta
 
     def completion(self, timing: Timing) -> Completion:
         """Return the whole reply.
@@ -351,15 +347,6 @@ class _GatheredCall:
         return {"id": self.id, "type": self._type, "function": function}
 
 
-def _no_chunk(data: bytes) -> WireError:
-    """Return the error for an event that is no chunk, with its first words."""
-    try:
-        decode_reply(data[:_GLIMPSE])
-    except WireError as problem:
-        return problem
-    return WireError("not a completion", alike=True)
-
-
 def _merged(deltas: list[Delta]) -> Delta:
     """Return one delta that says what several do."""
     calls = [call for delta in deltas for call in delta.tool_calls or ()]
@@ -401,11 +388,3 @@ def in_one_piece(completion: Completion) -> Delta:
     calls = completion.tool_calls
     pieces = [{**call, "index": place} for place, call in enumerate(calls)] if calls else None
     return Delta(completion.text, completion.reasoning, pieces)
-
-
-def _error_in(data: bytes) -> object:
-    try:
-        parsed = kept(data, ERROR_BYTES)
-    except (ValueError, RecursionError):
-        return data[:_GLIMPSE].decode("utf-8", "replace") or "no text"
-    return (parsed.get("error") or parsed) if isinstance(parsed, dict) else parsed

@@ -123,8 +123,8 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
     """
     if reply.error and (reported := reported_in(reply.error)):
         raise WireError("an error in place of a completion", reported)
-    choice = choice_of(reply)
-    if choice is None:
+    choice = None if reply.choices is None else reply.choices.first
+    if choice is None and (choice := choice_of(reply)) is None:
         raise WireError("a reply without choices", usage=usage_of(reply), alike=True)
     message = choice.message
     if message is None or not message.content:
@@ -152,7 +152,7 @@ def completion_from(reply: WireReply, request: ChatRequest, timing: Timing) -> C
         service_tier=reply.service_tier,
         system_fingerprint=reply.system_fingerprint,
         extra=_extra(reply, request, message),
-        odd_fields=_odd_fields(reply, message),
+        odd_fields=_odd_fields(reply, message) if message.tool_calls or reply.__class__ is OddReply else (),
     )
 
 
