@@ -261,7 +261,7 @@ def _other_rows() -> Iterator[Row]:
         servers=("Ollama",),
         sends="lines in Ollama's own form: `message` and `done` without choices",
         becomes="the answer; its usage is a guess",
-        source="github.com/ollama/ollama/blob/main/docs/api.md",
+        source="docs.ollama.com/api/streaming",
         whole=_lines(*_ollama()),
         stream=_lines(*_ollama()),
         expect=Expected(text="Paris.", finish="stop", estimated=True, requests=1, warned=False),

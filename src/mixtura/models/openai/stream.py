@@ -83,6 +83,9 @@ class StreamedReply:
             WireError: the stream reports an error, or the event is no chunk.
         """
         name, data = event
+        if self.done:
+            # What follows would count or not by how the bytes were cut.
+            return None
         if data[:1] != b"{" or name:
             return self._take_other(name, data)
         try:
