@@ -120,22 +120,26 @@ def _whole(body: bytes | bytearray, request: ChatRequest, timing: Timing) -> Com
     """Read a reply that came in one piece: a completion, or a stream that nobody asked for."""
     begin = b"" if body[:1] == b"{" else bytes(body[:_SLICE])
     if begin and begins_stream(begin, said=False):
-        return _untold_stream(body, request, timing)
+        return _untold_stream(body, StreamedReply(request), timing)
     if begin.lstrip()[:1] == b"[":
         return _listed(body, request, timing)
     try:
         return completion_from(decode_reply(body, bounds_of(request)), request, timing)
     except UnreadableError:
-        line, ended, _ = bytes(body[:_SLICE]).partition(b"\n")
-        if not ended or not line.rstrip().endswith(b"}"):
+        if b"\n{" not in body and b"\ndata:" not in body and b"}\n" not in body:
             raise
-        # One object a line.
-        return _untold_stream(body, request, timing)
+        # One object a line, or a stream behind words of its server's.
+        gathered = StreamedReply(request)
+        try:
+            return _untold_stream(body, gathered, timing)
+        except WireError as problem:
+            if gathered.pieces or problem.reported is not None:
+                raise
+        raise
 
 
-def _untold_stream(body: bytes | bytearray, request: ChatRequest, timing: Timing) -> Completion:
+def _untold_stream(body: bytes | bytearray, gathered: StreamedReply, timing: Timing) -> Completion:
     """Read a stream that nobody asked for, or that says it is none."""
-    gathered = StreamedReply(request)
     parser = EventParser(gathered.bounds.event)
     for at in range(0, len(body), _SLICE):
         for event in parser.feed(bytes(body[at : at + _SLICE])):

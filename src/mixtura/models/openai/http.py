@@ -113,7 +113,7 @@ class HttpModel:
             error.usage = said or _billed(request, gathered, answered=answered)
             raise error from None
         except LineTooLongError as problem:
-            error = self._failures.of_wire(request.model, WireError(str(problem)))
+            error = self._failures.of_wire(request.model, WireError(str(problem), alike=True))
             error.usage = _billed(request, gathered, answered=answered)
             raise error from None
         except (ClientError, OSError) as problem:

@@ -16,7 +16,7 @@ Text = Annotated[str | None, msgspec.Meta(title="text")]
 Content = Annotated[str | None, msgspec.Meta(title="content")]
 """The same for the text that all else is about: an object that is written as a string is its content."""
 Label = Annotated[str | None, msgspec.Meta(title="label")]
-"""A short word. A number is its digits, and an object the first word in it."""
+"""A short word. A number is its digits, an object or a list the first word in it."""
 
 # Bytes of a field that is no text: a name, a number.
 _LONGEST_NAME = 4096
@@ -144,6 +144,7 @@ def _read_label(raw: msgspec.Raw, reader: Reader, name: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     reader.note(name, raw)
-    if isinstance(value, dict):
-        value = next((one for one in list(value.values())[:_MOST_MEMBERS] if isinstance(one, str) and one), None)
+    if isinstance(value, dict | list):
+        members = list(value.values()) if isinstance(value, dict) else value
+        value = next((one for one in members[:_MOST_MEMBERS] if isinstance(one, str) and one), None)
     return str(value) if value and isinstance(value, str | int | float) and value is not True else None

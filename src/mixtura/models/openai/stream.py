@@ -256,8 +256,9 @@ class StreamedReply:
     def _warnings(self) -> tuple[str, ...]:
         found = []
         if self._lost:
-            events = "an event" if self._lost == 1 else f"{self._lost:,} events"
-            found.append(f"{events} of its stream could not be read and were left out: text may be missing")
+            what = "an event of its stream" if self._lost == 1 else f"{self._lost:,} events of its stream"
+            was = "was" if self._lost == 1 else "were"
+            found.append(f"{what} could not be read and {was} left out: text may be missing")
         if self._late_errors:
             found.append("an error that its server sent behind the end of the answer was left out")
         return tuple(found)
