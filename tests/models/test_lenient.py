@@ -113,16 +113,17 @@ def test_a_tool_call_without_the_list_round_it_is_read() -> None:
     assert (completion.tool_calls, completion.odd_fields) == ([call], ("tool_calls",))
 
 
+NOTHING: list[object] = [None, False, 0, "", [], {}, "none", "OK", "Success", [None], [{}], 200, "0"]
+SOMETHING: list[object] = [True, 1, "x", [1], {"message": "x"}, {"code": 503}, {"code": 0, "message": "x"}]
+
+
 @pytest.mark.parametrize(
     ("error", "nothing"),
     [
-        *((value, True) for value in (None, False, 0, "", [], {}, "none", "OK", "Success", [None], [{}], 200, "0")),
+        *((value, True) for value in NOTHING),
         *(({"code": code, "message": said}, True) for code, said in ((0, "success"), ("", ""), (200, "OK"))),
         ({"code": None, "message": "", "details": [], "inner": {"code": 0}}, True),
-        *(
-            (value, False)
-            for value in (True, 1, "x", [1], {"message": "x"}, {"code": 503}, {"code": 0, "message": "x"})
-        ),
+        *((value, False) for value in SOMETHING),
         ({"a": {"b": {"c": {"d": {"e": 1}}}}}, False),
     ],
 )
