@@ -70,6 +70,7 @@ def test_no_field_beside_the_text_loses_it_whatever_it_holds(value: object, *, s
     [
         ({"message": {"content": "x"}}, ("choices",)),
         ({"0": {"message": {"content": "x"}}}, ("choices",)),
+        (["x"], ("choices",)),
         ([{"message": "x"}], ("message",)),
         ([{"message": [{"type": "text", "text": "x"}]}], ("message",)),
         ([{"message": {"content": "x"}, "finish_reason": 1}], ("finish_reason",)),
@@ -105,6 +106,33 @@ def test_a_field_whose_form_had_to_be_guessed_is_named_and_a_harmless_one_is_not
 )
 def test_a_content_that_a_server_parsed_is_the_json_of_it(content: object, text: str) -> None:
     assert read(reply({"content": content})).text == text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": 1001, "message": "your quota is used up"},
+        {"message": {"content": "your quota is used up"}},
+        {"message": "your quota is used up", "done": "no"},
+        {"detail": "not found", "choices": None},
+    ],
+)
+def test_what_a_gateway_says_of_its_own_is_no_answer(body: object) -> None:
+    with pytest.raises(WireError, match="without choices"):
+        read(body)
+
+
+def test_what_a_gateway_says_beside_the_answer_is_passed_over() -> None:
+    completion = read({**reply({"content": "x"}), "code": 0, "message": "success", "done": "yes", "done_reason": 7})
+    assert (completion.text, completion.odd_fields) == ("x", ())
+
+
+def test_a_reply_in_ollama_s_own_form_is_read() -> None:
+    said = {"model": "m", "message": {"role": "assistant", "content": "x"}, "done": True, "done_reason": "length"}
+    assert (read(said).text, read(said).finish_reason) == ("x", "length")
+    assert read({**said, "done_reason": None}).finish_reason == "stop"
+    with pytest.raises(WireError, match="without choices"):
+        read({**said, "message": "x"})
 
 
 def test_a_tool_call_without_the_list_round_it_is_read() -> None:

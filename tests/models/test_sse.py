@@ -62,7 +62,7 @@ def test_a_stream_that_stops_without_its_last_blank_line_still_gives_its_last_ev
         pytest.param(
             b'data: {"a":\ndata: {"b":1}}\n\n', ['{"a":\n{"b":1}}'], id="data in lines, as the standard has it"
         ),
-        pytest.param(b'  data: {"a":1}\n\n\tDATA:{"b":2}\n\n', ['{"a":1}', '{"b":2}'], id="blanks and capitals"),
+        pytest.param(b'  data: {"a":1}\n\n\tDATA :{"b":2}\n\n', ['{"a":1}', '{"b":2}'], id="blanks and capitals"),
         pytest.param(
             b'event: a\ndata: {"a":1}\nevent: b\ndata: {"b":2}\n', ['{"a":1}', '{"b":2}'], id="names, no blank"
         ),
@@ -79,6 +79,7 @@ def test_json_is_found_where_a_server_breaks_the_standard(stream: bytes, datas: 
         (b"data: {}", False, True),
         (b"\xef\xbb\xbf\r\n data:{", False, True),
         (b"id: 1", False, True),
+        (b"data : {", False, True),
         (b"retry: 3", False, True),
         (b": hi", False, True),
         (b"Event: x", False, True),

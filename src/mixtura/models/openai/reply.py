@@ -22,10 +22,8 @@ _ABSENT = msgspec.Raw()
 _MOST_FIGURE = 1e9
 # As much of an error that is too large to be read as is shown.
 _GLIMPSE = 2000
-# Fields that say nothing an answer needs, and those by which a part of a message is known.
-_HARMLESS = frozenset(
-    ("usage", "refusal", "annotations", "system_fingerprint", "service_tier", "x_groq", "id", "model", "seed")
-)
+# Fields that an answer is made of (of the choices the first is one), and those that a part of a message is known by.
+_NEEDED = frozenset(("choices", "message", "delta", "content", "text", "finish_reason"))
 _PARTS = frozenset(("type", "text", "content", "parts", "thinking", "reasoning"))
 _FINE = frozenset(("", "0", "200", "ok", "success", "succeeded", "none", "null", "false", "no error"))
 _ANY = bounds_of(ChatRequest(model="", messages=()))
@@ -141,9 +139,9 @@ class WireReply(msgspec.Struct):
     system_fingerprint: str | None = None
     usage_breakdown: msgspec.Raw = _ABSENT
     error: msgspec.Raw = _ABSENT
-    message: WireMessage | None = None
-    done: bool | None = None
-    done_reason: Label = None
+    message: msgspec.Raw = _ABSENT
+    done: msgspec.Raw = _ABSENT
+    done_reason: msgspec.Raw = _ABSENT
 
 
 class OddReply(WireReply):
@@ -155,9 +153,19 @@ class OddReply(WireReply):
 def choice_of(reply: WireReply) -> WireChoice | None:
     """Return the choice of a reply or chunk, None where it has none."""
     choice = None if reply.choices is None else reply.choices.first
-    if choice is not None or (reply.message is None and not reply.done):
+    # Without `done` a message is what a gateway says of its own, such as that a quota is used up.
+    if choice is not None or (done := bytes(reply.done)) not in (b"true", b"false"):
         return choice
-    return WireChoice(message=reply.message, finish_reason=reply.done_reason or ("stop" if reply.done else None))
+    try:
+        message = _MESSAGE.decode(reply.message) if reply.message else None
+        reason = _WORD.decode(reply.done_reason) if reply.done_reason else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return WireChoice(message=message, finish_reason=reason or ("stop" if done == b"true" else None))
+
+
+_MESSAGE = msgspec.json.Decoder(WireMessage)
+_WORD = msgspec.json.Decoder(str | None)
 
 
 _DECODER = msgspec.json.Decoder(WireReply)
@@ -207,7 +215,8 @@ class _CarefulReader:
         return None
 
     def note(self, field: str, raw: msgspec.Raw) -> None:
-        if given(raw) and field not in _HARMLESS:
+        field = "choices" if field == "first" else field
+        if field in _NEEDED and given(raw):
             self.odd[field] = None
 
 
@@ -219,7 +228,8 @@ def _is_data(value: object) -> bool:
 def _read_carefully(data: bytes | bytearray, bounds: Bounds) -> WireReply:
     """Read what the decoder refuses, and what is large: field by field, its text weighed before it is made."""
     reader = _CarefulReader(bounds)
-    data = data.removeprefix(BOM)
+    if data[: len(BOM)] == BOM:
+        data = data[len(BOM) :]
     for broken in (False, True):
         try:
             found = read_fields(mended(data) if broken else data, WireReply, reader)

@@ -3,7 +3,7 @@
 The parser follows the HTML standard's grammar (LF, CR and CRLF, comments, several `data:` lines) with these liberties:
 what a stream that stops without its last blank line had said is delivered by `EventParser.finish`; JSON objects that no
 blank line parts are events of their own; so is a line that is a JSON object without `data:` (JSON lines); and a field
-may be written with capitals, or behind blanks.
+may be written with capitals, and with blanks round it.
 """
 
 from typing import NamedTuple
@@ -124,7 +124,7 @@ class EventParser:
             events.append(ServerEvent(self._event, bare))
             return
         name, colon, value = bare.partition(b":")
-        field = name[:_LONGEST_NAME].lower()
+        field = name[:_LONGEST_NAME].rstrip(_BLANKS).lower()
         if field == b"event":
             if self._ends_object():
                 self._end(events)
@@ -176,7 +176,7 @@ def begins_stream(begin: bytes, *, said: bool) -> bool | None:
         return bool(ended) and line.rstrip().endswith(b"}") and (b'"delta"' in line or b'"done"' in line)
     if text[:1] in (b"[", b"<"):
         return False
-    word = text[:_LONGEST_FIELD].lower()
+    word = text[:_LONGEST_FIELD].lower().replace(b" :", b":")
     if said or word.startswith(_FIELDS):
         return True
     return None if any(field.startswith(word) for field in _FIELDS) else False
