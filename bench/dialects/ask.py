@@ -125,6 +125,7 @@ def _of_answer(expect: Expected, answer: Answer) -> Iterator[tuple[str, object, 
     yield "reasoning", answer.reasoning, expect.reasoning
     yield "finish", answer.finish_reason, expect.finish
     calls = tuple((call["function"]["name"], call["function"]["arguments"]) for call in answer.tool_calls or ())
+    yield "warned", bool(answer.warnings), expect.warned
     yield "tool calls", calls, expect.tool_calls
     usage = answer.usage if draft is None else draft.usage
     yield "prompt tokens", usage.prompt_tokens, expect.prompt

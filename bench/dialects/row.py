@@ -37,6 +37,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
         cost: dollars that the provider says it charges; "none" where none are known.
         error: the class of the error that the call ends in; "" where it must end in none.
         says: a part of the error's text, or of a warning of the answer.
+        warned: whether the answer has a warning.
         wait: seconds that the error asks to wait.
         requests: how many requests were sent.
         sent: the request line's path, as the server saw it.
@@ -53,6 +54,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     cost: float | Literal["none"] | None = None
     error: str = ""
     says: str = ""
+    warned: bool | None = None
     wait: float | None = None
     requests: int | None = None
     sent: str | None = None

@@ -1,6 +1,6 @@
 """All rows. Each file of rows is about one part of a reply."""
 
-from bench.dialects import addresses, failures, finish, money, plain, reasoning, refusals, tools
+from bench.dialects import addresses, failures, fields, finish, money, plain, reasoning, refusals, streams, tools
 from bench.dialects.row import Row
 
 PARTS: dict[str, tuple[Row, ...]] = {
@@ -14,6 +14,8 @@ PARTS: dict[str, tuple[Row, ...]] = {
     "Errors in a success": refusals.IN_A_SUCCESS,
     "Addresses": addresses.ROWS,
     "Usage and cost": money.ROWS,
+    "Streams": streams.ROWS,
+    "Odd fields": fields.ROWS,
 }
 """The rows by the part of a reply that they are about."""
 

@@ -276,6 +276,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     `estimate` what its tokens cost by the catalogue's price, None where that is not known.
     `wasted` is what attempts before this one took, for a provider bills those as well; `cost` holds it too.
     `declined` says why `text` is no answer to the question, where the model itself knows.
+    `warnings` say what may be missing from it, in sentences that go on behind the model's name; `odd_fields` names the
+    fields of the reply whose form had to be guessed.
     """
 
     model: str
@@ -297,3 +299,5 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     declined: str = ""
     charged: float | None = None
     estimate: float | None = None
+    warnings: tuple[str, ...] = ()
+    odd_fields: tuple[str, ...] = ()

@@ -241,6 +241,8 @@ class OverloadedError(ModelError):
 class BrokenReplyError(ModelError):
     """An answer arrived that is not a completion: no choices, not JSON, a stream that stopped half-way."""
 
+    alike: bool = False
+    """All of it arrived, so the next one will most likely look the same: it is asked for once more, not more often."""
     action = "retry"
     kind = "broken_reply"
 

@@ -257,6 +257,17 @@ def test_a_model_of_ones_own_that_breaks_its_contract_costs_its_call_and_is_said
     assert failure.reason == reason
 
 
+def test_what_may_be_missing_from_a_reply_is_said_each_time_and_odd_fields_once_a_provider() -> None:
+    said = Completion(model="a", text="Because.", warnings=("a piece was lost",), odd_fields=("content", "choices"))
+    mixture = Mixture(alone(), models=Told(a=[said] * 2))
+    first, second = (mixture.ask_sync("Why?").warnings for _ in range(2))
+    assert first == [
+        "the reply of a on own: a piece was lost",
+        "own writes content, choices in another form than documented; its replies are read as far as they go",
+    ]
+    assert second == first[:1]
+
+
 def test_what_the_user_has_to_change_is_no_failure_of_a_model() -> None:
     models = Told(a=ConfigError("set it up first"), b="From b.")
     asked = Asked(alone(instead="b"), models)

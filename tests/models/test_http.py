@@ -153,6 +153,132 @@ async def test_a_stream_is_known_by_what_it_is_where_its_type_is_written_oddly(k
     assert "".join(delta.text for delta in seen) == ("hello" if watched else "")
 
 
+LIVE = pytest.mark.parametrize(
+    ("kind", "before", "between"),
+    [
+        ("text/event-stream", b"", b""),
+        ("text/plain; charset=utf-8", b"", b""),
+        ("application/json", b"", b"data:\n\n"),
+        ("", b": hi\n\n", b": hi\n\n"),
+        ("text/html", b"\xef\xbb\xbf\n", b"event: ping\ndata: x\n\n"),
+        ("application/octet-stream", b"id: 7\n", b""),
+        ("text/event-stream", b"event: message\n", b"data: null\n\n"),
+    ],
+)
+
+
+@LIVE
+async def test_a_stream_is_shown_as_it_comes_whatever_its_type(kind: str, before: bytes, between: bytes) -> None:
+    shown = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": kind} if kind else None)
+        await response.prepare(request)
+        # The first bytes alone do not say what comes.
+        for piece in (before[:1], before[1:], b"da", chunk("Hel")[2:], between):
+            await response.write(piece)
+            await asyncio.sleep(0)
+        await asyncio.wait_for(shown.wait(), 5)
+        await response.write(chunk("lo", "stop") + b"data: [DONE]\n\n")
+        return response
+
+    def emit(delta: Delta) -> None:
+        seen.append(delta)
+        shown.set()
+
+    seen: list[Delta] = []
+    async with served(handler) as url:
+        completion = await model(url).chat(REQUEST, emit=emit)
+    assert seen == [Delta("Hel"), Delta("lo")]
+    assert (completion.text, completion.finish_reason, completion.warnings) == ("Hello", "stop", ())
+
+
+async def test_json_lines_are_shown_as_they_come() -> None:
+    shown = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        await response.write(chunk("Hel")[6:-1])
+        await asyncio.wait_for(shown.wait(), 5)
+        await response.write(chunk("lo", "stop")[6:-1])
+        return response
+
+    def emit(delta: Delta) -> None:
+        seen.append(delta)
+        shown.set()
+
+    seen: list[Delta] = []
+    async with served(handler) as url:
+        assert (await model(url).chat(REQUEST, emit=emit)).text == "Hello"
+    assert [delta.text for delta in seen] == ["Hel", "lo"]
+
+
+LINES = (chunk("hel") + chunk("lo", "stop")).replace(b"data: ", b"").replace(b"\n\n", b"\n")
+LISTED = b"[%b]" % b",".join(LINES.splitlines())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(json.dumps(reply()).encode(), id="whole"),
+        pytest.param(b"\xef\xbb\xbf\n" + json.dumps(reply(), indent=1).encode() + b"\n\n", id="whole, over many lines"),
+        pytest.param(json.dumps(reply()).encode() + b"\n<!-- served by node 7 -->", id="whole, with words behind it"),
+        pytest.param(json.dumps([reply()]).encode(), id="whole, in a list"),
+        pytest.param(LINES, id="lines"),
+        pytest.param(LINES.replace(b"\n", b"\r\n"), id="lines with CR"),
+        pytest.param(b"INFO: loading\n" + LINES, id="lines behind a log"),
+        pytest.param(LISTED, id="list"),
+        pytest.param(json.dumps(json.loads(LISTED), indent=2).encode(), id="list over many lines"),
+        pytest.param(b"WARNING: slow\n" + chunk("hello", "stop"), id="stream behind a log"),
+        pytest.param(b"  " + chunk("hello", "stop"), id="stream behind blanks"),
+        pytest.param(
+            chunk("hello", "stop").replace(b"data: ", b"retry: 3\ndata:"), id="stream that names a pause first"
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "text/plain"])
+async def test_a_reply_is_read_as_what_it_is_however_it_was_asked_for(body: bytes, kind: str) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, headers={"Content-Type": kind})
+
+    seen: list[Delta] = []
+    async with served(handler) as url:
+        whole = await model(url).chat(REQUEST)
+        watched = await model(url).chat(REQUEST, emit=seen.append)
+        late = await model(url).chat(UNSEEN)
+    assert [one.text for one in (whole, watched, late)] == ["hello"] * 3
+    assert "".join(delta.text for delta in seen) == "hello"
+
+
+@pytest.mark.parametrize(
+    ("body", "alike"),
+    [
+        (b'{"choices":[]}', True),
+        (b"<html>hello</html>", True),
+        (b"nothing", True),
+        (b"", True),
+        (b"{}", True),
+        (b'{"choices":[{"message":{"content":"hal', False),
+        (chunk("half"), False),
+        (b"data: [DONE]\n\n", True),
+        (b'data: {"detail":"x"}\n\ndata: [DONE]\n\n', True),
+        (b"data: oops\n\n", True),
+    ],
+)
+@pytest.mark.parametrize("watched", [True, False])
+async def test_a_broken_reply_says_whether_the_next_one_will_look_the_same(
+    body: bytes, *, alike: bool, watched: bool
+) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    async with served(handler) as url:
+        with pytest.raises(BrokenReplyError) as caught:
+            await model(url).chat(REQUEST, emit=(lambda delta: None) if watched else None)
+    assert caught.value.alike is alike
+
+
 @pytest.mark.parametrize(("status", "said"), [(204, "an empty body"), (304, "304")])
 @pytest.mark.parametrize("watched", [True, False])
 async def test_a_status_that_has_no_body_is_told_as_such(status: int, said: str, watched: bool) -> None:

@@ -135,8 +135,21 @@ class Outer(msgspec.Struct):
     rest: msgspec.Raw = msgspec.Raw()
 
 
+class Reading:
+    """Reads a text as its own JSON, and keeps the names of odd fields."""
+
+    def __init__(self) -> None:
+        self.odd: list[str] = []
+
+    def text(self, raw: msgspec.Raw, *, content: bool) -> str | None:
+        return f"<{bytes(memoryview(raw)).decode()}>"
+
+    def note(self, field: str, raw: msgspec.Raw) -> None:
+        self.odd.append(field)
+
+
 def read(data: str) -> Outer:
-    return read_fields(data.encode(), Outer, lambda raw: f"<{bytes(memoryview(raw)).decode()}>")
+    return read_fields(data.encode(), Outer, Reading())
 
 
 def test_every_field_is_read_by_its_own_type() -> None:
@@ -175,11 +188,18 @@ def test_what_is_no_object_is_refused() -> None:
 
 
 def test_what_the_reader_of_texts_raises_is_raised() -> None:
-    def refuse(raw: msgspec.Raw) -> str | None:
-        raise TooMuchError("too much")
+    class Refusing(Reading):
+        def text(self, raw: msgspec.Raw, *, content: bool) -> str | None:
+            raise TooMuchError("too much")
 
     with pytest.raises(TooMuchError):
-        read_fields(b'{"title":"a"}', Outer, refuse)
+        read_fields(b'{"title":"a"}', Outer, Refusing())
+
+
+def test_who_reads_hears_of_each_odd_field() -> None:
+    reading = Reading()
+    read_fields(b'{"name":[],"size":1,"inner":{"name":{}},"pair":{"name":"d"}}', Outer, reading)
+    assert reading.odd == ["name", "name", "pair"]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,14 @@ deltas = st.one_of(
             chunk({"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f", "arguments": "{}"}}]}),
             chunk({}, x_groq={"id": "r"}),
             chunk({"content": "x"}, usage={"prompt_tokens": 3, "completion_tokens": 4}),
+            *("", " ", "null", "{}", "ping", "[HEARTBEAT]", "some words of a log", '{"choices":[{"del', '["a", 1]'),
+            [chunk({"content": "two"}), chunk({"content": " of them"})],
+            json.dumps(json.dumps(chunk({"content": "quoted"}))),
+            {"choices": {"index": 0, "delta": {"content": "no list"}}},
+            {"choices": [{"delta": {"content": 42}}], "error": {"code": 0, "message": ""}},
+            {"choices": [{"delta": None, "message": {"content": "by message"}}]},
+            {"choices": [{"text": "by text"}], "id": 7},
+            {"message": {"content": "of Ollama"}, "done": False},
         ]
     ),
 )
@@ -47,6 +55,10 @@ endings = st.sampled_from(
         [chunk({}, "length"), {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 6}}, "[DONE]"],
         [chunk({"content": "end"}, "stop")],
         [{"error": {"message": "it broke"}}],
+        [chunk({}, "stop"), {"error": {"message": "it broke"}}],
+        ["[done]"],
+        [' "[DONE]" ', chunk({"content": "behind the end"})],
+        [{"message": {"content": ""}, "done": True}],
         [],
     ]
 )
@@ -95,7 +107,7 @@ def test_a_stream_read_late_is_the_same_reply(
             if end > begin and late.feed(body[begin:end], float(place)):
                 break
             if place in asks:
-                seen += len(late.read())
+                seen += sum(delta.pieces for _, delta in late.read())
                 assert seen == gathered.pieces
         late.finish()
         return gathered.completion(Timing())

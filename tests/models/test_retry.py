@@ -84,6 +84,21 @@ def test_passing_failures_are_tried_again_after_growing_pauses(kind: type[ModelE
     assert completion.timing.first_token == pytest.approx(3.5 + sum(pauses))
 
 
+def alike() -> ModelError:
+    error = BrokenReplyError("p", "m", "no choices")
+    error.alike = True
+    return error
+
+
+@pytest.mark.parametrize("before", [[], [failing()], [failing(UnreachableError), failing()]])
+def test_a_reply_that_came_whole_and_is_none_is_asked_for_once_more_and_not_more_often(before: list[Failing]) -> None:
+    model = Scripted(*before, *[alike] * 9)
+    with pytest.raises(BrokenReplyError) as caught:
+        virtually(lambda: retrying(model, patient=True).chat(REQUEST, deadline=600.0))
+    assert caught.value.attempts == len(model.calls) == len(before) + 2
+    assert virtually(lambda: retrying(Scripted(alike)).chat(REQUEST)).attempts == 2
+
+
 def test_after_the_last_attempt_the_error_is_raised_with_their_number() -> None:
     model = Scripted(*[failing()] * 9)
     with pytest.raises(OverloadedError) as caught:

@@ -8,6 +8,7 @@ from mixtura.models.openai.sse import (
     EventParser,
     LineTooLongError,
     ServerEvent,
+    begins_stream,
     plain_data,
 )
 
@@ -49,6 +50,55 @@ def test_only_one_space_after_the_colon_is_no_part_of_the_data() -> None:
 def test_a_stream_that_stops_without_its_last_blank_line_still_gives_its_last_event() -> None:
     assert parsed(b"data: a\n\ndata: b") == [("", b"a"), ("", b"b")]
     assert parsed(b"data: a\n") == [("", b"a")]
+
+
+@pytest.mark.parametrize(
+    ("stream", "datas"),
+    [
+        pytest.param(b'data: {"a":1}\ndata: {"b":2}\ndata: [DONE]\n', ['{"a":1}', '{"b":2}', "[DONE]"], id="no blank"),
+        pytest.param(b'{"a":1}\n{"b":2}\n', ['{"a":1}', '{"b":2}'], id="JSON lines"),
+        pytest.param(b'data: {"a":1}\n{"error":2}\n\n', ['{"a":1}', '{"error":2}'], id="a bare line among them"),
+        pytest.param(b'data: {\n  "a": 1\n}\n\n', ['{\n  "a": 1\n}'], id="one field over many lines"),
+        pytest.param(
+            b'data: {"a":\ndata: {"b":1}}\n\n', ['{"a":\n{"b":1}}'], id="data in lines, as the standard has it"
+        ),
+        pytest.param(b'  data: {"a":1}\n\n\tDATA :{"b":2}\n\n', ['{"a":1}', '{"b":2}'], id="blanks and capitals"),
+        pytest.param(
+            b'event: a\ndata: {"a":1}\nevent: b\ndata: {"b":2}\n', ['{"a":1}', '{"b":2}'], id="names, no blank"
+        ),
+    ],
+)
+def test_json_is_found_where_a_server_breaks_the_standard(stream: bytes, datas: list[str]) -> None:
+    assert [event.data.decode() for event in parsed(stream)] == datas
+    assert [event.data.decode() for event in parsed(*(stream[at : at + 1] for at in range(len(stream))))] == datas
+
+
+@pytest.mark.parametrize(
+    ("begin", "said", "found"),
+    [
+        (b"data: {}", False, True),
+        (b"\xef\xbb\xbf\r\n data:{", False, True),
+        (b"id: 1", False, True),
+        (b"data : {", False, True),
+        (b"retry: 3", False, True),
+        (b": hi", False, True),
+        (b"Event: x", False, True),
+        (b'{"choices":[{"delta":{}}]}\n', False, True),
+        (b'{"choices":[{"delta":{}}]}\n', True, True),
+        (b'{"choices":[{"message":{}}]}\n', True, False),
+        (b'{\n  "choices": []', True, False),
+        (b"[", True, False),
+        (b"<html>", True, False),
+        (b"whatever", True, True),
+        (b"whatever", False, False),
+        (b"database down", False, False),
+        (b"da", False, None),
+        (b" \n", True, None),
+        (b"", False, None),
+    ],
+)
+def test_a_stream_is_known_by_its_first_bytes(begin: bytes, *, said: bool, found: bool | None) -> None:
+    assert begins_stream(begin, said=said) is found
 
 
 def test_a_byte_order_mark_at_the_start_is_skipped() -> None:

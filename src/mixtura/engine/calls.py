@@ -300,7 +300,21 @@ async def _once(run: Run, ask: Ask, progress: Progress, plan: _CallPlan) -> Comp
     if completion.finish_reason == "unknown" and (word := completion.extra.get("finish_reason")):
         said = f"the reply of {model} ended for the reason {word!r}, which nobody agreed on; it is taken for whole"
         run.decide(NoticedDetail(), said, warning=True)
+    if completion.warnings or completion.odd_fields:
+        _warn(run, provider, model, completion)
     return _with_sound_calls(run, ask, completion, progress)
+
+
+def _warn(run: Run, provider: str, model: str, completion: Completion) -> None:
+    """Say what may be missing from a reply, and, the first time a provider sends one, which of its fields are odd."""
+    for said in completion.warnings:
+        run.decide(NoticedDetail(), f"the reply of {model} on {provider}: {said}", warning=True)
+    odd = [field for field in completion.odd_fields if (provider, field) not in run.options.told]
+    if odd:
+        run.options.told.update((provider, field) for field in odd)
+        fields = ", ".join(odd)
+        said = f"{provider} writes {fields} in another form than documented; its replies are read as far as they go"
+        run.decide(NoticedDetail(), said, warning=True)
 
 
 def _with_sound_calls(run: Run, ask: Ask, completion: Completion, progress: Progress) -> Completion:

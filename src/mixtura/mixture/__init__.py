@@ -103,7 +103,7 @@ class Mixture(OfOneProcess):
         self.recipe = shown_recipe(self.recipe, self._models)
         self._listeners = checked(listeners)
         self._budget = daily_budget_of(daily_budget, env) if budget is None else budget
-        self._settings = RunSettings(rng=random_generator(), record=record, gone={}, budget=self._budget)
+        self._settings = RunSettings(rng=random_generator(), record=record, gone={}, told=set(), budget=self._budget)
 
     async def ask(self, question: Question, **asked: Unpack[AskOptions]) -> Answer:
         """Return the answer to `question`.

@@ -45,6 +45,7 @@ class RunSettings(TypedDict):
     rng: random.Random
     record: Literal["conversation", "digest"]
     gone: dict[tuple[str, str], str]
+    told: set[tuple[str, str]]
     budget: DailyBudget | None
 
 

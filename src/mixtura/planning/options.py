@@ -27,6 +27,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         watch: what is streamed because somebody reads it as it is written.
         record: whether the events carry the conversation, or its digest alone.
         gone: a cache that outlives the run: {(provider, model): the id that took its place}.
+        told: {(provider, field)}: odd fields of replies that a reader was warned of, which outlives the run as well.
         budget: what may be spent a day.
         priority: which runs go first where rate limits make them wait.
     """
@@ -41,5 +42,6 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     watch: Watch = "nothing"
     record: Literal["conversation", "digest"] = "conversation"
     gone: dict[tuple[str, str], str] = {}
+    told: set[tuple[str, str]] = set()
     budget: DailyBudget | None = None
     priority: Priority = Priority.INTERACTIVE

@@ -14,8 +14,8 @@ from mixtura.chat import ChatRequest, Completion, JsonObject, Timing
 from mixtura.models.openai.bounds import ERROR_BYTES, INLINE, LIST_BYTES, LIST_OBJECTS, Bounds, bounds_of, megabytes
 from mixtura.models.openai.kept import kept
 from mixtura.models.openai.pages import BETWEEN, page_in
-from mixtura.models.openai.reply import WireError, decode_reply
-from mixtura.models.openai.sse import EventParser
+from mixtura.models.openai.reply import UnreadableError, WireError, decode_reply
+from mixtura.models.openai.sse import EventParser, begins_stream
 from mixtura.models.openai.stream import StreamedReply
 from mixtura.models.openai.wire import completion_from
 from mixtura.models.threads import DaemonThreads
@@ -29,8 +29,10 @@ _SLICE = 64 * 1024
 _TURN = 256 * 1024
 
 
-async def _read_long(reply: "Reply", request: ChatRequest, said: int | None) -> bytearray:
+async def _read_long(reply: "Reply", request: ChatRequest, said: int | None, begin: bytes) -> bytearray:
     """Return the body of a reply to `request` that is long by its head, or of which that says nothing.
+
+    `begin` was read of it before.
 
     Raises:
         WireError: it is larger than can be of what was asked for.
@@ -38,7 +40,7 @@ async def _read_long(reply: "Reply", request: ChatRequest, said: int | None) -> 
     bounds = bounds_of(request)
     if said is not None and said > bounds.whole:
         raise too_large(bounds, bounds.whole)
-    body = bytearray()
+    body = bytearray(begin)
     async for piece in pieces_of(reply):
         body += piece
         if len(body) > bounds.whole:
@@ -79,14 +81,37 @@ def _length(reply: "Reply") -> int | None:
 
 def too_large(bounds: Bounds, most: int) -> WireError:
     """Return the error for a reply of more than `most` bytes."""
-    return WireError(f"a reply of more than {megabytes(most)} where {bounds.tokens:,} tokens were allowed")
+    return WireError(f"a reply of more than {megabytes(most)} where {bounds.tokens:,} tokens were allowed", alike=True)
 
 
-async def read_whole(reply: "Reply", request: ChatRequest, begun: float, *, streamed: bool) -> Completion:
-    """Read a reply in one piece; a large one is decoded in a thread, since it takes the time of many events."""
+async def beginning(reply: "Reply") -> bytes:
+    """Return as much of a body as says what it is; b"" for an empty one."""
+    begin = await reply.more()
+    while begin and begins_stream(begin, said=False) is None and len(begin) < _SLICE:
+        if not (piece := await reply.more()):
+            break
+        begin += piece
+    return begin
+
+
+async def read_whole(
+    reply: "Reply", request: ChatRequest, begun: float, *, streamed: bool, begin: bytes = b""
+) -> Completion:
+    """Read a reply in one piece; a large one is decoded in a thread, since it takes the time of many events.
+
+    Args:
+        reply: the reply.
+        request: what it answers.
+        begun: event-loop time at which the call began.
+        streamed: a stream was asked for.
+        begin: what was read of its body before.
+    """
     loop = asyncio.get_running_loop()
     said = _length(reply)
-    body = await reply.read() if said is not None and said <= INLINE else await _read_long(reply, request, said)
+    if said is not None and said <= INLINE:
+        body: bytes | bytearray = begin + await reply.read() if begin else await reply.read()
+    else:
+        body = await _read_long(reply, request, said, begin)
     total = loop.time() - begun
     timing = Timing(total=total, first_token=total if streamed else None)
     if len(body) <= INLINE:
@@ -95,15 +120,29 @@ async def read_whole(reply: "Reply", request: ChatRequest, begun: float, *, stre
 
 
 def _whole(body: bytes | bytearray, request: ChatRequest, timing: Timing) -> Completion:
-    """Read a reply that came, or says that it comes, in one piece."""
-    if body[:_SLICE].lstrip()[:6].startswith((b"data:", b"event:", b":")):
-        return _untold_stream(body, request, timing)
-    return completion_from(decode_reply(body, bounds_of(request)), request, timing)
+    """Read a reply that came in one piece: a completion, or a stream that nobody asked for."""
+    begin = b"" if body[:1] == b"{" else bytes(body[:_SLICE])
+    if begin and begins_stream(begin, said=False):
+        return _untold_stream(body, StreamedReply(request), timing)
+    if begin.lstrip()[:1] == b"[":
+        return _listed(body, request, timing)
+    try:
+        return completion_from(decode_reply(body, bounds_of(request)), request, timing)
+    except UnreadableError:
+        if b"\n{" not in body and b"\ndata:" not in body and b"}\n" not in body:
+            raise
+        # One object a line, or a stream behind words of its server's.
+        gathered = StreamedReply(request)
+        try:
+            return _untold_stream(body, gathered, timing)
+        except WireError as problem:
+            if gathered.pieces or problem.reported is not None:
+                raise
+        raise
 
 
-def _untold_stream(body: bytes | bytearray, request: ChatRequest, timing: Timing) -> Completion:
+def _untold_stream(body: bytes | bytearray, gathered: StreamedReply, timing: Timing) -> Completion:
     """Read a stream that nobody asked for, or that says it is none."""
-    gathered = StreamedReply(request)
     parser = EventParser(gathered.bounds.event)
     for at in range(0, len(body), _SLICE):
         for event in parser.feed(bytes(body[at : at + _SLICE])):
@@ -111,6 +150,14 @@ def _untold_stream(body: bytes | bytearray, request: ChatRequest, timing: Timing
     for event in parser.finish():
         gathered.take(event)
     return gathered.completion(timing)
+
+
+def _listed(body: bytes | bytearray, request: ChatRequest, timing: Timing) -> Completion:
+    """Read a list of chunks, or one that holds a whole reply."""
+    gathered = StreamedReply(request)
+    if gathered.take_list(bytes(body)):
+        return gathered.completion(timing)
+    return completion_from(decode_reply(body, gathered.bounds), request, timing)
 
 
 class _ModelList(msgspec.Struct):

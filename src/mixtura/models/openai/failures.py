@@ -31,6 +31,7 @@ from mixtura.chat import RateLimitHeaders
 from mixtura.errors import (
     BadGenerationError,
     BlockedError,
+    BrokenReplyError,
     Exceeded,
     ModelError,
     ModelGoneError,
@@ -135,7 +136,10 @@ class Failures:
     def of_wire(self, model: str, problem: WireError) -> ModelError:
         """Return the error for a success that holds no completion, or an error in place of one."""
         if problem.reported is None:
-            return problem.kind(self.provider, model, f"{problem}")
+            error = problem.kind(self.provider, model, f"{problem}")
+            if isinstance(error, BrokenReplyError):
+                error.alike = problem.alike
+            return error
         return self.of_body(model, None, {}, problem.reported)
 
     def _error(self, model: str, status: int, said: Said, headers: Mapping[str, str]) -> ModelError:

@@ -11,7 +11,7 @@ import msgspec
 from mixtura.chat import ChatRequest, Completion, JsonObject, Timing, Usage
 from mixtura.errors import ModelError, TimedOutError
 from mixtura.models.base import Emit
-from mixtura.models.openai.body import read_error, read_list, read_whole, too_large
+from mixtura.models.openai.body import beginning, read_error, read_list, read_whole, too_large
 from mixtura.models.openai.carried import keep_no_secrets
 from mixtura.models.openai.endpoint import Endpoint
 from mixtura.models.openai.failures import Failures, rate_limit_headers
@@ -20,7 +20,7 @@ from mixtura.models.openai.learned import LearnedDialect
 from mixtura.models.openai.pool import current_pool
 from mixtura.models.openai.reply import WireError
 from mixtura.models.openai.shortage import of_this_machine
-from mixtura.models.openai.sse import EventParser, LineTooLongError
+from mixtura.models.openai.sse import EventParser, LineTooLongError, begins_stream
 from mixtura.models.openai.stream import StreamedReply, in_one_piece
 from mixtura.models.openai.usage import with_charge
 from mixtura.models.openai.wire import Dialect, encode_request
@@ -129,7 +129,7 @@ class HttpModel:
             error.usage = said or _billed(request, gathered, answered=answered)
             raise error from None
         except LineTooLongError as problem:
-            error = self._failures.of_wire(request.model, WireError(str(problem)))
+            error = self._failures.of_wire(request.model, WireError(str(problem), alike=True))
             error.usage = _billed(request, gathered, answered=answered)
             raise error from None
         except _broken() as problem:
@@ -213,29 +213,34 @@ def _billed(request: ChatRequest, gathered: StreamedReply | None, *, answered: b
 
 async def _streamed(reply: "Reply", gathered: StreamedReply, emit: Emit | None, begun: float) -> Completion:
     """Read a streamed reply: `emit` gets each piece as it comes; without it pieces are parsed when they are wanted."""
-    request = gathered.request
-    if not reply.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
-        completion = await read_whole(reply, request, begun, streamed=True)
+    request, context = gathered.request, gathered.request.context
+    said = reply.headers.get("Content-Type", "").lower().startswith("text/event-stream")
+    tell = None if context is None else context.on_answered
+    if said and tell is not None:
+        await tell(rate_limit_headers(reply.headers))
+    # What its head says of a body is often wrong; its first bytes are not.
+    begin = await beginning(reply)
+    if not begin.startswith(b"data: ") and not (begins_stream(begin, said=said) or (said and not begin)):
+        completion = await read_whole(reply, request, begun, streamed=True, begin=begin)
         if emit is not None:
             emit(in_one_piece(completion))
         return completion
-    context = request.context
-    if context is not None and context.on_answered is not None:
-        await context.on_answered(rate_limit_headers(reply.headers))
+    if tell is not None and not said:
+        await tell(rate_limit_headers(reply.headers))
     if emit is None:
-        return await _read_late(reply, gathered, begun)
-    return await _read_watched(reply, gathered, emit, begun)
+        return await _read_late(reply, gathered, begin, begun)
+    return await _read_watched(reply, gathered, begin, emit, begun)
 
 
-async def _read_watched(reply: "Reply", gathered: StreamedReply, emit: Emit, begun: float) -> Completion:
-    """Read a streamed reply, each piece handed to `emit` as it comes."""
+async def _read_watched(reply: "Reply", gathered: StreamedReply, piece: bytes, emit: Emit, begun: float) -> Completion:
+    """Read a streamed reply from its first `piece` on, each handed to `emit` as it comes."""
     from aiohttp import ClientError
 
     clock, parser = asyncio.get_running_loop().time, EventParser(gathered.bounds.event)
     first: float | None = None
     size = taken = 0
     try:
-        while piece := await reply.more():
+        while piece:
             size += len(piece)
             if size > gathered.bounds.stream:
                 raise too_large(gathered.bounds, gathered.bounds.stream)
@@ -250,6 +255,7 @@ async def _read_watched(reply: "Reply", gathered: StreamedReply, emit: Emit, beg
                     emit(delta)
             if gathered.done:
                 break
+            piece = await reply.more()
         else:
             for event in parser.finish():
                 delta = gathered.take(event)
@@ -264,7 +270,7 @@ async def _read_watched(reply: "Reply", gathered: StreamedReply, emit: Emit, beg
     return gathered.completion(Timing(total=total, first_token=first))
 
 
-async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> Completion:
+async def _read_late(reply: "Reply", gathered: StreamedReply, piece: bytes, begun: float) -> Completion:
     """Read a streamed reply that nobody watches: its pieces are parsed when they are wanted, and at its end."""
     from aiohttp import ClientError
 
@@ -274,7 +280,7 @@ async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> C
         context.attach(late)
     size = looked = 0
     try:
-        while piece := await reply.more():
+        while piece:
             size += len(piece)
             if size > gathered.bounds.stream:
                 raise too_large(gathered.bounds, gathered.bounds.stream)
@@ -283,6 +289,7 @@ async def _read_late(reply: "Reply", gathered: StreamedReply, begun: float) -> C
             if size - looked >= _LOOK_EVERY and context is not None:
                 looked = size
                 context.look()
+            piece = await reply.more()
     except BaseException as problem:
         # What had come by then is billed, and has to be counted.
         late.parse()

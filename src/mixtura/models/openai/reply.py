@@ -14,15 +14,20 @@ from mixtura.errors import BrokenReplyError, ModelError
 from mixtura.models.openai.bounds import ERROR_BYTES, INLINE, Bounds, bounds_of, megabytes
 from mixtura.models.openai.finish import graver, word_in
 from mixtura.models.openai.kept import TooMuchError, given, kept
-from mixtura.models.openai.lenient import Text, Word, read_fields
+from mixtura.models.openai.lenient import Content, Label, Text, Word, read_fields
 from mixtura.models.openai.mend import mended
 from mixtura.models.openai.pages import BETWEEN, page_in
 from mixtura.models.openai.parts import said_in, words_in
 from mixtura.models.openai.said import reports_error, unwrapped
+from mixtura.models.openai.sse import BOM
 
 _ABSENT = msgspec.Raw()
 # As much of an error that is too large to be read as is shown.
 _GLIMPSE = 2000
+# Fields that an answer is made of (of the choices the first is one), and those that a part of a message is known by.
+_NEEDED = frozenset(("choices", "message", "delta", "content", "text", "finish_reason"))
+_PARTS = frozenset(("type", "text", "content", "parts", "thinking", "reasoning"))
+_FINE = frozenset(("", "0", "200", "ok", "success", "succeeded", "none", "null", "false", "no error"))
 _ANY = bounds_of(ChatRequest(model="", messages=()))
 
 
@@ -30,7 +35,8 @@ class WireError(ValueError):
     """A reply that is not a completion.
 
     `reported` is the provider's own error object and `usage` what it says the reply took, when it sent them; `kind` is
-    what the failure is where nothing is reported.
+    what the failure is where nothing is reported. `alike`: all of the reply came, and the next one will most likely
+    look the same.
     """
 
     def __init__(
@@ -39,11 +45,18 @@ class WireError(ValueError):
         reported: object = None,
         usage: Usage | None = None,
         kind: type[ModelError] = BrokenReplyError,
+        *,
+        alike: bool = False,
     ) -> None:
         self.reported = reported
         self.usage = usage
         self.kind = kind
+        self.alike = alike
         super().__init__(problem)
+
+
+class UnreadableError(WireError):
+    """What came is no JSON object, or is nested too deeply to be one of a model's."""
 
 
 class GroqPart(msgspec.Struct):
@@ -59,7 +72,7 @@ class GroqPart(msgspec.Struct):
 class WireMessage(msgspec.Struct):
     """A reply's message, or a stream's delta of one."""
 
-    content: Text = None
+    content: Content = None
     reasoning: Text = None
     reasoning_content: Text = None
     reasoning_text: Text = None
@@ -87,7 +100,7 @@ class WireMessage(msgspec.Struct):
 
 
 class WireChoice(msgspec.Struct):
-    """One choice: `message` in a whole reply, `delta` in a stream.
+    """One choice: `message` in a whole reply, `delta` in a stream; `text` where a server knows no chats.
 
     `native_finish_reason` is the word of the provider behind a router; `stop_reason` and `done_reason` stand in place
     of a finish reason where there is none (else the first may be the caller's stop word). Some servers have `usage`
@@ -102,6 +115,7 @@ class WireChoice(msgspec.Struct):
     done_reason: msgspec.Raw = _ABSENT
     error: msgspec.Raw = _ABSENT
     usage: msgspec.Raw = _ABSENT
+    text: Content = None
 
     @property
     def word(self) -> str | None:
@@ -120,10 +134,13 @@ class WireChoices(msgspec.Struct, array_like=True):
 
 
 class WireReply(msgspec.Struct):
-    """A whole reply, or one chunk of a stream. What `msgspec.Raw` holds is decoded when it is wanted."""
+    """A whole reply, or one chunk of a stream. What `msgspec.Raw` holds is decoded when it is wanted.
 
-    id: str | None = None
-    model: str | None = None
+    `message`, `done` and `done_reason` are for servers that write Ollama's own form, without choices.
+    """
+
+    id: Label = None
+    model: Label = None
     choices: WireChoices | None = None
     usage: msgspec.Raw = _ABSENT
     usage_metadata: msgspec.Raw = msgspec.field(default=_ABSENT, name="usageMetadata")
@@ -133,6 +150,33 @@ class WireReply(msgspec.Struct):
     system_fingerprint: str | None = None
     usage_breakdown: msgspec.Raw = _ABSENT
     error: msgspec.Raw = _ABSENT
+    message: msgspec.Raw = _ABSENT
+    done: msgspec.Raw = _ABSENT
+    done_reason: msgspec.Raw = _ABSENT
+
+
+class OddReply(WireReply):
+    """A reply some of whose fields, `odd`, have another form than is documented."""
+
+    odd: tuple[str, ...] = ()
+
+
+def choice_of(reply: WireReply) -> WireChoice | None:
+    """Return the choice of a reply or chunk, None where it has none."""
+    choice = None if reply.choices is None else reply.choices.first
+    # Without `done` a message is what a gateway says of its own, such as that a quota is used up.
+    if choice is not None or (done := bytes(reply.done)) not in (b"true", b"false"):
+        return choice
+    try:
+        message = _MESSAGE.decode(reply.message) if reply.message else None
+        reason = _WORD.decode(reply.done_reason) if reply.done_reason else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return WireChoice(message=message, finish_reason=reason or ("stop" if done == b"true" else None))
+
+
+_MESSAGE = msgspec.json.Decoder(WireMessage)
+_WORD = msgspec.json.Decoder(str | None)
 
 
 _DECODER = msgspec.json.Decoder(WireReply)
@@ -163,33 +207,68 @@ def decode_reply(data: bytes | bytearray, bounds: Bounds | None = None) -> WireR
     return _read_carefully(data, bounds or _ANY)
 
 
+class _CarefulReader:
+    """Reads the texts of a reply, weighed before they are made, and notes its odd fields. See `lenient.Reader`."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self.odd: dict[str, None] = {}
+        self.thoughts: list[str] = []
+
+    def text(self, raw: msgspec.Raw, *, content: bool) -> str | None:
+        begin = bytes(memoryview(raw)[:4])
+        if begin[:1] == b'"':
+            if len(memoryview(raw)) > self._bounds.text:
+                raise TooMuchError(too_much_text(self._bounds))
+            return msgspec.json.decode(raw, type=str)
+        value = kept(raw, self._bounds.objects)
+        said = said_in(value)
+        if said.reasoning:
+            self.thoughts.append(said.reasoning)
+        if said.text or said.reasoning or not content:
+            return said.text or None
+        # A server that parses what its model wrote: JSON in place of the text that it stood in.
+        if value is True or (isinstance(value, int | float) and value is not False) or _is_data(value):
+            self.odd["content"] = None
+            if len(memoryview(raw)) > self._bounds.text:
+                raise TooMuchError(too_much_text(self._bounds))
+            return bytes(raw).decode("utf-8", "replace")
+        return None
+
+    def note(self, field: str, raw: msgspec.Raw) -> None:
+        field = "choices" if field == "first" else field
+        if field in _NEEDED and given(raw):
+            self.odd[field] = None
+
+
+def _is_data(value: object) -> bool:
+    """Say whether a content is an object of the model's own, and no part of a message."""
+    return isinstance(value, dict) and bool(value) and value.keys().isdisjoint(_PARTS)
+
+
 def _read_carefully(data: bytes | bytearray, bounds: Bounds) -> WireReply:
     """Read what the decoder refuses, and what is large: field by field, its text weighed before it is made."""
-    thoughts: list[str] = []
-
-    def text(raw: msgspec.Raw) -> str | None:
-        if bytes(memoryview(raw)[:1]) == b'"':
-            if len(memoryview(raw)) > bounds.text:
-                raise TooMuchError(too_much_text(bounds))
-            return msgspec.json.decode(raw, type=str)
-        said = said_in(kept(raw, bounds.objects))
-        thoughts.append(said.reasoning)
-        return said.text or None
-
+    reader = _CarefulReader(bounds)
+    if data[: len(BOM)] == BOM:
+        data = data[len(BOM) :]
     for broken in (False, True):
-        thoughts.clear()
+        reader.thoughts.clear()
         try:
-            return _with_thoughts(read_fields(mended(data) if broken else data, WireReply, text), "".join(thoughts))
+            found = read_fields(mended(data) if broken else data, WireReply, reader)
         except TooMuchError as problem:
-            raise WireError(f"a reply with {problem}") from None
+            raise WireError(f"a reply with {problem}", alike=True) from None
         except msgspec.ValidationError as problem:
-            raise WireError(f"not a completion: {problem}") from None
+            raise UnreadableError(f"not a completion: {problem}", alike=True) from None
         except RecursionError:
-            raise WireError("not a completion: it is nested too deeply") from None
+            raise UnreadableError("not a completion: it is nested too deeply", alike=True) from None
         except ValueError:
             # No JSON, or no UTF-8: servers break both in ways that can be mended.
             continue
-    raise WireError(f"not a completion: {_glimpse(data)}")
+        found = _with_thoughts(found, "".join(reader.thoughts))
+        return found if not reader.odd else OddReply(**msgspec.structs.asdict(found), odd=tuple(reader.odd))
+    # An object without its end broke off on the way here.
+    cut = data[:1] == b"{" and not data[-_GLIMPSE:].rstrip().endswith(b"}")
+    raise UnreadableError(f"not a completion: {_glimpse(data)}", alike=not cut)
 
 
 def _with_thoughts(reply: WireReply, thoughts: str) -> WireReply:
@@ -220,13 +299,22 @@ def as_json(data: object) -> bytes:
 
 
 def reported_in(raw: msgspec.Raw) -> object:
-    """Return the error object that a reply holds, None for none; of one that is too large its first words."""
+    """Return the error that a reply holds, None for none or one that reports none; of a large one its first words."""
     if not given(raw):
         return None
     try:
-        return kept(raw, ERROR_BYTES)
+        error = kept(raw, ERROR_BYTES)
     except ValueError:
         return bytes(memoryview(raw)[:_GLIMPSE]).decode("utf-8", "replace")
+    return None if reports_nothing(error) else error
+
+
+def reports_nothing(error: object, depth: int = 3) -> bool:
+    """Say whether an error object is the empty one that some servers send with every answer."""
+    if isinstance(error, dict | list) and depth:
+        members = error.values() if isinstance(error, dict) else error
+        return all(reports_nothing(member, depth - 1) for member in members)
+    return not error or (error is not True and str(error)[:_GLIMPSE].strip().lower() in _FINE)
 
 
 def without_surrogates(value: object) -> object:

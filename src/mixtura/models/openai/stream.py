@@ -6,77 +6,37 @@ from collections.abc import Iterable
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, JsonObject, Timing, Usage
-from mixtura.models.openai.bounds import ERROR_BYTES, bounds_of
+from mixtura.models.openai.bounds import bounds_of
 from mixtura.models.openai.call_pieces import calls_in
 from mixtura.models.openai.finish import ending_of, graver
-from mixtura.models.openai.kept import given, kept
+from mixtura.models.openai.kept import given
+from mixtura.models.openai.plain import PLAIN, thoughts_in
 from mixtura.models.openai.reply import (
     GroqPart,
+    OddReply,
+    UnreadableError,
     WireChoice,
     WireChoices,
     WireError,
     WireMessage,
     WireReply,
+    choice_of,
     decode_reply,
     reported_in,
+    reports_nothing,
     too_much_text,
 )
+from mixtura.models.openai.sentinels import ends, error_in, no_chunk, says_nothing, unwrapped
 from mixtura.models.openai.sse import ServerEvent, plain_data
 from mixtura.models.openai.tool_calls import ToolCalls
 from mixtura.models.openai.usage import Told
 from mixtura.models.openai.wire import completion_from, told_in
 
-
-class _PlainDelta(msgspec.Struct):
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    reasoning_text: str | None = None
-    thinking: str | None = None
-    thinking_blocks: None = None
-    reasoning_details: msgspec.Raw = msgspec.Raw()
-    tool_calls: None = None
-    function_call: None = None
-    executed_tools: None = None
-    annotations: None = None
-    refusal: None = None
-
-    def thoughts(self) -> str:
-        return self.reasoning or self.reasoning_content or self.reasoning_text or self.thinking or ""
-
-
-def _thoughts(deltas: list[_PlainDelta]) -> list[str] | None:
-    """Return the reasoning in each delta; None where one has it in a form that has to be looked into."""
-    told = [delta.thoughts() for delta in deltas]
-    hidden = any(not words and given(delta.reasoning_details) for delta, words in zip(deltas, told, strict=True))
-    return None if hidden else told
-
-
-class _PlainChoice(msgspec.Struct):
-    delta: _PlainDelta
-    finish_reason: None = None
-    message: None = None
-    error: None = None
-
-
-class _PlainChunk(msgspec.Struct):
-    """A chunk of text and nothing else, as nearly every chunk of a stream is; one that holds more does not decode."""
-
-    choices: tuple[_PlainChoice]
-    usage: None = None
-    usage_breakdown: None = None
-    x_groq: None = None
-    error: None = None
-
-
-_PLAIN = msgspec.json.Decoder(list[_PlainChunk])
 # Fewer events than this are parsed one by one. Round the data of each stand "data: " and two line ends.
 _FEW = 6
 _AROUND = 8
 # Ends of which nothing has to be said but what they mean.
 _GOOD_ENDS = (b'"finish_reason":"stop"', b'"finish_reason":"length"', b'"finish_reason":"tool_calls"')
-# As much of an error that cannot be read as is shown.
-_GLIMPSE = 2000
 
 
 def _closes(data: bytes) -> bool:
@@ -106,6 +66,10 @@ class StreamedReply:
         self._told_usage: Told | None = None
         self._chosen = False
         self._finish: str | None = None
+        self._by_message = False
+        self._odd: dict[str, None] = {}
+        self._unread: WireError | None = None
+        self._lost = self._late_errors = 0
 
     @property
     def whole(self) -> bool:
@@ -119,12 +83,60 @@ class StreamedReply:
             WireError: the stream reports an error, or the event is no chunk.
         """
         name, data = event
-        if data.startswith(b"[DONE]"):
+        if self.done:
+            # What follows would count or not by how the bytes were cut.
+            return None
+        if data[:1] != b"{" or name:
+            return self._take_other(name, data)
+        try:
+            chunk = decode_reply(data, self.bounds)
+        except UnreadableError as problem:
+            self._leave_out(problem)
+            return None
+        return self.add(chunk)
+
+    def _take_other(self, name: str, data: bytes) -> Delta | None:
+        """Take an event that has a name, or that is no JSON object."""
+        if name.lower() == "error":
+            reported = error_in(data)
+            if self._chosen and reports_nothing(reported):
+                self._leave_out()
+            else:
+                self._fail(reported)
+            return None
+        deltas = [delta for chunk in unwrapped(data) if (delta := self._take_bare(name, chunk)) is not None]
+        if ends(name, data):
             self.done = True
-            return None if self._tool_calls is None else self._rest_of_calls()
-        if name == "error":
-            raise WireError("the stream broke off with an error", _error_in(data))
-        return self.add(decode_reply(data, self.bounds))
+            if (rest := self._rest_of_calls()) is not None:
+                deltas.append(rest)
+        return deltas[0] if len(deltas) == 1 else _merged(deltas) if deltas else None
+
+    def take_list(self, data: bytes) -> bool:
+        """Take a list of chunks that is all of the reply; return whether there is any in it."""
+        for chunk in unwrapped(data):
+            if chunk[:1] == b"{":
+                self.take(ServerEvent("", chunk))
+        self.done = self._chosen
+        return self._chosen
+
+    def _take_bare(self, name: str, data: bytes) -> Delta | None:
+        if data[:1] == b"{":
+            return self.take(ServerEvent("", data))
+        if not ends(name, data) and not says_nothing(name, data):
+            self._leave_out(no_chunk(data))
+        return None
+
+    def _leave_out(self, problem: WireError | None = None) -> None:
+        """Go on without an event that cannot be read: what stands round it may be an answer all the same."""
+        if not self.whole:
+            self._lost += 1
+            self._unread = self._unread or problem
+
+    def _fail(self, reported: object) -> None:
+        """Raise the error that the stream reports; an answer that has ended before stands all the same."""
+        if self._finish is None or ending_of(self._finish).failed is not None:
+            raise WireError("the stream broke off with an error", reported, self._told())
+        self._late_errors += 1
 
     def take_body(self, body: bytes, taken: list[Delta] | None = None) -> int | None:
         """Take a whole stream, or a part of it, at once; None when it has to be parsed event by event.
@@ -145,11 +157,11 @@ class StreamedReply:
         if taken is None and end < len(pieces) and _GOOD_ENDS[0] not in pieces[end] and not _ends_well(pieces[end:]):
             return None
         try:
-            plain = _PLAIN.decode(b"[%b]" % b",".join(pieces[begin:end]))
+            plain = PLAIN.decode(b"[%b]" % b",".join(pieces[begin:end]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         deltas = [chunk.choices[0].delta for chunk in plain]
-        thoughts = _thoughts(deltas) if b'"reason' in body or b'"thinking' in body else []
+        thoughts = thoughts_in(deltas) if b'"reason' in body or b'"thinking' in body else []
         if thoughts is None:
             return None
         if begin and (first := self.add(decode_reply(pieces[0]))) and taken is not None:
@@ -173,25 +185,25 @@ class StreamedReply:
         """
         groq = chunk.x_groq
         if chunk.error or (groq is not None and groq.error):
-            reported = reported_in(chunk.error) or (groq and reported_in(groq.error))
-            if reported:
-                raise WireError("the stream broke off with an error", reported)
+            self._heed_error(chunk, groq)
         if groq is not None or self._whole.id is None or (chunk.usage and given(chunk.usage)) or chunk.usage_metadata:
             self._note(chunk, groq)
+        if chunk.__class__ is OddReply:
+            self._odd.update(dict.fromkeys(chunk.odd))
         choice = None if chunk.choices is None else chunk.choices.first
-        if choice is None:
+        if choice is None and (choice := choice_of(chunk)) is None:
             return None
         self._chosen = True
         if choice.error and (reported := reported_in(choice.error)):
-            raise WireError("the stream broke off with an error", reported, self._told())
+            self._fail(reported)
         if choice.usage:
             self._told_usage = told_in(chunk).after(self._told_usage)
         word = choice.word
         if word is not None:
             self._end(word)
-        delta = choice.delta or choice.message
-        if delta is None:
-            return None if word is None or self._tool_calls is None else self._rest_of_calls()
+        delta = choice.delta
+        if (delta is None or choice.message is not None) and (delta := self._delta_of(choice)) is None:
+            return None if word is None else self._rest_of_calls()
         calls = None
         if delta.tool_calls or delta.executed_tools or delta.annotations or delta.refusal or delta.function_call:
             calls = self._note_rare(delta)
@@ -208,18 +220,31 @@ class StreamedReply:
         self.pieces += 1
         return Delta(text, reasoning, calls)
 
+    def _heed_error(self, chunk: WireReply, groq: GroqPart | None) -> None:
+        if reported := reported_in(chunk.error) or (groq and reported_in(groq.error)):
+            self._fail(reported)
+
+    def _delta_of(self, choice: WireChoice) -> WireMessage | None:
+        """Return the delta of a choice that has more than one, or one under another name."""
+        delta, message = choice.delta, choice.message
+        if message is None and choice.text is not None:
+            message = WireMessage(content=choice.text)
+        if message is None or (delta is not None and (delta.content or delta.reasoning or delta.reasoning_content)):
+            return delta
+        # Some servers close a stream of deltas with the whole message.
+        self._by_message |= not self.pieces
+        return message if self._by_message else delta
+
     def completion(self, timing: Timing) -> Completion:
         """Return the whole reply.
 
         Raises:
             WireError: the stream ended before the reply did.
         """
-        if not self.whole:
-            raise WireError("the stream stopped before the answer was whole", usage=self._told())
-        if not self._chosen:
-            raise WireError("a stream without choices", usage=self._told())
+        if not self.whole or not self._chosen:
+            raise self._not_whole()
         if sum(map(len, self._text)) + sum(map(len, self._reasoning)) > self.bounds.text:
-            raise WireError(f"a stream with {too_much_text(self.bounds)}", usage=self._told())
+            raise WireError(f"a stream with {too_much_text(self.bounds)}", usage=self._told(), alike=True)
         whole = self._whole
         message = WireMessage(
             content="".join(self._text), reasoning="".join(self._reasoning), refusal="".join(self._refusal)
@@ -227,7 +252,28 @@ class StreamedReply:
         for name, parts in self._lists.items():
             setattr(message, name, msgspec.Raw(b"[%b]" % b",".join(parts)))
         whole.choices = WireChoices(WireChoice(message=message, finish_reason=self._finish))
-        return completion_from(whole, self.request, timing, told=self._told_usage, gathered=self._tool_calls)
+        completion = completion_from(whole, self.request, timing, told=self._told_usage, gathered=self._tool_calls)
+        if self._odd or self._lost or self._late_errors:
+            completion = msgspec.structs.replace(completion, warnings=self._warnings(), odd_fields=tuple(self._odd))
+        return completion
+
+    def _not_whole(self) -> WireError:
+        """Return the error of a stream that holds no answer, or not all of one."""
+        if not self.pieces and self._unread is not None:
+            return WireError(str(self._unread), usage=self._told(), alike=self._unread.alike)
+        if self.whole:
+            return WireError("a stream without choices", usage=self._told(), alike=True)
+        return WireError("the stream stopped before the answer was whole", usage=self._told())
+
+    def _warnings(self) -> tuple[str, ...]:
+        found = []
+        if self._lost:
+            what = "an event of its stream" if self._lost == 1 else f"{self._lost:,} events of its stream"
+            was = "was" if self._lost == 1 else "were"
+            found.append(f"{what} could not be read and {was} left out: text may be missing")
+        if self._late_errors:
+            found.append("an error that its server sent behind the end of the answer was left out")
+        return tuple(found)
 
     def _end(self, word: str) -> None:
         """Note the server's word for why the reply ended; of several the one that says most counts."""
@@ -275,7 +321,11 @@ class StreamedReply:
                 self._lists.setdefault(name, []).append(items)
         if delta.refusal:
             self._refusal.append(delta.refusal)
-        pieces = calls_in(delta.tool_calls, self.bounds) if given(delta.tool_calls) else []
+        pieces: list[JsonObject] = []
+        if given(delta.tool_calls):
+            pieces = calls_in(delta.tool_calls, self.bounds)
+            if bytes(memoryview(delta.tool_calls)[:1]) != b"[":
+                self._odd["tool_calls"] = None
         legacy = not pieces and given(delta.function_call)
         if not pieces and not legacy:
             return None
@@ -286,6 +336,13 @@ class StreamedReply:
 
 def _ends_well(closing: list[bytes]) -> bool:
     return any(end in one for end in _GOOD_ENDS for one in closing)
+
+
+def _merged(deltas: list[Delta]) -> Delta:
+    """Return one delta that says what several do."""
+    calls = [call for delta in deltas for call in delta.tool_calls or ()]
+    text, reasoning = "".join([one.text for one in deltas]), "".join([one.reasoning for one in deltas])
+    return Delta(text, reasoning, calls or None, sum(one.pieces for one in deltas))
 
 
 def joined(deltas: Iterable[Delta]) -> list[Delta]:
@@ -321,11 +378,3 @@ def in_one_piece(completion: Completion) -> Delta:
     calls = completion.tool_calls
     pieces = [{**call, "index": place} for place, call in enumerate(calls)] if calls else None
     return Delta(completion.text, completion.reasoning, pieces)
-
-
-def _error_in(data: bytes) -> object:
-    try:
-        parsed = kept(data, ERROR_BYTES)
-    except (ValueError, RecursionError):
-        return data[:_GLIMPSE].decode("utf-8", "replace") or "no text"
-    return (parsed.get("error") or parsed) if isinstance(parsed, dict) else parsed

@@ -14,7 +14,16 @@ from mixtura.models.openai.bounds import bounds_of
 from mixtura.models.openai.finish import CALLS, FILTER, STOP, Ending, ending_of, kept_word, shown_word
 from mixtura.models.openai.formats import Formats
 from mixtura.models.openai.kept import given, kept
-from mixtura.models.openai.reply import WireError, WireMessage, WireReply, reported_in, without_surrogates
+from mixtura.models.openai.reply import (
+    OddReply,
+    WireChoice,
+    WireError,
+    WireMessage,
+    WireReply,
+    choice_of,
+    reported_in,
+    without_surrogates,
+)
 from mixtura.models.openai.tool_calls import ToolCalls, whole_calls
 from mixtura.models.openai.usage import NOTHING_TOLD, Told, charge_in, read_usage
 
@@ -123,8 +132,8 @@ def completion_from(
     if reply.error and (reported := reported_in(reply.error)):
         raise WireError("an error in place of a completion", reported)
     choice = None if reply.choices is None else reply.choices.first
-    if choice is None:
-        raise WireError("a reply without choices", usage=(told or told_in(reply)).usage)
+    if choice is None and (choice := choice_of(reply)) is None:
+        raise WireError("a reply without choices", usage=(told or told_in(reply)).usage, alike=True)
     told = told or told_in(reply)
     if choice.error and (reported := reported_in(choice.error)):
         raise WireError("an error in place of a completion", reported, told.usage)
@@ -134,9 +143,11 @@ def completion_from(
         said = f"the server ended its reply with {shown_word(word or '')!r}"
         raise WireError(said, usage=told.usage, kind=ending.failed)
     message = choice.message
+    if message is None or not message.content:
+        message = _message_of(choice)
     if message is None:
         if ending is not FILTER:
-            raise WireError("a choice without a message", usage=told.usage)
+            raise WireError("a choice without a message", usage=told.usage, alike=True)
         message = WireMessage()
     text = message.content or ""
     reasoning = message.thoughts(bounds_of(request))
@@ -164,7 +175,25 @@ def completion_from(
         service_tier=reply.service_tier,
         system_fingerprint=reply.system_fingerprint,
         extra=_extra(reply, request, message, word),
+        odd_fields=_odd_fields(reply, message) if message.tool_calls or reply.__class__ is OddReply else (),
     )
+
+
+def _message_of(choice: WireChoice) -> WireMessage | None:
+    """Return the message of a choice that stands under another name, or has its text elsewhere."""
+    message, delta = choice.message, choice.delta
+    if delta is None and choice.text is not None:
+        delta = WireMessage(content=choice.text)
+    if message is None or delta is None or not delta.content:
+        return message or delta
+    return msgspec.structs.replace(message, content=delta.content)
+
+
+def _odd_fields(reply: WireReply, message: WireMessage) -> tuple[str, ...]:
+    odd = reply.odd if isinstance(reply, OddReply) else ()
+    if given(message.tool_calls) and bytes(memoryview(message.tool_calls)[:1]) != b"[":
+        odd = (*odd, "tool_calls")
+    return odd
 
 
 def _ending_with(calls: list[JsonObject] | None, message: WireMessage, ending: Ending, told: Told) -> Ending:

@@ -10,7 +10,7 @@ import random
 import msgspec
 
 from mixtura.chat import ChatRequest, Completion, Delta, Timing, Usage
-from mixtura.errors import ModelError, OverloadedError, followed
+from mixtura.errors import BrokenReplyError, ModelError, OverloadedError, followed
 from mixtura.limits.policy import may_be_billed
 from mixtura.limits.window import in_words
 from mixtura.models.base import ChatModel, Emit
@@ -76,6 +76,9 @@ class Retrying:
                 if request.context is not None and (error.usage is not None or (error.sent and may_be_billed(error))):
                     # The engine may stop this call before it ends, and has to know what it took by then.
                     request.context.waste(error.usage)
+                if isinstance(error, BrokenReplyError) and error.alike:
+                    # It came whole. One more try tells a slip from a server that always answers so.
+                    repeats = min(repeats, 1)
                 repeats -= error.action == "retry" and not self._waits_for(error)
                 waits += error.action == "wait"
                 if shown or repeats < 0 or error.action not in ("retry", "wait"):
