@@ -101,6 +101,22 @@ class ModelRegistry(OfOneProcess):
             served = self._served[provider, model] = self._compose(provider, model)
         return served
 
+    def unwrapped(self, provider: str, model: str) -> ChatModel:
+        """Return the model as it answers by itself: not retried, not counted, its thinking left where it stands.
+
+        Raises:
+            ConfigError: as `find`.
+        """
+        if self.provider(provider).in_process:
+            with asking(provider):
+                return load_provider(provider).find(model, self._env).chat
+        own = self.catalog.provider(provider)
+        asked = own if self._client is None else self._client.server_in(self.catalog) or own
+        dialect = Dialect.of(asked, self.catalog.get(provider, model) if asked is own else None)
+        if self._client is not None:
+            return self._client.model(dialect, self._failures(provider))
+        return HttpModel(self.endpoint(provider), dialect, self._failures(provider))
+
     def card(self, provider: str, model: str) -> ModelCard:
         """Return what the catalogue knows of the model, and what is predicted; but for its id that may be nothing."""
         card = self._cards.get((provider, model))
@@ -182,16 +198,13 @@ class ModelRegistry(OfOneProcess):
             return self._in_process(provider, model)
         row, own = self.catalog.get(provider, model), self.catalog.provider(provider)
         asked = own if self._client is None else self._client.server_in(self.catalog) or own
-        dialect = Dialect.of(asked, row if asked is own else None)
-        chat: ChatModel
+        chat: ChatModel = self.unwrapped(provider, model)
         if self._client is None:
             endpoint = self.endpoint(provider)
             url, key = endpoint.url, endpoint.key
-            chat = HttpModel(endpoint, dialect, self._failures(provider))
             alive = partial(answers, endpoint)
         else:
             url, key, alive = self._client.base_url, self._client.key, None
-            chat = self._client.model(dialect, self._failures(provider))
         server = server_address(url, own) or provider
         accounting = self._accounting(server, key, model, row)
         place = place_of(asked, server)

@@ -48,6 +48,11 @@ class HttpModel:
         self._dialect = LearnedDialect(dialect)
         self._failures = failures
 
+    @property
+    def dialect(self) -> Dialect:
+        """How it asks now: without what its server has refused so far."""
+        return self._dialect.known
+
     async def chat(
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:

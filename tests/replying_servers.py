@@ -1,0 +1,78 @@
+"""A server on a socket that answers each chat request as a function says, and lists models as it is told."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bench.dialects.row import Reply, as_json
+
+from mixtura.models.openai.pool import close_pool
+
+Answer = Callable[[dict[str, Any]], Reply]
+
+
+class ReplyingServer:
+    """Serves `answer` below `path` and the rows `models` beside it; everything else is not found.
+
+    Attributes:
+        url: the base URL.
+        bodies: the chat requests that came, in order.
+        paths: the request lines' paths.
+    """
+
+    def __init__(self, answer: Answer, models: list[dict[str, Any]] | Reply, path: str, holds_open: bool) -> None:
+        self.url = ""
+        self.bodies: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self._answer, self._models, self._path = answer, models, path
+        self._holds_open = holds_open
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection, which ends with its reply."""
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            length = head.lower().partition("content-length:")[2].partition("\r\n")[0]
+            sent = await reader.readexactly(int(length or 0))
+            self.paths.append(head.split(" ")[1])
+            reply = self._reply(sent)
+            lines = [f"HTTP/1.1 {reply.status} X", *(f"{name}: {value}" for name, value in reply.headers.items())]
+            writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + reply.body)
+            await writer.drain()
+            if self._holds_open and "event-stream" in reply.headers.get("Content-Type", ""):
+                await reader.read()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    def _reply(self, sent: bytes) -> Reply:
+        if self.paths[-1] == f"{self._path}/chat/completions":
+            self.bodies.append(json.loads(sent))
+            return self._answer(self.bodies[-1])
+        if self.paths[-1] == f"{self._path}/models":
+            return (
+                self._models if isinstance(self._models, Reply) else as_json({"object": "list", "data": self._models})
+            )
+        return as_json({"error": {"message": "Not Found"}}, 404)
+
+
+@asynccontextmanager
+async def replying_server(
+    answer: Answer, models: list[dict[str, Any]] | Reply | None = None, *, path: str = "/v1", holds_open: bool = False
+) -> AsyncGenerator[ReplyingServer]:
+    """Run such a server; without `models` it lists "m", which reads 1000 tokens.
+
+    `holds_open`: a stream does not end before its reader leaves.
+    """
+    server = ReplyingServer(
+        answer, [{"id": "m", "max_model_len": 1000}] if models is None else models, path, holds_open
+    )
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, limit=2**22)
+    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}{path}"
+    try:
+        yield server
+    finally:
+        await close_pool()
+        listening.close()
