@@ -20,23 +20,29 @@ class ReplyingServer:
         url: the base URL.
         bodies: the chat requests that came, in order.
         paths: the request lines' paths.
+        keys: the keys that came with the chat requests, "" for none.
     """
 
     def __init__(self, answer: Answer, models: list[dict[str, Any]] | Reply, path: str, holds_open: bool) -> None:
         self.url = ""
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
+        self.keys: list[str] = []
         self._answer, self._models, self._path = answer, models, path
         self._holds_open = holds_open
+        self._serving: set[asyncio.Task[Any]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection, which ends with its reply."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             length = head.lower().partition("content-length:")[2].partition("\r\n")[0]
             sent = await reader.readexactly(int(length or 0))
             self.paths.append(head.split(" ")[1])
-            reply = self._reply(sent)
+            reply = self._reply(sent, head)
             lines = [f"HTTP/1.1 {reply.status} X", *(f"{name}: {value}" for name, value in reply.headers.items())]
             writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + reply.body)
             await writer.drain()
@@ -46,9 +52,15 @@ class ReplyingServer:
             pass
         finally:
             writer.close()
+            self._serving.discard(task)
 
-    def _reply(self, sent: bytes) -> Reply:
+    async def stop(self) -> None:
+        """Wait until every connection has ended."""
+        await asyncio.gather(*self._serving)
+
+    def _reply(self, sent: bytes, head: str) -> Reply:
         if self.paths[-1] == f"{self._path}/chat/completions":
+            self.keys.append(head.partition("Authorization: Bearer ")[2].partition("\r\n")[0])
             self.bodies.append(json.loads(sent))
             return self._answer(self.bodies[-1])
         if self.paths[-1] == f"{self._path}/models":
@@ -75,4 +87,5 @@ async def replying_server(
         yield server
     finally:
         await close_pool()
+        await server.stop()
         listening.close()
