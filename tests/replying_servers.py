@@ -11,10 +11,12 @@ from bench.dialects.row import Reply, as_json
 from mixtura.models.openai.pool import close_pool
 
 Answer = Callable[[dict[str, Any]], Reply]
+_NOT_FOUND = as_json({"error": {"message": "Not Found"}}, 404)
+Models = list[dict[str, Any]] | Reply | Callable[[], Reply]
 
 
 class ReplyingServer:
-    """Serves `answer` below `path` and the rows `models` beside it; everything else is not found.
+    """Serves `answer` below `path` and the rows `models` beside it; everything else is `other`.
 
     Attributes:
         url: the base URL.
@@ -23,12 +25,12 @@ class ReplyingServer:
         keys: the keys that came with the chat requests, "" for none.
     """
 
-    def __init__(self, answer: Answer, models: list[dict[str, Any]] | Reply, path: str, holds_open: bool) -> None:
+    def __init__(self, answer: Answer, models: Models, path: str, other: Reply, *, holds_open: bool) -> None:
         self.url = ""
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.keys: list[str] = []
-        self._answer, self._models, self._path = answer, models, path
+        self._answer, self._models, self._path, self._other = answer, models, path, other
         self._holds_open = holds_open
         self._serving: set[asyncio.Task[Any]] = set()
 
@@ -64,23 +66,26 @@ class ReplyingServer:
             self.bodies.append(json.loads(sent))
             return self._answer(self.bodies[-1])
         if self.paths[-1] == f"{self._path}/models":
-            return (
-                self._models if isinstance(self._models, Reply) else as_json({"object": "list", "data": self._models})
-            )
-        return as_json({"error": {"message": "Not Found"}}, 404)
+            models = self._models() if callable(self._models) else self._models
+            return models if isinstance(models, Reply) else as_json({"object": "list", "data": models})
+        return self._other
 
 
 @asynccontextmanager
 async def replying_server(
-    answer: Answer, models: list[dict[str, Any]] | Reply | None = None, *, path: str = "/v1", holds_open: bool = False
+    answer: Answer,
+    models: Models | None = None,
+    *,
+    path: str = "/v1",
+    other: Reply = _NOT_FOUND,
+    holds_open: bool = False,
 ) -> AsyncGenerator[ReplyingServer]:
     """Run such a server; without `models` it lists "m", which reads 1000 tokens.
 
     `holds_open`: a stream does not end before its reader leaves.
     """
-    server = ReplyingServer(
-        answer, [{"id": "m", "max_model_len": 1000}] if models is None else models, path, holds_open
-    )
+    listed: Models = [{"id": "m", "max_model_len": 1000}] if models is None else models
+    server = ReplyingServer(answer, listed, path, other, holds_open=holds_open)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, limit=2**22)
     server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}{path}"
     try:

@@ -139,9 +139,36 @@ async def test_a_server_without_a_list_is_asked_for_the_model_that_is_named(tmp_
         assert done.code == 1
         assert not server.bodies
         assert lines(done)["tools"] == "not tried: no model is known to ask"
+        assert lines(done)[""].endswith("Where only the list is missing, --model names the model.")
         done = await doctor(tmp_path, "--provider", server.url, "--model", "m")
     assert done.code == 0
     assert lines(done)["overflow"] == "not tried: the server does not say how long its context is"
+
+
+async def test_a_machine_that_loads_its_model_is_waited_for(tmp_path: Path) -> None:
+    lists = [as_json({"error": {"message": "Loading model"}}, 503), as_json({"data": [{"id": "m"}]})]
+    async with replying_server(plain, lambda: lists.pop(0)) as server:
+        done = await doctor(tmp_path, "--provider", server.url)
+    assert done.code == 0
+
+
+async def test_a_web_page_in_place_of_a_server_leads_to_the_server_below_it(tmp_path: Path) -> None:
+    page = Reply(b"<!doctype html><title>Chat</title>", 200, {"Content-Type": "text/html"})
+    async with replying_server(plain, other=page) as server:
+        root = server.url.removesuffix("/v1")
+        done = await doctor(tmp_path, "--provider", f"{root}/ui")
+        assert done.code == 1
+        assert "a web page ('Chat')" in lines(done)["whole"]
+        assert lines(done)[""] == f"Models are listed at {root}/v1: use that as the base URL."
+
+
+async def test_a_name_of_the_settings_is_a_server(tmp_path: Path) -> None:
+    async with replying_server(plain) as server:
+        env = environment(MIXTURA_HOME=str(tmp_path))
+        assert (await run(env, "config", "set", "base_urls.mine", server.url)).code == 0
+        done = await run(env, "doctor", "--provider", "mine")
+        assert done.code == 0
+        assert f"m at {server.url}: " in done.err
 
 
 async def test_models_that_answer_no_question_are_not_asked(tmp_path: Path) -> None:

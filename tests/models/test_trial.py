@@ -157,6 +157,18 @@ async def test_a_server_that_takes_everything_is_asked_six_times_and_nothing_is_
             *("broken_call", False, "arguments are no JSON"),
             id="broken arguments",
         ),
+        pytest.param(
+            "tools", whole("", "length"), "cut_off", None, "cut off after 3 tokens, before a call", id="no room"
+        ),
+        pytest.param(
+            *("tools", refusal("slow down", 429), "failed", None, "not known, since a limit is reached: HTTP 429"),
+            id="a limit of tools",
+        ),
+        pytest.param(
+            *("overflow", refusal("slow down", 429), "failed", None, "not known, since a limit is reached"),
+            id="a limit of length",
+        ),
+        pytest.param("overflow", refusal("pay first", 402), "failed", False, "HTTP 402", id="no money for length"),
         pytest.param("tools", refusal("upstream", 502), "failed", False, "fails: HTTP 502", id="tools break it"),
         pytest.param("JSON", whole('```json\n{"apples": 42}\n```'), "json_schema", True, "works", id="a fence"),
         pytest.param("JSON", whole("42 apples"), "not_kept", False, 'does not keep to it: "42 apples"', id="ignored"),

@@ -16,6 +16,7 @@ from mixtura.models.account import AccountModels, keep_list, read_list
 from mixtura.models.environment import is_near
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.http import list_models
+from mixtura.models.place import ONE_MACHINE
 from mixtura.models.registry import ModelRegistry
 from mixtura.models.trial.advice import advice
 from mixtura.models.trial.calls import CALLS, PlannedCall, most_dollars, most_tokens, planned_calls
@@ -27,6 +28,9 @@ _TOO_MUCH = ("/chat/completions", "/completions", "/responses", "/models")
 _ENDS = ("/v1", "/api/v1", "/openai/v1")
 _ELSEWHERE_SECONDS = 5.0
 _SHOWN = 5
+# A server that is loading its model, and seconds until it is asked again.
+_LOADING = 503
+_AGAIN = 0.5
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -111,13 +115,22 @@ async def _try(registry: ModelRegistry, report: Report, *, spend: bool, quiet: b
     ids = [] if isinstance(listed, ModelError) else chat_models([listed])
     row = registry.provider(provider)
     report.advice = advice(report.calls, key=row.key_env, models=ids[:_SHOWN], elsewhere=elsewhere)
+    if not model and not elsewhere and report.calls[0].error not in ("unreachable", "blocked", "unauthorized"):
+        report.advice += " Where only the list is missing, --model names the model."
 
 
 async def _listed(registry: ModelRegistry, provider: str) -> AccountModels | ModelError:
-    try:
-        listed = read_list(provider, await registry.list_models(provider), today())
-    except ModelError as error:
-        return error
+    """Return the server's list, or why there is none; a machine that is loading its model is waited for."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + (ONE_MACHINE.first_token if registry.provider(provider).one_machine else 0.0)
+    while True:
+        try:
+            listed = read_list(provider, await registry.list_models(provider), today())
+            break
+        except ModelError as error:
+            if error.status != _LOADING or clock() > until:
+                return error
+        await asyncio.sleep(_AGAIN)
     if not registry.is_in_process(provider):
         keep_list(listed, registry.endpoint(provider), registry.catalog, os.environ)
     return listed

@@ -7,7 +7,7 @@ from mixtura.models.trial.findings import Finding
 
 _MEND: dict[str, str] = {
     "unreachable": "Nothing answers at this address: start the server, or check host and port.",
-    "blocked": "Something on the way is in the way; docs/networks.md says what each message means.",
+    "blocked": "Something between here and the server lets nothing through: a proxy, a certificate, a firewall.",
     "rate_limited": "The limit of this key is reached: try again later.",
     "overloaded": "The server does not answer now: look at its log, or try again later.",
     "timed_out": "The server is too slow, or hangs: look at its log.",
@@ -56,6 +56,8 @@ def _unanswered(whole: Finding, *, key: str, models: Sequence[str], elsewhere: s
         if models:
             return "The server lists models and takes no chat at this address: is it one for chat at all?"
         return "Nothing is served at this address: check the base URL, which most often ends with /v1."
+    if whole.error == "broken_reply" and models:
+        return "The server lists models, and what it answers cannot be read as a completion: its log may say why."
     if whole.outcome == "empty":
         return "The server answers with nothing: look at its log, or name another model with --model."
     return _MEND.get(whole.error, "No plain question is answered: the words of the server say why.")
@@ -63,13 +65,19 @@ def _unanswered(whole: Finding, *, key: str, models: Sequence[str], elsewhere: s
 
 def _of_part(found: Finding) -> str:
     """Return what to do about one part that does not work, "" where it does."""
+    if found.works is not False:
+        return ""
     match found.name, found.outcome:
-        case "tools", "refused" | "failed":
+        case "tools", "refused":
             return "Ask without tools here, or start the server with them; what it says tells how."
+        case "tools", "failed":
+            return "Ask without tools here, if what the server says does not tell how they can be had."
         case "tools", "broken_call":
             return "Ask without tools here: the server does not read the calls out of what this model writes."
-        case "JSON", "refused" | "failed":
+        case "JSON", "refused":
             return "Ask without response_format here."
+        case "JSON", "failed":
+            return "Ask without response_format here, if what the server says does not tell how it can be had."
         case "JSON", "not_kept":
             return "Do not rely on response_format here: each answer is checked, and one that is not in its form fails."
         case "overflow", "unknown_words" | "failed":

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from mixtura.chat import Completion
-from mixtura.errors import ModelError, TooLargeError
+from mixtura.errors import ModelError, RateLimitedError, TooLargeError
 from mixtura.models.openai.formats import Formats
 from mixtura.models.openai.wire import Dialect
 from mixtura.models.trial.calls import FIELD, CallName
@@ -85,22 +85,26 @@ class Pieces(msgspec.Struct):
 
 
 def of_error(name: CallName, error: ModelError, seconds: float = 0.0) -> Finding:
-    """Return what a failed call shows: the server refuses what was tried, or the call itself failed."""
+    """Return what a failed call shows: the server refuses what was tried, the call failed, or it is not known."""
     status = error.status
     refused = status is not None and 400 <= status < 500 and status not in _PASSES
-    words = quoted(error.reason)
-    before = "not taken" if refused else "fails"
-    if status is not None and f"{status}" not in words:
-        before += f": HTTP {status}"
+    before = "not taken: " if refused else "fails: "
+    works: bool | None = False
+    if isinstance(error, RateLimitedError) and name not in ("whole", "streamed"):
+        before, works = "not known, since a limit is reached: ", None
     return Finding(
         name=name,
         outcome="refused" if refused else "failed",
-        works=False,
-        said=f"{before}: {words}" if status is None or ":" not in before else f"{before} {words}",
+        works=works,
+        said=f"{before}{_status(status)}{quoted(error.reason)}",
         seconds=seconds,
         error=error.kind,
         status=status,
     )
+
+
+def _status(status: int | None) -> str:
+    return "" if status is None else f"HTTP {status} "
 
 
 def not_tried(name: CallName, why: str) -> Finding:
@@ -168,6 +172,9 @@ def of_tools(completion: Completion) -> Finding:
     elif "get_weather" in completion.text and "{" in completion.text:
         outcome, works = "broken_call", False
         said = f"taken, and the call comes as text: {quoted(completion.text)}"
+    elif completion.finish_reason == "length":
+        outcome, works = "cut_off", None
+        said = f"taken, and cut off after {completion.usage.completion_tokens} tokens, before a call"
     else:
         outcome, works = "not_called", None
         said = f"taken, and no tool was called: {quoted(completion.text) or 'an empty text'}"
@@ -241,13 +248,13 @@ def _is_tagged(completion: Completion) -> bool:
 def of_overflow(answer: Completion | ModelError, sent: int, seconds: float) -> Finding:
     """Return what came of a prompt of at least `sent` tokens, which is longer than the context."""
     if isinstance(answer, TooLargeError):
-        said = f"is refused in words that Mixtura knows, so it trims what is too long: {quoted(answer.reason)}"
+        said = f"is refused in words that Mixtura knows, so drafts are trimmed to fit: {quoted(answer.reason)}"
         return _of_long("known", True, said, seconds, answer)
     if isinstance(answer, ModelError):
-        status = "" if answer.status is None else f"HTTP {answer.status} "
-        said = f"{status}{quoted(answer.reason)}: not known as a prompt that is too long, so nothing is trimmed"
-        outcome: Outcome = "unknown_words" if answer.status is not None else "failed"
-        return _of_long(outcome, False, said, seconds, answer)
+        if answer.status is None or answer.status in _PASSES:
+            return of_error("overflow", answer, seconds)
+        said = f"{_status(answer.status)}{quoted(answer.reason)}: not known as a prompt that is too long"
+        return _of_long("unknown_words", False, f"{said}, so nothing is trimmed", seconds, answer)
     if answer.declined:
         return _declined("overflow", answer)
     read = answer.usage.prompt_tokens
