@@ -13,7 +13,8 @@ from mixtura.cli.settings import Settings, command_environment
 from mixtura.columns import one_line
 from mixtura.errors import ConfigError, ModelError
 from mixtura.models.account import AccountModels, keep_list, read_list
-from mixtura.models.environment import is_near
+from mixtura.models.catalog import CatalogProvider
+from mixtura.models.environment import place_of
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.http import list_models
 from mixtura.models.place import ONE_MACHINE
@@ -28,6 +29,8 @@ _TOO_MUCH = ("/chat/completions", "/completions", "/responses", "/models")
 _ENDS = ("/v1", "/api/v1", "/openai/v1")
 _ELSEWHERE_SECONDS = 5.0
 _SHOWN = 5
+# Of such a provider, where it is reached tells whether it is in one's own network.
+_ANY = CatalogProvider(title="", any_address=True)
 # A server that is loading its model, and seconds until it is asked again.
 _LOADING = 503
 _AGAIN = 0.5
@@ -67,7 +70,8 @@ def try_dialect(named: str, model: str | None, *, spend: bool, as_json: bool) ->
     registry = ModelRegistry(env=command_environment([provider]))
     report = Report(provider=provider, url="", model=model or "", calls=[])
     if not registry.is_in_process(provider):
-        report.url = registry.endpoint(provider).url
+        endpoint = registry.endpoint(provider)
+        report.provider, report.url = endpoint.provider, endpoint.url
     try:
         asyncio.run(_try(registry, report, spend=spend, quiet=as_json))
     except KeyboardInterrupt:
@@ -176,7 +180,7 @@ def _announced(registry: ModelRegistry, report: Report, calls: tuple[PlannedCall
         cost = f"at most {dollars(sure)}" + (f", and {dollars(more)} more if the last is not refused" if more else "")
     elif not report.url:
         return f"{report.model} in this process: {tokens}"
-    elif is_near(report.url):
+    elif place_of(_ANY, report.url).queues:
         return f"{report.model} at {report.url}: {tokens}; a server in one's own network bills nothing itself"
     else:
         cost = "an amount that is not known here"

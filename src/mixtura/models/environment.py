@@ -76,13 +76,13 @@ def server_address(url: str, row: CatalogProvider) -> str:
 
 def place_of(row: CatalogProvider, server: str) -> Place:
     """Return where the models of a provider are served, whose address is `server` (see `server_address`)."""
-    if row.one_machine or (row.any_address and is_near(server)):
+    if row.one_machine or (row.any_address and _is_near(server)):
         patience = row.patience if row.one_machine and row.patience else ONE_MACHINE
         return Place(name=server.replace("//localhost", "//127.0.0.1"), served_by="machine", patience=patience)
     return Place(name=server, patience=row.patience or Patience())
 
 
-def is_near(server: str) -> bool:
+def _is_near(server: str) -> bool:
     """Say whether an address is in this machine or its own network."""
     host = urllib.parse.urlsplit(server).hostname or ""
     try:

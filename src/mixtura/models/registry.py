@@ -115,7 +115,8 @@ class ModelRegistry(OfOneProcess):
         dialect = Dialect.of(asked, self.catalog.get(provider, model) if asked is own else None)
         if self._client is not None:
             return self._client.model(dialect, self._failures(provider))
-        return HttpModel(self.endpoint(provider), dialect, self._failures(provider))
+        endpoint = self.endpoint(provider)
+        return HttpModel(endpoint, dialect, self._failures(endpoint.provider))
 
     def card(self, provider: str, model: str) -> ModelCard:
         """Return what the catalogue knows of the model, and what is predicted; but for its id that may be nothing."""

@@ -12,7 +12,7 @@ from mixtura.errors import ModelError, RateLimitedError, TooLargeError
 from mixtura.models.openai.formats import Formats
 from mixtura.models.openai.wire import Dialect
 from mixtura.models.trial.calls import FIELD, CallName
-from mixtura.models.wrappers.thinking import split_thinking
+from mixtura.models.wrappers.thinking import thinking_apart
 
 Outcome = Literal[
     "works",
@@ -121,14 +121,13 @@ def of_whole(completion: Completion, most: int) -> Finding:
 
 def _answered(completion: Completion, most: int, seconds: float) -> tuple[Outcome, str]:
     usage = completion.usage
-    text, thought = split_thinking(completion.text)
     tokens = f"{'about ' * usage.estimated}{usage.completion_tokens} tokens in {_duration(seconds)}"
     told = "; it does not tell its usage, which is estimated" if usage.estimated else ""
     if completion.declined:
         return "works", f"works: {tokens} (the model declines this question: {quoted(completion.declined)})"
-    if text.strip() or completion.tool_calls:
+    if completion.text.strip() or completion.tool_calls:
         return "works", f"works: {tokens}{told}"
-    if completion.reasoning or thought or (completion.finish_reason == "length" and usage.completion_tokens >= most):
+    if completion.reasoning or (completion.finish_reason == "length" and usage.completion_tokens >= most):
         return "works", f"works: {tokens}, all of them reasoning (it thinks longer than this call allows){told}"
     return "empty", f'answers with an empty text (finish reason "{completion.finish_reason}")'
 
@@ -151,8 +150,8 @@ def of_streamed(completion: Completion, pieces: Pieces, most: int) -> Finding:
     return Finding(name="streamed", outcome="works", works=True, said=said, seconds=seconds)
 
 
-def of_tools(completion: Completion) -> Finding:
-    """Return what a reply to a question with a tool shows."""
+def of_tools(completion: Completion, reply: Completion) -> Finding:
+    """Return what a reply to a question with a tool shows; `reply` is the same as its server sent it."""
     outcome: Outcome
     if completion.declined:
         return _declined("tools", completion)
@@ -168,7 +167,8 @@ def of_tools(completion: Completion) -> Finding:
                 f"{many}, whose arguments are no JSON: {quoted(str(broken[0]))}",
             )
         else:
-            outcome, works, said = "called", True, f"works: {many} with arguments"
+            written = ", read out of the text" if not reply.tool_calls else ""
+            outcome, works, said = "called", True, f"works: {many} with arguments{written}"
     elif "get_weather" in completion.text and "{" in completion.text:
         outcome, works = "broken_call", False
         said = f"taken, and the call comes as text: {quoted(completion.text)}"
@@ -199,7 +199,7 @@ def of_json(completion: Completion, formats: Formats | None) -> Finding:
     elif formats is not None and formats.schemas == "none":
         taken, said = "json_object", "json_object only; the schema goes along in words"
     seconds = completion.timing.total
-    text = split_thinking(completion.text)[0]
+    text = completion.text
     if _keeps(text):
         said = "json_schema works" if taken == "json_schema" else f"{said}, and the reply keeps to it"
         return Finding(name="JSON", outcome=taken, works=True, said=said, seconds=seconds)
@@ -221,28 +221,28 @@ def _keeps(text: str) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and len(found) == 1
 
 
-def of_reasoning(completions: Sequence[Completion]) -> Finding:
-    """Return where the reasoning of replies stands, the last of which was asked to think."""
-    asked = completions[-1]
-    seconds = asked.timing.total
+def of_reasoning(replies: Sequence[Completion]) -> Finding:
+    """Return where the reasoning of replies stands as their server sent them; the last one was asked to think."""
     outcome: Outcome = "none"
     said = "none"
-    tagged = next((found for one in completions if _is_tagged(one) and (found := _TAG.search(one.text))), None)
-    if tagged is not None:
-        outcome, said = "text", f"in the text, in <{tagged[1].lower()}> (kept apart from the answer)"
-        if any(one.reasoning for one in completions):
-            said += ", and in a field of its own"
-    elif any(one.reasoning for one in completions):
+    in_text = next((one for one in replies if _thinks_in_text(one)), None)
+    in_field = any(one.reasoning for one in replies)
+    hidden = max(one.usage.reasoning_tokens for one in replies)
+    if in_text is not None:
+        tag = _TAG.search(in_text.text)
+        marks = f"in <{tag[1].lower()}>" if tag is not None else "between marks of its own"
+        outcome, said = "text", f"in the text, {marks} (kept apart from the answer)"
+        said += ", and in a field of its own" if in_field else ""
+    elif in_field:
         outcome, said = "field", "in a field of its own"
-    elif hidden := max(one.usage.reasoning_tokens for one in completions):
+    elif hidden:
         outcome, said = "hidden", f"counted and not shown ({hidden} tokens)"
-    return Finding(
-        name="reasoning", outcome=outcome, works=None if outcome == "none" else True, said=said, seconds=seconds
-    )
+    works = None if outcome == "none" else True
+    return Finding(name="reasoning", outcome=outcome, works=works, said=said, seconds=replies[-1].timing.total)
 
 
-def _is_tagged(completion: Completion) -> bool:
-    return "<" in completion.text and bool(split_thinking(completion.text)[1])
+def _thinks_in_text(reply: Completion) -> bool:
+    return len(thinking_apart(reply).reasoning) > len(reply.reasoning)
 
 
 def of_overflow(answer: Completion | ModelError, sent: int, seconds: float) -> Finding:

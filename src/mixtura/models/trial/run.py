@@ -1,7 +1,7 @@
 """Makes the calls of a trial, one after the other, since a server may have one slot."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from msgspec import structs
 
@@ -15,13 +15,14 @@ from mixtura.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from mixtura.models.base import ChatModel
+from mixtura.models.base import ChatModel, Emit
 from mixtura.models.openai.http import HttpModel
 from mixtura.models.openai.wire import Dialect
 from mixtura.models.place import Place
 from mixtura.models.trial import findings
 from mixtura.models.trial.calls import CallName, PlannedCall
 from mixtura.models.trial.findings import Finding, Pieces
+from mixtura.models.wrappers.thinking import ThinkingApart
 
 # A model of this process is not known to be slow or fast.
 _PROCESS_SECONDS = 600.0
@@ -31,6 +32,34 @@ _AGAIN, _SOONEST = 1.0, 0.1
 # What makes every further call end alike. A wrong address answers with one of the two statuses.
 _FOR_ALL = (UnreachableError, UnauthorizedError, ModelGoneError, RateLimitedError)
 _NO_SUCH_PAGE = (404, 405)
+
+
+class _Tap:
+    """A model whose replies are seen as its server sends them, before reasoning in the text is taken apart.
+
+    Attributes:
+        latest: the latest reply.
+        notice: called for each piece of a stream.
+    """
+
+    def __init__(self, model: ChatModel) -> None:
+        self.latest: Completion | None = None
+        self.notice: Callable[[], None] = lambda: None
+        self._model = model
+
+    async def chat(
+        self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
+    ) -> Completion:
+        """Answer `request`. See `ChatModel.chat`."""
+
+        def seen(delta: Delta) -> None:
+            self.notice()
+            if emit is not None:
+                emit(delta)
+
+        watched = None if emit is None else seen
+        self.latest = await self._model.chat(request, emit=watched, deadline=deadline)
+        return self.latest
 
 
 class DialectTrial:
@@ -45,10 +74,12 @@ class DialectTrial:
 
     def __init__(self, provider: str, model: ChatModel, place: Place, calls: tuple[PlannedCall, ...]) -> None:
         self._provider = provider
-        self._model = model
+        self._served = model
+        self._tap = _Tap(model)
+        self._model = ThinkingApart(self._tap)
         self._place = place
         self._calls = calls
-        self._answers: list[Completion] = []
+        self._replies: list[Completion] = []
         self._failed: set[CallName] = set()
         self._streams = False
         self._dead = False
@@ -68,7 +99,7 @@ class DialectTrial:
 
     @property
     def _dialect(self) -> Dialect | None:
-        return self._model.dialect if isinstance(self._model, HttpModel) else None
+        return self._served.dialect if isinstance(self._served, HttpModel) else None
 
     async def _finding(self, call: PlannedCall, request: ChatRequest) -> Finding:
         clock = asyncio.get_running_loop().time
@@ -82,7 +113,8 @@ class DialectTrial:
             return findings.of_error(call.name, error, clock() - begun)
         if call.name == "overflow":
             return findings.of_overflow(completion, call.least, clock() - begun)
-        self._answers.append(completion)
+        reply = self._tap.latest or completion
+        self._replies.append(reply)
         most = request.max_tokens or 0
         match call.name:
             case "whole":
@@ -92,12 +124,12 @@ class DialectTrial:
                 self._streams = finding.outcome == "works"
                 return finding
             case "tools":
-                return findings.of_tools(completion)
+                return findings.of_tools(completion, reply)
             case "JSON":
                 dialect = self._dialect
                 return findings.of_json(completion, None if dialect is None else dialect.formats)
             case "reasoning":
-                return findings.of_reasoning(self._answers)
+                return findings.of_reasoning(self._replies)
 
     def _note(self, name: CallName, error: ModelError) -> None:
         """Note that a call failed, and whether each further one would."""
@@ -128,11 +160,13 @@ class DialectTrial:
         try:
             async with asyncio.timeout_at(until) as limit:
 
-                def take(_piece: Delta) -> None:
+                def notice() -> None:
                     pieces.note(loop.time())
                     limit.reschedule(min(longest, max(until, pieces.last + between)))
 
-                completion = await self._model.chat(request, emit=take if watched else None, deadline=until)
+                self._tap.notice = notice
+                emit = _ignore if watched else None
+                completion = await self._model.chat(request, emit=emit, deadline=until)
         except TimeoutError:
             waited = loop.time() - pieces.begun
             said = "nothing more" if pieces.count else "nothing"
@@ -145,3 +179,7 @@ class DialectTrial:
             return _PROCESS_SECONDS
         patience = self._place.patience
         return patience.first_token + 2 * patience.between_tokens
+
+
+def _ignore(_delta: Delta) -> None:
+    pass
