@@ -104,7 +104,8 @@ async def _try(registry: ModelRegistry, report: Report, *, spend: bool, quiet: b
         # Only a list that could not be had leaves no model.
         assert isinstance(listed, ModelError)
         failed = of_error("whole", listed)
-        _write(report, msgspec.structs.replace(failed, said=f"its list of models {failed.said}"), quiet=quiet)
+        said = f"its list of models cannot be had: {failed.said.partition(': ')[2]}"
+        _write(report, msgspec.structs.replace(failed, said=said), quiet=quiet)
         for name in CALLS[1:]:
             _write(report, not_tried(name, "no model is known to ask"), quiet=quiet)
     else:
