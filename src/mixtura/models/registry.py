@@ -110,13 +110,7 @@ class ModelRegistry(OfOneProcess):
         if self.provider(provider).in_process:
             with asking(provider):
                 return load_provider(provider).find(model, self._env).chat
-        own = self.catalog.provider(provider)
-        asked = own if self._client is None else self._client.server_in(self.catalog) or own
-        dialect = Dialect.of(asked, self.catalog.get(provider, model) if asked is own else None)
-        if self._client is not None:
-            return self._client.model(dialect, self._failures(provider))
-        endpoint = self.endpoint(provider)
-        return HttpModel(endpoint, dialect, self._failures(endpoint.provider))
+        return self._bare(provider, model, None if self._client is not None else self.endpoint(provider))
 
     def card(self, provider: str, model: str) -> ModelCard:
         """Return what the catalogue knows of the model, and what is predicted; but for its id that may be nothing."""
@@ -194,17 +188,32 @@ class ModelRegistry(OfOneProcess):
     def _failures(self, provider: str) -> Failures:
         return Failures(provider, self.catalog, self._today)
 
+    def _asked(self, own: CatalogProvider) -> CatalogProvider:
+        """Return the row of the provider that is asked: the one of the user's client, else `own`."""
+        return own if self._client is None else self._client.server_in(self.catalog) or own
+
+    def _bare(self, provider: str, model: str, endpoint: Endpoint | None) -> ChatModel:
+        """Return a model at an endpoint, or (None) behind the user's client, in no wrapper."""
+        own = self.catalog.provider(provider)
+        asked = self._asked(own)
+        dialect = Dialect.of(asked, self.catalog.get(provider, model) if asked is own else None)
+        if endpoint is not None:
+            return HttpModel(endpoint, dialect, self._failures(provider))
+        assert self._client is not None
+        return self._client.model(dialect, self._failures(provider))
+
     def _compose(self, provider: str, model: str) -> Served:
         if self.provider(provider).in_process:
             return self._in_process(provider, model)
         row, own = self.catalog.get(provider, model), self.catalog.provider(provider)
-        asked = own if self._client is None else self._client.server_in(self.catalog) or own
-        chat: ChatModel = self.unwrapped(provider, model)
+        asked = self._asked(own)
         if self._client is None:
             endpoint = self.endpoint(provider)
+            chat = self._bare(provider, model, endpoint)
             url, key = endpoint.url, endpoint.key
             alive = partial(answers, endpoint)
         else:
+            chat = self._bare(provider, model, None)
             url, key, alive = self._client.base_url, self._client.key, None
         server = server_address(url, own) or provider
         accounting = self._accounting(server, key, model, row)
