@@ -54,9 +54,10 @@ room: fit studies
 studies: $(STAMP)
 	$(BIN)/mixtura studies --to docs --markdown
 
-# The API reference, docs/reference, from the docstrings.
+# The API reference, docs/reference, from the docstrings, and docs/dialects.md from the table of dialects.
 reference: $(STAMP)
 	$(BIN)/python -m docs_tools.reference
+	$(BIN)/python -m docs_tools.dialects
 
 # The training code, run small; `models` makes the toy models in the package anew: hours.
 smoke: $(VENV)-training/.installed

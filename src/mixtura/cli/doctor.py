@@ -14,8 +14,9 @@ import msgspec
 from mixtura._version import __version__
 from mixtura.chat import JsonObject
 from mixtura.cli.checks import Check
-from mixtura.cli.common import complete_recipes, json_option, named, today, write_json, write_lines
+from mixtura.cli.common import complete_models, complete_recipes, json_option, named, today, write_json, write_lines
 from mixtura.cli.desk import Desk, desk, differences
+from mixtura.cli.dialect import try_dialect
 from mixtura.cli.models import life
 from mixtura.cli.nearby import nearby
 from mixtura.cli.network import network
@@ -50,16 +51,44 @@ _TOLD: dict[Dimension, str] = {"rpd": "x-ratelimit-limit-requests", "tpm": "x-ra
     shell_complete=complete_recipes,
     help="The recipe whose models are checked.  [default: balanced]",
 )
-@click.option("--ask", is_flag=True, help="Make one call of a few tokens, to read the limits left.")
+@click.option(
+    "--provider",
+    callback=named,
+    help="Try how this server answers instead, with six small calls: a provider's name or a base URL.",
+)
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    callback=named,
+    shell_complete=complete_models,
+    help="With --provider: the model to ask.  [default: the cheapest that it lists, else the first]",
+)
+@click.option(
+    "--ask",
+    is_flag=True,
+    help="Make one call of a few tokens, to read the limits left; with --provider: make calls that may cost something.",
+)
 @json_option
 @click.pass_context
-def command(ctx: click.Context, recipe: str | None, ask: bool, as_json: bool) -> None:
+def command(
+    ctx: click.Context, recipe: str | None, provider: str | None, model: str | None, ask: bool, as_json: bool
+) -> None:
     """Check what an answer needs: the key, the network, the clock, the limits left, each model's life.
 
     Settings are read from the environment and from the file of `mixtura config`, keys also from `mixtura keys`.
     What the key's own list of models says is kept for the runs of the next days.
     Nothing is spent unless --ask is given. Exit code 1: something needed is broken.
+
+    With --provider one model of a server is asked whole, streamed, with a tool, in JSON, to reason, and with a prompt
+    longer than its context, and a line each says what works. Exit code 1: it does not answer whole and streamed.
     """
+    if provider is not None:
+        if recipe is not None:
+            raise click.UsageError("--provider tries a server, --recipe checks a recipe: give one of them")
+        ctx.exit(try_dialect(provider, model, spend=ask, as_json=as_json))
+    if model is not None:
+        raise click.UsageError("--model needs --provider")
     setting = desk(recipe)
     registry, wrong = _registry(setting.env)
     checks = asyncio.run(_examine(setting, registry, wrong, spend=ask))

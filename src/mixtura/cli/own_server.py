@@ -89,6 +89,11 @@ def _chat_models(recipe: Recipe, provider: str, *, quiet: bool, ask: bool) -> li
         lists = [] if found is None else [found]
     else:
         lists = account_lists(registry, [provider], env)
+    return chat_models(lists)
+
+
+def chat_models(lists: Sequence[AccountModels]) -> list[str]:
+    """Return the ids of the models that answer questions, in the order of the lists."""
     return [model.id for listed in lists for model in listed.models if model.id and not _NO_CHAT.search(model.id)]
 
 

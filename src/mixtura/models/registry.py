@@ -103,6 +103,17 @@ class ModelRegistry(OfOneProcess):
             served = self._served[provider, model] = self._compose(self.known_as(provider), model)
         return served
 
+    def unwrapped(self, provider: str, model: str) -> ChatModel:
+        """Return the model as it answers by itself: not retried, not counted, its thinking left where it stands.
+
+        Raises:
+            ConfigError: as `find`.
+        """
+        if self.provider(provider).in_process:
+            with asking(provider):
+                return load_provider(provider).find(model, self._env).chat
+        return self._bare(provider, model, None if self._client is not None else self.endpoint(provider))
+
     def card(self, provider: str, model: str) -> ModelCard:
         """Return what the catalogue knows of the model, and what is predicted; but for its id that may be nothing."""
         card = self._cards.get((provider, model))
@@ -205,21 +216,33 @@ class ModelRegistry(OfOneProcess):
         advice = "" if endpoint is None else advice_for(BaseUrl(endpoint.url, endpoint.query.reveal()))
         return Failures(provider, self.catalog, self._today, advice=advice)
 
+    def _asked(self, own: CatalogProvider) -> CatalogProvider:
+        """Return the row of the provider that is asked: the one of the user's client, else `own`."""
+        return own if self._client is None else self._client.server_in(self.catalog) or own
+
+    def _bare(self, provider: str, model: str, endpoint: Endpoint | None) -> ChatModel:
+        """Return a model at an endpoint, or (None) behind the user's client, in no wrapper."""
+        own = self.catalog.provider(provider)
+        asked = self._asked(own)
+        dialect = Dialect.of(asked, self.catalog.get(provider, model) if asked is own else None)
+        if endpoint is not None:
+            return HttpModel(endpoint, dialect, self._failures(provider, endpoint))
+        assert self._client is not None
+        return self._client.model(dialect, self._failures(provider))
+
     def _compose(self, provider: str, model: str) -> Served:
         if self.provider(provider).in_process:
             return self._in_process(provider, model)
         row, own = self.catalog.get(provider, model), self.catalog.provider(provider)
-        asked = own if self._client is None else self._client.server_in(self.catalog) or own
-        dialect = Dialect.of(asked, row if asked is own else None)
-        chat: ChatModel
+        asked = self._asked(own)
         if self._client is None:
             endpoint = self.endpoint(provider)
+            chat = self._bare(provider, model, endpoint)
             url, key = endpoint.url, endpoint.key
-            chat = HttpModel(endpoint, dialect, self._failures(provider, endpoint))
             alive, notes = partial(answers, endpoint), endpoint.notes
         else:
+            chat = self._bare(provider, model, None)
             url, key, alive, notes = self._client.base_url, self._client.key, None, ()
-            chat = self._client.model(dialect, self._failures(provider))
         server = server_address(url, own) or provider
         accounting = self._accounting(server, key, model, row)
         place = place_of(asked, server)

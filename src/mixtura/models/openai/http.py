@@ -64,6 +64,11 @@ class HttpModel:
             self._latest = weakref.ref(route)
         return route
 
+    @property
+    def dialect(self) -> Dialect:
+        """How it asks now: without what its server has refused so far."""
+        return self._dialect.known
+
     async def chat(
         self, request: ChatRequest, *, emit: Emit | None = None, deadline: float | None = None
     ) -> Completion:

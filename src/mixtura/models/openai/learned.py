@@ -31,6 +31,11 @@ class LearnedDialect:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
 
+    @property
+    def known(self) -> Dialect:
+        """The dialect, without what the server has refused so far."""
+        return self._dialect
+
     async def ask(self, request: ChatRequest, attempt: Attempt, *, stream: bool) -> Completion:
         """Return what `attempt` returns, streamed if `stream` and the format of the answer allow it.
 
