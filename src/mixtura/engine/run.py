@@ -142,7 +142,7 @@ async def _mixed(run: Run) -> tuple[Outcome, DraftSet]:
     found, errors = await _layers(run)
     drafts = DraftSet(usable_drafts(run, found))
     may_stop = recipe.policy.stop_when_agree or recipe.escalate is not None
-    if found and recipe.aggregator is not None and may_stop and drafts.tally.unanimous:
+    if found and recipe.aggregator is not None and may_stop and drafts.agreed:
         winner = drafts.tally.winner
         run.decide(AgreedDetail(winner=winner), f"all {len(drafts)} drafts end in {winner!r}")
         return outcome_of(drafts.best[0]), drafts

@@ -1,0 +1,191 @@
+r"""Where a text states its final answer: an `answer` field of JSON, a tag, `\boxed{}`, `#### x`, "the answer is x"."""
+
+import json
+import re
+from typing import Literal as OneOf
+from typing import NamedTuple
+
+import msgspec
+
+from mixtura.engine.answers import latex, literals, numbers, sentences
+
+How = OneOf["json", "boxed", "marked", "stated", "last number", "whole text", ""]
+
+
+class Stated(NamedTuple):
+    """A value as it stands in a text, the place behind it, and how it is stated. `open`: several are, side by side."""
+
+    raw: str
+    end: int
+    how: How
+    open: bool = False
+
+
+_FENCE = re.compile(r"\s*```[\w-]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
+_FIELD = re.compile(
+    r"""["'](?:final[_ ])?answer["']\s{0,9}:\s{0,9}("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\n,}\[{]+)""", re.IGNORECASE
+)
+_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
+_TAGGED = re.compile(
+    r"<(final_?answer|answer)>\s{0,9}([^<]{1,2000}?)\s{0,9}</\1>|\[(final_?answer|answer)\]\s{0,9}([^\[]{1,2000}?)\s{0,9}\[/\3\]",
+    re.IGNORECASE,
+)
+_HASHES = re.compile(r"^\s{0,9}####\s{0,9}(\S[^\n]*)$", re.MULTILINE)
+# White space is counted out, since a draft of nothing else must not take for ever to read.
+_HEADED = re.compile(
+    r"^[ \t]{0,9}(?:#{1,6}|\*\*|__)[ \t]{0,9}(?:final[ \t]{1,3})?answer[ \t]{0,3}:?[ \t]{0,3}(?:\*\*|__)?:?[ \t]{0,9}\n"
+    r"\s{0,9}([^\n]+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SAID = re.compile(
+    r"(?:^|[\n.!?:;,)>—]|\b(?:so|thus|therefore|hence),?\s|(?<!whether )(?<!if )\b(?=(?:the|my|our)\s))"
+    r"[^\w\n\"'(\[{<]{0,9}\s{0,9}[*_#]{0,3}"
+    r"(?:(?:the|my|our)\s{1,3})?(?:(?:final|correct|right|best|overall)\s{1,3}){0,2}"
+    r"(?:answer|(?:(?<=correct\s)|(?<=right\s)|(?<=best\s))(?:option|choice))"
+    r"(?:\sto\s(?:the|this)\s\w{1,12})?[*_]{0,3}\s{0,3}"
+    r"(?:is\b|was\b|(?:would|should|must|will)\sbe\b|equals\b|comes\s(?:out\s)?to\b|[:=]|→|->)[*_:\s]{0,9}([^\n]+)",
+    re.IGNORECASE,
+)
+_CODE = re.compile(r"```[\w-]*\s*\n([^`]{1,10000}?)\n?\s*```")
+_JSON = json.JSONDecoder(strict=False)
+_KEYS = ("answer", "final answer", "solution")
+_SHORT = 48
+_OBJECTS = 10
+_BOXES = 20
+
+
+def find(text: str) -> Stated | None:
+    """Return what `text` states as its final answer, None when it states nothing."""
+    # Most texts state nothing: plain searches, a hundred times cheaper than the patterns, say so first.
+    lower = text.lower()
+    speaks_of_it = "answer" in lower
+    if (speaks_of_it or "solution" in lower) and ("{" in text or "':" in text or '":' in text):
+        found = _of_json(text)
+        if found is not None:
+            return Stated(found, len(text), "json")
+    if "\\boxed" in text or "\\fbox" in text:
+        boxed = _boxed(text)
+        if boxed is not None:
+            return boxed
+    if speaks_of_it and ("</" in lower or "[/" in lower):
+        tagged = list(_TAGGED.finditer(text))
+        if tagged:
+            return Stated(tagged[-1][2] or tagged[-1][4], tagged[-1].end(), "marked")
+    if "####" in text:
+        for marked in reversed(list(_HASHES.finditer(text))):
+            if _is_value(marked[1]):
+                return Stated(marked[1], marked.end(), "marked")
+    if speaks_of_it or "correct" in lower or "best " in lower or "right " in lower:
+        return _said(text, lower)
+    return _said_elsewhere(text, lower)
+
+
+def _said(text: str, lower: str) -> Stated | None:
+    found = None
+    for found in _SAID.finditer(text):
+        pass
+    if found is None:
+        for found in _HEADED.finditer(text):
+            pass
+    elsewhere = _said_elsewhere(text, lower, 0 if found is None else found.end())
+    if found is None or elsewhere is not None:
+        return elsewhere
+    return _value(text, found[1], found.start(1))
+
+
+def _said_elsewhere(text: str, lower: str, since: int = 0) -> Stated | None:
+    """Return what is stated in another language, behind a place in the text."""
+    if lower.isascii() and not ("respuesta" in lower or "resposta" in lower or "antwort" in lower or "jawab" in lower):
+        return None
+    from mixtura.engine.answers import languages
+
+    if not languages.speaks(text, lower):
+        return None
+    said = languages.last_said(text)
+    return None if said is None or said.start < since else _value(text, said.rest, said.start)
+
+
+def _value(text: str, rest: str, start: int) -> Stated:
+    if rest.startswith("```") and (code := _CODE.match(text, start)):
+        return Stated(code[1], code.end(), "stated")
+    value = sentences.value_of(rest)
+    at = rest.find(value) if value else -1
+    return Stated(value, start + max(0, at) + len(value), "stated")
+
+
+def _boxed(text: str) -> Stated | None:
+    """Return the last whole box; where others stand in its line and hold other values, it is open which is meant."""
+    opened = list(_BOX.finditer(text))[-_BOXES:]
+    whole = [(box.start(), box.end(), end) for box in opened if (end := _closing(text, box.end())) >= 0]
+    if not whole:
+        return None
+    start, inside, end = whole[-1]
+    line = text.rfind("\n", 0, start) + 1
+    raw = text[inside:end]
+    others = {text[first:last].strip() for at, first, last in whole[:-1] if at >= line and last < start}
+    return Stated(raw, end + 1, "boxed", bool(others - {raw.strip()}))
+
+
+def _closing(text: str, at: int) -> int:
+    depth = 1
+    for place in range(at, min(len(text), at + 2000)):
+        char = text[place]
+        if char == "{" and text[place - 1] != "\\":
+            depth += 1
+        elif char == "}" and text[place - 1] != "\\":
+            depth -= 1
+            if not depth:
+                return place
+    return -1
+
+
+def _is_value(marked: str) -> bool:
+    """Tell a value behind `####` from a Markdown heading, which the same sign makes."""
+    bare = marked.strip().strip("*_`$ ")
+    if len(bare) > _SHORT:
+        return False
+    if bare.lower() in ("yes", "no", "true", "false") or numbers.read(latex.plain(bare)):
+        return True
+    return re.match(r"(?:\([A-Za-z]\)|[A-Za-z][.):])(?:\s|$)|[A-Za-z]$|[\[{'\"$\\]", bare) is not None
+
+
+def _of_json(text: str) -> str | None:
+    """Return the answer in a JSON object as text; a structure (a filled-in grid, say) as JSON with sorted keys."""
+    inner = _FENCE.fullmatch(text)
+    found = _of_object((inner[1] if inner else text).strip())
+    if found is not None:
+        return found
+    if fields := _FIELD.findall(text):
+        field = str(fields[-1]).strip()
+        quoted = literals.read(field)
+        if quoted is not None and quoted.content is not None:
+            return latex.mended(quoted.content) if "\\" not in field else field[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+        return field
+    return None
+
+
+def _of_object(text: str) -> str | None:
+    at = len(text)
+    for _ in range(_OBJECTS):
+        at = text.rfind("{", 0, at)
+        if at < 0:
+            return None
+        try:
+            found, _end = _JSON.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            continue
+        by_key = {str(key).lower().replace("_", " "): value for key, value in found.items()}
+        for key in _KEYS:
+            if (value := by_key.get(key)) is not None:
+                return latex.mended(value) if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
+    return None
+
+
+def whole(text: str) -> str:
+    """Return a text that is so short that it is itself the answer, or all of one block of code; "" for another."""
+    bare = text.strip()
+    if bare.startswith("```") and (inner := _FENCE.fullmatch(text)):
+        bare = inner[1].strip()
+    return bare if len(bare) <= _SHORT and "\n" not in bare else ""
+
+
