@@ -26,7 +26,9 @@ _ASKS_NUMBER = re.compile(
     r"|percentage|percent|distance|speed|age|profit|amount)\b",
     re.IGNORECASE,
 )
-_ASKS_LITERAL = re.compile(r"^\s*(?:def \w+\(|assert \w+\()", re.MULTILINE)
+_ASKS_LITERAL = re.compile(
+    r"^[ \t]{0,9}assert \w+\(|\bwhat\b[^.?\n]{1,80}\b(?:return|output|print|evaluate|result|value)", re.MULTILINE | re.IGNORECASE
+)
 
 
 def extract(text: str, *, lenient: bool = False) -> Choice:
@@ -54,7 +56,7 @@ def asks_number(question: str) -> bool:
 
 def expected_by(question: str) -> Expected:
     """Return what a question asks for: the value of an expression in Python code, a number, or "" where it is open."""
-    if "assert " in question and "def " in question and _ASKS_LITERAL.search(question):
+    if "def " in question and _ASKS_LITERAL.search(question):
         return "literal"
     return "number" if asks_number(question) else ""
 

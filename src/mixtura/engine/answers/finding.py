@@ -58,7 +58,7 @@ def find(text: str, expected: Expected = "") -> Found:
     if expected == "number":
         last = numbers.last(text)
         if last is not None:
-            return Found(last.number, "last number", last.free and _is_conclusion(text, last))
+            return Found(last.number, "last number", last.free and _is_conclusion(last))
     value = _parsed(bare, literal, "whole text") if bare else None
     return NOTHING if value is None else Found(value, "whole text", True)
 
@@ -70,15 +70,13 @@ _SENTENCE = re.compile(r"(?<!\d)[.!?](?=\s)|(?<=\d)[.!?]\s|\n")
 _MARKED = re.compile(r"(?:=|≈|:|\*\*|__|\\\(|\bis|\bare|\bwas|\bof|\bto|\btotal)\s*$", re.IGNORECASE)
 
 
-def _is_conclusion(text: str, last: numbers.Standing) -> bool:
+def _is_conclusion(last: numbers.Standing) -> bool:
     """Say whether a number is what the last sentence comes to: it stands alone in it, or behind "=" or in bold."""
-    ended = 0
-    for end in _SENTENCE.finditer(text, max(0, last.start - 400), last.start):
-        ended = end.end()
-    before, behind = text[ended : last.start], text[last.end :]
-    if len(behind) > 200 or re.search(r"\n\s*\S", behind):
+    if len(last.behind) > 200 or "\n" in last.behind.strip():
         return False
-    return numbers.count(before) == 0 or re.search(r"(?:=|\*\*|__)\s*$", before) is not None
+    before = last.before[-400:]
+    before = _SENTENCE.split(before)[-1]
+    return not re.search(r"\d", before) or re.search(r"(?:=|\*\*|__)\s*$", before) is not None
 
 
 def _parsed(raw: str, literal: bool, how: How) -> AnswerValue | None:

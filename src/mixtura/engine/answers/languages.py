@@ -16,7 +16,7 @@ _PHRASES = (
     r"ответ\w{0,2}(?:\sна\s\w{1,12})?{m}(?:равен|будет|является|это|—|–|-|[:：=])",
     r"(?:الإجابة|الاجابة|الجواب|الإجابه)(?:\s(?:النهائية|الصحيحة|النهائي|الصحيح))*{m}(?:هي|هو|[:：=])",
     r"(?:उत्तर|जवाब){m}(?:है|होगा|यह है|[:：=-])",
-    r"উত্তর(?:টি)?{m}(?:হল|হলো|হচ্ছে|হবে|হয়|[:：=])",
+    r"উত্তর(?:টি)?{m}(?:হলো|হল|হচ্ছে|হবে|হয়|[:：=])",
     r"جواب{m}(?:یہ ہے|ہے|ہوگا|[:：=])",
     r"(?:答案|答)(?:应该|應該|就)?{m}(?:是选项|是|为|為|等于|等於|选|選|[:：=])",
     r"(?:答え|解答|回答|正解){m}(?:は|[:：=])",
@@ -29,12 +29,11 @@ _BEFORE_VERB = re.compile(
 )
 _TAIL = re.compile(r"\s?(?:です|である|だ|になります|となります|입니다|이다|이에요|है|हैं|होगा|ہے|ہوگا|হবে)?[\s。．.।۔!！*_]{0,9}$")
 _HEDGE = re.compile(
-    r"^(?:(?:la|el|le|les|die|der|das|opción|opcion|option|opção|alternativa|вариант|по умолчанию|pilihan|opsi|选项|選項|विकल्प"
+    r"^(?:(?:la|el|le|les|die|der|das|opción|opcion|option|(?:a\s|o\s)?(?:opção|alternativa)|вариант|по умолчанию|pilihan|opsi|选项|選項|विकल्प"
     r"|বিকল্প|الخيار|aproximadamente|environ|etwa|ungefähr|примерно|около|约|約|sekitar)\s*)+(?=[\[(]?[A-Z\d$€£₹*-])",
     re.IGNORECASE,
 )
-_ASCII = ("respuesta", "resposta", "antwort", "jawaban")
-_OTHER = ("réponse", "ответ", "جابة", "جواب", "उत्तर", "जवाब", "উত্তর", "答", "解", "답")
+_WORDS = ("respuesta", "resposta", "antwort", "jawaban", "réponse", "ответ", "جابة", "جواب", "उत्तर", "जवाब", "উত্তর", "答", "解", "답")
 
 
 class Said(NamedTuple):
@@ -44,11 +43,9 @@ class Said(NamedTuple):
     start: int
 
 
-def speaks(text: str, lower: str) -> bool:
-    """Say at once whether a text may hold such a phrase."""
-    if any(word in lower for word in _ASCII):
-        return True
-    return not text.isascii() and any(word in lower for word in _OTHER)
+def speaks(lower: str) -> bool:
+    """Say at once whether a text in lower case may hold such a phrase."""
+    return any(word in lower for word in _WORDS)
 
 
 def last_said(text: str) -> Said | None:

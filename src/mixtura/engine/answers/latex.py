@@ -14,7 +14,6 @@ _FRACTION = re.compile(r"(\d)?\s*\\[dtc]?frac\s*(?:\{([^{}]*)\}\s*\{([^{}]*)\}|(
 _ROOT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b|\\circ\b")
 _ASSIGNED = re.compile(r"^(?:\\?[A-Za-z]+|[A-Za-z])(?:_\{?\w{1,3}\}?)?(?:\([a-z]\))?\s*(?:=\s*(?=[^=])|\\in\b\s*|∈\s*)")
-_COMPUTED = re.compile(r"^(?=[^=]*\d)[\d\s.,+\-*/×÷()$%]+=\s*(?=[^=]+$)")
 _SPELLINGS = {
     "π": "\\pi ", "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ", "∩": "\\cap ",
     "∅": "\\emptyset ", "×": "\\times ", "·": "\\cdot ", "÷": "\\div ", "±": "\\pm ", "→": "\\to ", "∈": "\\in ",
@@ -48,7 +47,7 @@ def plain(value: str) -> str:
         value = re.sub(r"\s+(?=\^)", "", value)
         value = _ORDINAL.sub(r"\1", value)
     if "=" in value or "\\in" in value or "∈" in value:
-        value = _COMPUTED.sub("", _ASSIGNED.sub("", value, count=1), count=1)
+        value = _ASSIGNED.sub("", value, count=1)
     return value
 
 

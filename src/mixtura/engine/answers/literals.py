@@ -134,7 +134,7 @@ def _items(tokens: list[tuple[str, str]], at: int, closing: str, depth: int) -> 
 
 def _number(written: str) -> str:
     bare = written.replace("_", "")
-    if len(bare) > 1 and bare.lstrip("-").startswith("0") and bare.lstrip("-").isdigit():
+    if len(bare.lstrip("-")) > 1 and bare.lstrip("-").startswith("0") and bare.isdecimal():
         return bare
     exponent = re.search(r"[eE]([-+]?\d+)$", bare)
     if len(bare) > 100 or (exponent and abs(int(exponent[1])) > 60):

@@ -139,31 +139,43 @@ _POWERED = re.compile(r"\s?[\^_:]\s?[\d({]|\s?[-/]\d|[A-Za-z](?![A-Za-z])\s?[=^+
 
 
 class Standing(NamedTuple):
-    """A number in a text: where it begins and ends, and whether it stands free of other signs."""
+    """A number in a text, what stands before and behind it, and whether it is free of signs that make it another."""
 
     number: Number
-    start: int
-    end: int
+    before: str
+    behind: str
     free: bool
+
+
+# How far before the last digit its number is looked for, first and then.
+_WINDOWS = (60, 400, 20_000)
 
 
 def last(text: str) -> Standing | None:
     """Return the last number of a running text, with the scale and the unit behind it."""
     text = plain(text)
-    found = None
-    for found in _standing_alone(text):
-        pass
-    return None if found is None else _standing(text, found)
+    end = max(map(text.rfind, "0123456789")) + 1
+    for window in _WINDOWS if end else ():
+        start = max(0, end - window)
+        found = None
+        for found in _standing_alone(text, start, end):
+            pass
+        if found is not None and (found.start() > start or not start):
+            return _standing(text, found)
+        if not start:
+            return None
+    return None
 
 
 def count(text: str) -> int:
     """Return how many numbers stand in a text."""
-    return sum(1 for _ in _standing_alone(plain(text)))
+    text = plain(text)
+    return sum(1 for _ in _standing_alone(text, 0, len(text)))
 
 
-def _standing_alone(text: str) -> Iterator[re.Match[str]]:
+def _standing_alone(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
     """Yield the numbers that are no part of a word and no power: not the 2 of "cm^2", "x2" or "H2O"."""
-    for found in _IN_TEXT.finditer(text):
+    for found in _IN_TEXT.finditer(text, start, end):
         before = text[max(0, found.start() - 2) : found.start()]
         if not before or not (before[-1] in "^_" or before[-1].isalpha() or before in ("^{", "_{", "^-")):
             yield found
@@ -178,5 +190,5 @@ def _standing(text: str, found: re.Match[str]) -> Standing | None:
     for said in units.running(behind):
         number = read(written + said)
         if number is not None:
-            return Standing(number, found.start(), found.end() + len(said), free)
-    return Standing(bare, found.start(), found.end(), free)
+            return Standing(number, text[: found.start()], text[found.end() + len(said) :], free)
+    return Standing(bare, text[: found.start()], text[found.end() :], free)

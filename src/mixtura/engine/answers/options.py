@@ -13,7 +13,7 @@ _LABEL = re.compile(r"(?<!\w)\(?([A-Z])\)")
 _JOINED = re.compile(r"\b(?:and|both)\b|&|\+")
 _OPEN = re.compile(r"\bor\b|\beither\b|\bbetween\b", re.IGNORECASE)
 _INITIAL = re.compile(r"[A-Z]\.")
-_NAMES = re.compile(r"(?:[^\W\d_a-z][\w'’-]*[.,]?\s?|(?:de|da|di|van|von|der|den|del|la|le|bin|al)\s){1,5}")
+_NAMES = re.compile(r"(?:[^\W\d_a-z][\w'’-]*[.,]?\s?|(?:de|da|di|van|von|der|den|del|la|le|bin|al|of|the)\s){1,5}")
 # What a sentence or an option's text begins with, and no name does.
 _OPENERS = frozenset(
     "a an the this that these those it its he she they we i you there here because since as so if when while where "  # noqa: SIM905

@@ -1,25 +1,28 @@
 """A stated value as a typed answer."""
 
 import re
+from fractions import Fraction
 
 from mixtura.engine.answers import latex, literals, numbers, options
-from mixtura.engine.answers.values import AnswerValue, Formula, Literal, Text
+from mixtura.engine.answers.values import AnswerValue, Formula, Literal, Number, Text
 
 _MOST = 300
 _NOTHING = re.compile(
     r"(?:i(?: am|'m| do| don't| cannot| can't)?(?: not)? (?:really |honestly )?(?:know|sure|tell|certain|say)\b.{0,60}"
-    r"|idk|dunno|no idea|not sure|unsure|unknown|unclear|undetermined|n/?a|tbd|\?+|\.{2,}|…|_+|-+"
+    r"|i (?:cannot|can't|could not|couldn't|am unable to|'m unable to) (?:answer|determine|find|solve|compute|work)\b.{0,60}"
+    r"|idk|dunno|no idea|not sure|not known|unsure|unknown|unclear|undetermined|n/?a|tbd|\?+|\.{2,}|…|_+|-+"
     r"|[\[<{(](?:your |the |final |insert )?(?:final )?(?:answer|value|number|result|letter|option)(?: here)?[\]>})]"
     r"|no (?:lo )?sé.{0,20}|je ne sais pas.{0,20}|(?:eu )?não sei.{0,20}|(?:ich )?weiß (?:ich |es )?nicht.{0,20}"
     r"|(?:я )?не знаю.{0,20}|(?:我)?不(?:知道|清楚|确定).{0,10}|わかりません|分かりません|(?:मुझे )?(?:नहीं पता|पता नहीं).{0,10}"
     r"|لا أعرف.{0,10}|(?:আমি )?জানি না.{0,10}|(?:saya )?tidak tahu.{0,20})",
     re.IGNORECASE | re.DOTALL,
 )
-_QUICK_NOTHING = re.compile(r"[\W_]*$|.{0,40}(?:know|sure|tell|certain|say|idk|dunno|idea|unknown|unclear|undeter|n/?a|tbd)|[\[<{(]|[^\x00-\x7f]", re.IGNORECASE | re.DOTALL)
+_QUICK_NOTHING = re.compile(r"[\W_]*$|.{0,40}(?:know|sure|tell|certain|say|answer|determine|find|solve|compute|work|sais|sei|tahu|idk|dunno|idea|unknown|unclear|undeter|n/?a|tbd)|[\[<{(]|[^\x00-\x7f]", re.IGNORECASE | re.DOTALL)
 _MARKS = ("**", "__", "`", "$$", "$", "\\(", "\\[")
 _CLOSING = {"\\(": "\\)", "\\[": "\\]"}
 _OPENING = "[{(\"'"
 _CLOCK = re.compile(r"(\d{1,2})(?::00|:(\d\d))?\s?([ap])\.?\s?m\.?", re.IGNORECASE)
+_WHOLE_NUMBER = re.compile(r"-?[1-9][0-9]{0,17}|0")
 _PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -30,6 +33,8 @@ def parse(value: str, *, literal: bool = False) -> AnswerValue | None:
         value: a final answer as a model or a person writes it.
         literal: a value in code is asked for, where a text without quotes is a string.
     """
+    if _WHOLE_NUMBER.fullmatch(value):
+        return Number(value=Fraction(int(value)))
     if literal:
         return _in_code(value)
     bare = unwrapped(value.strip())
@@ -87,8 +92,11 @@ def _in_code(value: str) -> AnswerValue | None:
             bare = bare[len(mark) : -len(mark)].strip()
     if not bare and not value:
         return literals.string("")
-    if (found := literals.read(bare)) and (found.text[0] in '[{("b' or found.content is not None):
+    found = literals.read(bare)
+    if found and (found.text[0] in '[{("b' or found.content is not None):
         return found
+    if re.fullmatch(r"_{2,}|\.{3}|…", bare):
+        return None
     if len(value) - len(value.strip()) < 2:  # White space on both sides belongs to a string.
         if bare in ("True", "False", "None", "true", "false", "null"):
             return Text(text=bare)

@@ -6,7 +6,7 @@ from mixtura.engine.answers import literals
 
 _HEDGE = re.compile(
     r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|simply|just|only|clearly|therefore|thus|then|hence|indeed"
-    r"|probably|likely|most likely|precisely|actually|now|also|still|indeed|equal to|equals|given by|option|choice|letter"
+    r"|probably|likely|most likely|precisely|actually|now|also|still|indeed|equal to|equals|given by|options?|choices?|letters?"
     r"|answer|as follows|the following|that|it is|it's)[,:]?\s+|[:=]\s*|that\s+|(?:the\s+)?(?:(?:final|correct|right|best)\s+)?answer\s*(?:is|[:=])\s*)+",
     re.IGNORECASE,
 )
@@ -30,7 +30,9 @@ _OPENERS = frozenset(
 )
 _ASIDE = re.compile(r"\s*(?:\(|\s[-–—]\s|,\s|:\s)")
 _LABELLED = re.compile(r"\(?[A-Za-z][).:\]](?:\s|$)|\([A-Za-z]\)")
-_NOT_LISTED = re.compile(r"\b(?:not|rather|instead|other|others|while|but|wrong|incorrect|unlike)\b|[.;!?](?=\s|$)|,?\s(?:because|since|as|so|which)\b", re.IGNORECASE)
+_NOT_LISTED = re.compile(r"\b(?:not|rather|instead|other|others|while|but|wrong|incorrect|unlike)\b|(?<![A-Z])(?<!Jr)[.;!?](?=\s|$)|,?\s(?:because|since|as|so|which)\b", re.IGNORECASE)
+_INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
+_QUANTITY = re.compile(r"\W{0,3}\d[\d.,/ ]*\S{0,3}(?:\s\S+)?|\(?[A-Z]\)?")
 _MATHS = re.compile(r"(\${1,2})(?!\s)([^$\n]{1,300}?)(?<!\s)\1(?![\w$])|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]", re.DOTALL)
 
 
@@ -65,6 +67,8 @@ def _option(rest: str) -> str:
     behind = rest[label.end() :]
     if re.match(r"[A-Z]\.", behind):
         return _ended(rest)
+    if label[0][1] == ".":
+        behind = _ended(behind)
     cut = _NOT_LISTED.search(behind)
     return rest[: label.end()] + (behind[: cut.start()] if cut else behind)
 
@@ -73,36 +77,40 @@ def _ended(rest: str) -> str:
     """Return `rest` up to the end of its sentence and to the reason that it gives."""
     end = len(rest)
     for found in _END.finditer(rest):
-        if found[0] != "." or _ends_sentence(rest[: found.start()], rest[found.end() :]):
+        if _ends_sentence(found[0], rest[: found.start()], rest[found.end() :]):
             end = found.start()
             break
     said = rest[:end]
     for found in _BECAUSE.finditer(said):
-        # "as" and "since" belong to words ("as big as"), and give a reason behind a value or a comma.
-        if found[0][0] == "," or re.search(r"because|due to|given that", found[0]) or is_short(said[: found.start()]):
+        # "as" and "since" are parts of a text ("twice as old", "since 1990"), and give the reason of a number or option.
+        if found[0][0] == "," or re.search(r"because|due to|given that", found[0]) or _QUANTITY.fullmatch(said[: found.start()].strip()):
             said = said[: found.start()]
             break
     return said.strip().strip("`").strip()
 
 
-def is_short(before: str) -> bool:
-    """Say whether a text is a number, with a unit of one word, or one word or letter."""
-    return re.fullmatch(r"\W{0,3}(?:[\d.,/ ]+\S{0,3}(?:\s\S+)?|\S+)", before.strip()) is not None
+def _ends_sentence(sign: str, before: str, behind: str) -> bool:
+    """Say whether a sign ends the sentence that states the value; where it may not, the value goes on.
 
-
-def _ends_sentence(before: str, behind: str) -> bool:
+    A value that is too long is like no other; one that is too short can be like a different one.
+    """
     following = behind.lstrip("\"'”’)* \t")
-    if not following or "\n" in behind[: len(behind) - len(following)]:
+    if not following or sign in "。！？।۔；":
         return True
-    word = re.search(r"[\w.'’-]*$", before)
-    said = word[0] if word else ""
     opener = re.match(r"[\w'’]+", following)
-    opens = opener is not None and opener[0].lower() in _OPENERS and not opener[0].isdigit()
-    if len(said) == 1 and said.isalpha():
-        return opens and said.islower()
-    if said.lower() in _ABBREVIATIONS:
+    opens = opener is not None and opener[0].lower() in _OPENERS
+    if sign == ";":
         return opens
-    short = said.isalpha() and len(said) <= 4 and said[0].isupper()
+    # Words without a verb ("Chapter 3. Verse 5") are no sentence of their own.
+    if not opens and len(following) < 40 and len(following.split()) <= 3:
+        return False
+    if sign != ".":
+        return True
+    said = before[max(0, len(before) - 20) :].rpartition(" ")[2].lstrip("(\"'“‘").lower()
+    capital = opener is not None and opener[0][0].isupper()
+    if said in _ABBREVIATIONS or _INITIALS.fullmatch(said):
+        return opens and capital and len(said) > 1
+    short = said.isalpha() and len(said) <= 4 and before[-len(said)].isupper()
     return opens or not short
 
 

@@ -22,9 +22,8 @@ class Stated(NamedTuple):
 
 
 _FENCE = re.compile(r"\s*```[\w-]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
-_FIELD = re.compile(
-    r"""["'](?:final[_ ])?answer["']\s{0,9}:\s{0,9}("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\n,}\[{]+)""", re.IGNORECASE
-)
+_FIELD = re.compile(r"""["'](?:final[_ ])?answer["']\s{0,9}:\s{0,9}(?=\S)""", re.IGNORECASE)
+_FIELD_VALUE = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\n,}\[{]+""", re.DOTALL)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
 _TAGGED = re.compile(
     r"<(final_?answer|answer)>\s{0,9}([^<]{1,2000}?)\s{0,9}</\1>|\[(final_?answer|answer)\]\s{0,9}([^\[]{1,2000}?)\s{0,9}\[/\3\]",
@@ -34,24 +33,29 @@ _HASHES = re.compile(r"^\s{0,9}####\s{0,9}(\S[^\n]*)$", re.MULTILINE)
 # White space is counted out, since a draft of nothing else must not take for ever to read.
 _HEADED = re.compile(
     r"^[ \t]{0,9}(?:#{1,6}|\*\*|__)[ \t]{0,9}(?:final[ \t]{1,3})?answer[ \t]{0,3}:?[ \t]{0,3}(?:\*\*|__)?:?[ \t]{0,9}\n"
-    r"\s{0,9}([^\n]+)",
+    r"\s{0,9}(?P<rest>[^\n]+)",
     re.IGNORECASE | re.MULTILINE,
 )
 _SAID = re.compile(
     r"(?:^|[\n.!?:;,)>—]|\b(?:so|thus|therefore|hence),?\s|(?<!whether )(?<!if )\b(?=(?:the|my|our)\s))"
     r"[^\w\n\"'(\[{<]{0,9}\s{0,9}[*_#]{0,3}"
     r"(?:(?:the|my|our)\s{1,3})?(?:(?:final|correct|right|best|overall)\s{1,3}){0,2}"
-    r"(?:answer|(?:(?<=correct\s)|(?<=right\s)|(?<=best\s))(?:option|choice))"
+    r"(?P<key>answer|(?:(?<=correct\s)|(?<=right\s)|(?<=best\s))(?:option|choice))"
     r"(?:\sto\s(?:the|this)\s\w{1,12})?[*_]{0,3}\s{0,3}"
-    r"(?:is\b|was\b|(?:would|should|must|will)\sbe\b|equals\b|comes\s(?:out\s)?to\b|[:=]|→|->)[*_:\s]{0,9}([^\n]+)",
+    r"(?:is\b|was\b|(?:would|should|must|will)\sbe\b|equals\b|comes\s(?:out\s)?to\b|[:=]|→|->)[*_:\s]{0,9}(?P<rest>[^\n]+)",
     re.IGNORECASE,
 )
+_KEY = re.compile(r"answer|option|choice", re.IGNORECASE)
+_KEYWORDS = 40
+_LONGEST_PHRASE = 60
+_SENTENCE_END = re.compile(r"[.!?]\s|\n")
 _CODE = re.compile(r"```[\w-]*\s*\n([^`]{1,10000}?)\n?\s*```")
 _JSON = json.JSONDecoder(strict=False)
 _KEYS = ("answer", "final answer", "solution")
 _SHORT = 48
 _OBJECTS = 10
 _BOXES = 20
+_TAIL = 400
 
 
 def find(text: str) -> Stated | None:
@@ -63,7 +67,7 @@ def find(text: str) -> Stated | None:
         found = _of_json(text)
         if found is not None:
             return Stated(found, len(text), "json")
-    if "\\boxed" in text or "\\fbox" in text:
+    if "\\" in text and ("\\boxed" in text or "\\fbox" in text):
         boxed = _boxed(text)
         if boxed is not None:
             return boxed
@@ -71,35 +75,61 @@ def find(text: str) -> Stated | None:
         tagged = list(_TAGGED.finditer(text))
         if tagged:
             return Stated(tagged[-1][2] or tagged[-1][4], tagged[-1].end(), "marked")
-    if "####" in text:
+    if "#" in text and "####" in text:
         for marked in reversed(list(_HASHES.finditer(text))):
             if _is_value(marked[1]):
                 return Stated(marked[1], marked.end(), "marked")
-    if speaks_of_it or "correct" in lower or "best " in lower or "right " in lower:
+    # Rarer phrases are looked for where answers stand: a search of everything for each would cost as much as the rest.
+    tail = lower[-_TAIL:]
+    if speaks_of_it or "correct option" in tail or "correct choice" in tail:
         return _said(text, lower)
-    return _said_elsewhere(text, lower)
+    return _said_elsewhere(text, tail)
 
 
 def _said(text: str, lower: str) -> Stated | None:
-    found = None
-    for found in _SAID.finditer(text):
-        pass
-    if found is None:
+    found = _last_said(text)
+    if found is None and "answer" in lower:
         for found in _HEADED.finditer(text):
             pass
-    elsewhere = _said_elsewhere(text, lower, 0 if found is None else found.end())
+    elsewhere = _said_elsewhere(text, lower[-_TAIL:], 0 if found is None else found.end())
     if found is None or elsewhere is not None:
         return elsewhere
-    return _value(text, found[1], found.start(1))
+    return _value(text, found["rest"], found.start("rest"))
 
 
-def _said_elsewhere(text: str, lower: str, since: int = 0) -> Stated | None:
+def _last_said(text: str) -> re.Match[str] | None:
+    """Return the first statement of the last sentence that makes one."""
+    for key in reversed(list(_KEY.finditer(text))[-_KEYWORDS:]):
+        found = _said_at(text, key.start())
+        if found is not None:
+            since = max(0, key.start() - 300)
+            for end in _SENTENCE_END.finditer(text, since, key.start()):
+                since = end.end() - 1
+            first = _SAID.search(text, since, found.end())
+            return first if first is not None and first.start("rest") < found.start("rest") else found
+    return None
+
+
+def _said_at(text: str, at: int) -> re.Match[str] | None:
+    """Return the statement whose word for an answer stands at a place."""
+    line = text.find("\n", at + _LONGEST_PHRASE)
+    end = len(text) if line < 0 else line
+    for found in _SAID.finditer(text, max(0, at - _LONGEST_PHRASE), end):
+        if found.start("key") == at:
+            return found
+        if found.start("key") > at:
+            break
+    return _SAID.match(text, at, end)
+
+
+def _said_elsewhere(text: str, tail: str, since: int = 0) -> Stated | None:
     """Return what is stated in another language, behind a place in the text."""
-    if lower.isascii() and not ("respuesta" in lower or "resposta" in lower or "antwort" in lower or "jawab" in lower):
-        return None
+    if not ("respuesta" in tail or "resposta" in tail or "antwort" in tail or "jawaban" in tail):
+        if text.isascii():
+            return None
     from mixtura.engine.answers import languages
 
-    if not languages.speaks(text, lower):
+    if not languages.speaks(tail):
         return None
     said = languages.last_said(text)
     return None if said is None or said.start < since else _value(text, said.rest, said.start)
@@ -155,13 +185,23 @@ def _of_json(text: str) -> str | None:
     found = _of_object((inner[1] if inner else text).strip())
     if found is not None:
         return found
-    if fields := _FIELD.findall(text):
-        field = str(fields[-1]).strip()
-        quoted = literals.read(field)
-        if quoted is not None and quoted.content is not None:
-            return latex.mended(quoted.content) if "\\" not in field else field[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-        return field
-    return None
+    field = None
+    for field in _FIELD.finditer(text):
+        pass
+    return None if field is None else _of_broken(text, field.end())
+
+
+def _of_broken(text: str, at: int) -> str | None:
+    """Return the value that begins at a place of JSON that cannot be read."""
+    if text[at] in "[{" and (whole := literals.prefix(text[at:])):
+        return whole
+    found = _FIELD_VALUE.match(text, at)
+    if found is None:
+        return None
+    field = found[0].strip()
+    if field[0] in "\"'" and len(field) > 1:
+        return field[1:-1].replace(f"\\{field[0]}", field[0]).replace("\\\\", "\\")
+    return field
 
 
 def _of_object(text: str) -> str | None:

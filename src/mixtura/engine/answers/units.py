@@ -155,10 +155,11 @@ _FILLERS = frozenset(
 )
 _ORDINAL = frozenset(("st", "nd", "rd", "th"))
 _WORD = re.compile(r"[^\W\d_]+(?:['’.-][^\W\d_]+)*\.?")
-_TERM = re.compile(r"(%|[°‰℃℉'\"′″]|[^\W\d_]+\.?|[" + re.escape(SIGNS) + r"])\s?(?:\^?\{?\(?([-\u207b]?[23²³])\)?\}?(?![\d.]))?")
+_TERM = re.compile(r"(%|[°‰℃℉'\"′″]|[^\W\d_²³]+\.?|[" + re.escape(SIGNS) + r"])(?:\s?\^?\{?\(?([-\u207b]?[23²³])\)?\}?(?![\d.]))?")
 _PER = re.compile(r"\s*/\s*|\s+(?:per|an?|each|every)\s+")
 _AREAS = {"square": "^2", "sq": "^2", "sq.": "^2", "cubic": "^3", "cu": "^3", "cu.": "^3"}
 _MOST_WORDS = 6
+_FIRST_WITHOUT_SPACES = "\u0900"
 
 
 def read(behind: str, *, attached: bool, money: str = "") -> Measure | None:
@@ -176,7 +177,8 @@ def read(behind: str, *, attached: bool, money: str = "") -> Measure | None:
         return Measure(scale, unit_of_sign(money))
     unit = known(rest)
     if unit is None:
-        unit = _counted(rest) if not attached or scale != 1 or not rest[0].isascii() else None
+        # Letters right behind the digits are a variable's; other scripts write what they count without a space.
+        unit = _counted(rest) if not attached or scale != 1 or rest[0] >= _FIRST_WITHOUT_SPACES else None
     if unit is None:
         return None
     if money:
@@ -311,7 +313,9 @@ def _counted(text: str) -> str | None:
         return None
     lower = [word.casefold().rstrip(".") for word in words]
     parts = {part for word in lower for part in word.split("-")}
-    return None if parts & _NOT_UNITS else " ".join(lower)
+    if parts & _NOT_UNITS or (len(lower[0]) == 1 and lower[0] not in _FILLERS and lower[0] < _FIRST_WITHOUT_SPACES):
+        return None  # One letter is a variable.
+    return " ".join(lower)
 
 
 def _joined(unit: str, words: str) -> str:
