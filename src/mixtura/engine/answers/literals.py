@@ -153,23 +153,36 @@ def _name(tokens: list[tuple[str, str]], at: int, depth: int) -> tuple[str, int]
     return _NAMES.get(said.lower(), said), at + 1
 
 
-_PIECE = re.compile(r"""("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|([\[({])|([\])}])|[^"'\[\](){}]+|.""", re.DOTALL)
+_ENDS = re.compile(r"\s*(?:$|[.;!?*_`)](?=\s|$)|\s\(|,?\s(?:because|since|as|so|which|where|when|after|given|hence)\b)")
+_PIECE = re.compile(r"""(["'])|([\[({])|([\])}])|[^"'\[\](){}]+""")
+_INSIDE = {'"': re.compile(r'(?:[^"\\\n]|\\.)*+"', re.DOTALL), "'": re.compile(r"(?:[^'\\\n]|\\.)*+'", re.DOTALL)}
 
 
 def prefix(text: str) -> str:
     """Return the literal that `text` begins with, "" where it begins with none or goes on as an expression."""
     opened: list[str] = []
-    for found in _PIECE.finditer(text[:_MOST]):
-        if found[2]:
-            opened.append(_CLOSING[found[2]])
-        elif found[3] and (not opened or opened.pop() != found[3]):
+    at, text_end = 0, min(len(text), _MOST)
+    while at < text_end and (piece := _PIECE.match(text, at)):
+        at = piece.end()
+        if piece[1]:
+            inside = _INSIDE[piece[1]].match(text, at, text_end)
+            if inside is None:
+                return ""
+            at = inside.end()
+        elif piece[2]:
+            opened.append(_CLOSING[piece[2]])
+        elif piece[3] and (not opened or opened.pop() != piece[3]):
             return ""
-        elif not opened and not found[1] and not found[3]:
+        elif not opened and not piece[3]:
             return ""
         if not opened:
-            behind = text[found.end() :]
-            return "" if re.match(r"[\w.]*\w|\s*[-+*/%&|=<>^]|[\[(]", behind) else text[: found.end()]
+            return text[:at] if ends(text[at:]) else ""
     return ""
+
+
+def ends(behind: str) -> bool:
+    """Say whether a value is over before what stands behind it: it ends there, or a reason follows."""
+    return _ENDS.match(behind) is not None
 
 
 _QUOTED = re.compile(r"""("(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$))""", re.DOTALL)

@@ -132,10 +132,10 @@ def _spelled(text: str) -> Number | None:
 # A number in a running text. A word, a bracket or a number before a sign makes it an operator, and a line a bullet.
 _IN_TEXT = re.compile(
     rf"(?:(?<![\w)\]])[-+](?=[\d.$€£₹]))?(?:{units.CURRENCY}\s?(?:[-+](?=\d))?)?"
-    rf"(?:(?<![\d.])\d{{1,9}}\s\d{{1,3}}/\d{{1,9}}(?!\d)|{_NUMBER}(?:\s?/\s?\d{{1,99}}(?![\d/]))?)"
+    rf"(?:(?<![\d.])\d{{1,9}}\s\d{{1,3}}/\d{{1,9}}(?!\d)|{_NUMBER}(?:\s?/\s?\d{{1,99}}(?![\d/])|\s?[x×*·]\s?10\^\{{?[-+]?\d{{1,2}}\}}?(?!\d))?)"
 )
 _BESIDE = re.compile(r"[\w^_:/]$|\d[.,]$")
-_POWERED = re.compile(r"\s?[\^_:]\s?[\d({]|\s?[-/]\d|[A-Za-z](?![A-Za-z])\s?[=^+*/]")
+_GOES_ON = re.compile(r"\s?[\^_:×*·+/-]\s?[\d({]|\w")
 
 
 class Standing(NamedTuple):
@@ -183,12 +183,13 @@ def _standing_alone(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
 
 def _standing(text: str, found: re.Match[str]) -> Standing | None:
     written, behind = found[0], text[found.end() : found.end() + 60].replace("\n", ".")
-    free = not _BESIDE.search(text[max(0, found.start() - 2) : found.start()]) and not _POWERED.match(behind)
-    bare = read(written)
-    if bare is None:
+    number = read(written)
+    if number is None:
         return None
+    end = found.end()
     for said in units.running(behind):
-        number = read(written + said)
-        if number is not None:
-            return Standing(number, text[: found.start()], text[found.end() + len(said) :], free)
-    return Standing(bare, text[: found.start()], text[found.end() :], free)
+        if (measured := read(written + said)) is not None:
+            number, end = measured, end + len(said)
+            break
+    before, after = text[: found.start()], text[end:]
+    return Standing(number, before, after, not _BESIDE.search(before[-2:]) and not _GOES_ON.match(after))

@@ -42,7 +42,7 @@ def value_of(rest: str) -> str:
     if not rest:
         return ""
     if rest[0] in "`[{('\"":
-        if rest[0] == "`" and (code := re.match(r"(`{1,3})(?!`)([^`\n]+)\1", rest)):
+        if rest[0] == "`" and (code := re.match(r"(`{1,3})(?!`)([^`\n]+)\1", rest)) and literals.ends(rest[code.end() :]):
             return code[2]
         if not _LABELLED.match(rest) and (whole := literals.prefix(rest)):
             return whole
@@ -120,4 +120,6 @@ def prefixes(said: str) -> list[str]:
     if found is None or found.start() == 0:
         return []
     behind = said[found.end() :]
-    return [] if re.search(r"\d|\b[A-Z]\b|\b(?:or|and)\b", behind) else [said[: found.start()]]
+    if re.search(r"\d|\b[A-Z]\b|\b(?:or|and)\b", behind) or not re.search(r"[^\W\d_]{3}", behind):
+        return []
+    return [said[: found.start()]]

@@ -21,7 +21,7 @@ class Stated(NamedTuple):
     open: bool = False
 
 
-_FENCE = re.compile(r"\s*```[\w-]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
+_FENCE = re.compile(r"\s{0,9}```[\w-]{0,20}[ \t]{0,9}\n(.*?)\n?\s{0,9}```\s{0,9}", re.DOTALL)
 _FIELD = re.compile(r"""["'](?:final[_ ])?answer["']\s{0,9}:\s{0,9}(?=\S)""", re.IGNORECASE)
 _FIELD_VALUE = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\n,}\[{]+""", re.DOTALL)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
@@ -114,12 +114,10 @@ def _said_at(text: str, at: int) -> re.Match[str] | None:
     """Return the statement whose word for an answer stands at a place."""
     line = text.find("\n", at + _LONGEST_PHRASE)
     end = len(text) if line < 0 else line
-    for found in _SAID.finditer(text, max(0, at - _LONGEST_PHRASE), end):
-        if found.start("key") == at:
-            return found
-        if found.start("key") > at:
-            break
-    return _SAID.match(text, at, end)
+    start, near = max(0, at - _LONGEST_PHRASE), min(end, at + 2 * _LONGEST_PHRASE)
+    while (found := _SAID.search(text, start, near)) and found.start("key") < at:
+        start = found.start("key") + 1
+    return _SAID.match(text, found.start(), end) if found and found.start("key") == at else None
 
 
 def _said_elsewhere(text: str, tail: str, since: int = 0) -> Stated | None:

@@ -20,7 +20,8 @@ _TABLE = """
 ° degree degrees deg
 °C celsius ℃ degrees_celsius
 °F fahrenheit ℉ degrees_fahrenheit
-dollars dollar $ usd us$ bucks
+dollars dollar $ bucks
+USD usd us$
 euros euro € eur
 GBP £ sterling quid pounds_sterling
 pounds pound
@@ -108,7 +109,7 @@ acres acre
 hectares hectare ha
 """
 # Words and signs of more than one meaning are the same as each of them, and those stay different from each other.
-_MAY_BE = {"pounds": {"lb", "GBP"}, "°": {"°C", "°F"}, "dollars": {"CAD", "AUD", "HKD", "SGD"}}
+_MAY_BE = {"pounds": {"lb", "GBP"}, "°": {"°C", "°F"}, "dollars": {"USD", "CAD", "AUD", "HKD", "SGD"}}
 
 _KNOWN: dict[str, str] = {}
 for _line in _TABLE.split("\n"):
