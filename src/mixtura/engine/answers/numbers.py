@@ -131,7 +131,7 @@ def _spelled(text: str) -> Number | None:
 
 # A number in a running text. A word, a bracket or a number before a sign makes it an operator, and a line a bullet.
 _IN_TEXT = re.compile(
-    rf"(?:(?<![\w)\]])[-+](?=[\d.$€£₹]))?(?:{units.CURRENCY}\s?(?:[-+](?=\d))?)?"
+    rf"(?:(?<![\w)\]])[-+](?=[\d.$€£₹])|(?<!\d\s)\b(?i:minus|negative)\s(?=[\d.$€£₹]))?(?:{units.CURRENCY}\s?(?:[-+](?=\d))?)?"
     rf"(?:(?<![\d.])\d{{1,9}}\s\d{{1,3}}/\d{{1,9}}(?!\d)|{_NUMBER}(?:\s?/\s?\d{{1,99}}(?![\d/])|\s?[x×*·]\s?10\^\{{?[-+]?\d{{1,2}}\}}?(?!\d))?)"
 )
 _BESIDE = re.compile(r"[\w^_:/]$|\d[.,]$")

@@ -66,6 +66,6 @@ def _name(behind: str) -> str:
     """Return the words behind "C." that can be the rest of a name: "C. Darwin" is not "C. Dickens"."""
     found = _NAMES.match(behind)
     words = found[0].split() if found else []
-    if not words or words[0].strip(".,").lower() in _OPENERS:
+    if not words or (words[0].strip(".,").lower() in _OPENERS and len(behind.split()) > 1):
         return ""
     return " ".join(word.strip(".,") for word in words)

@@ -109,7 +109,7 @@ def _ends_sentence(sign: str, before: str, behind: str) -> bool:
     said = before[max(0, len(before) - 20) :].rpartition(" ")[2].lstrip("(\"'“‘").lower()
     capital = opener is not None and opener[0][0].isupper()
     if said in _ABBREVIATIONS or _INITIALS.fullmatch(said):
-        return opens and capital and len(said) > 1
+        return opens and capital and (len(said) > 1 or " " in following)
     short = said.isalpha() and len(said) <= 4 and before[-len(said)].isupper()
     return opens or not short
 

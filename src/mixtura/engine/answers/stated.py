@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from mixtura.engine.answers import latex, literals, numbers, sentences
+from mixtura.engine.answers import latex, literals, sentences
+from mixtura.engine.answers.reading import parse
+from mixtura.engine.answers.values import Text
 
 How = OneOf["json", "boxed", "marked", "stated", "last number", "whole text", ""]
 
@@ -172,9 +174,8 @@ def _is_value(marked: str) -> bool:
     bare = marked.strip().strip("*_`$ ")
     if len(bare) > _SHORT:
         return False
-    if bare.lower() in ("yes", "no", "true", "false") or numbers.read(latex.plain(bare)):
-        return True
-    return re.match(r"(?:\([A-Za-z]\)|[A-Za-z][.):])(?:\s|$)|[A-Za-z]$|[\[{'\"$\\]", bare) is not None
+    value = parse(marked)
+    return bare.lower() in ("yes", "no", "true", "false") or not (value is None or isinstance(value, Text))
 
 
 def _of_json(text: str) -> str | None:

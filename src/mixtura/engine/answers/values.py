@@ -97,6 +97,7 @@ def _same_name(one: str, other: str) -> bool:
     return first <= second or second <= first
 
 
+_EXACT = re.compile(r"[\d'\"`()\[\]{}_=<>/\\]")
 # Short answers whose case says nothing.
 _SHORT = frozenset(("yes", "no", "true", "false", "none"))
 
@@ -112,7 +113,7 @@ def _same_words(one: str, other: str) -> bool:
 def _same_word(one: str, other: str) -> bool:
     if one == other or one.casefold() in _SHORT:
         return True
-    if any(char.isdigit() for char in one):
+    if _EXACT.search(one):
         return False
     plain = [word.islower() or word[1:].islower() or len(word) == 1 for word in (one, other)]
     return all(plain) or (len(one) > 3 and all(p or word.isupper() for p, word in zip(plain, (one, other), strict=True)))
