@@ -34,7 +34,7 @@ from resources import recorded_data
         (r"so \boxed{\dfrac{22}{7}}", "22/7"),
         (r"so \boxed{x = 5}", "5"),
         (r"so \boxed{90^\circ}", "90"),
-        ('{"solution": {"H 2": {"Pet": "Cat"}, "H 1": {"Pet": "dog"}}}', '{"h1":{"pet":"dog"},"h2":{"pet":"cat"}}'),
+        ('{"solution": {"H 2": {"Pet": "Cat"}, "H 1": {"Pet": "dog"}}}', '{"H 1":{"Pet":"dog"},"H 2":{"Pet":"Cat"}}'),
         ("A train leaves the station at noon and nobody knows where it goes after that.", ""),
         ("### Step 1: set up the whole thing\nThen go on and on until the end is reached.", ""),
         ("Whether the answer is yes depends on many things that are not said in the question at all.", ""),

@@ -28,7 +28,23 @@ DRESSES = (
 )
 dresses = st.sampled_from(DRESSES)
 UNITS = (
-    *("minutes", "hours", "days", "km", "miles", "kg", "g", "mg", "dollars", "euros", "rupees", "%", "cm^2", "cm^3", "cm"),
+    *(
+        "minutes",
+        "hours",
+        "days",
+        "km",
+        "miles",
+        "kg",
+        "g",
+        "mg",
+        "dollars",
+        "euros",
+        "rupees",
+        "%",
+        "cm^2",
+        "cm^3",
+        "cm",
+    ),
     *("km/h", "m/s", "m/s^2", "oranges", "red apples", "green apples", "MB", "Mb", "\u00b0C", "\u00b0F", "years"),
 )
 
@@ -78,14 +94,19 @@ def test_numbers_that_differ_in_their_sign(value: int, minus: str, plus: str, be
 @PAIRS
 @given(st.integers(-999, 10**7), st.lists(st.sampled_from(UNITS), min_size=2, max_size=2, unique=True), dresses)
 def test_numbers_that_differ_in_their_unit(value: int, units: list[str], dress: str) -> None:
-    one, other = (dress.format(f"{value}{'' if unit in '%' else ' '}{unit}") for unit in units)
+    one, other = (dress.format(f"{value}{'' if unit == '%' else ' '}{unit}") for unit in units)
     assert not counted_as_one(WORKING + one, WORKING + other)
 
 
 @PAIRS
 @given(
     st.integers(1, 999),
-    st.lists(st.sampled_from(("", "hundred", "thousand", "million", "billion", "lakh", "crore")), min_size=2, max_size=2, unique=True),
+    st.lists(
+        st.sampled_from(("", "hundred", "thousand", "million", "billion", "lakh", "crore")),
+        min_size=2,
+        max_size=2,
+        unique=True,
+    ),
     st.sampled_from(("{}", "${}", "{} dollars", "\u20b9{}")),
     dresses,
 )
@@ -98,8 +119,15 @@ inside = st.text(string.ascii_letters + string.digits + " .,;:!?-_", min_size=1,
 
 
 @PAIRS
-@given(inside, st.data(), st.sampled_from(("'{}'", '"{}"', "['{}']", "('{}', 1)", "{{'k': '{}'}}", "[1, '{}', None]")), dresses)
-def test_literals_that_differ_in_the_case_of_a_letter_or_in_a_space(text: str, data: st.DataObject, form: str, dress: str) -> None:
+@given(
+    inside,
+    st.data(),
+    st.sampled_from(("'{}'", '"{}"', "['{}']", "('{}', 1)", "{{'k': '{}'}}", "[1, '{}', None]")),
+    dresses,
+)
+def test_literals_that_differ_in_the_case_of_a_letter_or_in_a_space(
+    text: str, data: st.DataObject, form: str, dress: str
+) -> None:
     at = data.draw(st.integers(0, len(text) - 1))
     other = text[:at] + (text[at].swapcase() if text[at].isalpha() else f"{text[at]} ") + text[at + 1 :]
     one, two = (dress.format(form.format(value)) for value in (text, other))
@@ -134,7 +162,13 @@ def test_names_behind_an_abbreviation(one: str, other: str, title: str, dress: s
 
 
 @settings(deadline=None)
-@given(st.lists(st.one_of(st.sampled_from(("5", "5 min", "5 h", "$5", "A", "A, B", "'a'", "a", "x", "007", "7")), inside), min_size=2, max_size=5))
+@given(
+    st.lists(
+        st.one_of(st.sampled_from(("5", "5 min", "5 h", "$5", "A", "A, B", "'a'", "a", "x", "007", "7")), inside),
+        min_size=2,
+        max_size=5,
+    )
+)
 def test_what_is_counted_as_one_is_all_the_same(choices: list[str]) -> None:
     found = [str(answers.normal(choice)) for choice in choices]
     groups = answers.groups(found)
@@ -143,7 +177,9 @@ def test_what_is_counted_as_one_is_all_the_same(choices: list[str]) -> None:
         for other in filter(None, found):
             assert answers.alike(one, other) == answers.alike(other, one)
             assert answers.alike(one, other) or groups[one] != groups[other]
-    drafts = [Draft(call=at, role="proposer", model="m", provider="p", text="", choice=one) for at, one in enumerate(found)]
+    drafts = [
+        Draft(call=at, role="proposer", model="m", provider="p", text="", choice=one) for at, one in enumerate(found)
+    ]
     assert agree.tally(drafts).unanimous == ("" not in found and len(set(map(groups.get, found))) == 1)
 
 
@@ -196,8 +232,16 @@ def test_what_is_counted_as_one_is_all_the_same(choices: list[str]) -> None:
     ],
 )
 def test_values_that_begin_alike_are_not_cut_to_what_they_share(one: str, other: str) -> None:
-    for dress in ("The answer is {}", "The answer is {}.", "<answer>{}</answer>", "\\boxed{{{}}}", '{{"answer": "{}"}}'):
-        texts = [WORKING + dress.format(value.replace("\\", "\\\\") if dress[0] == "{" else value) for value in (one, other)]
+    for dress in (
+        "The answer is {}",
+        "The answer is {}.",
+        "<answer>{}</answer>",
+        "\\boxed{{{}}}",
+        '{{"answer": "{}"}}',
+    ):
+        texts = [
+            WORKING + dress.format(value.replace("\\", "\\\\") if dress[0] == "{" else value) for value in (one, other)
+        ]
         assert not counted_as_one(*texts), dress
 
 

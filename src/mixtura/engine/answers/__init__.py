@@ -14,8 +14,25 @@ from mixtura.engine.answers.reading import parse
 from mixtura.engine.answers.values import AnswerValue, Formula, Literal, Number, Options, Text, same
 
 __all__ = [
-    *("AnswerValue", "Choice", "Expected", "Formula", "Found", "Literal", "Number", "Options", "Text", "alike"),
-    *("asks_number", "expected_by", "extract", "find", "groups", "normal", "parse", "same", "states"),
+    "AnswerValue",
+    "Choice",
+    "Expected",
+    "Formula",
+    "Found",
+    "Literal",
+    "Number",
+    "Options",
+    "Text",
+    "alike",
+    "asks_number",
+    "expected_by",
+    "extract",
+    "find",
+    "groups",
+    "normal",
+    "parse",
+    "same",
+    "states",
 ]
 
 _READ = 20_000
@@ -27,7 +44,8 @@ _ASKS_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _ASKS_LITERAL = re.compile(
-    r"^[ \t]{0,9}assert \w+\(|\bwhat\b[^.?\n]{1,80}\b(?:return|output|print|evaluate|result|value)", re.MULTILINE | re.IGNORECASE
+    r"^[ \t]{0,9}assert \w+\(|\bwhat\b[^.?\n]{1,80}\b(?:return|output|print|evaluate|result|value)",
+    re.MULTILINE | re.IGNORECASE,
 )
 
 

@@ -27,8 +27,9 @@ class Found(NamedTuple):
 NOTHING = Found(None, "", False)
 
 _CORRECTION = re.compile(
-    r"\b(?:wait|actually|correction|oops|scratch that|on second thoughts?|let me (?:re-?(?:check|consider|calculate|compute|do)|correct)"
-    r"|i (?:made|have made) an? (?:mistake|error)|(?:that's|that is|this is) (?:not right|wrong|incorrect)|no,? it(?:'s| is))\b",
+    r"\b(?:wait|actually|correction|oops|scratch that|on second thoughts?"
+    r"|let me (?:re-?(?:check|consider|calculate|compute|do)|correct)|i (?:made|have made) an? (?:mistake|error)"
+    r"|(?:that's|that is|this is) (?:not right|wrong|incorrect)|no,? it(?:'s| is))\b",
     re.IGNORECASE,
 )
 _LABEL = re.compile(r"\(([A-Z])\)|\b(?:is|be|to|option|choice|answer)\s([A-Z])\b(?!['’])")
@@ -52,7 +53,10 @@ def find(text: str, expected: Expected = "") -> Found:
         return _corrected(Found(value, place.how, value is not None and not place.open), text[place.end :])
     if not literal and len(text) < 2 * _LONGEST_CORRECTION and (wait := _CORRECTION.search(text)):
         value = _parsed(stated.whole(text[: wait.start()].rstrip(" .,;-—…")), False, "whole text")
-        if value is not None and (corrected := _corrected(Found(value, "whole text", True), text[wait.start() :])).value:
+        if (
+            value is not None
+            and (corrected := _corrected(Found(value, "whole text", True), text[wait.start() :])).value
+        ):
             return corrected
     bare = stated.whole(text)
     if expected == "number":

@@ -22,18 +22,38 @@ _PHRASES = (
     r"(?:答え|解答|回答|正解){m}(?:は|[:：=])",
     r"(?:정답|답변|답){m}(?:은|는|[:：=])",
 )
-_SAID = re.compile(rf"(?:{'|'.join(phrase.replace('{m}', _MARKS) for phrase in _PHRASES)}){_OPEN}{_REST}", re.IGNORECASE)
+_SAID = re.compile(
+    rf"(?:{'|'.join(phrase.replace('{m}', _MARKS) for phrase in _PHRASES)}){_OPEN}{_REST}", re.IGNORECASE
+)
 # The value stands before the verb.
 _BEFORE_VERB = re.compile(
     r"(?:उत्तर|जवाब|جواب|উত্তর)(?:টি)?\s(?P<rest>[^\n।۔]{1,80}?)[*_]{0,3}\s?(?:है|हैं|होगा|ہے|ہوگا|হবে)(?=[\s।۔.,]|$)"
 )
-_TAIL = re.compile(r"\s?(?:です|である|だ|になります|となります|입니다|이다|이에요|है|हैं|होगा|ہے|ہوگا|হবে)?[\s。．.।۔!！*_]{0,9}$")
+_TAIL = re.compile(
+    r"\s?(?:です|である|だ|になります|となります|입니다|이다|이에요|है|हैं|होगा|ہے|ہوگا|হবে)?[\s。．.।۔!！*_]{0,9}$"
+)
 _HEDGE = re.compile(
-    r"^(?:(?:la|el|le|les|die|der|das|opción|opcion|option|(?:a\s|o\s)?(?:opção|alternativa)|вариант|по умолчанию|pilihan|opsi|选项|選項|विकल्प"
+    r"^(?:(?:la|el|le|les|die|der|das|opción|opcion|option|(?:a\s|o\s)?(?:opção|alternativa)|вариант|по умолчанию"
+    r"|pilihan|opsi|选项|選項|विकल्प"
     r"|বিকল্প|الخيار|aproximadamente|environ|etwa|ungefähr|примерно|около|约|約|sekitar)\s*)+(?=[\[(]?[A-Z\d$€£₹*-])",
     re.IGNORECASE,
 )
-_WORDS = ("respuesta", "resposta", "antwort", "jawaban", "réponse", "ответ", "جابة", "جواب", "उत्तर", "जवाब", "উত্তর", "答", "解", "답")
+_WORDS = (
+    "respuesta",
+    "resposta",
+    "antwort",
+    "jawaban",
+    "réponse",
+    "ответ",
+    "جابة",
+    "جواب",
+    "उत्तर",
+    "जवाब",
+    "উত্তর",
+    "答",
+    "解",
+    "답",
+)
 
 
 class Said(NamedTuple):
@@ -50,9 +70,8 @@ def speaks(lower: str) -> bool:
 
 def last_said(text: str) -> Said | None:
     """Return what the last such phrase of a text states, None where there is none."""
-    found = None
-    for found in _SAID.finditer(text):
-        pass
+    said = list(_SAID.finditer(text))
+    found = said[-1] if said else None
     for before in _BEFORE_VERB.finditer(text):
         if found is None or before.start() > found.start():
             found = before

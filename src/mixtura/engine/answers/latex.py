@@ -7,8 +7,13 @@ from mixtura.engine.answers.values import Formula
 # Commands that models break by writing LaTeX into JSON with a single backslash: the JSON escapes \f, \t, \b and \r
 # then swallow their first letter.
 _BROKEN = {"\x0crac": "\\frac", "\text": "\\text", "\times": "\\times", "\x08oxed": "\\boxed", "\right": "\\right"}
-_LOOKS = re.compile(r"\\(?:left|right|displaystyle|quad|qquad|limits|[,!;:()\[\]> ])(?![a-zA-Z])|\^\s*\{?\\circ\}?|\\circ\b|\\(?=[$%#&_{}])|~")
-_TEXT = re.compile(r"\\(?:text(?:rm|bf|it|sf|tt)?|math(?:rm|bf|it|sf|tt|bb)?|mbox|hbox|boxed|fbox|operatorname|bm)\s*\{([^{}]*)\}")
+_LOOKS = re.compile(
+    r"\\(?:left|right|displaystyle|quad|qquad|limits|[,!;:()\[\]> ])(?![a-zA-Z])"
+    r"|\^\s*\{?\\circ\}?|\\circ\b|\\(?=[$%#&_{}])|~"
+)
+_TEXT = re.compile(
+    r"\\(?:text(?:rm|bf|it|sf|tt)?|math(?:rm|bf|it|sf|tt|bb)?|mbox|hbox|boxed|fbox|operatorname|bm)\s*\{([^{}]*)\}"
+)
 _ORDINAL = re.compile(r"\^\s*\{?\s*(st|nd|rd|th)\b\s*\}?")
 _FRACTION = re.compile(r"(\d)?\s*\\[dtc]?frac\s*(?:\{([^{}]*)\}\s*\{([^{}]*)\}|(\d)\s*(\d)|\{([^{}]*)\}\s*(\d))")
 _ROOT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
@@ -67,7 +72,9 @@ def read(value: str) -> Formula | None:
 
 def _is_expression(value: str) -> bool:
     """Say whether signs and short names are all there is: "2x + 3", "n!", "x > 5"."""
-    if not _EXPRESSION.fullmatch(value) or not re.search(r"\d[a-zA-Z]|[a-zA-Z0-9)]\s?[+*/=<>^√≤≥≠×·÷±|]|\w\s-\s?\w|√|π", value):
+    if not _EXPRESSION.fullmatch(value) or not re.search(
+        r"\d[a-zA-Z]|[a-zA-Z0-9)]\s?[+*/=<>^√≤≥≠×·÷±|]|\w\s-\s?\w|√|π", value
+    ):
         return False
     return all(word.lower() in _FUNCTION for word in _LONG_WORD.findall(value))
 

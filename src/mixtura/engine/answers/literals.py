@@ -115,7 +115,7 @@ def _value(tokens: list[tuple[str, str]], at: int, depth: int) -> tuple[str, int
 
 
 def _items(tokens: list[tuple[str, str]], at: int, closing: str, depth: int) -> tuple[list[str], bool, int, bool]:
-    """Return the items up to the closing bracket, whether they are pairs, the place behind, and of a comma before it."""
+    """Return the items of a bracket, whether they are pairs, the place behind it, and whether a comma ends them."""
     items: list[str] = []
     pairs = trailing = False
     while tokens[at] != ("sign", closing):
@@ -171,9 +171,7 @@ def prefix(text: str) -> str:
             at = inside.end()
         elif piece[2]:
             opened.append(_CLOSING[piece[2]])
-        elif piece[3] and (not opened or opened.pop() != piece[3]):
-            return ""
-        elif not opened and not piece[3]:
+        elif (piece[3] and (not opened or opened.pop() != piece[3])) or (not piece[3] and not opened):
             return ""
         if not opened:
             return text[:at] if ends(text[at:]) else ""

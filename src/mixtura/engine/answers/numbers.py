@@ -18,23 +18,35 @@ _DIGITS = (
 _NUMBER = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{{1,2}}(?!\d))?"
 _SIGN = r"(?:(?:minus|negative)\s|[-+])?"
 _QUANTITY = re.compile(
-    rf"({_SIGN})\s?({units.CURRENCY})?\s?({_SIGN})({_NUMBER})(?:\s?/\s?(\d+(?:,\d{{3}})*))?(\s*)(.*)", re.DOTALL | re.IGNORECASE
+    rf"({_SIGN})\s?({units.CURRENCY})?\s?({_SIGN})({_NUMBER})(?:\s?/\s?(\d+(?:,\d{{3}})*))?(\s*)(.*)",
+    re.DOTALL | re.IGNORECASE,
 )
 _MIXED = re.compile(r"([-+]?)(\d+)(?:\s+|-|\s?\+\s?)(\d+)\s?/\s?(\d+)(\s*)(.*)", re.DOTALL)
-_POWER_OF_TEN = re.compile(r"(?:×|x|\*|·|\\times|\\cdot)\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,2})\s*\}|\(?([-+]?\d{1,2})\)?)(?!\d)\s*")
+_POWER_OF_TEN = re.compile(
+    r"(?:×|x|\*|·|\\times|\\cdot)\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,2})\s*\}|\(?([-+]?\d{1,2})\)?)(?!\d)\s*"
+)
 _HEDGE = re.compile(r"^(?:[~≈≃≅∼]|\\approx|\\sim)\s*")
 _MOST = 100
 
 _ODD = {ord(sign): "-" for sign in "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d\u207b"}
 _ODD |= {ord(space): " " for space in "\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"}
-_ODD |= {ord("\u066b"): ".", ord("\u066c"): ",", ord("\uff0e"): ".", ord("\uff0c"): ",", ord("\u2044"): "/", ord("＋"): "+"}
+_ODD |= {
+    ord("\u066b"): ".",
+    ord("\u066c"): ",",
+    ord("\uff0e"): ".",
+    ord("\uff0c"): ",",
+    ord("\u2044"): "/",
+    ord("＋"): "+",
+}
 _ODD |= {ord(sign): "" for sign in "\u200b\u200e\u200f\u2060\u2061\u2062\u2063\ufeff\u061c\u2066\u2067\u2068\u2069"}
 
 _ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()  # noqa: SIM905
 _ONES += "seventeen eighteen nineteen".split()  # noqa: SIM905
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
 _WORDS = {word: value for value, word in enumerate(_ONES)} | {word: 10 * (at + 2) for at, word in enumerate(_TENS)}
-_WORDS |= {f"{ten}-{one}": 10 * (at + 2) + value for at, ten in enumerate(_TENS) for value, one in enumerate(_ONES[1:10], 1)}
+_WORDS |= {
+    f"{ten}-{one}": 10 * (at + 2) + value for at, ten in enumerate(_TENS) for value, one in enumerate(_ONES[1:10], 1)
+}
 
 
 def plain(text: str) -> str:
@@ -96,7 +108,9 @@ def _number(digits: str, below: str | None, negative: bool, factor: Fraction, un
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > 4 * _MOST:
         return None
     # "007" is 7 and not "07": where a text of digits is asked for, its zeros count.
-    written = bare if len(bare) > 1 and bare[0] == "0" and bare.isdigit() and factor == 1 and not (below or negative) else ""
+    written = (
+        bare if len(bare) > 1 and bare[0] == "0" and bare.isdigit() and factor == 1 and not (below or negative) else ""
+    )
     return Number(value=value, unit=unit, written=written)
 
 
@@ -157,11 +171,9 @@ def last(text: str) -> Standing | None:
     end = max(map(text.rfind, "0123456789")) + 1
     for window in _WINDOWS if end else ():
         start = max(0, end - window)
-        found = None
-        for found in _standing_alone(text, start, end):
-            pass
-        if found is not None and (found.start() > start or not start):
-            return _standing(text, found)
+        found = list(_standing_alone(text, start, end))
+        if found and (found[-1].start() > start or not start):
+            return _standing(text, found[-1])
         if not start:
             return None
     return None

@@ -44,7 +44,9 @@ def read(value: str) -> Options | None:
     if found[4] and behind:
         if _INITIAL.match(behind):
             return None  # "J. K. Rowling"
-        return Options(letters=label.upper(), name=_name(behind)) if label.isupper() or not behind[0].isdigit() else None
+        return (
+            Options(letters=label.upper(), name=_name(behind)) if label.isupper() or not behind[0].isdigit() else None
+        )
     if re.match(r"or\s+\(?[A-Z]\b", behind):
         return UNDECIDED
     if re.match(r"and\s+[A-Z]\b", behind):

@@ -8,16 +8,22 @@ from mixtura.engine.answers.values import AnswerValue, Formula, Literal, Number,
 
 _MOST = 300
 _NOTHING = re.compile(
-    r"(?:i(?: am|'m| do| don't| cannot| can't)?(?: not)? (?:really |honestly )?(?:know|sure|tell|certain|say)\b.{0,60}"
-    r"|i (?:cannot|can't|could not|couldn't|am unable to|'m unable to) (?:answer|determine|find|solve|compute|work)\b.{0,60}"
+    r"(?:i(?: am|'m| do| don't| cannot| can't)?(?: not)? (?:really |honestly )?"
+    r"(?:know|sure|tell|certain|say)\b.{0,60}"
+    r"|i (?:cannot|can't|could not|couldn't|am unable to|'m unable to) (?:"
+    r"answer|determine|find|solve|compute|work)\b.{0,60}"
     r"|idk|dunno|no idea|not sure|not known|unsure|unknown|unclear|undetermined|n/?a|tbd|\?+|\.{2,}|…|_+|-+"
     r"|[\[<{(](?:your |the |final |insert )?(?:final )?(?:answer|value|number|result|letter|option)(?: here)?[\]>})]"
     r"|no (?:lo )?sé.{0,20}|je ne sais pas.{0,20}|(?:eu )?não sei.{0,20}|(?:ich )?weiß (?:ich |es )?nicht.{0,20}"
-    r"|(?:я )?не знаю.{0,20}|(?:我)?不(?:知道|清楚|确定).{0,10}|わかりません|分かりません|(?:मुझे )?(?:नहीं पता|पता नहीं).{0,10}"
+    r"|(?:я )?не знаю.{0,20}|(?:我)?不(?:知道|清楚|确定).{0,10}"
+    r"|わかりません|分かりません|(?:मुझे )?(?:नहीं पता|पता नहीं).{0,10}"
     r"|لا أعرف.{0,10}|(?:আমি )?জানি না.{0,10}|(?:saya )?tidak tahu.{0,20})",
     re.IGNORECASE | re.DOTALL,
 )
-_QUICK_NOTHING = re.compile(r"[\W_]*$|.{0,40}(?:know|sure|tell|certain|say|answer|determine|find|solve|compute|work|sais|sei|tahu|idk|dunno|idea|unknown|unclear|undeter|n/?a|tbd)|[\[<{(]|[^\x00-\x7f]", re.IGNORECASE | re.DOTALL)
+_QUICK_NOTHING = re.compile(
+    r"[\W_]*$|.{0,40}(?:know|sure|tell|certain|say|answer|determine|find|solve|compute|work|sais|sei|tahu|idk|dunno|idea|unknown|unclear|undeter|n/?a|tbd)|[\[<{(]|[^\x00-\x7f]",
+    re.IGNORECASE | re.DOTALL,
+)
 _MARKS = ("**", "__", "`", "$$", "$", "\\(", "\\[")
 _CLOSING = {"\\(": "\\)", "\\[": "\\]"}
 _OPENING = "[{(\"'"

@@ -5,12 +5,19 @@ import re
 from mixtura.engine.answers import literals
 
 _HEDGE = re.compile(
-    r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|simply|just|only|clearly|therefore|thus|then|hence|indeed"
-    r"|probably|likely|most likely|precisely|actually|now|also|still|indeed|equal to|equals|given by|options?|choices?|letters?"
-    r"|answer|as follows|the following|that|it is|it's)[,:]?\s+|[:=]\s*|that\s+|(?:the\s+)?(?:(?:final|correct|right|best)\s+)?answer\s*(?:is|[:=])\s*)+",
+    r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|simply|just|only"
+    r"|clearly|therefore|thus|then|hence|indeed"
+    r"|probably|likely|most likely|precisely|actually|now|also|still|indeed|equal to|equals|given by"
+    r"|options?|choices?|letters?"
+    r"|answer|as follows|the following|that|it is|it's)[,:]?\s+|[:=]\s*|that\s+"
+    r"|(?:the\s+)?(?:(?:final|correct|right|best)\s+)?answer\s*(?:is|[:=])\s*)+",
     re.IGNORECASE,
 )
-_BECAUSE = re.compile(r",?\s+(?:because|given that|due to the fact)\b|,\s*(?:since|as|so|which|where|hence|given|thus)\b|\s+(?:since|as|so|which|where|hence|given)\b", re.IGNORECASE)
+_BECAUSE = re.compile(
+    r",?\s+(?:because|given that|due to the fact)\b|,\s*(?:since|as|so|which|where|hence|given|thus)\b"
+    r"|\s+(?:since|as|so|which|where|hence|given)\b",
+    re.IGNORECASE,
+)
 _END = re.compile(r"[.;!?](?=[\s\"'”’)*]|$)|[。！？।۔；]")
 # Words that a full stop ends and no sentence with them.
 _ABBREVIATIONS = frozenset(
@@ -30,10 +37,16 @@ _OPENERS = frozenset(
 )
 _ASIDE = re.compile(r"\s*(?:\(|\s[-–—]\s|,\s|:\s)")
 _LABELLED = re.compile(r"\(?[A-Za-z][).:\]](?:\s|$)|\([A-Za-z]\)")
-_NOT_LISTED = re.compile(r"\b(?:not|rather|instead|other|others|while|but|wrong|incorrect|unlike)\b|(?<![A-Z])(?<!Jr)[.;!?](?=\s|$)|,?\s(?:because|since|as|so|which)\b", re.IGNORECASE)
+_NOT_LISTED = re.compile(
+    r"\b(?:not|rather|instead|other|others|while|but|wrong|incorrect|unlike)\b"
+    r"|(?<![A-Z])(?<!Jr)[.;!?](?=\s|$)|,?\s(?:because|since|as|so|which)\b",
+    re.IGNORECASE,
+)
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 _QUANTITY = re.compile(r"\W{0,3}\d[\d.,/ ]*\S{0,3}(?:\s\S+)?|\(?[A-Z]\)?")
-_MATHS = re.compile(r"(\${1,2})(?!\s)([^$\n]{1,300}?)(?<!\s)\1(?![\w$])|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]", re.DOTALL)
+_MATHS = re.compile(
+    r"(\${1,2})(?!\s)([^$\n]{1,300}?)(?<!\s)\1(?![\w$])|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]", re.DOTALL
+)
 
 
 def value_of(rest: str) -> str:
@@ -42,7 +55,11 @@ def value_of(rest: str) -> str:
     if not rest:
         return ""
     if rest[0] in "`[{('\"":
-        if rest[0] == "`" and (code := re.match(r"(`{1,3})(?!`)([^`\n]+)\1", rest)) and literals.ends(rest[code.end() :]):
+        if (
+            rest[0] == "`"
+            and (code := re.match(r"(`{1,3})(?!`)([^`\n]+)\1", rest))
+            and literals.ends(rest[code.end() :])
+        ):
             return code[2]
         if not _LABELLED.match(rest) and (whole := literals.prefix(rest)):
             return whole
@@ -82,8 +99,12 @@ def _ended(rest: str) -> str:
             break
     said = rest[:end]
     for found in _BECAUSE.finditer(said):
-        # "as" and "since" are parts of a text ("twice as old", "since 1990"), and give the reason of a number or option.
-        if found[0][0] == "," or re.search(r"because|due to|given that", found[0]) or _QUANTITY.fullmatch(said[: found.start()].strip()):
+        # "as" and "since" are parts of a text ("twice as old"), and give the reason of a number or option.
+        if (
+            found[0][0] == ","
+            or re.search(r"because|due to|given that", found[0])
+            or _QUANTITY.fullmatch(said[: found.start()].strip())
+        ):
             said = said[: found.start()]
             break
     return said.strip().strip("`").strip()

@@ -91,8 +91,8 @@ def find(text: str) -> Stated | None:
 def _said(text: str, lower: str) -> Stated | None:
     found = _last_said(text)
     if found is None and "answer" in lower:
-        for found in _HEADED.finditer(text):
-            pass
+        headed = list(_HEADED.finditer(text))
+        found = headed[-1] if headed else None
     elsewhere = _said_elsewhere(text, lower[-_TAIL:], 0 if found is None else found.end())
     if found is None or elsewhere is not None:
         return elsewhere
@@ -124,9 +124,9 @@ def _said_at(text: str, at: int) -> re.Match[str] | None:
 
 def _said_elsewhere(text: str, tail: str, since: int = 0) -> Stated | None:
     """Return what is stated in another language, behind a place in the text."""
-    if not ("respuesta" in tail or "resposta" in tail or "antwort" in tail or "jawaban" in tail):
-        if text.isascii():
-            return None
+    speaks = "respuesta" in tail or "resposta" in tail or "antwort" in tail or "jawaban" in tail
+    if not speaks and text.isascii():
+        return None
     from mixtura.engine.answers import languages
 
     if not languages.speaks(tail):
@@ -184,10 +184,8 @@ def _of_json(text: str) -> str | None:
     found = _of_object((inner[1] if inner else text).strip())
     if found is not None:
         return found
-    field = None
-    for field in _FIELD.finditer(text):
-        pass
-    return None if field is None else _of_broken(text, field.end())
+    fields = list(_FIELD.finditer(text))
+    return _of_broken(text, fields[-1].end()) if fields else None
 
 
 def _of_broken(text: str, at: int) -> str | None:
@@ -216,7 +214,11 @@ def _of_object(text: str) -> str | None:
         by_key = {str(key).lower().replace("_", " "): value for key, value in found.items()}
         for key in _KEYS:
             if (value := by_key.get(key)) is not None:
-                return latex.mended(value) if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
+                return (
+                    latex.mended(value)
+                    if isinstance(value, str)
+                    else msgspec.json.encode(value, order="sorted").decode()
+                )
     return None
 
 
@@ -226,5 +228,3 @@ def whole(text: str) -> str:
     if bare.startswith("```") and (inner := _FENCE.fullmatch(text)):
         bare = inner[1].strip()
     return bare if len(bare) <= _SHORT and "\n" not in bare else ""
-
-

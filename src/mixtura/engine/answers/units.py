@@ -113,12 +113,15 @@ _MAY_BE = {"pounds": {"lb", "GBP"}, "°": {"°C", "°F"}, "dollars": {"USD", "CA
 
 _KNOWN: dict[str, str] = {}
 for _line in _TABLE.split("\n"):
-    for _name in _line.split():
-        _KNOWN[_name.replace("_", " ")] = _line.split()[0]
+    for _written in _line.split():
+        _KNOWN[_written.replace("_", " ")] = _line.split()[0]
 _UNITS = frozenset(_KNOWN.values())
 
 SIGNS = "$€£¥₹₨₩₽¢₦৳₺₪"
-CURRENCY = rf"(?:(?:US|us|CA|C|AU|A|HK|S|R)?\$|[{SIGNS[1:]}]|(?:Rs\.?|RS\.?|rs\.|USD|EUR|GBP|INR|JPY|CNY|CHF|CAD|AUD)(?=\s?[-+\d.]))"
+CURRENCY = (
+    rf"(?:(?:US|us|CA|C|AU|A|HK|S|R)?\$|[{SIGNS[1:]}]"
+    rf"|(?:Rs\.?|RS\.?|rs\.|USD|EUR|GBP|INR|JPY|CNY|CHF|CAD|AUD)(?=\s?[-+\d.]))"
+)
 
 _SCALES: dict[str, int] = {}
 for _factor, _names in {
@@ -131,11 +134,12 @@ for _factor, _names in {
     "مليون ملايين juta 百万",
     10**7: "crore crores करोड़ কোটি کروڑ",
     10**8: "亿 億",
-    10**9: "billion billions bn milliard milliards milliarde milliarden миллиард миллиарда миллиардов مليار miliar 十亿",
+    10
+    ** 9: "billion billions bn milliard milliards milliarde milliarden миллиард миллиарда миллиардов مليار miliar 十亿",
     10**12: "trillion trillions tn 万亿 兆",
 }.items():
-    for _name in _names.split():
-        _SCALES.setdefault(_name, _factor)
+    for _written in _names.split():
+        _SCALES.setdefault(_written, _factor)
 del _SCALES["cent"]  # A cent is money.
 # Letters right behind the digits; m is a metre there, and K behind a space a kelvin.
 _LETTERS = {"k": 1000, "K": 1000, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -156,7 +160,9 @@ _FILLERS = frozenset(
 )
 _ORDINAL = frozenset(("st", "nd", "rd", "th"))
 _WORD = re.compile(r"[^\W\d_]+(?:['’.-][^\W\d_]+)*\.?")
-_TERM = re.compile(r"(%|[°‰℃℉'\"′″]|[^\W\d_²³]+\.?|[" + re.escape(SIGNS) + r"])(?:\s?\^?\{?\(?([-\u207b]?[23²³])\)?\}?(?![\d.]))?")
+_TERM = re.compile(
+    r"(%|[°‰℃℉'\"′″]|[^\W\d_²³]+\.?|[" + re.escape(SIGNS) + r"])(?:\s?\^?\{?\(?([-\u207b]?[23²³])\)?\}?(?![\d.]))?"
+)
 _PER = re.compile(r"\s*/\s*|\s+(?:per|an?|each|every)\s+")
 _AREAS = {"square": "^2", "sq": "^2", "sq.": "^2", "cubic": "^3", "cu": "^3", "cu.": "^3"}
 _MOST_WORDS = 6
@@ -211,7 +217,9 @@ def known(text: str) -> str | None:
 
 
 _RUNNING = re.compile(
-    r"\s?(?:[^\W\d_]+\s(?:of\s)?)?(?:(?:square|sq\.?|cubic|cu\.?)\s)?(?:%|[°‰]\s?[CF]?\b|[^\W\d_]+|[" + re.escape(SIGNS) + r"])"
+    r"\s?(?:[^\W\d_]+\s(?:of\s)?)?(?:(?:square|sq\.?|cubic|cu\.?)\s)?(?:%|[°‰]\s?[CF]?\b|[^\W\d_]+|["
+    + re.escape(SIGNS)
+    + r"])"
     r"(?:\^?[23²³](?!\d)|\s(?:squared|cubed))?(?:(?:\s?/\s?|\s(?:per|an?|each|every)\s)[^\W\d_]+(?:\^?[23²³](?!\d))?)?"
 )
 
@@ -283,10 +291,14 @@ def _term(text: str) -> tuple[str, str]:
     if not found:
         return "", text
     unit, power, end = _name(found[1]), (found[2] or "").replace("²", "2").replace("³", "3"), found.end()
-    longer = re.match(r"°\s?([CF])\b|degrees?\s(celsius|fahrenheit)\b|per\scent\b|pounds?\ssterling\b", text, re.IGNORECASE)
+    longer = re.match(
+        r"°\s?([CF])\b|degrees?\s(celsius|fahrenheit)\b|per\scent\b|pounds?\ssterling\b", text, re.IGNORECASE
+    )
     if longer:
         said = longer[0].lower()
-        unit = {"c": "°C", "f": "°F"}.get((longer[1] or longer[2] or "")[:1].lower()) or ("GBP" if "s" in said[5:] else "%")
+        unit = {"c": "°C", "f": "°F"}.get((longer[1] or longer[2] or "")[:1].lower()) or (
+            "GBP" if "s" in said[5:] else "%"
+        )
         power, end = "", longer.end()
     if not unit:
         return "", text

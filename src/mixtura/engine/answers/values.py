@@ -116,7 +116,9 @@ def _same_word(one: str, other: str) -> bool:
     if _EXACT.search(one):
         return False
     plain = [word.islower() or word[1:].islower() or len(word) == 1 for word in (one, other)]
-    return all(plain) or (len(one) > 3 and all(p or word.isupper() for p, word in zip(plain, (one, other), strict=True)))
+    return all(plain) or (
+        len(one) > 3 and all(p or word.isupper() for p, word in zip(plain, (one, other), strict=True))
+    )
 
 
 def decimal(number: Fraction) -> str:
