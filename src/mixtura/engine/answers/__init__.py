@@ -29,6 +29,7 @@ __all__ = [
     "extract",
     "find",
     "groups",
+    "is_right",
     "normal",
     "parse",
     "same",
@@ -59,6 +60,12 @@ def extract(text: str, *, lenient: bool = False) -> Choice:
     """
     value = find(text, "number" if lenient else "").value
     return Choice("" if value is None else str(value))
+
+
+def is_right(text: str, gold: str, expected: Expected = "number") -> bool:
+    """Say whether the final answer of `text` is the right one, `gold`."""
+    value, right = find(text, expected).value, parse(gold, literal=expected == "literal")
+    return value is not None and right is not None and same(value, right)
 
 
 def normal(value: str) -> Choice:

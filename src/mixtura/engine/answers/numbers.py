@@ -49,6 +49,9 @@ _WORDS |= {
 }
 
 
+_SPELLED_SIGN = re.compile(r"(?:minus|negative)\s", re.IGNORECASE)
+
+
 def plain(text: str) -> str:
     """Return `text` with digits, signs, fractions and spaces as ASCII writes them."""
     if text.isascii():
@@ -135,12 +138,13 @@ def _mixed(found: re.Match[str]) -> Number | None:
 
 def _spelled(text: str) -> Number | None:
     """Return a number in English words up to ninety-nine, with its unit."""
-    word, _, behind = text.partition(" ")
+    sign = _SPELLED_SIGN.match(text)
+    word, _, behind = text[sign.end() if sign else 0 :].partition(" ")
     value = _WORDS.get(word.lower())
     if value is None:
         return None
     measure = units.read(behind.strip(), attached=False)
-    return None if measure is None else Number(value=value * measure.scale, unit=measure.unit)
+    return None if measure is None else Number(value=(-value if sign else value) * measure.scale, unit=measure.unit)
 
 
 # A number in a running text. A word, a bracket or a number before a sign makes it an operator, and a line a bullet.

@@ -9,6 +9,7 @@ _DASHED = re.compile(r"([A-Z])\s[-–—]\s(?=[^\W\d_]{2}|\d)")
 _SEVERAL = re.compile(
     r"(?:(?:both|all of)\s)?\(?[A-Z]\)?(?:\s?(?:,\s?and|,|&|\+|/|;|and)\s?\(?[A-Z]\)?(?![\w'’])){1,25}[.)]?"
 )
+_SAID = re.compile(r"(?:[Oo]ption|[Cc]hoice)s?\s+(?=\(?[A-Z]\b)")
 _LABEL = re.compile(r"(?<!\w)\(?([A-Z])\)")
 _JOINED = re.compile(r"\b(?:and|both)\b|&|\+")
 _OPEN = re.compile(r"\bor\b|\beither\b|\bbetween\b", re.IGNORECASE)
@@ -26,6 +27,8 @@ UNDECIDED = Options(letters="")
 
 def read(value: str) -> Options | None:
     """Return the options that `value` names, None for none of them, `UNDECIDED` where it leaves open which."""
+    if value[0] in "oOcC" and (said := _SAID.match(value)):
+        value = value[said.end() :]
     if len(value) > 2 and (found := _SEVERAL.fullmatch(value)):
         return Options(letters=_sorted(re.findall(r"[A-Z]", found[0])))
     if dashed := _DASHED.match(value):

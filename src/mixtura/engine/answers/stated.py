@@ -44,7 +44,7 @@ _SAID = re.compile(
     r"(?:(?:the|my|our)\s{1,3})?(?:(?:final|correct|right|best|overall)\s{1,3}){0,2}"
     r"(?P<key>answer|(?:(?<=correct\s)|(?<=right\s)|(?<=best\s))(?:option|choice))"
     r"(?:\sto\s(?:the|this)\s\w{1,12})?[*_]{0,3}\s{0,3}"
-    r"(?:is\b|was\b|(?:would|should|must|will)\sbe\b|equals\b|comes\s(?:out\s)?to\b|[:=]|→|->)[*_:\s]{0,9}(?P<rest>[^\n]+)",
+    r"(?:is\b|was\b|(?:would|should|must|will)\s(?:\w{1,12}\s)?be\b|equals\b|comes\s(?:out\s)?to\b|[:=]|→|->)[*_:\s]{0,9}(?P<rest>[^\n]+)",
     re.IGNORECASE,
 )
 _KEY = re.compile(r"answer|option|choice", re.IGNORECASE)
