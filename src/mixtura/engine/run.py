@@ -205,7 +205,9 @@ async def _escalate(run: Run, layer: Layer, drafts: DraftSet) -> tuple[list[Draf
     models = [slot.model for slot in layer.proposers]
     counted = drafts.tally
     why = (
-        f"only {counted.votes:g} of {counted.total:g} drafts agree"
+        "the drafts agree, and not all of them surely"
+        if counted.unanimous
+        else f"only {counted.votes:g} of {counted.total:g} drafts agree"
         if counted.winner
         else "the drafts cannot be compared"
     )
