@@ -69,6 +69,8 @@ def test_the_final_answer_of_a_text_is_found(text: str, found: str) -> None:
         ["12^{\\text{th}}", "12th", "12"],
         ["-\\frac{1}{2}", "\\frac{-1}{2}", "\\frac{1}{-2}", "-0.5"],
         ["42", "\u0664\u0662", "\u096a\u0968", "\uff14\uff12", "forty-two"],
+        ["$18 per day", "18 dollars a day", "$18/day"],
+        ["$18 in total", "$18", "18 dollars"],
         ["5 lakh", "5,00,000", "500000"],
         ["Rs. 500", "\u20b9500", "500 rupees", "INR 500"],
         ["A and C", "(A) and (C)", "C, A", "both A and C", "A & C", "options A and C"],

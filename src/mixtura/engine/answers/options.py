@@ -4,7 +4,7 @@ import re
 
 from mixtura.engine.answers.values import Options
 
-_ONE = re.compile(r"(?:\(([A-Za-z])\)|\[([A-Z])\]|([A-Za-z])[):]|([A-Za-z])\.)(?:\s+(.*))?|([A-Za-z])", re.DOTALL)
+_ONE = re.compile(r"(?:\(([A-Za-z])\)[:.]?|\[([A-Z])\]|([A-Za-z])[):]|([A-Za-z])\.)(?:\s+(.*))?|([A-Za-z])", re.DOTALL)
 _DASHED = re.compile(r"([A-Z])\s[-–—]\s(?=[^\W\d_]{2}|\d)")
 _SEVERAL = re.compile(
     r"(?:(?:both|all of)\s)?\(?[A-Z]\)?(?:\s?(?:,\s?and|,|&|\+|/|;|and)\s?\(?[A-Z]\)?(?![\w'’])){1,25}[.)]?"
@@ -71,6 +71,9 @@ def _name(behind: str) -> str:
     """Return the words behind "C." that can be the rest of a name: "C. Darwin" is not "C. Dickens"."""
     found = _NAMES.match(behind)
     words = found[0].split() if found else []
-    if not words or (words[0].strip(".,").lower() in _OPENERS and len(behind.split()) > 1):
+    whole = behind.split()
+    if not words and len(whole) <= 3:
+        words = whole  # "E. coli"
+    if not words or (words[0].strip(".,").lower() in _OPENERS and len(whole) > 1):
         return ""
     return " ".join(word.strip(".,") for word in words)

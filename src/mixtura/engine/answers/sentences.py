@@ -118,7 +118,7 @@ def _ends_sentence(sign: str, before: str, behind: str) -> bool:
     following = behind.lstrip("\"'”’)* \t")
     if not following or sign in "。！？।۔；":
         return True
-    opener = re.match(r"[\w'’]+", following)
+    opener = re.match(r"[\w'’]+(?![\w'’.])", following)
     opens = opener is not None and opener[0].lower() in _OPENERS
     if sign == ";":
         return opens

@@ -130,12 +130,12 @@ for _factor, _names in {
     1000: "thousand thousands mil mille tausend тысяча тысячи тысяч हज़ार हजार হাজার ألف آلاف ہزار ribu 千",
     10_000: "万 萬",
     100_000: "lakh lakhs lac लाख লাখ لاکھ",
-    10**6: "million millions mn millón millones milhão milhões millionen миллион миллиона миллионов मिलियन মিলিয়ন "
+    10
+    ** 6: "million millions mn mio mln millón millones milhão milhões millionen миллион миллиона миллионов मिलियन মিলিয়ন "
     "مليون ملايين juta 百万",
     10**7: "crore crores करोड़ কোটি کروڑ",
     10**8: "亿 億",
-    10
-    ** 9: "billion billions bn milliard milliards milliarde milliarden миллиард миллиарда миллиардов مليار miliar 十亿",
+    1_000_000_000: "billion billions bn mrd mld milliard milliards milliarde milliarden миллиард миллиарда миллиардов مليار miliar 十亿",
     10**12: "trillion trillions tn 万亿 兆",
 }.items():
     for _written in _names.split():
@@ -182,16 +182,21 @@ def read(behind: str, *, attached: bool, money: str = "") -> Measure | None:
     scale, rest = _scale(behind, attached, bool(money))
     if not rest:
         return Measure(scale, unit_of_sign(money))
-    unit = known(rest)
-    if unit is None:
+    unit = _priced(unit_of_sign(money), rest) if money else known(rest)
+    if unit is None and not money:
         # Letters right behind the digits are a variable's; other scripts write what they count without a space.
         unit = _counted(rest) if not attached or scale != 1 or rest[0] >= _FIRST_WITHOUT_SPACES else None
-    if unit is None:
-        return None
-    if money:
-        sign = unit_of_sign(money)
-        unit = unit if unit == sign or unit.startswith((sign + "/", sign + " ")) else _joined(sign, unit)
-    return Measure(scale, unit)
+    return None if unit is None else Measure(scale, unit)
+
+
+def _priced(sign: str, behind: str) -> str | None:
+    """Return the unit of an amount of money: the sign's, or the word's where it is the more exact."""
+    first, rest = _term(behind)
+    if first == "in" and rest:
+        return known(f"{sign} {behind}")  # "$18 in total"
+    if first and first in (sign, *_MAY_BE.get(sign, ())):
+        return known(f"{first}{rest}")
+    return None if first else known(f"{sign} {behind}")
 
 
 def known(text: str) -> str | None:
@@ -274,7 +279,8 @@ def _scale(behind: str, attached: bool, money: bool) -> tuple[Fraction, str]:
     first, _, rest = behind.partition(" ")
     factor = _SCALES.get(first.lower().rstrip(".,"))
     if factor is None and (attached or money):
-        factor = _LETTERS.get(first.rstrip(".,"))
+        letter = first.rstrip(".,")
+        factor = _LETTERS.get(letter.upper() if money else letter)
     if factor is None:
         return Fraction(1), behind
     more, rest = _scale(rest.strip(), False, False) if rest.strip() else (Fraction(1), "")
