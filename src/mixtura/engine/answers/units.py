@@ -130,12 +130,12 @@ for _factor, _names in {
     1000: "thousand thousands mil mille tausend тысяча тысячи тысяч हज़ार हजार হাজার ألف آلاف ہزار ribu 千",
     10_000: "万 萬",
     100_000: "lakh lakhs lac लाख লাখ لاکھ",
-    10
-    ** 6: "million millions mn mio mln millón millones milhão milhões millionen миллион миллиона миллионов मिलियन মিলিয়ন "
-    "مليون ملايين juta 百万",
+    1_000_000: "million millions mn mio mln millón millones milhão milhões millionen миллион миллиона "
+    "миллионов मिलियन মিলিয়ন مليون ملايين juta 百万",
     10**7: "crore crores करोड़ কোটি کروڑ",
     10**8: "亿 億",
-    1_000_000_000: "billion billions bn mrd mld milliard milliards milliarde milliarden миллиард миллиарда миллиардов مليار miliar 十亿",
+    1_000_000_000: "billion billions bn mrd mld milliard milliards milliarde milliarden миллиард миллиарда "
+    "миллиардов مليار miliar 十亿",
     10**12: "trillion trillions tn 万亿 兆",
 }.items():
     for _written in _names.split():
