@@ -40,7 +40,6 @@ _LABELLED = re.compile(r"\(?[A-Za-z][).:\]](?:\s|$)|\([A-Za-z]\)")
 _NOT_LISTED = re.compile(
     r"\b(?:not|rather|instead|other|others|while|but|wrong|incorrect|unlike)\b"
     r"|(?<![A-Z])(?<!Jr)[.;!?](?=\s|$)|,?\s(?:because|since|as|so|which)\b",
-    re.IGNORECASE,
 )
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 _QUANTITY = re.compile(r"\W{0,3}\d[\d.,/ ]*\S{0,3}(?:\s\S+)?|\(?[A-Z]\)?")
@@ -130,7 +129,7 @@ def _ends_sentence(sign: str, before: str, behind: str) -> bool:
     said = before[max(0, len(before) - 20) :].rpartition(" ")[2].lstrip("(\"'“‘").lower()
     capital = opener is not None and opener[0][0].isupper()
     if said in _ABBREVIATIONS or _INITIALS.fullmatch(said):
-        return opens and capital and (len(said) > 1 or " " in following)
+        return opens and capital and " " in following
     short = said.isalpha() and len(said) <= 4 and before[-len(said)].isupper()
     return opens or not short
 
