@@ -60,7 +60,7 @@ def _supported(played: PlayedScenario, ran: FinishedRun, drafts: list[Draft]) ->
         yield f"the answer is an incomplete draft, and {len(whole)} whole ones had come"
     votes: dict[str, float] = {}
     for draft in whole:
-        final = extract(draft.text)
+        final = str(extract(draft.text))
         votes[final] = votes.get(final, 0.0) + draft.weight
     total = sum(votes.values())
     for final, weight in votes.items():

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.tutorial.recorded import FOLDER
-from mixtura.engine.answers import extract, normal
+from mixtura.engine import answers
+from mixtura.engine.answers import AnswerValue, Expected
 from mixtura.models.recorded import RecordingIndex
 
 DATA = Path(__file__).parent / "answers"
@@ -20,11 +21,12 @@ class Source(NamedTuple):
 
     file: str
     credit: str
+    expected: Expected = ""
 
 
 SOURCES: Mapping[str, Source] = {
-    "gsm8k": Source("gsm8k-dev.jsonl.gz", "WildEval/ZeroEval, Apache-2.0; questions of openai/gsm8k, MIT"),
-    "crux": Source("crux-dev.jsonl.gz", "WildEval/ZeroEval, Apache-2.0; questions of CRUXEval, MIT"),
+    "gsm8k": Source("gsm8k-dev.jsonl.gz", "WildEval/ZeroEval, Apache-2.0; questions of openai/gsm8k, MIT", "number"),
+    "crux": Source("crux-dev.jsonl.gz", "WildEval/ZeroEval, Apache-2.0; questions of CRUXEval, MIT", "literal"),
     "mmlu": Source("mmlu-redux-dev.jsonl.gz", "HELM runs in aryopg/mmlu-redux, CC-BY-4.0"),
 }
 RIGHT = "0"
@@ -57,18 +59,27 @@ def from_recordings(name: str) -> Matrix:
     Raises:
         ConfigError: the recordings are not beside the project.
     """
-    recordings = RecordingIndex.load(FOLDER / SOURCES[name].file)
+    recordings, expected = RecordingIndex.load(FOLDER / SOURCES[name].file), SOURCES[name].expected
     rows = []
     for row in recordings.rows:
-        if not normal(row.answer) or not all(model in row.outputs for model in recordings.models):
+        gold = answers.parse(row.answer, literal=expected == "literal")
+        if gold is None or not all(model in row.outputs for model in recordings.models):
             continue
         texts = [recordings.output(model, row.prompt or row.question) or "" for model in recordings.models]
-        answers = [extract(text, lenient=True) for text in texts]
-        marks = {"": NONE, normal(row.answer): RIGHT}
-        for answer in answers:
-            marks.setdefault(answer, _MARKS[len(marks) - 1])
-        rows.append("".join(marks[answer] for answer in answers))
+        known = [gold]
+        rows.append("".join(_mark(answers.find(text, expected).value, known) for text in texts))
     return Matrix(recordings.models, tuple(rows))
+
+
+def _mark(value: AnswerValue | None, known: list[AnswerValue]) -> str:
+    """Return the character of an answer; one that is like none of those known becomes known."""
+    if value is None:
+        return NONE
+    for place, other in enumerate(known):
+        if answers.same(value, other):
+            return _MARKS[place]
+    known.append(value)
+    return _MARKS[len(known) - 1]
 
 
 def read(name: str) -> Matrix:

@@ -9,7 +9,7 @@ import msgspec
 
 from bench.tutorial.asking import ClaimRow
 from mixtura import Aggregator, Layer, Mixture, ModelCard, Policy, Proposer, Recipe
-from mixtura.engine.answers import extract, normal
+from mixtura.engine import answers
 from mixtura.models.recorded import RecordedModel, RecordedQuestion, RecordingIndex
 from mixtura.models.served import Served
 
@@ -63,7 +63,8 @@ async def mark(recipe: Recipe, recordings: RecordingIndex) -> RecipeMarks:
     ours, graded, calls = [], [], []
     for row in recordings.rows:
         answer = await mixture.ask(row.prompt or row.question)
-        ours.append(extract(answer.text, lenient=True) == normal(row.answer))
+        asks = answers.expected_by(row.question) or "number"
+        ours.append(answers.is_right(answer.text, row.answer, asks))
         author = next(draft.model for draft in answer.drafts if draft.call == answer.source)
         graded.append(row.graded[author])
         calls.append(answer.n_calls)

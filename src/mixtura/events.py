@@ -54,6 +54,7 @@ class Call(CallForms, msgspec.Struct, frozen=True, kw_only=True, tag_field="type
 class Draft(Call, frozen=True, kw_only=True, tag_field="type", tag="draft"):
     """A proposer's finished call. `choice` is the final answer found in its text, "" when none was.
 
+    `sure`: whether `choice` is surely what the text comes to; drafts agree only where they are sure.
     `incomplete`: it was stopped while it wrote, for the reason given; its usage is an estimate and it has no `choice`.
     """
 
@@ -61,6 +62,7 @@ class Draft(Call, frozen=True, kw_only=True, tag_field="type", tag="draft"):
     weight: float = 1.0
     choice: str = ""
     incomplete: str = ""
+    sure: bool = True
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

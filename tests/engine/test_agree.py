@@ -3,12 +3,14 @@
 import pytest
 
 from mixtura.engine import agree, answers
+from mixtura.engine.drafts import DraftSet
 from mixtura.events import Draft
 
 
 def draft(
     text: str, *, weight: float = 1.0, finish: str = "stop", lenient: bool = False, incomplete: str = ""
 ) -> Draft:
+    found = answers.find(text, "number" if lenient else "")
     return Draft(
         incomplete=incomplete,
         call=0,
@@ -18,7 +20,8 @@ def draft(
         text=text,
         weight=weight,
         finish_reason=finish,  # type: ignore[arg-type]
-        choice=answers.extract(text, lenient=lenient),
+        choice="" if found.value is None else str(found.value),
+        sure=found.sure,
     )
 
 
@@ -44,6 +47,24 @@ def test_drafts_that_state_nothing_are_not_unanimous() -> None:
     assert not agree.tally([draft(prose), draft(prose)]).unanimous
     assert not agree.tally([draft("Answer: 1")]).unanimous
     assert agree.tally([draft("Answer: 1"), draft("so: the answer is 1")]).unanimous
+
+
+def test_drafts_agree_only_where_all_of_them_are_sure() -> None:
+    sure = ["It makes 18 in all.", "The answer is 18"]
+    unsure = "From 3 to 5 o'clock they sell one of 20, and of those between 9 and 18."
+    assert DraftSet([draft(text, lenient=True) for text in sure]).agreed
+    doubted = DraftSet([draft(text, lenient=True) for text in (*sure, unsure)])
+    assert (doubted.tally.unanimous, doubted.agreed) == (True, False)
+    stopped = draft(unsure, incomplete="its time was up")
+    assert DraftSet([*(draft(text, lenient=True) for text in sure), stopped]).agreed
+    assert not DraftSet([draft(sure[0], lenient=True)]).agreed
+
+
+def test_one_answer_with_and_without_its_unit_is_counted_as_one() -> None:
+    drafts = [draft("The answer is 18"), draft("The answer is $18.00", weight=2.0), draft("The answer is 18 eggs")]
+    assert agree.tally(drafts[:2]) == ("18", 3.0, 3.0, 2, False)
+    assert agree.best(drafts[:2]) == (1, "its answer has 3 of 3 votes")
+    assert agree.tally(drafts)[:2] == ("18 dollars", 2.0), "18 may be either of the others"
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,18 @@ def test_cascade_stops_on_agreement_and_escalates_without(world: World) -> None:
     )
     assert split.kinds == ["escalated", "voted"]
     assert split.answer.text == "Answer: 1"
+    for llama, gemma, why in (
+        ("In all:\nThe answer is Rs. {n}00", "In all:\nThe answer is Rs. 900", "only 1 of 3 drafts agree"),
+        ("'Hello'", "'hello'", "only 2 of 3 drafts agree"),
+        (
+            "{n}. From 3 to 5 pm they sell 18.",
+            "They sell 18 of 20 or 18.",
+            "the drafts agree, and not all of them surely",
+        ),
+    ):
+        asked = world(recipe, "How many?", reply=world.by_model(llama=llama, gemma=gemma, seventy="Answer: 1"))
+        assert asked.kinds == ["escalated", "voted"]
+        assert asked.answer.decisions[0].reason.startswith(why)
     outvoted = world(recipe, "How many?", reply=world.by_model(llama="so 6", gemma="Answer: 3", seventy="Answer: 1"))
     assert outvoted.answer.drafts[-1].role == "escalation"
     assert outvoted.answer.text == "so 6"

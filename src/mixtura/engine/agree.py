@@ -40,10 +40,12 @@ def tally(drafts: Sequence[Draft]) -> Tally:
     drafts = [draft for draft in drafts if not draft.incomplete]
     votes: dict[str, float] = {}
     heaviest: dict[str, float] = {}
+    same = answers.groups([draft.choice for draft in drafts])
     for draft in drafts:
         if draft.choice:
-            votes[draft.choice] = votes.get(draft.choice, 0.0) + draft.weight
-            heaviest[draft.choice] = max(heaviest.get(draft.choice, 0.0), draft.weight)
+            choice = same[draft.choice]
+            votes[choice] = votes.get(choice, 0.0) + draft.weight
+            heaviest[choice] = max(heaviest.get(choice, 0.0), draft.weight)
     total = sum(draft.weight for draft in drafts)
     if not votes:
         return Tally("", 0.0, total, 0, False)
@@ -141,7 +143,8 @@ def best(drafts: Sequence[Draft], whole: Tally | None = None) -> tuple[int, str]
     counted = whole if whole is not None and len(usable) == len(drafts) else tally(usable)
     reason = "closest to the others"
     if counted.winner and (counted.votes > max(draft.weight for draft in usable) or not counted.tied):
-        places = [place for place in places if drafts[place].choice == counted.winner]
+        same = answers.groups([draft.choice for draft in usable])
+        places = [place for place in places if same[drafts[place].choice] == same[counted.winner]]
         reason = f"its answer has {counted.votes:g} of {counted.total:g} votes"
     heaviest = max(drafts[place].weight for place in places)
     if any(drafts[place].weight < heaviest for place in places):

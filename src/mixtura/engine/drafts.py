@@ -35,6 +35,11 @@ class DraftSet:
         return self._tally
 
     @property
+    def agreed(self) -> bool:
+        """At least two drafts are there, and all that are whole surely end in the same answer."""
+        return self.tally.unanimous and all(draft.sure for draft in self.all if not draft.incomplete)
+
+    @property
     def identical(self) -> bool:
         """At least two drafts are there, all whole, and all say the same word for word."""
         return agree.identical(self.all)

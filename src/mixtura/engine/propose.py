@@ -53,10 +53,10 @@ class Drafting:
         last = role == "escalation" or layer == len(run.recipe.layers) - 1
         self._options = draft_options(run.recipe, run.options.chat, last=last)
         self._form = run.form if self._options.response_format is not None else None
-        # Counted answers may end in a bare number where the question asks for one.
+        # Counted answers may end in a bare number, or be a bare value of code, where the question asks for one.
         aggregator = run.recipe.aggregator
         counts = aggregator is not None and KINDS[aggregator.kind].counts
-        self._lenient = counts and answers.asks_number(run.question)
+        self._expected = answers.expected_by(run.question) if counts else ""
 
     async def ask_all(self, layer: Layer, previous: Sequence[Draft]) -> None:
         """Ask every slot of `layer`; return when all are answered, failed, out of time, or a quorum is there."""
@@ -107,7 +107,7 @@ class Drafting:
         except BaseException:
             results.emit_abandoned(run, number, ask, "the run failed", progress)
             raise
-        self._keep(results.make_draft(number, ask, completion, lenient=self._lenient, form=self._form), ask)
+        self._keep(results.make_draft(number, ask, completion, expected=self._expected, form=self._form), ask)
 
     async def _race(self, ask: Ask) -> None:
         """Ask one slot, protected against what is slow or silent."""
@@ -126,7 +126,7 @@ class Drafting:
             race.stop(why or "its time was up", late)
             if race.completion is not None:
                 self._keep(
-                    results.make_draft(race.number, ask, race.completion, lenient=self._lenient, form=self._form), ask
+                    results.make_draft(race.number, ask, race.completion, expected=self._expected, form=self._form), ask
                 )
                 raise
             if why != _STOPPED:
@@ -134,7 +134,7 @@ class Drafting:
             if late is not None and race.partial is None:
                 self.errors.append(late)
             raise
-        self._keep(results.make_draft(race.number, ask, completion, lenient=self._lenient, form=self._form), ask)
+        self._keep(results.make_draft(race.number, ask, completion, expected=self._expected, form=self._form), ask)
 
     def _keep_partial(self, race: Race, ask: Ask) -> None:
         """Take what a straggler had written; nobody waits for it, so it does not count for the quorum."""

@@ -9,6 +9,7 @@ import msgspec
 from mixtura.answer_format import AnswerFormat, canonical
 from mixtura.chat import Completion, Timing, Usage
 from mixtura.engine import agree, answers
+from mixtura.engine.answers import Expected
 from mixtura.engine.ask import Ask
 from mixtura.engine.context import Run
 from mixtura.engine.progress import Progress
@@ -143,16 +144,18 @@ def partial_draft(run: Run, number: int, ask: Ask, progress: Progress, why: str)
 
 
 def make_draft(
-    number: int, ask: Ask, completion: Completion, *, lenient: bool = False, form: AnswerFormat | None = None
+    number: int, ask: Ask, completion: Completion, *, expected: Expected = "", form: AnswerFormat | None = None
 ) -> Draft:
-    """Return a proposer's completion as a draft, its final answer extracted (see `answers.extract`).
+    """Return a proposer's completion as a draft, its final answer extracted (see `answers.find`).
 
     With a `form` that states no answer of its own, all of the JSON is the final answer.
     """
-    choice = ""
+    choice, sure = "", True
     if not agree.refuses(completion.text):
-        choice = answers.extract(completion.text, lenient=lenient and form is None)
-        if form is not None and not choice:
+        found = answers.find(completion.text, expected if form is None else "")
+        if found.value is not None:
+            choice, sure = str(found.value), found.sure
+        elif form is not None:
             with contextlib.suppress(ValueError):
                 choice = canonical(form.value(completion.text))
     return Draft(
@@ -160,6 +163,7 @@ def make_draft(
         layer=ask.layer,
         weight=ask.slot.weight if isinstance(ask.slot, Proposer) else 1.0,
         choice=choice,
+        sure=sure,
     )
 
 

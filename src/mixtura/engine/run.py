@@ -151,7 +151,7 @@ async def _mixed(run: Run) -> tuple[Outcome, DraftSet]:
     found, errors = await _layers(run)
     drafts = DraftSet(usable_drafts(run, found))
     may_stop = recipe.policy.stop_when_agree or recipe.escalate is not None
-    if found and recipe.aggregator is not None and may_stop and drafts.tally.unanimous:
+    if found and recipe.aggregator is not None and may_stop and drafts.agreed:
         winner = drafts.tally.winner
         run.decide(AgreedDetail(winner=winner), f"all {len(drafts)} drafts end in {winner!r}")
         return outcome_of(drafts.best[0]), drafts
@@ -214,7 +214,9 @@ async def _escalate(run: Run, layer: Layer, drafts: DraftSet) -> tuple[list[Draf
     models = [slot.model for slot in layer.proposers]
     counted = drafts.tally
     why = (
-        f"only {counted.votes:g} of {counted.total:g} drafts agree"
+        "the drafts agree, and not all of them surely"
+        if counted.unanimous
+        else f"only {counted.votes:g} of {counted.total:g} drafts agree"
         if counted.winner
         else "the drafts cannot be compared"
     )

@@ -8,8 +8,7 @@ import msgspec
 
 from mixtura import prompts
 from mixtura.chat import ChatRequest, Message, Usage
-from mixtura.engine import agree
-from mixtura.engine.answers import extract
+from mixtura.engine import agree, answers
 from mixtura.events import Answer, Draft
 from mixtura.lab.statistics import PairedTest, mcnemar, p_in_words
 from mixtura.mixture import Mixture
@@ -131,7 +130,7 @@ def problems() -> tuple[ToyProblem, ...]:
 
 def is_right(text: str, problem: ToyProblem) -> bool:
     """Return whether a solution ends in the right answer."""
-    return extract(text, lenient=True) == str(problem.answer)
+    return answers.is_right(text, str(problem.answer))
 
 
 def at_temperature(model: str) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from mixtura.cli.common import dollars, table, write_lines
 from mixtura.cli.session import Window, chosen_recipe, environment, follow
 from mixtura.columns import one_line
-from mixtura.engine.answers import extract, normal
+from mixtura.engine import answers
 from mixtura.errors import ConfigError
 from mixtura.events import Answer, Draft
 from mixtura.folding import Fold
@@ -187,7 +187,7 @@ def _asked(row: RecordedQuestion) -> str:
 
 def is_right(text: str, gold: str) -> bool:
     """Say whether the final answer of `text` is the right one."""
-    return extract(text, lenient=True) == normal(gold)
+    return answers.is_right(text, gold)
 
 
 def _times(count: int) -> str:

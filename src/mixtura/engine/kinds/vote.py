@@ -1,6 +1,7 @@
 """The answer is counted: the draft that speaks best for the winning final answer. No call is made."""
 
 from mixtura.decisions import VotedDetail
+from mixtura.engine import answers
 from mixtura.engine.context import Run
 from mixtura.engine.drafts import DraftSet
 from mixtura.engine.outcome import Outcome, outcome_of
@@ -19,10 +20,12 @@ def count(run: Run, drafts: DraftSet) -> Outcome:
         said = f"no draft states an answer that can be counted; took the one that is {reason}"
         run.decide(VotedDetail(), said, warning=True)
         return outcome_of(chosen)
-    votes = sum(draft.weight for draft in drafts if draft.choice == chosen.choice)
+    groups = answers.groups([draft.choice for draft in drafts])
+    winner = groups[chosen.choice]
+    votes = sum(draft.weight for draft in drafts if groups[draft.choice] == winner)
     total = sum(draft.weight for draft in drafts)
     run.decide(
-        VotedDetail(winner=chosen.choice, votes={draft.call: draft.choice for draft in drafts}),
-        f"{votes:g} of {total:g} votes for {chosen.choice!r}" + (" (a tie)" if drafts.tally.tied else ""),
+        VotedDetail(winner=winner, votes={draft.call: groups[draft.choice] for draft in drafts}),
+        f"{votes:g} of {total:g} votes for {winner!r}" + (" (a tie)" if drafts.tally.tied else ""),
     )
     return outcome_of(chosen)
