@@ -3,15 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Files of tests are run at the same time, one more than there are processors: most of their time they wait.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
+AT_ONCE = --numprocesses=$(WORKERS) --dist=loadfile
 
 .PHONY: test quick test-real check demo bench chaos mutants smoke hooks models fit studies room reference format clean
 
 test: $(STAMP) check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 # Lint, types and the tests without servers, model files and whatever takes seconds: under a minute.
 quick: $(STAMP) check
-	$(BIN)/python -m pytest -m 'not slow and not server and not models and not real'
+	$(BIN)/python -m pytest $(AT_ONCE) -m 'not slow and not server and not models and not real'
 
 # What installs much: the built wheel and the oldest dependencies in environments of their own, the peers of the
 # benchmark, the training code.

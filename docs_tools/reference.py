@@ -27,6 +27,15 @@ COLLECTIONS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "API keys that `mixtura keys` keeps, for a program that asks. See [stored keys](../library.md#stored-keys).",
         {"keys": ("StoredKeys", "hint", "with_stored_keys")},
     ),
+    "mixtura.engine.answers": (
+        "Final answers of texts: where they stand, what they are, when two are the same. See [answers](../answers.md).",
+        {
+            "engine.answers": (
+                *("Formula", "Found", "Literal", "Number", "Options", "Text", "alike", "find", "groups", "is_right"),
+                "same",
+            )
+        },
+    ),
     "mixtura.lab": (
         "Does a mixture help? Statistics of right and wrong answers.",
         {"lab.statistics": ("PairedTest", "exact_p", "mcnemar", "p_in_words", "wilson")},

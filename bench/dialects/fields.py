@@ -100,7 +100,7 @@ def _top_rows() -> Iterator[Row]:
     yield _top("object-null", "`object: null`", {"object": None, "system_fingerprint": 3, "service_tier": {}})
     for name, usage in (("text", "12 tokens"), ("list", [9, 3]), ("number", 12), ("true", True), ("object", {})):
         yield _top(
-            f"usage-{name}",
+            f"usage-field-{name}",
             f"`usage` that is no usage ({name})",
             {"usage": usage},
             Expected(text="Paris.", finish="stop", requests=1),

@@ -84,8 +84,8 @@ class _Headers(dict[str, str]):
     pass
 
 
-_FAILURES = Failures("fuzzed", Catalog.load(), lambda: dt.date(2026, 11, 27))
-_MODEL = HttpModel(Endpoint(provider="fuzzed", url="http://localhost/v1"), Dialect(), _FAILURES)
+_FAILURES = Failures("vllm", Catalog.load(), lambda: dt.date(2026, 11, 27))
+_MODEL = HttpModel(Endpoint(provider="vllm", url="http://localhost/v1"), Dialect(), _FAILURES)
 _MESSAGES = (Message(role="user", content="Hello?"),)
 
 

@@ -126,7 +126,8 @@ class Delta(msgspec.Struct, frozen=True):
     the first piece of a call has its `type`; of the rest each field is there when the piece brings it. The pieces of a
     call, their `arguments` joined, are the call.
 
-    `pieces` counts the pieces of the stream that this one holds: above 1 where many that nobody had read were joined.
+    `pieces` counts the pieces of the stream that this one holds: above 1 where many that nobody had read were joined. A
+    piece that is held back until it is known what it is comes as an empty one.
     """
 
     text: str = ""

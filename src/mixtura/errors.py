@@ -230,19 +230,17 @@ class BlockedError(UnreachableError):
 
 
 class OverloadedError(ModelError):
-    """The provider is busy or broken right now (498, 5xx)."""
+    """The provider is busy or broken right now (498, 5xx). `loading`: it loads its model, and answers when it has."""
 
     action = "retry"
     kind = "overloaded"
     loading = False
-    """It loads its model, and answers when it has."""
 
 
 class BrokenReplyError(ModelError):
-    """An answer arrived that is not a completion: no choices, not JSON, a stream that stopped half-way."""
+    """An answer arrived that is no completion. `alike`: it came whole, and the next one most likely looks so too."""
 
-    alike: bool = False
-    """All of it arrived, so the next one will most likely look the same: it is asked for once more, not more often."""
+    alike = False
     action = "retry"
     kind = "broken_reply"
 

@@ -262,7 +262,7 @@ async def test_a_reply_is_read_as_what_it_is_however_it_was_asked_for(body: byte
         (b'{"choices":[{"message":{"content":"hal', False),
         (chunk("half"), False),
         (b"data: [DONE]\n\n", True),
-        (b'data: {"detail":"x"}\n\ndata: [DONE]\n\n', True),
+        (b'data: {"other":"x"}\n\ndata: [DONE]\n\n', True),
         (b"data: oops\n\n", True),
     ],
 )

@@ -73,8 +73,8 @@ def test_no_field_beside_the_text_loses_it_whatever_it_holds(value: object, *, s
         (["x"], ("choices",)),
         ([{"message": "x"}], ("message",)),
         ([{"message": [{"type": "text", "text": "x"}]}], ("message",)),
-        ([{"message": {"content": "x"}, "finish_reason": 1}], ("finish_reason",)),
-        ([{"message": {"content": "x"}, "finish_reason": ["stop"]}], ("finish_reason",)),
+        ([{"message": {"content": "x"}, "finish_reason": 1}], ()),
+        ([{"message": {"content": "x"}, "finish_reason": ["stop"]}], ()),
         ([{"message": {"content": "x", "tool_calls": "call f"}}], ("tool_calls",)),
         ([{"message": {"content": "x", "tool_calls": {}}}], ()),
         ([{"message": {"content": "x", "refusal": False}}], ()),
@@ -118,7 +118,7 @@ def test_a_content_that_a_server_parsed_is_the_json_of_it(content: object, text:
     ],
 )
 def test_what_a_gateway_says_of_its_own_is_no_answer(body: object) -> None:
-    with pytest.raises(WireError, match="without choices"):
+    with pytest.raises(WireError, match=r"without choices|an error in place of"):
         read(body)
 
 
@@ -131,7 +131,7 @@ def test_a_reply_in_ollama_s_own_form_is_read() -> None:
     said = {"model": "m", "message": {"role": "assistant", "content": "x"}, "done": True, "done_reason": "length"}
     assert (read(said).text, read(said).finish_reason) == ("x", "length")
     assert read({**said, "done_reason": None}).finish_reason == "stop"
-    with pytest.raises(WireError, match="without choices"):
+    with pytest.raises(WireError, match=r"without choices|an error in place of"):
         read({**said, "message": "x"})
 
 

@@ -82,7 +82,7 @@ def _watching(run: Run, number: int, progress: Progress, on_delta: OnDelta | Non
 
     def emit(delta: Delta) -> None:
         progress.take(delta, clock())
-        if on_delta is not None:
+        if on_delta is not None and (delta.text or delta.reasoning or delta.tool_calls):
             on_delta(number, delta)
 
     return _Watching(emit, watched=on_delta is not None)

@@ -139,16 +139,7 @@ def completion_from(
         raise WireError("an error in place of a completion", reported, told.usage)
     word = choice.word
     ending = ending_of(word)
-    if ending.failed is not None:
-        said = f"the server ended its reply with {shown_word(word or '')!r}"
-        raise WireError(said, usage=told.usage, kind=ending.failed)
-    message = choice.message
-    if message is None or not message.content:
-        message = _message_of(choice)
-    if message is None:
-        if ending is not FILTER:
-            raise WireError("a choice without a message", usage=told.usage, alike=True)
-        message = WireMessage()
+    message = _message_in(choice, ending, told)
     text = message.content or ""
     reasoning = message.thoughts(bounds_of(request))
     calls: list[JsonObject] | None = None
@@ -177,6 +168,25 @@ def completion_from(
         extra=_extra(reply, request, message, word),
         odd_fields=_odd_fields(reply, message) if message.tool_calls or reply.__class__ is OddReply else (),
     )
+
+
+def _message_in(choice: WireChoice, ending: Ending, told: Told) -> WireMessage:
+    """Return the message of a choice that ended as `ending` says.
+
+    Raises:
+        WireError: its generation failed, or there is none.
+    """
+    if ending.failed is not None:
+        said = f"the server ended its reply with {shown_word(choice.word or '')!r}"
+        raise WireError(said, usage=told.usage, kind=ending.failed)
+    message = choice.message
+    if message is None or not message.content:
+        message = _message_of(choice)
+    if message is None:
+        if ending is not FILTER:
+            raise WireError("a choice without a message", usage=told.usage, alike=True)
+        message = WireMessage()
+    return message
 
 
 def _message_of(choice: WireChoice) -> WireMessage | None:

@@ -26,9 +26,8 @@ class ThinkingApart:
         splitter = ThinkSplitter(tools=_wanted(request))
 
         def separated(delta: Delta) -> None:
-            delta = splitter.apart(delta)
-            if delta.text or delta.reasoning or delta.tool_calls:
-                emit(delta)
+            # One that is held back came all the same: it is billed, and a sign of life.
+            emit(_counted(splitter.apart(delta), delta))
 
         completion = await self._model.chat(request, emit=separated, deadline=deadline)
         rest = splitter.finish(cut=completion.finish_reason == "length")
@@ -76,10 +75,13 @@ class _SplitReader:
         # Made when a piece is wanted: most replies come whole.
         splitter = self._splitter = self._splitter or ThinkSplitter()
         for at, delta in self._reader.read():
-            split = splitter.apart(delta)
-            if split.text or split.reasoning or split.tool_calls:
-                found.append((at, split if delta.pieces == 1 else msgspec.structs.replace(split, pieces=delta.pieces)))
+            found.append((at, _counted(splitter.apart(delta), delta)))
         return found
+
+
+def _counted(split: Delta, delta: Delta) -> Delta:
+    """Return `split`, what can be shown of `delta`, with the pieces that this holds."""
+    return split if split.pieces == delta.pieces else msgspec.structs.replace(split, pieces=delta.pieces)
 
 
 def thinking_apart(completion: Completion, *, tools: Collection[str] = ()) -> Completion:
