@@ -384,6 +384,17 @@ ACCOUNTS = (
         _error("Budget has been exceeded! Current cost: 1.0", type="budget_exceeded"),
     ),
     Row(
+        name="google-bad-key",
+        servers=("Gemini",),
+        sends="400 in a list: API key not valid",
+        becomes="a refused key, not asked again",
+        whole=as_json(
+            [{"error": {"code": 400, "message": "API key not valid. Pass one.", "status": "INVALID_ARGUMENT"}}],
+            400,
+        ),
+        expect=Expected(error="UnauthorizedError", requests=1),
+    ),
+    Row(
         name="a-minutes-quota",
         servers=("Gemini",),
         sends="the words of an empty account for a quota of the minute",

@@ -284,6 +284,20 @@ def _other_rows() -> Iterator[Row]:
         expect=Expected(error="BrokenReplyError", requests=2, says="a web page"),
     )
     yield Row(
+        name="informing-event",
+        servers=("gateways",),
+        sends="an event `status` or `progress` with words of its own between the chunks",
+        becomes="nothing",
+        stream=sse(
+            b'event: status\ndata: {"message":"Loading"}\n\n',
+            *pieces("Par"),
+            b'event: progress\ndata: {"message":"50%","progress":0.5}\n\n',
+            *pieces("is."),
+            closing(),
+        ),
+        expect=Expected(text="Paris.", finish="stop", requests=1),
+    )
+    yield Row(
         name="no-choices",
         servers=("gateways",),
         sends="a whole reply without choices",

@@ -36,7 +36,7 @@ LONG = "Nobody knows yet how it ends, since all of it is still to be found out b
         ("5kg", "5 kg"),
         ("5 red apples", "5 red apples"),
         ("5 well-known trees", "5 well-known trees"),
-        ("5!", "5"),
+        ("5!", "5!"),
         ("5.", "5"),
         ("5 .", "5"),
         ("5 million", "5000000"),

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from local_servers import http_model
-from mixtura.chat import ChatRequest, Message
-from mixtura.errors import UnreachableError
+from mixtura.chat import ChatRequest, Delta, Message
+from mixtura.errors import RateLimitedError, UnreachableError
 from mixtura.models.openai.plain_reply import MOST_BYTES, plain_head
 from raw_servers import Turn, completion, http, raw_server
 
@@ -144,19 +144,28 @@ async def test_a_connection_on_which_more_came_than_was_said_is_not_used_again(e
         assert server.seen == [(0, 0), (1, 0)]
 
 
-async def test_what_comes_when_nobody_asked_is_no_reply_to_the_next_request() -> None:
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def in_chunks(body: bytes) -> bytes:
+    """Return a whole reply in one chunk."""
+    return CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+@pytest.mark.parametrize("first", [http(completion("the first")), in_chunks(completion("the first"))])
+async def test_what_comes_when_nobody_asked_is_no_reply_to_the_next_request(first: bytes) -> None:
     late = asyncio.Event()
 
     async def script(turn: Turn) -> bytes | None:
         if turn.connection == 0:
-            turn.writer.write(http(completion("the first")))
+            turn.writer.write(first)
             await turn.writer.drain()
             await asyncio.sleep(0.02)
             turn.writer.write(http(b"{}", status="408 Request Timeout"))
             await turn.writer.drain()
             late.set()
             return b""
-        return http(completion("the second"))
+        return in_chunks(completion("the second"))
 
     async with raw_server(script) as (server, url):
         model = http_model(url)
@@ -220,3 +229,45 @@ async def test_a_failing_status_is_read_as_well() -> None:
                 await model.chat(REQUEST)
             assert getattr(caught.value, "retry_after", None) == 3
         assert server.seen == [(0, 0), (0, 1)]
+
+
+async def test_a_refusal_that_breaks_off_says_what_its_head_says() -> None:
+    refused = http(b'{"error": {"message": "too many"}}', "Retry-After: 3\r\n", "429 Too Many Requests")[:-3]
+
+    async def script(turn: Turn) -> bytes | None:
+        turn.writer.write(refused)
+        await turn.writer.drain()
+        return None
+
+    async with raw_server(script) as (_, url):
+        with pytest.raises(RateLimitedError) as caught:
+            await http_model(url).chat(REQUEST)
+        assert caught.value.retry_after == 3
+
+
+STREAM = b"".join(
+    b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":%b}]}\n\n' % pair
+    for pair in ((b"a", b"null"), (b"b", b'"stop"'))
+)
+
+
+async def test_a_stream_that_says_its_length_is_read_as_it_comes() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % (len(STREAM) + 40)
+    seen: list[str] = []
+    shown = asyncio.Event()
+
+    def show(delta: Delta) -> None:
+        seen.append(delta.text)
+        shown.set()
+
+    async def script(turn: Turn) -> bytes | None:
+        turn.writer.write(head + STREAM[: len(STREAM) // 2])
+        await turn.writer.drain()
+        await shown.wait()
+        turn.writer.write(STREAM[len(STREAM) // 2 :])
+        await turn.writer.drain()
+        return None
+
+    async with raw_server(script) as (_, url):
+        done = await http_model(url).chat(REQUEST, emit=show)
+        assert (done.text, "".join(seen)) == ("ab", "ab")

@@ -262,6 +262,7 @@ async def test_what_a_partial_reply_thinks_is_read_apart_with_its_times_and_coun
     await ThinkingApart(Attaches()).chat(structs.replace(REQUEST, context=cast("CallContext", heard)))
     assert heard.reader is not None
     assert heard.reader.read() == [
+        (1.0, Delta()),
         (2.0, Delta("", "hm")),
         (3.0, Delta("ans", pieces=7)),
         (4.0, Delta("wer")),

@@ -87,7 +87,11 @@ def _in_process(registry: ModelRegistry, env: Mapping[str, str]) -> list[Check]:
         fix = INSTALL if named and not is_installed() else ""
         said = error.message if is_installed() or named else f"models inside this process: not installed ({INSTALL})"
         return [Check(name="local", ok=False if named else None, said=said, fix=fix)]
-    release = f"llama.cpp in this process (xllamacpp {importlib.metadata.version('xllamacpp')})"
+    try:
+        release = f"llama.cpp in this process (xllamacpp {importlib.metadata.version('xllamacpp')})"
+    except importlib.metadata.PackageNotFoundError:
+        # Its files are there, and what an installer writes last is not.
+        release = "llama.cpp in this process"
     if not named:
         fix = "mixtura models add NAME FILE.gguf"
         return [Check(name="local", ok=True, said=f"{release}; no model file has a name", fix=fix)]

@@ -4,6 +4,7 @@ Only drafts that end in a checkable answer (see `answers.py`) can be counted; op
 compared by the words it shares with its siblings.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -38,15 +39,17 @@ def tally(drafts: Sequence[Draft]) -> Tally:
     A draft that was stopped while it wrote has not said what it comes to: it is not counted at all.
     """
     drafts = [draft for draft in drafts if not draft.incomplete]
-    votes: dict[str, float] = {}
+    weights: dict[str, list[float]] = {}
     heaviest: dict[str, float] = {}
     same = answers.groups([draft.choice for draft in drafts])
     for draft in drafts:
         if draft.choice:
             choice = same[draft.choice]
-            votes[choice] = votes.get(choice, 0.0) + draft.weight
+            weights.setdefault(choice, []).append(draft.weight)
             heaviest[choice] = max(heaviest.get(choice, 0.0), draft.weight)
-    total = sum(draft.weight for draft in drafts)
+    # Added up the same way, so that all of them are the whole.
+    total = math.fsum(draft.weight for draft in drafts)
+    votes = {choice: math.fsum(given) for choice, given in weights.items()}
     if not votes:
         return Tally("", 0.0, total, 0, False)
     best = max(votes, key=lambda choice: (votes[choice], heaviest[choice]))

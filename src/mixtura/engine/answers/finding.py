@@ -27,9 +27,10 @@ class Found(NamedTuple):
 NOTHING = Found(None, "", False)
 
 _CORRECTION = re.compile(
-    r"\b(?:wait|actually|correction|oops|scratch that|on second thoughts?"
+    r"(?:^|(?<=[.!?;,\n—–)]))[\s*_-]{0,5}(?:(?:but|no|oh|hmm|hold on|sorry)[,.;]?\s)?"
+    r"(?:(?:wait|hold on)\b(?!\s\d)|actually|correction|oops|scratch that|on second thoughts?"
     r"|let me (?:re-?(?:check|consider|calculate|compute|do)|correct)|i (?:made|have made) an? (?:mistake|error)"
-    r"|(?:that's|that is|this is) (?:not right|wrong|incorrect)|no,? it(?:'s| is))\b",
+    r"|(?:that's|that is|this is) (?:not right|wrong|incorrect)|no,? it(?:'s| is)|(?:sorry,? )?i meant|my mistake)\b",
     re.IGNORECASE,
 )
 _LABEL = re.compile(r"\(([A-Z])\)|\b(?:is|be|to|option|choice|answer)\s([A-Z])\b(?!['’])")

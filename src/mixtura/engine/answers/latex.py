@@ -6,7 +6,11 @@ from mixtura.engine.answers.values import Formula
 
 # Commands that models break by writing LaTeX into JSON with a single backslash: the JSON escapes \f, \t, \b and \r
 # then swallow their first letter.
-_BROKEN = {"\x0crac": "\\frac", "\text": "\\text", "\times": "\\times", "\x08oxed": "\\boxed", "\right": "\\right"}
+_BROKEN = re.compile(
+    r"\x0c(?=rac|orall)|\x08(?=oxed|eta|ar\b|inom|ot\b)|\t(?=ext|imes|heta|au\b|an\b|o\b|riangle)|\r(?=ight|ho\b|angle)"
+    r"|\n(?=eq\b|u\b|abla\b|otin\b|e\b)"
+)
+_LETTER = {"\x0c": "f", "\x08": "b", "\t": "t", "\r": "r", "\n": "n"}
 _LOOKS = re.compile(
     r"\\(?:left|right|displaystyle|quad|qquad|limits|[,!;:()\[\]> ])(?![a-zA-Z])"
     r"|\^\s*\{?\\circ\}?|\\circ\b|\\(?=[$%#&_{}])|~"
@@ -16,9 +20,14 @@ _TEXT = re.compile(
 )
 _ORDINAL = re.compile(r"\^\s*\{?\s*(st|nd|rd|th)\b\s*\}?")
 _FRACTION = re.compile(r"(\d)?\s*\\[dtc]?frac\s*(?:\{([^{}]*)\}\s*\{([^{}]*)\}|(\d)\s*(\d)|\{([^{}]*)\}\s*(\d))")
+_ONE_TERM = re.compile(r"\d+(?:[.,]\d+)?|\\?[a-zA-Z]|\\[a-zA-Z]+")
 _ROOT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b|\\circ\b")
 _ASSIGNED = re.compile(r"^(?:\\?[A-Za-z]+|[A-Za-z])(?:_\{?\w{1,3}\}?)?(?:\([a-z]\))?\s*(?:=\s*(?=[^=])|\\in\b\s*|∈\s*)")
+# Names of which a text has several, and equations between two of them.
+_BOUND = re.compile(
+    r"\\?(?:min|max|left|right|lower|upper|first|second|mean|median|mode)\b|[A-Z]\s?=\s?[A-Z]\s*$", re.IGNORECASE
+)
 _SPELLINGS = {
     "π": "\\pi ", "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ", "∩": "\\cap ",
     "∅": "\\emptyset ", "×": "\\times ", "·": "\\cdot ", "÷": "\\div ", "±": "\\pm ", "→": "\\to ", "∈": "\\in ",
@@ -34,9 +43,7 @@ _FUNCTION = frozenset("sin cos tan cot sec csc log exp sqrt lim max min mod gcd 
 
 def mended(value: str) -> str:
     """Return the text of a JSON field with the LaTeX commands whole that its escapes broke."""
-    for broken, whole in _BROKEN.items():
-        value = value.replace(broken, whole)
-    return value
+    return _BROKEN.sub(lambda found: "\\" + _LETTER[found[0]], value)
 
 
 def plain(value: str) -> str:
@@ -51,7 +58,7 @@ def plain(value: str) -> str:
         value = _LOOKS.sub("", _FRACTION.sub(_fraction, _LONGER.sub(_shorter, value))).strip()
         value = re.sub(r"\s+(?=\^)", "", value)
         value = _ORDINAL.sub(r"\1", value)
-    if "=" in value or "\\in" in value or "∈" in value:
+    if ("=" in value or "\\in" in value or "∈" in value) and not _BOUND.match(value):
         value = _ASSIGNED.sub("", value, count=1)
     return value
 
@@ -73,7 +80,7 @@ def read(value: str) -> Formula | None:
 def _is_expression(value: str) -> bool:
     """Say whether signs and short names are all there is: "2x + 3", "n!", "x > 5"."""
     if not _EXPRESSION.fullmatch(value) or not re.search(
-        r"\d[a-zA-Z]|[a-zA-Z0-9)]\s?[+*/=<>^√≤≥≠×·÷±|]|\w\s-\s?\w|√|π", value
+        r"\d[a-zA-Z]|[a-zA-Z0-9)]\s?[+*/=<>^√≤≥≠×·÷±|]|\w\s-\s?\w|√|π|\d!", value
     ):
         return False
     return all(word.lower() in _FUNCTION for word in _LONG_WORD.findall(value))
@@ -96,5 +103,10 @@ def _fraction(found: re.Match[str]) -> str:
         if re.fullmatch(r"-\s?\w+", part):
             sign = "" if sign else "-"
     above, below = (re.sub(r"^-\s?(?=\w+$)", "", part) for part in (above, below))
-    above, below = (part if re.fullmatch(r"\\?\w+(?:[.,]\d+)?", part) else f"({part})" for part in (above, below))
-    return f"{before}{sign}{above}/{below}"
+    above, below = (
+        part if re.fullmatch(r"\d+(?:[.,]\d+)?|\\?[a-zA-Z]|\\[a-zA-Z]+", part) else f"({part})"
+        for part in (above, below)
+    )
+    text, start, end = found.string, found.start(), found.end()
+    beside = (not before and text[:start].rstrip()[-1:].isalnum()) or text[end : end + 1].isdigit()
+    return f"({before}{sign}{above}/{below})" if beside else f"{before}{sign}{above}/{below}"

@@ -12,8 +12,8 @@ from mixtura.engine.answers.values import Number
 # Grouped by commas (also 1,00,000), by spaces, apostrophes or underscores, by full stops where there are several of
 # them or a decimal comma behind, or not at all.
 _DIGITS = (
-    r"(?:\d{1,3}(?:\.\d{3})+,\d{1,2}(?![\d,])|\d{1,3}(?:\.\d{3}){2,}(?![\d.])|\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)"
-    r"|\d{1,3}(?:[ '’_]\d{3})+(?!\d)|\d+)"
+    r"(?:[1-9]\d{0,2}(?:\.\d{3})+,\d{1,2}(?![\d,])|[1-9]\d{0,2}(?:\.\d{3}){2,}(?![\d.])"
+    r"|[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?!\d)|[1-9]\d{0,2}(?:[ '’_]\d{3})+(?!\d)|\d+)"
 )
 _NUMBER = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{{1,2}}(?!\d))?"
 _SIGN = r"(?:(?:minus|negative)\s|[-+])?"
@@ -21,11 +21,12 @@ _QUANTITY = re.compile(
     rf"({_SIGN})\s?({units.CURRENCY})?\s?({_SIGN})({_NUMBER})(?:\s?/\s?(\d+(?:,\d{{3}})*))?(\s*)(.*)",
     re.DOTALL | re.IGNORECASE,
 )
-_MIXED = re.compile(r"([-+]?)(\d+)(?:\s+|-|\s?\+\s?)(\d+)\s?/\s?(\d+)(\s*)(.*)", re.DOTALL)
+_MIXED = re.compile(r"([-+]?)(\d+)(\s+|\s?\+\s?)(\d+)\s?/\s?(\d+)(\s*)(.*)", re.DOTALL)
 _POWER_OF_TEN = re.compile(
     r"(?:×|x|\*|·|\\times|\\cdot)\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,2})\s*\}|\(?([-+]?\d{1,2})\)?)(?!\d)\s*"
 )
 _HEDGE = re.compile(r"^(?:[~≈≃≅∼]|\\approx|\\sim)\s*")
+_ADDRESS = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}\b")
 _MOST = 100
 
 _ODD = {ord(sign): "-" for sign in "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d\u207b"}
@@ -74,7 +75,10 @@ def _ascii(char: str, before: str) -> str:
 
 def read(value: str) -> Number | None:
     """Return the number that `value` is, with its unit; None for what is no single number."""
-    text = _HEDGE.sub("", plain(value)).strip().rstrip(".!").strip()
+    text = _HEDGE.sub("", plain(value)).strip()
+    if text.endswith(("...", "…")) or _ADDRESS.match(text):
+        return None
+    text = text.rstrip(".").strip()
     if not text:
         return None
     if text[0].isalpha() and (spelled := _spelled(text)):
@@ -128,7 +132,9 @@ def _ungrouped(digits: str) -> str:
 
 
 def _mixed(found: re.Match[str]) -> Number | None:
-    sign, whole, above, below, space, behind = found.groups()
+    sign, whole, joint, above, below, space, behind = found.groups()
+    if sign == "-" and "+" in joint:
+        return None
     measure = units.read(behind.strip(), attached=not space and bool(behind))
     if measure is None or measure.scale != 1 or len(found[0]) > _MOST or int(below) == 0 or int(above) >= int(below):
         return None
@@ -154,6 +160,24 @@ _IN_TEXT = re.compile(
 )
 _BESIDE = re.compile(r"[\w^_:/]$|\d[.,]$")
 _GOES_ON = re.compile(r"\s?[\^_:×*·+/-]\s?[\d({]|\w")
+
+
+# What stands round a number and makes it another value, or a bound of it.
+_CHANGED_BEFORE = re.compile(
+    r"(?:[-–—−]\s?\(?|[√|^<>≤≥≠!(]|\\[a-z]{2,9}\s?\{?|\w\s?[-+*/×·]\s?|-\s?\w{1,3}\.?\s?"
+    r"|\b(?:not|than|least|most|over|under|below|above|between|ln|log|sin|cos|tan|sqrt|root|and"
+    r"|(?:loss|debt|deficit) of)\s?)"
+    r"[$€£₹]?$",
+    re.IGNORECASE,
+)
+_CHANGED_BEHIND = re.compile(
+    r"[$\s]{0,2}(?:[\\πθ√^!|²³\u2070-\u209f]|\*{1,2}\s?[\w(]|[×·/+-]|(?:[a-z]?\.?m\.?\b(?<=\.m)|[ap]\.m)"
+    r"|(?:squared|cubed|factorial|hundred|thousand|million|billion|score|dozens?|halves|half|quarters?|thirds?|choose"
+    r"|mod|percentile|in base|[a-z]{3,9}(?:th|ths)\b"
+    r"|and (?:a|an|one|two|three|four|five|six|seven|eight|nine|ten|[a-z]+teen|[a-z]+ty)\b"
+    r"|ago|below|above|less|more|fewer|repeating|recurring)\b)",
+    re.IGNORECASE,
+)
 
 
 class Standing(NamedTuple):
@@ -208,4 +232,7 @@ def _standing(text: str, found: re.Match[str]) -> Standing | None:
             number, end = measured, end + len(said)
             break
     before, after = text[: found.start()], text[end:]
-    return Standing(number, before, after, not _BESIDE.search(before[-2:]) and not _GOES_ON.match(after))
+    alone = not _BESIDE.search(before[-2:]) and not _GOES_ON.match(after)
+    return Standing(
+        number, before, after, alone and not _CHANGED_BEFORE.search(before[-20:]) and not _CHANGED_BEHIND.match(after)
+    )

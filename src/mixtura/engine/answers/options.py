@@ -4,8 +4,10 @@ import re
 
 from mixtura.engine.answers.values import Options
 
-_ONE = re.compile(r"(?:\(([A-Za-z])\)[:.]?|\[([A-Z])\]|([A-Za-z])[):]|([A-Za-z])\.)(?:\s+(.*))?|([A-Za-z])", re.DOTALL)
-_DASHED = re.compile(r"([A-Z])\s[-–—]\s(?=[^\W\d_]{2}|\d)")
+_ONE = re.compile(
+    r"(?:\(([A-Za-z])\)[:.]?|\[([A-Z])\]|([A-Z][:)]|[a-z]\))|([A-Za-z])\.)(?:\s+(.*))?|([A-Za-z])", re.DOTALL
+)
+_DASHED = re.compile(r"([A-Z])\s[-–—]\s(?=[^\W\d_]{2})(?!.{0,200}\b[A-Z]\s[-–—]\s)", re.DOTALL)
 _SEVERAL = re.compile(
     r"(?:(?:both|all of)\s)?\(?[A-Z]\)?(?:\s?(?:,\s?and|,|&|\+|/|;|and)\s?\(?[A-Z]\)?(?![\w'’])){1,25}[.)]?"
 )
@@ -20,8 +22,16 @@ _OPENERS = frozenset(
     "a an the this that these those it its he she they we i you there here because since as so if when while where "  # noqa: SIM905
     "which what who how why to by for from in on at of with and but or not no yes all both none neither either only "
     "each every some any most many few such therefore thus hence then option choice answer explanation reason "
-    "reasoning note is are was were option's correct however although according given based".split()
+    "reasoning note is are was were option's correct however although according given based wait actually sorry hmm "
+    "let let's hold oops".split()
 )
+# What says of several labels what each is, or puts them in order: no choice among them.
+_VALUES = re.compile(
+    r"^(?:and|,|&)?\s?\(?[a-z]{2,4}\)|→|->|(?:^|\s)>\s?\(?[A-Z]\b|\b(?:both|all|are|is) wrong\b"
+    r"|\d[^()\n]{0,40}(?:\(\w\)|\b[A-Z]\s?[):])\s?\d"
+    r"|^(?:is|are|was) (?:not|in|wrong|incorrect|false)"
+)
+_LAST_LABEL = "J"
 UNDECIDED = Options(letters="")
 
 
@@ -30,14 +40,18 @@ def read(value: str) -> Options | None:
     if value[0] in "oOcC" and (said := _SAID.match(value)):
         value = value[said.end() :]
     if len(value) > 2 and (found := _SEVERAL.fullmatch(value)):
-        return Options(letters=_sorted(re.findall(r"[A-Z]", found[0])))
+        letters = re.findall(r"[A-Z]", found[0])
+        # One that stands twice is no choice: "T, F, T".
+        return Options(letters=_sorted(letters)) if len(set(letters)) == len(letters) else None
     if dashed := _DASHED.match(value):
         return Options(letters=dashed[1])
     found = _ONE.fullmatch(value)
     if not found:
         return _open(value)
-    label = found[1] or found[2] or found[3] or found[4] or found[6]
+    label = (found[1] or found[2] or found[3] or found[4] or found[6])[0]
     behind = (found[5] or "").strip()
+    if _VALUES.search(behind) or (found[3] and label > _LAST_LABEL and behind[:1].isdigit()):
+        return None
     more = _LABEL.findall(behind)
     if more:
         if _OPEN.search(behind):

@@ -41,6 +41,7 @@ _NOT_LISTED = re.compile(
     r"\b(?:not|rather|instead|other|others|while|but|wrong|incorrect|unlike)\b"
     r"|(?<![A-Z])(?<!Jr)[.;!?](?=\s|$)|,?\s(?:because|since|as|so|which)\b",
 )
+_TAKEN_BACK = re.compile(r"\s*(?:wait|actually|hmm|hold on|sorry|oops|let me|no,)(?!\w)", re.IGNORECASE)
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 _QUANTITY = re.compile(r"\W{0,3}\d[\d.,/ ]*\S{0,3}(?:\s\S+)?|\(?[A-Z]\)?")
 _MATHS = re.compile(
@@ -83,6 +84,8 @@ def _option(rest: str) -> str:
     behind = rest[label.end() :]
     if re.match(r"[A-Z]\.", behind):
         return _ended(rest)
+    if _TAKEN_BACK.match(behind):
+        return rest[: label.end()].strip()
     if label[0][1] == ".":
         behind = _ended(behind)
     cut = _NOT_LISTED.search(behind)
@@ -134,12 +137,19 @@ def _ends_sentence(sign: str, before: str, behind: str) -> bool:
     return opens or not short
 
 
+# What stands in an aside and is no mere remark.
+_CHANGES = re.compile(
+    r"\d|\\|\b[A-Z]\b|\b(?:or|and|negative|positive|percent|hundreds?|thousands?|millions?|billions?|minus|plus|less|unless|except"
+    r"|twice|half|double|zero|one|two|three|four|five|six|seven|eight|nine|ten|modulo|mod)\b"
+)
+
+
 def prefixes(said: str) -> list[str]:
     """Return what stands before an aside ("42 (see above)", "42, as shown") that holds no number or option."""
     found = _ASIDE.search(said)
     if found is None or found.start() == 0:
         return []
     behind = said[found.end() :]
-    if re.search(r"\d|\b[A-Z]\b|\b(?:or|and)\b", behind) or not re.search(r"[^\W\d_]{3}", behind):
+    if _CHANGES.search(behind) or not re.search(r"[^\W\d_]{3}", behind):
         return []
     return [said[: found.start()]]

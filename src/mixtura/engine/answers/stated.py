@@ -44,7 +44,7 @@ _SAID = re.compile(
     r"(?:(?:the|my|our)\s{1,3})?(?:(?:final|correct|right|best|overall)\s{1,3}){0,2}"
     r"(?P<key>answer|(?:(?<=correct\s)|(?<=right\s)|(?<=best\s))(?:option|choice))"
     r"(?:\sto\s(?:the|this)\s\w{1,12})?[*_]{0,3}\s{0,3}"
-    r"(?:is\b|was\b|(?:would|should|must|will)\s(?:\w{1,12}\s)?be\b|equals\b|comes\s(?:out\s)?to\b|[:=]|→|->)[*_:\s]{0,9}(?P<rest>[^\n]+)",
+    r"(?:is\b|was\b|(?:would|should|must|will)\s(?:(?!not\b|never\b)\w{1,12}\s)?be\b|equals\b|comes\s(?:out\s)?to\b|[:=]|→|->)[*_:\s]{0,9}(?P<rest>[^\n]+)",
     re.IGNORECASE,
 )
 _KEY = re.compile(r"answer|option|choice", re.IGNORECASE)
@@ -58,6 +58,27 @@ _SHORT = 48
 _OBJECTS = 10
 _BOXES = 20
 _TAIL = 400
+
+
+# A question of several parts is answered part by part.
+_PART = re.compile(r"[ \t*_#-]{0,9}(?:\(?[a-h1-9ivx]{1,3}[).:]|[Pp]art\b|[Qq]uestion\b)")
+_OPENINGS = ("$$", "$", "\\[", "\\(", "[", "{", "(", "```", "**")
+_LEAD_IN = re.compile(
+    r"(?:as follows|(?:the )?following|given by|therefore|this|these|below|clear|la siguiente)[:.]?", re.IGNORECASE
+)
+_DISPLAYED = re.compile(r"\$\$\s{0,9}([^$]{1,1000}?)\s{0,9}\$\$|\\\[\s{0,9}(.{1,1000}?)\s{0,9}\\\]", re.DOTALL)
+_BULLET = re.compile(r"(?:[-*•–]|\d{1,2}[.)])\s+(?=\S)")
+# A list, a table or an equation whose next line is another of its kind.
+_GOES_ON_BELOW = re.compile(
+    r"\A(?:[-*•]\s[^\n]*\n\s{0,9}[-*•]\s|\d{1,2}[.)]\s[^\n]*\n\s{0,9}\d{1,2}[.)]\s|\|[^\n]*\n\s{0,9}\||\\begin\b"
+    r"|\w{1,9}\s?=[^\n]*\n\s{0,9}\w{1,9}\s?=)"
+)
+# What takes back, before it is said, that something is the answer.
+_SUPPOSED = re.compile(
+    r"\b(?:don['’]?t|do not|doesn['’]?t|didn['’]?t|doubt|suppose|supposing|assume|assuming|pretend"
+    r"|(?:might|may|could|would) (?:think|say|guess|believe)|if|whether|unless)\b[^.!?\n]{0,60}$",
+    re.IGNORECASE,
+)
 
 
 def find(text: str) -> Stated | None:
@@ -76,11 +97,13 @@ def find(text: str) -> Stated | None:
     if speaks_of_it and ("</" in lower or "[/" in lower):
         tagged = list(_TAGGED.finditer(text))
         if tagged:
-            return Stated(tagged[-1][2] or tagged[-1][4], tagged[-1].end(), "marked")
+            said = [one[2] or one[4] for one in tagged]
+            return Stated(said[-1], tagged[-1].end(), "marked", len(set(said)) > 1)
     if "#" in text and "####" in text:
-        for marked in reversed(list(_HASHES.finditer(text))):
-            if _is_value(marked[1]):
-                return Stated(marked[1], marked.end(), "marked")
+        values = [marked for marked in list(_HASHES.finditer(text))[-_BOXES:] if _is_value(marked[1])]
+        if values:
+            several = len({marked[1].strip() for marked in values}) > 1
+            return Stated(values[-1][1], values[-1].end(), "marked", several)
     # Rarer phrases are looked for where answers stand: a search of everything for each would cost as much as the rest.
     tail = lower[-_TAIL:]
     if speaks_of_it or "correct option" in tail or "correct choice" in tail:
@@ -139,20 +162,51 @@ def _value(text: str, rest: str, start: int) -> Stated:
     if rest.startswith("```") and (code := _CODE.match(text, start)):
         return Stated(code[1], code.end(), "stated")
     value = sentences.value_of(rest)
+    if not value or value[-1] == ":" or value in _OPENINGS or _LEAD_IN.fullmatch(value):
+        return _below(text, start + len(rest) if value not in _OPENINGS else start)
     at = rest.find(value) if value else -1
-    return Stated(value, start + max(0, at) + len(value), "stated")
+    end = start + max(0, at) + len(value)
+    before = text[max(0, start - 2 * _LONGEST_PHRASE) : start]
+    # Brackets that are not closed, and lists and equations, go on below.
+    unfinished = any(value.count(one) != value.count(other) for one, other in ("()", "[]", "{}"))
+    several = (unfinished and value[0] in "[{(") or _GOES_ON_BELOW.search(
+        f"{value}\n{text[start + len(rest) + 1 :][:200]}"
+    )
+    return Stated(value, end, "stated", bool(several) or _SUPPOSED.search(before) is not None)
+
+
+def _below(text: str, at: int) -> Stated:
+    """Return the value that stands below the words that lead to it; open where it has several lines."""
+    behind = text[at : at + 2000]
+    lead = len(behind) - len(behind.lstrip(" \t\n:*_"))
+    block = behind[lead:]
+    for found in (_CODE.match(block), _DISPLAYED.match(block)):
+        if found is not None:
+            inner = next(part for part in found.groups() if part is not None).strip()
+            return Stated(inner, at + lead + found.end(), "stated", "\n" in inner and inner[:1] not in "[{(")
+    paragraph = block.split("\n\n")[0]
+    line = paragraph.split("\n")[0]
+    value = sentences.value_of(_BULLET.sub("", line, count=1))
+    if not value or _LEAD_IN.fullmatch(value) or value[-1] == ":":
+        return Stated("", at + lead, "stated", True)
+    return Stated(value, at + lead + len(line), "stated", line != paragraph.strip())
 
 
 def _boxed(text: str) -> Stated | None:
-    """Return the last whole box; where others stand in its line and hold other values, it is open which is meant."""
+    """Return the last whole box; it is open which is meant where another part, or its own line, has another value."""
     opened = list(_BOX.finditer(text))[-_BOXES:]
     whole = [(box.start(), box.end(), end) for box in opened if (end := _closing(text, box.end())) >= 0]
     if not whole:
         return None
     start, inside, end = whole[-1]
-    line = text.rfind("\n", 0, start) + 1
     raw = text[inside:end]
-    others = {text[first:last].strip() for at, first, last in whole[:-1] if at >= line and last < start}
+    line = text.rfind("\n", 0, start) + 1
+    parts = _PART.match(text, line) is not None
+    others = {
+        text[first:last].strip()
+        for at, first, last in whole[:-1]
+        if last < start and (at >= line or (parts and _PART.match(text, text.rfind("\n", 0, at) + 1)))
+    }
     return Stated(raw, end + 1, "boxed", bool(others - {raw.strip()}))
 
 
@@ -202,24 +256,26 @@ def _of_broken(text: str, at: int) -> str | None:
 
 
 def _of_object(text: str) -> str | None:
-    at = len(text)
+    """Return the answer in the last object that has one; of objects in each other in the outermost of them."""
+    at, inner, answer = len(text), len(text), None
     for _ in range(_OBJECTS):
         at = text.rfind("{", 0, at)
         if at < 0:
-            return None
+            break
         try:
-            found, _end = _JSON.raw_decode(text, at)
+            found, end = _JSON.raw_decode(text, at)
         except (ValueError, RecursionError):
             continue
+        if answer is not None and end < inner:
+            break
         by_key = {str(key).lower().replace("_", " "): value for key, value in found.items()}
-        for key in _KEYS:
-            if (value := by_key.get(key)) is not None:
-                return (
-                    latex.mended(value)
-                    if isinstance(value, str)
-                    else msgspec.json.encode(value, order="sorted").decode()
-                )
-    return None
+        value = next((by_key[key] for key in _KEYS if by_key.get(key) is not None), None)
+        if value is not None:
+            inner = end
+            answer = (
+                latex.mended(value) if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
+            )
+    return answer
 
 
 def whole(text: str) -> str:

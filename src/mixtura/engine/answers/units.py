@@ -151,7 +151,9 @@ _NOT_UNITS = frozenset(
     "april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec "
     "bc ad bce ce half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths "
     "eighth eighths ninth ninths tenth tenths hundredth hundredths thousandth thousandths than not but if unless "
-    "modulo mod root less more fewer except point".split()
+    "modulo mod root less more fewer except point zero one two three four five six seven eight nine ten eleven twelve "
+    "thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty "
+    "ninety hundred thousand million billion base choose score repeating recurring ago below above".split()
 )
 # Words that say nothing of what is counted.
 _FILLERS = frozenset(
@@ -254,7 +256,18 @@ def agree(one: str, other: str) -> bool:
     (first, more), (second, most) = _parts(one), _parts(other)
     if first != second and second not in _MAY_BE.get(first, ()) and first not in _MAY_BE.get(second, ()):
         return False
-    return more <= most or most <= more
+    if not (more <= most or most <= more) or (more ^ most) & _CHANGING:
+        return False
+    # What is counted is the last word: orange trees are no oranges.
+    return not (more and most) or _stem(one.split(" ")[-1]) == _stem(other.split(" ")[-1])
+
+
+# Words beside a unit that make it another amount, money of another country, or the other side of zero.
+_CHANGING = frozenset(
+    "loss profit gain debt deficit surplus later earlier before after pair box bag pack crate score negative "  # noqa: SIM905
+    "positive minus canadian australian zealand singapore hong nzd cad aud hkd sgd mexican north south east west "
+    "sugar flour".split()
+)
 
 
 def _parts(unit: str) -> tuple[str, frozenset[str]]:
@@ -321,7 +334,8 @@ def _name(written: str) -> str:
     if found := _KNOWN.get(bare) or _KNOWN.get(written):
         return found
     # Words have no case; of symbols only the lower-case ones may be written with capitals.
-    found = _KNOWN.get(bare.lower()) if len(bare) > 2 or bare.lower() in ("rs", "hr") else None
+    word = bare.islower() or bare.istitle() or (bare.isupper() and len(bare) > 3)
+    found = _KNOWN.get(bare.lower()) if (word and len(bare) > 2) or bare.lower() in ("rs", "hr") else None
     return found or (bare if bare in "'\"′″" else "")
 
 
@@ -330,8 +344,9 @@ def _counted(text: str) -> str | None:
     words = text.replace(",", " ").split()
     if len(words) > _MOST_WORDS or not all(_WORD.fullmatch(word) for word in words):
         return None
-    lower = [word.casefold().rstrip(".") for word in words]
-    parts = {part for word in lower for part in word.split("-")}
+    # Of symbols case says which: mV is not MV.
+    lower = [word if len(word) <= 3 and not word.islower() else word.casefold().rstrip(".") for word in words]
+    parts = {part for word in lower for part in word.casefold().rstrip(".").split("-")}
     if parts & _NOT_UNITS or (len(lower[0]) == 1 and lower[0] not in _FILLERS and lower[0] < _FIRST_WITHOUT_SPACES):
         return None  # One letter is a variable.
     return " ".join(lower)

@@ -61,14 +61,17 @@ async def pieces_of(reply: "Reply") -> AsyncIterator[bytes]:
 
 async def read_error(reply: "Reply") -> bytes:
     """Return the beginning of the body of an error: the status says what it means, and a longer text says no more."""
-    said = _length(reply)
-    if said is not None and said <= ERROR_BYTES:
-        return await reply.read()
+    from aiohttp import ClientError
+
     body = bytearray()
-    async for piece in pieces_of(reply):
-        body += piece
-        if len(body) > ERROR_BYTES:
-            break
+    try:
+        async for piece in pieces_of(reply):
+            body += piece
+            if len(body) > ERROR_BYTES:
+                break
+    except (ClientError, OSError):
+        # It broke off: the status and the head say what they say all the same.
+        pass
     reply.close()
     return bytes(body[:ERROR_BYTES])
 

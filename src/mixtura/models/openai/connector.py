@@ -266,6 +266,8 @@ class Connector(aiohttp.TCPConnector):
         return bool(gone)
 
     def _release(self, key: "ConnectionKey", protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        if isinstance(protocol, Handler):
+            protocol.idle = True
         super()._release(key, protocol, should_close=should_close)
         keeps = protocol.keeps if isinstance(protocol, Handler) else None
         kept = None if keeps is None or keeps >= _KEEPALIVE_SECONDS else self._conns.get(key)

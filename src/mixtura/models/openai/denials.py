@@ -24,7 +24,8 @@ _MODEL_CODE = re.compile(
 )
 _KEY_TEXT = re.compile(
     r"\b(?:invalid|incorrect|expired|revoked|disabled|missing|no) (?:\w+ )?(?:api[ -]?)?key\b"
-    r"|\bkey (?:\S+ )?(?:is|was|has been|have been) (?:invalid|expired|disabled|revoked|deleted|blocked)",
+    r"|\bkey (?:\S+ )?(?:is|was|has been|have been) (?:invalid|expired|disabled|revoked|deleted|blocked)"
+    r"|\bapi[ -]?key not valid\b",
     re.IGNORECASE,
 )
 # Where no status says it.

@@ -204,6 +204,7 @@ class Failures:
         if status <= 403 and denials.of_account(code, said.text):
             return self._make(UnauthorizedError, model, text, status, said)
         keyless = code in _KEY_CODES or (status == 200 and (kind in _KEY_TYPES or denials.of_key(said.text)))
+        keyless = keyless or (status == 400 and "api key" in said.text.lower() and denials.of_key(said.text))
         if keyless or (status in (401, 403) and not _is_limit(status, said)):
             return self._make(UnauthorizedError, model, text + self._key_hint(status), status, said)
         return None

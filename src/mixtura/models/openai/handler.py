@@ -35,12 +35,14 @@ class Handler(ResponseHandler):
     Attributes:
         uses: how many requests were made on it.
         came: something of the reply to the latest one came.
+        idle: nobody uses it.
         keeps: seconds that its server keeps it when nobody uses it; None where that was not said.
         waited: seconds that the latest call waited for its turn.
     """
 
     uses = 0
     came = False
+    idle = False
     waited = 0.0
     keeps: float | None = None
     # The reply that is awaited, and as much of it as has come, while it may be a plain one.
@@ -64,7 +66,7 @@ class Handler(ResponseHandler):
         It holds None where the reply is not a plain one: `read` returns it then.
         """
         self.uses += 1
-        self.came = False
+        self.came = self.idle = False
         self._parser = None
         awaited = self._awaited = self._loop.create_future()
         if self._tail:
@@ -77,7 +79,7 @@ class Handler(ResponseHandler):
         if self._awaited is not None:
             self.came = True
             self._collect(data)
-        elif self._parser is None and self.uses:
+        elif data and (self.idle or (self._parser is None and self.uses)):
             # Nobody asked for it: what it is part of cannot be known.
             self.abort()
         else:
@@ -136,6 +138,7 @@ class Handler(ResponseHandler):
             return
         if reply is not None:
             reply.problem = aiohttp.ClientPayloadError(f"{len(self._body)} of {self._length} bytes of the reply came")
+            reply.body = bytes(self._body)
             awaited.set_result(reply)
         else:
             awaited.set_exception(self.exception() or aiohttp.ServerDisconnectedError())
@@ -143,7 +146,7 @@ class Handler(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """Begin to read the reply to a new request, by aiohttp's parser."""
         self.uses += 1
-        self.came = False
+        self.came = self.idle = False
         self._parse(**params)
 
     def _parse(self, **params: Any) -> None:

@@ -19,6 +19,8 @@ _ENDING_NAMES = frozenset(("done", "end", "eof", "[done]", "finished", "complete
 _QUIET_NAMES = frozenset(
     ("ping", "pong", "heartbeat", "keepalive", "keep-alive", "keep_alive", "open", "start", "connected", "comment")
 )
+INFORMING = frozenset(("status", "progress", "info", "warning", "metadata", "queue", "queued", "log", "debug"))
+"""Names of events that say something of the work on a reply, and hold nothing of the reply."""
 _QUIET = re.compile(
     rb"(?:ping|pong|heart[ _-]?beat|keep[ _-]?alive|alive|waiting|queued|connected|open(?:ed)?|started|ok|null|true"
     rb"|false|(?:\w{1,30} )?processing|[\d.]{1,40})?",

@@ -26,7 +26,7 @@ from mixtura.models.openai.reply import (
     reports_nothing,
     too_much_text,
 )
-from mixtura.models.openai.sentinels import ends, error_in, no_chunk, says_nothing, unwrapped
+from mixtura.models.openai.sentinels import INFORMING, ends, error_in, no_chunk, says_nothing, unwrapped
 from mixtura.models.openai.sse import ServerEvent, plain_data
 from mixtura.models.openai.tool_calls import ToolCalls
 from mixtura.models.openai.usage import Told
@@ -120,9 +120,9 @@ class StreamedReply:
         return self._chosen
 
     def _take_bare(self, name: str, data: bytes) -> Delta | None:
-        if data[:1] == b"{":
+        if data[:1] == b"{" and name.lower() not in INFORMING:
             return self.take(ServerEvent("", data))
-        if not ends(name, data) and not says_nothing(name, data):
+        if not ends(name, data) and not says_nothing(name, data) and name.lower() not in INFORMING:
             self._leave_out(no_chunk(data))
         return None
 

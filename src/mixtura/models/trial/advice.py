@@ -45,6 +45,8 @@ def _unanswered(whole: Finding, *, key: str, models: Sequence[str], elsewhere: s
     """Return what to do where no question is answered."""
     if elsewhere:
         return f"Models are listed at {elsewhere}: use that as the base URL."
+    if whole.error == "unauthorized" and whole.status == 402:
+        return "The account behind the key has nothing left: add credit at the provider."
     if whole.error == "unauthorized":
         return (
             f"The key is missing or refused: set {key}." if key else "The server wants a key that it does not accept."
