@@ -377,3 +377,21 @@ def test_an_sdk_s_own_retries_are_switched_off_without_touching_the_user_s_clien
     client = groq.AsyncGroq(api_key="gsk_x")
     assert SdkClient(client).create.__self__._client.max_retries == 0  # type: ignore[attr-defined]
     assert client.max_retries == 2
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+async def test_a_client_that_hands_out_a_promise_or_a_plain_list_streams(awaited: bool) -> None:
+    chunks = [{"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]} for text in "ab"]
+
+    async def promised(**arguments: object) -> list[JsonObject]:
+        return chunks
+
+    def create(**arguments: object) -> object:
+        return promised() if awaited else chunks
+
+    client = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create if awaited else promised)))
+    seen: list[str] = []
+    completion = (
+        await SdkClient(client).model(DIALECT, FAILURES).chat(REQUEST, emit=lambda delta: seen.append(delta.text))
+    )
+    assert (completion.text, seen) == ("ab", ["a", "b"])
