@@ -37,7 +37,7 @@ def fed(*pieces: bytes) -> LateReader:
     [
         ((NAMES, event("a"), event("b"), event("c"), END), 2.0),
         ((NAMES + event("a"), event("b"), event("c"), END), 1.0),
-        ((NAMES, event("a") + event("b") + event("c") + END), 2.0),
+        ((NAMES, event("a") * 12 + END), 2.0),
         ((NAMES + event("a") + event("b") + event("c") + END,), 1.0),
     ],
 )

@@ -439,7 +439,7 @@ def test_no_proxy_is_read_in_all_its_forms(host: str, listed: str, exempt: bool)
 UNREADABLE = [
     (
         "socks5://me:hunter2@proxy:1080",
-        "names a SOCKS proxy, and Mixtura speaks to HTTP proxies only; name one, run one in front of it (privoxy, gost)",
+        "names a SOCKS proxy, and Mixtura speaks to HTTP proxies only; name one, run one in front of it (privoxy",
     ),
     ("socks5h://proxy", "names a SOCKS proxy"),
     ("quic://me:hunter2@proxy", "names no HTTP proxy; expected http://HOST:PORT"),

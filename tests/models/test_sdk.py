@@ -28,6 +28,7 @@ from mixtura.models.catalog import Catalog
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.sdk import SdkClient, SdkModel
 from mixtura.models.openai.wire import Dialect
+from mixtura.models.threads import DaemonThreads
 
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),), max_tokens=9)
 FAILURES = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 21))
@@ -395,3 +396,11 @@ async def test_a_client_that_hands_out_a_promise_or_a_plain_list_streams(awaited
         await SdkClient(client).model(DIALECT, FAILURES).chat(REQUEST, emit=lambda delta: seen.append(delta.text))
     )
     assert (completion.text, seen) == ("ab", ["a", "b"])
+
+
+def test_a_client_that_stops_an_iteration_does_not_hang_its_caller() -> None:
+    def stop() -> None:
+        raise StopIteration(5)
+
+    with pytest.raises(RuntimeError, match="StopIteration: 5"):
+        DaemonThreads("test").submit(stop).result(5)
