@@ -1,5 +1,6 @@
 """Model files that are damaged, hostile or unsuitable for this machine: each gives one sentence and never a crash."""
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -263,6 +264,11 @@ def test_an_unsupported_processor_or_c_library_is_reported_before_the_import(
 def test_a_missing_extra_names_the_command(sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sound.gguf"
     path.write_bytes(sound)
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
     monkeypatch.setattr(provider, "is_installed", lambda: False)
     assert refusal_of(path).endswith("pip install 'mixtura[local]'")
 

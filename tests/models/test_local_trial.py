@@ -15,8 +15,9 @@ import pytest
 from local_models import request_of
 from mixtura.errors import BrokenReplyError, ModelError, RejectedError, TooLargeError, UnloadableError
 from mixtura.models.local import trial
-from mixtura.models.local.llama import THREADS
+from mixtura.models.local.llama import THREADS, LlamaFile
 from mixtura.models.local.model import LocalModel
+from mixtura.models.local.settings import ResolvedSettings
 from mixtura.models.local.slots import SlotQueue
 
 OPTIONS: dict[str, Any] = {
@@ -228,3 +229,13 @@ async def test_a_call_for_which_no_thread_is_left_says_so_and_frees_its_slot(mon
             await LocalModel(llama, "tiny", "local").chat(request_of())
     with pytest.raises(BrokenReplyError):
         await LocalModel(llama, "tiny", "local").chat(request_of())
+
+
+async def test_the_slots_of_a_file_are_those_of_all_its_servers() -> None:
+    class Asked(LlamaFile):
+        async def _ask(self, path: str, body: object, handle: object = None) -> Any:
+            return [{"server": id(handle)}]
+
+    header: Any = SimpleNamespace(path="/models/m.gguf", stamp=(0, 0, 0))
+    llama = Asked(header, ResolvedSettings(threads=1, slots=2, context=512, memory=0, copies=2), lambda: json, set())
+    assert len({slot["server"] for slot in await llama.slots()}) == 2
