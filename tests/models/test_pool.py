@@ -1,5 +1,7 @@
 import asyncio
+import errno
 import gc
+import os
 import socket
 import threading
 import weakref
@@ -12,7 +14,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mixtura.models.openai import resolver
+from mixtura import open_files
+from mixtura.models.openai import pool, resolver
 from mixtura.models.openai.connector import Connector
 from mixtura.models.openai.pool import close_pool, current_pool
 
@@ -97,3 +100,11 @@ async def test_names_are_looked_up_as_the_interpreter_ends(monkeypatch: pytest.M
     monkeypatch.setattr(resolver, "interpreter_ends", lambda: True)
     found = await resolver._Lookups().getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
     assert found[0][4] == ("127.0.0.1", 80)
+
+
+def test_what_is_left_for_others_is_no_room_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_files, "most_open", lambda: 1.0)
+    monkeypatch.setattr(type(pool._POOLS), "count_open", lambda _: 1000)
+    with pytest.raises(OSError, match=os.strerror(errno.EMFILE)) as caught:
+        pool._POOLS.open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80)))
+    assert caught.value.errno == errno.EMFILE

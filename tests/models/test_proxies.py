@@ -2,16 +2,21 @@
 
 import asyncio
 import base64
+import errno
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from msgspec import structs
 
+from local_servers import Unseen
 from mixtura import Aggregator, Layer, Mixture, Policy, Proposer, Recipe
 from mixtura.chat import ChatRequest, Completion, Message
 from mixtura.errors import BlockedError, ConfigError, ModelError, NoAnswerError, UnreachableError
 from mixtura.limits.limiter import Limiter
+from mixtura.models.openai import pool
 from mixtura.models.openai import proxy as proxies
 from mixtura.models.openai.pool import close_pool
 from mixtura.models.openai.proxy import proxy_for, read_proxy
@@ -479,3 +484,48 @@ def test_a_proxy_s_address_has_a_port_or_no_colon(given: str, url: str) -> None:
 def test_a_tunnel_that_names_a_user_names_its_host() -> None:
     way = ModelRegistry(env={"GROQ_API_KEY": "k", "HTTPS_PROXY": "http://me:pw@proxy"}).endpoint("groq").way()
     assert way["proxy_headers"] == {"Proxy-Authorization": "Basic bWU6cHc=", "Host": "api.groq.com"}
+
+
+class Noting(Unseen):
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+
+    def begin(self, now: float) -> None:
+        self.noted.append("begun")
+
+    def pause(self) -> None:
+        self.noted.append("waiting")
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+@pytest.mark.parametrize("way", ["direct", "tunnel"])
+async def test_a_call_that_waits_for_a_connection_has_not_begun(
+    way: str, size: int, company: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = type(pool._POOLS).open_socket
+    refusals = [OSError(errno.EMFILE, "Too many open files")]
+
+    def open_socket(*given: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return opened(*given)
+
+    monkeypatch.setattr(type(pool._POOLS), "open_socket", open_socket)
+    noting = Noting()
+    request = structs.replace(
+        REQUEST, messages=(Message(role="user", content="x" * size),), context=noting, max_tokens=9
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(answer())
+
+    async with listening(serve) as there:
+        proxy = TestProxy(user=b"user:word", authority=COMPANY, route=lambda _: there)
+        async with listening(proxy.serve) as port:
+            env = {"SSL_CERT_FILE": company, "HTTPS_PROXY": f"http://user:word@127.0.0.1:{port}"}
+            url = SECURE if way == "tunnel" else f"http://127.0.0.1:{there}/v1"
+            model = ModelRegistry(env=env if way == "tunnel" else {}).unwrapped(url, "m")
+            assert (await model.chat(request)).text == "hello"
+            await close_pool()
+    assert noting.noted == ["waiting", "begun"]
