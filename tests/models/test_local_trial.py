@@ -15,7 +15,7 @@ import pytest
 from local_models import request_of
 from mixtura.errors import BrokenReplyError, ModelError, RejectedError, TooLargeError, UnloadableError
 from mixtura.models.local import trial
-from mixtura.models.local.llama import THREADS, LlamaFile
+from mixtura.models.local.llama import THREADS, LlamaFile, _FileRegistry
 from mixtura.models.local.model import LocalModel
 from mixtura.models.local.settings import ResolvedSettings
 from mixtura.models.local.slots import SlotQueue
@@ -239,3 +239,12 @@ async def test_the_slots_of_a_file_are_those_of_all_its_servers() -> None:
     header: Any = SimpleNamespace(path="/models/m.gguf", stamp=(0, 0, 0))
     llama = Asked(header, ResolvedSettings(threads=1, slots=2, context=512, memory=0, copies=2), lambda: json, set())
     assert len({slot["server"] for slot in await llama.slots()}) == 2
+
+
+def test_a_file_is_shared_before_a_fork_and_after_it() -> None:
+    header: Any = SimpleNamespace(path="/models/m.gguf", stamp=(0, 0, 0), size=1)
+    settings = ResolvedSettings(threads=1, slots=2, context=512, memory=0)
+    registry = _FileRegistry()
+    llama = registry.get(header, settings, lambda: json, trusted=True)
+    registry.after_fork()
+    assert registry.get(header, settings, lambda: json, trusted=True) is llama
