@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mixtura import Aggregator, Catalog, ConfigError, Proposer, Recipe, recipe_names
-from mixtura.models.catalog import CatalogModel, read_models
+from mixtura.models.catalog import CatalogModel, parse_models, read_models
 
 TODAY = dt.date(2026, 11, 22)
 TEXTBOOK = dt.date(2025, 9, 1)
@@ -100,3 +100,26 @@ def test_built_in_recipes_name_models_the_catalogue_knows_and_efforts_they_take(
                 assert slot.reasoning_effort is None or slot.reasoning_effort in row.efforts
                 if name not in ("classic", "diverse"):
                     assert row.is_served(TODAY)
+
+
+def test_a_row_takes_the_day_and_source_of_its_file_where_it_has_none() -> None:
+    text = """
+checked = 2026-11-01
+source = "https://example.com/all"
+[[models]]
+id = "a"
+[[models]]
+id = "b"
+checked = 2026-11-02
+source = "https://example.com/b"
+"""
+    rows = [(row.provider, row.checked, row.source) for row in parse_models(text, "p")]
+    assert rows == [
+        ("p", dt.date(2026, 11, 1), "https://example.com/all"),
+        ("p", dt.date(2026, 11, 2), "https://example.com/b"),
+    ]
+
+
+def test_only_a_provider_s_own_models_are_its_live_ones() -> None:
+    rows = [CatalogModel(id=f"of-{provider}", provider=provider) for provider in ("groq", "openrouter")]
+    assert Catalog(catalog.providers, rows).live("groq", TODAY) == ["of-groq"]

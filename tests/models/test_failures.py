@@ -1,8 +1,11 @@
 import datetime as dt
+import errno
 import json
 from collections.abc import Mapping
 
+import msgspec
 import pytest
+import yarl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +19,13 @@ from mixtura.errors import (
     RejectedError,
     TooLargeError,
     UnauthorizedError,
+    UnreachableError,
 )
 from mixtura.models.catalog import Catalog
+from mixtura.models.openai.carried import keep_no_secrets
 from mixtura.models.openai.failures import Failures, retry_after
-from mixtura.models.openai.reply import WireError
+from mixtura.models.openai.reply import WireError, as_json, reported_in
+from mixtura.models.openai.shortage import of_this_machine
 
 GROQ = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 21))
 TOO_MANY = (
@@ -228,3 +234,30 @@ JSON = st.recursive(
 @given(st.sampled_from([None, 400, 404, 429, 500]), JSON)
 def test_whatever_an_error_object_is_it_becomes_a_model_error(status: int | None, body: object) -> None:
     assert isinstance(GROQ.of_body("m", status, {}, body), ModelError)
+
+
+def test_no_key_and_no_password_stays_in_what_an_error_was_raised_from() -> None:
+    cause = ValueError(b"\xff Bearer gsk_abcdefghijklmnopqrstuvwxyz0123456789")
+    cause.url = yarl.URL("http://me:hunter2@proxy/")  # type: ignore[attr-defined]  # as aiohttp's errors have one
+    error = UnreachableError("groq", "m", "no")
+    error.__cause__ = cause
+    keep_no_secrets(error)
+    assert str(cause.url) == "http://proxy/"  # type: ignore[attr-defined]
+    assert cause.args[0].startswith(b"\xff")
+    assert b"gsk_a" not in cause.args[0]
+
+
+def test_a_call_for_which_this_machine_has_nothing_left_says_what_is_missing() -> None:
+    found = of_this_machine("groq", "m", OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"))
+    assert found is not None
+    assert (found.provider, found.model, found.connected, found.sent) == ("groq", "m", False, False)
+    assert "no free port to reach it from (Cannot assign requested address)" in found.reason
+
+
+def test_a_large_error_that_is_no_text_is_shown_as_far_as_it_goes() -> None:
+    raw = msgspec.Raw(b'{"message":"' + b"\xff" * 100_000 + b'"}')
+    assert reported_in(raw) == '{"message":"' + "\ufffd" * 1988
+
+
+def test_a_lone_surrogate_in_a_client_s_object_is_replaced() -> None:
+    assert json.loads(as_json({"a": ["\ud800", object]})) == {"a": ["\ufffd", str(object)]}

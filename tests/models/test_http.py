@@ -519,6 +519,44 @@ async def test_the_provider_s_models_are_listed() -> None:
     assert rows == [{"id": "a"}, {"id": "b"}]
 
 
+async def test_of_a_long_error_the_beginning_is_read() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=503)
+        await response.prepare(request)
+        for _ in range(20):
+            await response.write(b"very busy " * 2000)
+        return response
+
+    async with served(handler) as url:
+        with pytest.raises(OverloadedError, match="very busy very busy"):
+            await model(url).chat(REQUEST)
+
+
+async def test_a_whole_reply_that_is_none_is_billed_for_its_prompt_by_estimate() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="what?")
+
+    async with served(handler) as url:
+        with pytest.raises(BrokenReplyError) as caught:
+            await model(url).chat(REQUEST)
+    usage = caught.value.usage
+    assert usage is not None
+    assert (usage.completion_tokens, usage.estimated) == (0, True)
+
+
+async def test_what_a_broken_reply_says_of_its_usage_is_marked_as_estimated() -> None:
+    body = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}}
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.json_response(body)
+
+    async with served(handler) as url:
+        with pytest.raises(ModelError) as caught:
+            await model(url).chat(REQUEST)
+    assert caught.value.usage is not None
+    assert (caught.value.usage.prompt_tokens, caught.value.usage.estimated) == (9, True)
+
+
 async def test_a_list_of_models_that_cannot_be_had_is_the_error_it_means() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") == "Bearer good":
@@ -526,10 +564,12 @@ async def test_a_list_of_models_that_cannot_be_had_is_the_error_it_means() -> No
         return web.json_response({"error": {"message": "Invalid API Key"}}, status=401)
 
     async with served(handler) as url:
-        with pytest.raises(UnauthorizedError, match="Invalid API Key"):
+        with pytest.raises(UnauthorizedError, match="Invalid API Key") as caught:
             await list_models(Endpoint(provider="groq", url=url, key=Secret("bad")), FAILURES)
-        with pytest.raises(BrokenReplyError, match="not a list of models"):
+        assert caught.value.model == "its list of models"
+        with pytest.raises(BrokenReplyError, match="not a list of models") as broken:
             await list_models(Endpoint(provider="groq", url=url, key=Secret("good")), FAILURES)
+        assert broken.value.model == "its list of models"
     with pytest.raises(UnreachableError):
         await list_models(Endpoint(provider="groq", url="http://nowhere.invalid"), FAILURES)
 

@@ -79,6 +79,11 @@ def test_values_may_be_nested_sixty_four_deep(size: int, opening: str, closing: 
         kept((opening * 65 + inner + closing * 65).encode(), 1 << 20)
 
 
+def test_what_has_closed_before_makes_the_rest_no_shallower() -> None:
+    with pytest.raises(TooMuchError, match="64 deep"):
+        kept(f"{'[' * 40}[],{'[' * 30}{']' * 70}".encode(), 1 << 20)
+
+
 def test_many_values_beside_each_other_are_not_deep() -> None:
     for count in (100, 2000):
         value: list[Any] = [[{}]] * count
@@ -208,6 +213,7 @@ def test_who_reads_hears_of_each_odd_field() -> None:
         (r'"\ud83d\ude00"', "😀"),
         (r'"\uD83D\uDE00"', "😀"),
         (r'"\ud83d"', "�"),
+        (r'["\uda00\ude00","\udb00\ude00","\ude00"]', ["\U00090200", "\U000d0200", "�"]),
         (r'"\ude00"', "�"),
         (r'"\ude00\ud83d"', "��"),
         (r'"\ude00\ude00"', "��"),

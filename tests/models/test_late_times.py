@@ -16,7 +16,7 @@ REQUEST = ChatRequest(model="m", messages=(), max_tokens=100_000)
 def event(text: str = "", finish: str | None = None, **delta: Any) -> bytes:
     said = {"content": text, **delta} if text else delta
     choice = {"index": 0, "delta": said, "finish_reason": finish}
-    return f"data: {json.dumps({'id': 'c', 'choices': [choice]})}\n\n".encode()
+    return f"data: {json.dumps({'id': 'c', 'choices': [choice]}, separators=(',', ':'))}\n\n".encode()
 
 
 NAMES = event(role="assistant")
@@ -37,6 +37,7 @@ def fed(*pieces: bytes) -> LateReader:
     [
         ((NAMES, event("a"), event("b"), event("c"), END), 2.0),
         ((NAMES + event("a"), event("b"), event("c"), END), 1.0),
+        ((NAMES, event("a") * 12 + END), 2.0),
         ((NAMES + event("a") + event("b") + event("c") + END,), 1.0),
     ],
 )

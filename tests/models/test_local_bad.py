@@ -1,7 +1,9 @@
 """Model files that are damaged, hostile or unsuitable for this machine: each gives one sentence and never a crash."""
 
+import importlib.metadata
 import json
 import os
+import platform
 import struct
 import subprocess
 import sys
@@ -16,10 +18,11 @@ from bench.gguf_files import Shape, write_gguf
 from gguf.constants import GGML_QUANT_SIZES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from mixtura.chat import ChatRequest, Message
 from mixtura.errors import ConfigError, UnloadableError
-from mixtura.models.local import provider
+from mixtura.models.local import machine, provider
 from mixtura.models.local.header import read_header
 from mixtura.models.local.kinds import TENSOR_KINDS
 from mixtura.models.local.machine import Machine
@@ -69,7 +72,7 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "tensors": (lambda data: put(data, 8, "<Q", U64), "tensors; it is damaged"),
     "keys": (lambda data: put(data, 16, "<Q", 1 << 40), "keys and 24 tensors; it is damaged"),
     "key length": (lambda data: put(data, 24, "<Q", 1 << 62), "a string in its header is 4,611,"),
-    "key bytes": (lambda data: put(data, 32, "<H", 0xFFFF), "a name in its header is not valid UTF-8"),
+    "key bytes": (lambda data: put(data, 32, "<H", 0xFFFF), ": a name in its header is not valid UTF-8; it is damaged"),
     "value type": (lambda data: put(data, at(data, b"general.name"), "<I", 99), "a value of type 99"),
     "list type": (lambda data: put(data, at(data, b"ggml.token_type") + 4, "<I", 9), "a list of type 9"),
     "list length": (lambda data: put(data, at(data, b"ggml.tokens") + 8, "<Q", U64), "items; it is damaged"),
@@ -261,6 +264,11 @@ def test_an_unsupported_processor_or_c_library_is_reported_before_the_import(
 def test_a_missing_extra_names_the_command(sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sound.gguf"
     path.write_bytes(sound)
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
     monkeypatch.setattr(provider, "is_installed", lambda: False)
     assert refusal_of(path).endswith("pip install 'mixtura[local]'")
 
@@ -306,3 +314,71 @@ def test_the_parts_of_a_split_file_are_looked_for(sound: bytes, tmp_path: Path) 
 def test_the_tables_of_the_format_are_those_of_its_own_package() -> None:
     theirs = {int(kind): (kind.name, *sizes) for kind, sizes in GGML_QUANT_SIZES.items()}
     assert {kind: theirs[kind] for kind in TENSOR_KINDS} == TENSOR_KINDS
+
+
+def with_key(sound: bytes, key: bytes, value: bytes) -> bytes:
+    keys = struct.unpack("<Q", sound[16:24])[0]
+    return sound[:16] + struct.pack("<Q", keys + 1) + struct.pack("<Q", len(key)) + key + value + sound[24:]
+
+
+def test_what_a_header_says_oddly_of_itself_is_left_out(sound: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "odd.gguf"
+    odd = with_key(sound.replace(b"general.name", b"general.namx"), b"general.name", struct.pack("<II", 4, 7))
+    path.write_bytes(with_value(odd, b"context_length", 1 << 30))
+    header = read_header(path)
+    assert (header.name, header.context) == ("", 0)
+    path.write_bytes(with_value(sound, b"context_length", (1 << 30) - 1))
+    assert read_header(path).context == (1 << 30) - 1
+
+
+def test_the_parts_of_a_split_file_are_one_model(sound: bytes, tmp_path: Path) -> None:
+    paths = [tmp_path / f"big-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for path in paths:
+        path.write_bytes(with_key(sound, b"split.count", struct.pack("<IH", 2, 2)))
+    header = read_header(paths[0])
+    assert header.parts == tuple(map(str, paths))
+    assert header.size == sum(path.stat().st_size for path in paths)
+    most = tmp_path / "big-00001-of-00999.gguf"
+    most.write_bytes(with_key(sound, b"split.count", struct.pack("<IH", 2, 999)))
+    assert "there is no such file" in refusal_of(most)
+
+
+def test_settings_are_what_the_machine_has_room_for(sound: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "sound.gguf"
+    path.write_bytes(sound)
+    small = read_header(path)
+    here = Machine(cores=4, memory=8_000_000_000, free=4_000_000_000)
+    assert resolve_settings(small, RequestedSettings(slots=64, threads=1), here).copies == 8
+    assert resolve_settings(small, RequestedSettings(threads=2), here).copies == 1
+    large = structs.replace(small, size=1_000_000_000, kv_bytes=100_000, context=0)
+    assert resolve_settings(large, RequestedSettings(), here).context == 2048
+
+
+def test_a_container_has_the_memory_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {
+        "/proc/meminfo": "MemTotal:  8000 kB\nMemFree: 1 kB\n",
+        "/sys/fs/cgroup/memory.max": "4000000\n",
+        "/sys/fs/cgroup/memory.current": "1000000\n",
+    }
+    monkeypatch.setattr(machine, "_read", lambda path: said.get(path, ""))
+    here = Machine.here()
+    assert (here.memory, here.free) == (4_000_000, 3_000_000)
+    said["/sys/fs/cgroup/memory.max"] = "max\n"
+    here = Machine.here()
+    assert (here.memory, here.free) == (8000 * 1024, 4000 * 1024)
+
+
+def test_musl_is_known_by_its_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Path("/lib/ld-musl-x86_64.so.1")]
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(found))
+    assert Machine.here().musl
+    found.clear()
+    assert not Machine.here().musl
+
+
+def test_the_time_of_a_local_call_begins_when_it_has_a_slot(sound: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "sound.gguf"
+    path.write_bytes(sound)
+    assert provider.find(str(path), {"HOME": "/nowhere"}).begins

@@ -1,5 +1,6 @@
 """The file of names of model files: several processes write it, and its owner does too."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixtura.errors import ConfigError
-from mixtura.models.local.names import ModelEntry, add_name, names_file, read_names, remove_name
+from mixtura.models.local.names import ModelEntry, add_name, check_name, names_file, read_names, remove_name
+from mixtura.models.registry import ModelRegistry
 
 ENTRY = ModelEntry(path="/models/a.gguf")
 OWN = """\
@@ -112,3 +114,22 @@ def test_names_given_at_the_same_time_are_all_kept(env: dict[str, str]) -> None:
     assert [process.wait(60) for process in running] == [0] * 4
     assert len(read_names(env)) == 36
     assert {path.name for path in names_file(env).parent.iterdir()} == {"models.toml", "models.lock"}
+
+
+def test_a_file_of_names_that_cannot_be_read_says_what_to_do(env: dict[str, str]) -> None:
+    path = begin(env, "models = 3")
+    with pytest.raises(ConfigError, match=rf"^{re.escape(str(path))}: .*; fix it, or delete it and add the models"):
+        read_names(env)
+
+
+def test_a_name_near_others_names_them(env: dict[str, str]) -> None:
+    begin(env, '[models.tiny1]\npath = "/a.gguf"\n[models.tiny2]\npath = "/b.gguf"\n')
+    with pytest.raises(ConfigError, match=r"'tinyx': did you mean 'tiny[12]' or 'tiny[12]'\?"):
+        ModelRegistry(env=env).find("local", "tinyx")
+
+
+def test_what_looks_like_a_file_is_no_name() -> None:
+    assert check_name("tiny-1.b") == "tiny-1.b"
+    for name in ("", "-a", "a b", "a/b", "a.GGUF", "a" * 65):
+        with pytest.raises(ConfigError, match="is not a valid model name"):
+            check_name(name)

@@ -4,13 +4,21 @@ import importlib
 import json
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from local_models import request_of
+from mixtura.errors import BrokenReplyError, ModelError, RejectedError, TooLargeError, UnloadableError
 from mixtura.models.local import trial
+from mixtura.models.local.llama import THREADS, LlamaFile, _FileRegistry
+from mixtura.models.local.model import LocalModel
+from mixtura.models.local.settings import ResolvedSettings
+from mixtura.models.local.slots import SlotQueue
 
 OPTIONS: dict[str, Any] = {
     "path": "/models/m.gguf",
@@ -68,11 +76,12 @@ def tried(package: Package, monkeypatch: pytest.MonkeyPatch) -> int:
         return package
 
     put: list[object] = []
+    watching = threading.Event()
     with monkeypatch.context() as patch:
         patch.setattr(os, "_exit", end)
         patch.setattr(os, "putenv", lambda name, value: put.append((name, value)))
         patch.setattr(time, "sleep", put.append)
-        patch.setattr(trial, "_end_with_parent", lambda: None)
+        patch.setattr(trial, "_end_with_parent", watching.set)
         patch.setattr(importlib, "import_module", find)
         try:
             trial._run_child({**OPTIONS, "sys_path": list(sys.path)})
@@ -80,6 +89,7 @@ def tried(package: Package, monkeypatch: pytest.MonkeyPatch) -> int:
             status = ended.status
         except SystemExit as left:
             status = int(str(left.code))
+    assert watching.wait(5), "a thread ends the child with its parent"
     assert put[0] == ("GGML_NO_BACKTRACE", "1")
     return status
 
@@ -162,3 +172,79 @@ def test_the_child_ends_when_its_parent_does(monkeypatch: pytest.MonkeyPatch) ->
         patch.setattr(os, "_exit", lambda status: ended.append(("exit", status)))
         trial._end_with_parent()
     assert ended == [("read", 0), ("exit", 3)]
+
+
+class Llama:
+    """As a `LlamaFile` whose call says or raises what the test wants."""
+
+    is_closing = False
+
+    def __init__(self, says: bytes | Exception) -> None:
+        self.slot_queue = SlotQueue(1)
+        self.says = says
+
+    def generate(self, body: bytes, take: Callable[[bytes], bool]) -> None:
+        if isinstance(self.says, Exception):
+            raise self.says
+        take(self.says)
+
+
+@pytest.mark.parametrize(
+    ("says", "kind", "said"),
+    [
+        (RuntimeError("it  broke"), BrokenReplyError, "llama.cpp failed: it broke"),
+        (ValueError("x" * 300), RejectedError, "x" * 300),
+        (ValueError("x" * 301), RejectedError, "x" * 299 + "…"),
+        (b'{"error":{"code":500,"type":"invalid_request_error","message":"no"}}', RejectedError, "no"),
+        (b'{"error":{"code":422,"type":"x","message":"no"}}', RejectedError, "no"),
+        (b'{"error":{"code":500,"type":"x","message":"no"}}', BrokenReplyError, "llama.cpp failed: no"),
+        (
+            b'{"error":{"type":"exceed_context_size_error","n_prompt_tokens":9,"n_ctx":5}}',
+            TooLargeError,
+            (
+                "the prompt has 9 tokens and a slot holds 5: shorten it, or give the file more context "
+                "(MIXTURA_LOCAL_CONTEXT)"
+            ),
+        ),
+    ],
+)
+async def test_what_llama_cpp_says_is_the_error_it_means(
+    says: bytes | Exception, kind: type[ModelError], said: str
+) -> None:
+    llama: Any = Llama(says)
+    with pytest.raises(kind) as caught:
+        await LocalModel(llama, "tiny", "local").chat(request_of())
+    assert type(caught.value) is kind
+    assert (caught.value.provider, caught.value.model, caught.value.reason) == ("local", "tiny", said)
+
+
+async def test_a_call_for_which_no_thread_is_left_says_so_and_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    llama: Any = Llama(RuntimeError("it broke"))
+    with monkeypatch.context() as patch:
+        patch.setattr(THREADS, "submit", refuse)
+        with pytest.raises(UnloadableError, match="no thread could be started for the call"):
+            await LocalModel(llama, "tiny", "local").chat(request_of())
+    with pytest.raises(BrokenReplyError):
+        await LocalModel(llama, "tiny", "local").chat(request_of())
+
+
+async def test_the_slots_of_a_file_are_those_of_all_its_servers() -> None:
+    class Asked(LlamaFile):
+        async def _ask(self, path: str, body: object, handle: object = None) -> Any:
+            return [{"server": id(handle)}]
+
+    header: Any = SimpleNamespace(path="/models/m.gguf", stamp=(0, 0, 0))
+    llama = Asked(header, ResolvedSettings(threads=1, slots=2, context=512, memory=0, copies=2), lambda: json, set())
+    assert len({slot["server"] for slot in await llama.slots()}) == 2
+
+
+def test_a_file_is_shared_before_a_fork_and_after_it() -> None:
+    header: Any = SimpleNamespace(path="/models/m.gguf", stamp=(0, 0, 0), size=1)
+    settings = ResolvedSettings(threads=1, slots=2, context=512, memory=0)
+    registry = _FileRegistry()
+    llama = registry.get(header, settings, lambda: json, trusted=True)
+    registry.after_fork()
+    assert registry.get(header, settings, lambda: json, trusted=True) is llama

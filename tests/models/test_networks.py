@@ -19,6 +19,7 @@ from mixtura.chat import ChatRequest, Completion, Message
 from mixtura.errors import BlockedError, BrokenReplyError, ConfigError, ModelError, RejectedError, UnreachableError
 from mixtura.limits.limiter import Limiter
 from mixtura.models.openai import trust
+from mixtura.models.openai.certificates import why_no_tls, why_refused
 from mixtura.models.openai.pool import close_pool
 from mixtura.models.registry import ModelRegistry
 from mixtura.models.wrappers.retry import RetryPolicy
@@ -297,7 +298,7 @@ ANSWERS: list[tuple[str, bytes, type[ModelError], str, str]] = [
         "write https:// in the base URL",
         "KEY",
     ),
-    ("TLS alert", b"\x15\x03\x01\x00\x02\x02\x46", BlockedError, "speaks TLS where plain HTTP was sent", "not answer"),
+    ("TLS alert", b"\x15\x03\x01\x00\x02\x02\x46", BlockedError, "was sent; write https://127.0.0.1:", "not answer"),
     ("no HTTP", b"SSH-2.0-hello\r\n\r\n", BlockedError, "does not answer in HTTP; check the base URL", "header"),
     (
         "a long header",
@@ -326,6 +327,9 @@ async def test_what_answers_in_a_provider_s_place_is_said_as_it_is(
     assert type(error) is kind
     assert said in error.reason, error.reason
     assert never not in error.reason
+    if "HTTP (" in error.reason:
+        assert isinstance(error, UnreachableError)
+        assert error.connected
     # A page that came whole will be the same page.
     whole = isinstance(error, BrokenReplyError)
     assert error.attempts == (2 if whole else 4 if error.action == "retry" else 1)
@@ -372,3 +376,29 @@ async def test_an_sdk_s_connection_error_says_which_certificate_was_refused() ->
             await ModelRegistry(env={}, client=client, limiter=Limiter()).find("openai", "m").chat.chat(REQUEST)
         await client.close()
     assert server.handshakes == 1
+
+
+def test_a_certificate_is_refused_in_openssl_s_words_without_their_place_in_its_source() -> None:
+    bare = ssl.SSLError(1, "certificate verify  failed: by EXAMPLE X. (_ssl.c:1007)")
+    said = why_refused(bare, "h", trust.Trust(), NOW)
+    assert "was not accepted (certificate verify failed: by EXAMPLE X);" in said
+    own = ssl.SSLCertVerificationError(1, "x")
+    own.verify_code, own.verify_message = 18, "self-signed certificate of X."
+    said = why_refused(own, "h", trust.Trust(), NOW)
+    assert "(self-signed certificate of X); if it is that of a server of your own, set SSL_CERT_FILE" in said
+
+
+@pytest.mark.parametrize(("reason", "said"), [("NO_LUCK", "no luck"), (None, "1 [ssl: no luck] no luck")])
+def test_a_handshake_that_fails_is_told_by_openssl_s_name_of_it(reason: str | None, said: str) -> None:
+    error = ssl.SSLError(1, "[SSL: NO_LUCK] no luck")
+    error.reason = reason  # type: ignore[assignment]  # None where OpenSSL gave no name
+    assert why_no_tls(error, "h") == (f"no TLS connection to h could be made ({said})", False)
+
+
+def test_a_folder_of_authorities_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ConfigError, match="no certificate lies under its hashed name"):
+        trust.context_of(trust.Trust(folder=str(tmp_path)))

@@ -1,12 +1,22 @@
 import asyncio
+import errno
 import gc
+import os
+import socket
 import threading
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from aiohttp import web
 
+from mixtura import open_files
+from mixtura.models.openai import pool, resolver
+from mixtura.models.openai.connector import Connector
 from mixtura.models.openai.pool import close_pool, current_pool
 
 
@@ -73,3 +83,28 @@ def test_loops_of_several_threads_each_have_their_own() -> None:
         thread.join()
     gc.collect()
     assert len({id(session) for session in sessions}) == 4
+
+
+async def test_the_connection_that_was_not_used_for_longest_is_given_up() -> None:
+    closed: list[str] = []
+
+    def idle(name: str, since: float) -> Any:
+        return deque([(SimpleNamespace(abort=lambda: closed.append(name)), since)])
+
+    connector: Any = SimpleNamespace(_conns={"b": idle("b", 1.0), "a": idle("a", 2.0)})
+    assert [Connector.give_up_idle(connector) for _ in range(3)] == [True, True, False]
+    assert closed == ["b", "a"]
+
+
+async def test_names_are_looked_up_as_the_interpreter_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver, "interpreter_ends", lambda: True)
+    found = await resolver._Lookups().getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+    assert found[0][4] == ("127.0.0.1", 80)
+
+
+def test_what_is_left_for_others_is_no_room_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_files, "most_open", lambda: 1.0)
+    monkeypatch.setattr(type(pool._POOLS), "count_open", lambda _: 1000)
+    with pytest.raises(OSError, match=os.strerror(errno.EMFILE)) as caught:
+        pool._POOLS.open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80)))
+    assert caught.value.errno == errno.EMFILE

@@ -2,16 +2,21 @@
 
 import asyncio
 import base64
+import errno
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from msgspec import structs
 
+from local_servers import Unseen
 from mixtura import Aggregator, Layer, Mixture, Policy, Proposer, Recipe
 from mixtura.chat import ChatRequest, Completion, Message
 from mixtura.errors import BlockedError, ConfigError, ModelError, NoAnswerError, UnreachableError
 from mixtura.limits.limiter import Limiter
+from mixtura.models.openai import pool
 from mixtura.models.openai import proxy as proxies
 from mixtura.models.openai.pool import close_pool
 from mixtura.models.openai.proxy import proxy_for, read_proxy
@@ -96,6 +101,12 @@ REFUSALS: list[tuple[str, bytes, type[ModelError], str]] = [
         r"redirects to 'http://login\.example/' in place of connecting to llm\.example; log in there first",
     ),
     (
+        "a redirect to nowhere",
+        answer("302 Found", "", "text/html"),
+        BlockedError,
+        r"redirects to 'elsewhere' in place of connecting to llm\.example; log in there first",
+    ),
+    (
         "407",
         answer("407 No", "x", "text/plain", BASIC),
         BlockedError,
@@ -108,12 +119,23 @@ REFUSALS: list[tuple[str, bytes, type[ModelError], str]] = [
         r"wants a login by negotiate or ntlm .*\(px, cntlm\)",
     ),
     (
+        "Kerberos",
+        answer("407 No", "x", "text/plain", "Proxy-Authenticate: Kerberos"),
+        BlockedError,
+        r"wants a login by kerberos .*\(px, cntlm\)",
+    ),
+    (
         "SOCKS",
         b"\x05\xff\r\n\r\n",
         BlockedError,
-        r"does not answer in HTTP; is it an HTTP proxy, and not a SOCKS one\?",
+        r"does not answer in HTTP; is it an HTTP proxy, and not a SOCKS one\? Check HTTPS_PROXY",
     ),
-    ("TLS", b"\x15\x03\x01\x00\x02\x02\x46", BlockedError, r"speaks TLS where plain HTTP was sent"),
+    (
+        "TLS",
+        b"\x15\x03\x01\x00\x02\x02\x46",
+        BlockedError,
+        r"speaks TLS where plain HTTP was sent; write https:// before its",
+    ),
     ("nothing", b"", UnreachableError, r"the connection to llm\.example through the proxy .* broke"),
     (
         "a page in the tunnel",
@@ -420,7 +442,10 @@ def test_no_proxy_is_read_in_all_its_forms(host: str, listed: str, exempt: bool)
 
 
 UNREADABLE = [
-    ("socks5://me:hunter2@proxy:1080", "names a SOCKS proxy, and Mixtura speaks to HTTP proxies only"),
+    (
+        "socks5://me:hunter2@proxy:1080",
+        "names a SOCKS proxy, and Mixtura speaks to HTTP proxies only; name one, run one in front of it (privoxy",
+    ),
     ("socks5h://proxy", "names a SOCKS proxy"),
     ("quic://me:hunter2@proxy", "names no HTTP proxy; expected http://HOST:PORT"),
     ("http://me:hunt/er2@proxy:3128", "holds a '/', '?' or '#' as it is"),
@@ -446,3 +471,61 @@ def test_an_address_that_cannot_be_read_names_its_variable_and_no_password(given
 def test_a_proxy_without_a_user_sends_none(given: str) -> None:
     proxy = read_proxy(Secret(given))
     assert (proxy.authorization, proxy.user) == (NO_SECRET, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [("http://proxy", "http://proxy"), ("http://proxy:", "http://proxy"), ("http://proxy:80/", "http://proxy:80")],
+)
+def test_a_proxy_s_address_has_a_port_or_no_colon(given: str, url: str) -> None:
+    assert read_proxy(Secret(given)).url == url
+
+
+def test_a_tunnel_that_names_a_user_names_its_host() -> None:
+    way = ModelRegistry(env={"GROQ_API_KEY": "k", "HTTPS_PROXY": "http://me:pw@proxy"}).endpoint("groq").way()
+    assert way["proxy_headers"] == {"Proxy-Authorization": "Basic bWU6cHc=", "Host": "api.groq.com"}
+
+
+class Noting(Unseen):
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+
+    def begin(self, now: float) -> None:
+        self.noted.append("begun")
+
+    def pause(self) -> None:
+        self.noted.append("waiting")
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+@pytest.mark.parametrize("way", ["direct", "tunnel"])
+async def test_a_call_that_waits_for_a_connection_has_not_begun(
+    way: str, size: int, company: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = type(pool._POOLS).open_socket
+    refusals = [OSError(errno.EMFILE, "Too many open files")]
+
+    def open_socket(*given: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return opened(*given)
+
+    monkeypatch.setattr(type(pool._POOLS), "open_socket", open_socket)
+    noting = Noting()
+    request = structs.replace(
+        REQUEST, messages=(Message(role="user", content="x" * size),), context=noting, max_tokens=9
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(answer())
+
+    async with listening(serve) as there:
+        proxy = TestProxy(user=b"user:word", authority=COMPANY, route=lambda _: there)
+        async with listening(proxy.serve) as port:
+            env = {"SSL_CERT_FILE": company, "HTTPS_PROXY": f"http://user:word@127.0.0.1:{port}"}
+            url = SECURE if way == "tunnel" else f"http://127.0.0.1:{there}/v1"
+            model = ModelRegistry(env=env if way == "tunnel" else {}).unwrapped(url, "m")
+            assert (await model.chat(request)).text == "hello"
+            await close_pool()
+    assert noting.noted == ["waiting", "begun"]

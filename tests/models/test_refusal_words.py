@@ -19,6 +19,7 @@ from mixtura.errors import (
     UnauthorizedError,
 )
 from mixtura.models.catalog import Catalog
+from mixtura.models.openai.denials import of_model
 from mixtura.models.openai.failures import Failures
 
 FAILURES = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 27), clock=lambda: 1795780800.0)
@@ -200,3 +201,8 @@ def test_an_error_in_a_success_has_the_class_of_its_code_its_type_or_its_words()
     ]
     for body, kind in told:
         assert type(FAILURES.of_body("m", None, {}, body)) is kind, body
+
+
+@pytest.mark.parametrize(("model", "theirs"), [("m", False), ("mm", True)])
+def test_a_name_of_one_letter_is_not_looked_for_in_words(model: str, theirs: bool) -> None:
+    assert of_model(model, 403, "", "", f"The {model} is forbidden") is theirs

@@ -256,3 +256,30 @@ def test_a_guess_of_how_long_a_model_loads_is_heeded_and_never_a_reason_to_give_
 def test_a_wait_of_hours_is_written_in_hours() -> None:
     with pytest.raises(RateLimitedError, match=r"would have to wait 11 h 7 min, only 9 s are left: no"):
         virtually(lambda: retrying(Scripted(limited(40_000.0))).chat(REQUEST, deadline=10.0))
+
+
+def test_the_time_of_a_call_counts_from_its_first_attempt() -> None:
+    async def late() -> Completion:
+        await asyncio.sleep(100.0)
+        return await retrying(Scripted(limited(5.0))).chat(REQUEST)
+
+    completion = virtually(late)
+    assert completion.timing.waited >= 5.0
+    assert completion.timing.total == pytest.approx(1.0 + completion.timing.waited + 1.0)
+
+
+def test_of_failures_the_last_that_was_sent_is_the_cause() -> None:
+    def unsent(reason: str, wait: float) -> Failing:
+        def made() -> ModelError:
+            error = RateLimitedError("p", "m", reason, retry_after=wait)
+            error.sent = False
+            return error
+
+        return made
+
+    model = Scripted(failing(OverloadedError), unsent("first", 1.0), unsent("second", 900.0))
+    with pytest.raises(RateLimitedError) as caught:
+        virtually(lambda: retrying(model).chat(REQUEST, deadline=60.0))
+    assert "second" in caught.value.reason
+    assert "first" not in caught.value.reason
+    assert isinstance(caught.value.__cause__, ModelError)

@@ -28,6 +28,7 @@ from mixtura.models.catalog import Catalog
 from mixtura.models.openai.failures import Failures
 from mixtura.models.openai.sdk import SdkClient, SdkModel
 from mixtura.models.openai.wire import Dialect
+from mixtura.models.threads import DaemonThreads
 
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="hi"),), max_tokens=9)
 FAILURES = Failures("groq", Catalog.load(), lambda: dt.date(2026, 11, 21))
@@ -377,3 +378,29 @@ def test_an_sdk_s_own_retries_are_switched_off_without_touching_the_user_s_clien
     client = groq.AsyncGroq(api_key="gsk_x")
     assert SdkClient(client).create.__self__._client.max_retries == 0  # type: ignore[attr-defined]
     assert client.max_retries == 2
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+async def test_a_client_that_hands_out_a_promise_or_a_plain_list_streams(awaited: bool) -> None:
+    chunks = [{"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]} for text in "ab"]
+
+    async def promised(**arguments: object) -> list[JsonObject]:
+        return chunks
+
+    def create(**arguments: object) -> object:
+        return promised() if awaited else chunks
+
+    client = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create if awaited else promised)))
+    seen: list[str] = []
+    completion = (
+        await SdkClient(client).model(DIALECT, FAILURES).chat(REQUEST, emit=lambda delta: seen.append(delta.text))
+    )
+    assert (completion.text, seen) == ("ab", ["a", "b"])
+
+
+def test_a_client_that_stops_an_iteration_does_not_hang_its_caller() -> None:
+    def stop() -> None:
+        raise StopIteration(5)
+
+    with pytest.raises(RuntimeError, match="StopIteration: 5"):
+        DaemonThreads("test").submit(stop).result(5)

@@ -104,6 +104,7 @@ def test_a_stream_is_known_by_its_first_bytes(begin: bytes, *, said: bool, found
 def test_a_byte_order_mark_at_the_start_is_skipped() -> None:
     assert parsed(b"\xef\xbb", b"\xbfdata: a\n\n") == [("", b"a")]
     assert parsed(b"\xef\xbb\xbfdata: a") == [("", b"a")]
+    assert parsed(b"data: a\n\n", b"\xef\xbb\xbfdata: b\n\n") == [("", b"a")]
 
 
 def test_a_line_without_end_is_given_up_at_the_limit() -> None:

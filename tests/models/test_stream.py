@@ -164,3 +164,9 @@ def test_a_recorded_error_inside_a_stream_is_found() -> None:
         gathered(ServerEvent("error", found[1].encode()))
     assert isinstance(caught.value.reported, dict)
     assert caught.value.reported["code"] == "tool_use_failed"
+
+
+def test_groq_s_own_part_tells_which_models_took_the_tokens() -> None:
+    models = {"models": [{"model": "x"}]}
+    _, completion = gathered(chunk({"content": "x"}, x_groq={"id": "r", "usage_breakdown": models}), chunk({}, "stop"))
+    assert completion.extra == {"request_id": "r", "usage_breakdown": models}

@@ -254,7 +254,7 @@ def test_what_is_no_completion_is_refused_in_a_sentence(body: bytes, said: str) 
 
 
 def test_an_error_in_place_of_a_completion_is_handed_on() -> None:
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(WireError, match="an error in place of a completion") as caught:
         read({"error": {"message": "no", "code": 503}})
     assert caught.value.reported == {"message": "no", "code": 503}
 
