@@ -204,3 +204,4 @@ def test_a_draft_that_is_stopped_in_its_circles_says_so(world: World) -> None:
 
     ran = world(recipe(), sim=SimOptions(unlimited=True, reply=circles, profile="rate:100"), watched=True)
     (partial,) = [draft for draft in ran.answer.drafts if draft.incomplete]
+    assert re.fullmatch(r"it repeats itself: '.*It is so because it is so.*' \d+ times", partial.incomplete)
