@@ -33,7 +33,9 @@ class Told:
         self.predicted = predicted
 
     def patience(self, place: Place, messages: tuple[Message, ...] = SHORT, **progress: Any) -> CallPatience:
-        models = SimpleNamespace(card=lambda _p, m: ModelCard(id=m, provider="p", predicted=self.predicted))
+        models = SimpleNamespace(
+            card=lambda _p, m: ModelCard(id=m, provider="p", predicted=self.predicted if m == "m" else None)
+        )
         told = SimpleNamespace(
             recipe=SimpleNamespace(policy=self.policy),
             models=models,

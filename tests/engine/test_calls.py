@@ -8,7 +8,7 @@ import pytest
 from mixtura import Aggregator, Completion, Layer, MixturaError, Mixture, Price, Proposer, Recipe
 from mixtura.chat import ChatOptions, Usage
 from mixtura.decisions import SubstitutedDetail
-from mixtura.errors import BrokenReplyError, ConfigError, ModelGoneError, RejectedError
+from mixtura.errors import BrokenReplyError, ConfigError, ModelGoneError, NoAnswerError, RejectedError
 from mixtura.events import Parameters
 from mixtura.recipe import Fallback, Policy
 from mixtura.virtual import run_virtual
@@ -219,6 +219,8 @@ def test_a_prompt_that_is_far_too_large_is_not_sent() -> None:
     asked = Asked(alone(), models, words(600))
     assert models.requests == []
     assert asked.lost.failure.kind == "too_large"
+    assert isinstance(asked.error, NoAnswerError)
+    assert [(lost.provider, lost.model) for lost in asked.error.failures] == [("own", "a")]
     reason = asked.lost.failure.reason
     assert reason.startswith("the prompt is about 1,")
     assert reason.endswith(" tokens and the model reads at most 1,000; not sent")

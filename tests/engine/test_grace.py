@@ -143,3 +143,20 @@ def test_only_calls_that_have_begun_to_write_count_as_writing() -> None:
         assert layer.grace.writing == 2
 
     run_virtual(main())
+
+
+def test_the_call_that_completes_the_quorum_is_not_stopped() -> None:
+    async def main() -> dict[str, float]:
+        layer = Stops()
+        layer.call("late", MANY, 0.0)
+        await asyncio.sleep(SINCE)
+        task = asyncio.current_task()
+        assert task is not None
+        layer.names[task] = "last"
+        race = SimpleNamespace(progress=SimpleNamespace(place=MANY, since=0.0, pieces=0, shared=None))
+        layer.grace.watch(cast("Race", race))
+        layer.grace.begin(0.0)
+        layer.grace.cancel()
+        return layer.stopped
+
+    assert run_virtual(main()) == {"late": SINCE}

@@ -6,6 +6,7 @@ import pytest
 
 from mixtura import (
     Aggregator,
+    ChatOptions,
     ChatRequest,
     Completion,
     Delta,
@@ -21,6 +22,7 @@ from mixtura import (
     Recipe,
     Usage,
 )
+from mixtura.decisions import CutDetail
 from mixtura.errors import OverloadedError
 from mixtura.events import Answer
 from mixtura.limits.limiter import Limiter
@@ -162,3 +164,23 @@ def test_a_call_that_failed_is_billed_for_what_its_error_says_and_for_nothing_el
     (lost,) = caught.value.answer.failures
     assert lost.usage == usage
     assert lost.cost == (None if usage is None else pytest.approx(7.0))
+
+
+def test_one_answer_that_stalls_is_used_with_a_warning() -> None:
+    told = Recipe(
+        layers=(Layer(proposers=(Proposer(model="stalls", provider="own"),)),),
+        policy=Policy(deadline=60.0, between_tokens=5.0, hedge=False),
+    )
+    answer = run_virtual(Mixture(told, models=Stalls("word " * 20, 4)).ask("Why?"))
+    (cut,) = [said for said in answer.decisions if said.detail == CutDetail(call=0)]
+    assert cut.reason.endswith("the answer is what it had written")
+    assert cut.warning
+    assert answer.text == "word " * 20
+
+
+def test_a_call_that_was_not_streamed_is_billed_for_no_more_than_its_caller_allowed() -> None:
+    told = Recipe(layers=(Layer(proposers=(Proposer(model="m", provider="own"),)),), policy=Policy(deadline=60.0))
+    with pytest.raises(MixturaError) as caught:
+        run_virtual(Mixture(told, models=Silent()).ask("Why?", options=ChatOptions(max_tokens=70)))
+    assert caught.value.answer is not None
+    assert [lost.cost for lost in caught.value.answer.failures] == [pytest.approx(70.0)]

@@ -111,3 +111,19 @@ def test_a_run_for_which_no_room_comes_at_all_says_when_to_try_again() -> None:
         LimitError, match=r"before \d+ s of the run had passed; nothing was sent: try again in about 31 s"
     ):
         ask(Overtaken(2))
+
+
+class Breaks(Limiter):
+    """A limiter that cannot say any more, once calls were sent, whether it keeps limits as it should."""
+
+    @property
+    def degraded(self) -> bool:
+        if any(account.latency.total.at(0.5) for account in self.accounts.values()):
+            raise RuntimeError("broken")
+        return False
+
+
+def test_a_limiter_that_breaks_at_the_end_of_a_run_costs_no_answer() -> None:
+    limiter = Breaks()
+    assert ask(limiter).n_calls == 4
+    assert limiter.problem.startswith("the limiter raised RuntimeError: broken")

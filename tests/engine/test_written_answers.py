@@ -9,7 +9,7 @@ import pytest
 from asking import Ran, Reacts, World
 from mixtura import Aggregator, ChatOptions, Layer, NoAnswerError, Policy, Proposer, Recipe, prompts
 from mixtura.chat import JsonObject
-from mixtura.decisions import Detail, EditedDetail, FellBackDetail, NoticedDetail
+from mixtura.decisions import Detail, DroppedDetail, EditedDetail, FellBackDetail, NoticedDetail
 from mixtura.engine.draft_check import check_draft
 from mixtura.engine.writer import FenceFilter
 from mixtura.events import AnswerDelta, AnswerFinished, AnswerRestarted, Draft
@@ -227,7 +227,7 @@ def test_a_model_that_answers_alone_and_cannot_is_a_failed_run(world: World, say
     ran = world(recipe(), reply=writing(says), faults=f"400:{LLAMA},400:{GEMMA}")
     assert isinstance(ran.error, NoAnswerError)
     assert [why in str(problem) for problem in ran.error.failures] == [False, False, True]
-    assert SEVENTY in str(ran.error.failures[-1])
+    assert (ran.error.failures[-1].provider, ran.error.failures[-1].model) == ("groq", SEVENTY)
 
 
 def stub(**more: Any) -> Any:
@@ -290,3 +290,34 @@ def test_repetition_that_was_asked_for_is_no_loop_of_a_draft() -> None:
     whole = draft(LOOP * 60, finish_reason="length")
     assert check_draft(stub(allowed_repeats=30), whole) is whole
     assert check_draft(stub(allowed_repeats=29), whole) is not whole
+
+
+def test_an_answer_may_say_of_drafts_what_the_drafts_say_themselves(world: World) -> None:
+    said = "Both drafts are correct: take an LSM-tree."
+    drafts = iter(["I think so. " + said, "A B-tree."])
+    ran = world(recipe(), reply=lambda request, _: said if request["model"] == SEVENTY else next(drafts))
+    assert "synthesized" in ran.kinds
+    assert ran.answer.text == said
+
+
+def test_a_whole_answer_that_ends_in_a_refrain_stands(world: World) -> None:
+    refrain = ANSWER + "\n\n" + LOOP * 25
+    ran = world(recipe(), reply=writing(refrain))
+    assert (ran.answer.text, ran.answer.status) == (refrain, "ok")
+
+
+def test_a_draft_that_begins_with_the_fence_of_others_is_left_out_with_a_warning(world: World) -> None:
+    layer = Layer(proposers=(Proposer(model=LLAMA), Proposer(model=GEMMA)))
+
+    def reply(request: JsonObject, _call: int) -> Reply | str:
+        marker = re.findall(r"<(m[0-9a-f]{12}) draft", request["messages"][-1]["content"])
+        if request["model"] == GEMMA and marker:
+            return f"<{marker[0]} draft A>"
+        return ANSWER if request["model"] == SEVENTY else DRAFTS[request["model"]]
+
+    ran = world(Recipe(layers=(layer, layer), aggregator=Aggregator(model=SEVENTY)), reply=reply)
+    ((reason, warning),) = [
+        (reason, warning) for detail, reason, warning in told(ran) if isinstance(detail, DroppedDetail)
+    ]
+    assert reason == f"the draft of {GEMMA} was left out: it copied the fence of the drafts"
+    assert warning

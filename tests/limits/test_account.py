@@ -327,3 +327,10 @@ def test_a_call_ends_once() -> None:
     for _ in range(2):
         account.abandon(kept)
     assert account.in_flight == 0
+
+
+def test_headers_without_a_limit_end_a_guess() -> None:
+    account = Account("a", FREE)
+    account.settle(account.take(1000, 0.0), 0.0, headers=RateLimitHeaders(None, 5.0, 0.0, 5.0))
+    assert account.unlimited
+    assert account.quote(10**9, 0.0) == FITS

@@ -366,3 +366,26 @@ async def test_a_reservation_that_a_silent_redis_makes_later_is_given_back() -> 
                 await asyncio.sleep(0.1)
         assert (today.spent, today.reserved) == (0.1, 0.0)
         await budget.close()
+
+
+@pytest.mark.server
+async def test_a_reservation_that_redis_makes_after_it_was_refused_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mixtura.limits.budget.stores._REDIS_TIMEOUT", 0.2)
+    with servers.redis_server() as server:
+        budget = RedisBudget(server.url, 1.0, time.time)
+        await budget.settle("before", 0.1)
+        server.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(ConfigError, match="Timeout reading"):
+                await budget.reserve("late", 0.5)
+        finally:
+            server.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(30):
+            while True:
+                if (await budget.today()).reserved == 0 and not budget._open:
+                    break
+                await asyncio.sleep(0.1)
+        await budget.reserve("other", 0.9)
+        await budget.close()

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mixtura.chat import RateLimitHeaders
 from mixtura.engine.progress import Progress
-from mixtura.limits.account import Account
+from mixtura.limits.account import Account, Quote
 from mixtura.limits.current import current_limiter
 from mixtura.limits.limiter import Limiter, NoRoomError
 from mixtura.limits.queue import PATIENCE, Need, Priority
@@ -322,3 +322,47 @@ def test_waiting_for_hours_costs_no_busy_loop() -> None:
 
     virtually(main)
     assert turns < 30 + 6 * 3600 / 30 * 2
+
+
+def test_a_hold_says_what_is_left_of_it_for_each_account() -> None:
+    async def main() -> tuple[int, int]:
+        keeper = limiter(a=FREE, b=FREE)
+        hold = await keeper.admit([Need("a", 4000, 2)])
+        await keeper.send(keeper.accounts["a"], 1500, hold=hold.id)
+        return hold.tokens("a"), hold.tokens("b")
+
+    assert virtually(main) == (2500, 0)
+
+
+def test_only_breakers_that_nobody_uses_are_forgotten_with_the_accounts_at_rest() -> None:
+    async def main() -> None:
+        keeper = limiter(**{f"a{number}": FREE for number in range(300)})
+        used, unused = keeper.breaker("used"), keeper.breaker("unused")
+        keeper.drop_idle(lambda: {"used", "a0"})
+        assert list(keeper.accounts) == ["a0"]
+        assert keeper.breaker("used") is used
+        assert keeper.breaker("unused") is not unused
+
+    virtually(main)
+
+
+def test_who_is_not_first_behind_a_guess_waits_to_be_woken() -> None:
+    class Counted(Limiter):
+        quotes = 0
+
+        def quote(self, needs: Sequence[Need], priority: Priority = Priority.INTERACTIVE) -> Quote:
+            self.quotes += 1
+            return super().quote(needs, priority)
+
+    async def main() -> int:
+        keeper = Counted()
+        account = keeper.account("a", FREE)
+        sent = await keeper.send(account, 8000)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(keeper.send(account, 4000))
+            await asyncio.sleep(20)
+            await keeper.settle(sent, headers=RateLimitHeaders(1e6, 1e6, 1e6, 1e6))
+        return keeper.quotes
+
+    assert virtually(main) < 20

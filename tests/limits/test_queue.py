@@ -126,3 +126,16 @@ def test_whoever_leaves_wakes_the_next_of_every_priority_and_a_nudge_before_the_
         assert clock() == pytest.approx(60.0), "one nudge wakes once"
 
     virtually(main)
+
+
+def test_a_nudge_before_the_wait_is_not_lost_and_breaks_nothing() -> None:
+    async def main() -> tuple[float, list[object]]:
+        loop, broken = asyncio.get_running_loop(), list[object]()
+        loop.set_exception_handler(lambda _loop, context: broken.append(context))
+        ticket = TicketQueue().join([Need("a", 1)], Priority.BEGUN, 0.0)
+        ticket.nudge()
+        await asyncio.sleep(1.0)
+        await ticket.wait(100.0)
+        return loop.time(), broken
+
+    assert run_virtual(main()) == (1.0, [])

@@ -79,3 +79,44 @@ async def test_who_is_stopped_before_the_answer_has_come_leaves_nothing_reserved
     assert one.holds == {}
     hold = await other.admit([Need(key, 5_000)], until=asyncio.get_running_loop().time() + 0.5)
     await hold.close()
+
+
+async def test_a_call_that_redis_has_counted_ends_once(redis_url: str) -> None:
+    limiter = Limiter(RedisStore(redis_url))
+    account = limiter.account("ends-once", Limits(rpm=600, tpm=6_000), known=True)
+    answered, refused = await limiter.send(account, 100), await limiter.send(account, 100)
+    await limiter.settle(answered)
+    await limiter.refused(answered, exceeded=None, wait=5.0)
+    await limiter.refused(refused, exceeded=None, wait=0.0)
+    await limiter.settle(refused)
+    limiter.lost(answered)
+    limiter.lost(refused)
+    assert account.in_flight == 0
+
+
+async def test_a_wait_of_less_than_a_second_blocks_the_copy_as_well(redis_url: str) -> None:
+    limiter = Limiter(RedisStore(redis_url))
+    account = limiter.account("short-wait", Limits(rpm=600, tpm=6_000), known=True)
+    await limiter.refused(await limiter.send(account, 100), exceeded=None, wait=0.9)
+    assert account.is_blocked(asyncio.get_running_loop().time())
+    assert not account.is_blocked(asyncio.get_running_loop().time() + 1.0)
+
+
+async def test_a_request_whose_answer_is_lost_is_not_sent_again() -> None:
+    opened = 0
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        await reader.read(1_000)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        limiter = Limiter(RedisStore(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"))
+        account = limiter.account("lost", Limits(rpm=10, tpm=1_000))
+        sent = await limiter.send(account, 100)
+        # What a reply states is learned in this process meanwhile.
+        await limiter.learn(sent, RateLimitHeaders(None, None, 6_000, 5_900))
+        assert account.limits.tpm == 6_000
+    assert limiter.degraded
+    assert opened == 1

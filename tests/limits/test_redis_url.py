@@ -52,3 +52,8 @@ async def test_a_login_in_the_address_is_used(redis_url: str, password: str, ope
                 await budget.today()
     finally:
         await budget.close()
+
+
+def test_a_failure_is_told_without_a_password_that_nobody_registered() -> None:
+    url = Secret("redis://somebody:an%40unseen-word@cache.example:6380")
+    assert failure_text(ConnectionError("an@unseen-word and an%40unseen-word"), url) == "*** and ***"

@@ -12,6 +12,7 @@ import pytest
 from asking import GEMMA, LLAMA, SEVENTY
 from mixtura import Answer, MixturaError, Mixture, Policy, Recipe
 from mixtura.chat import Message
+from mixtura.decisions import WaitedDetail
 from mixtura.engine.run import drive
 from mixtura.errors import BudgetError, ConfigError, DailyBudgetError, InputError, LimitError
 from mixtura.limits.budget.base import DailySpending
@@ -84,7 +85,12 @@ def test_many_at_once_wait_in_turn_and_none_is_refused_by_the_cloud() -> None:
     answers, cloud = ask(with_policy(when_limited=("wait",)), 6, deadline=600.0)
     assert all(isinstance(answer, Answer) and answer.status == "ok" for answer in answers)
     assert cloud.ledger.refused == {}
-    assert any("waited" in kinds(answer) for answer in answers if isinstance(answer, Answer))
+    waits = [said for answer in answers if isinstance(answer, Answer) for said in answer.decisions]
+    waited = [(said.detail, said.reason) for said in waits if isinstance(said.detail, WaitedDetail)]
+    assert waited
+    for detail, reason in waited:
+        assert reason == f"no room yet in {detail.window}; the run waits about {detail.seconds:.1f} s for it"
+    assert any(detail.seconds % 1 for detail, _ in waited)
     assert cloud.ledger.calls == {LLAMA: 12, GEMMA: 6, SEVENTY: 6}
 
 
