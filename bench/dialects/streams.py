@@ -284,6 +284,15 @@ def _other_rows() -> Iterator[Row]:
         expect=Expected(error="BrokenReplyError", requests=2, says="a web page"),
     )
     yield Row(
+        name="refusal-alone",
+        servers=("OpenAI",),
+        sends="a `refusal` in place of a content",
+        becomes="an error that says that the model refused, with its words",
+        whole=whole(None, message={"refusal": "I cannot help with that."}),
+        stream=sse(*pieces("I cannot ", "help with that.", field="refusal"), closing()),
+        expect=Expected(error="NoAnswerError", requests=1, says="refused to answer: I cannot help with that."),
+    )
+    yield Row(
         name="informing-event",
         servers=("gateways",),
         sends="an event `status` or `progress` with words of its own between the chunks",

@@ -65,7 +65,7 @@ FLOORS: dict[str, set[str]] = {
         *("models.served", "prompts", "recipe", "tokens"),
     },
     "engine": {
-        *("answer_format", "caller_options"),
+        *("answer_format", "answer_forms", "caller_options"),
         *("chat", "decisions", "errors", "events", "forks", "kinds", "limits", "models.base", "models.card"),
         *("models.place", "models.served", "planning", "prompts", "recipe", "secret", "tokens"),
     },

@@ -166,6 +166,7 @@ class Drafting:
         )
         if not draft.text.strip() and not draft.tool_calls and not capped:
             why = " (it spent them on reasoning)" if draft.reasoning and draft.finish_reason == "length" else ""
+            why = " (it refused to answer)" if draft.extra.get("refusal") else why
             run.decide(DroppedDetail(call=draft.call), f"{draft.model} wrote an empty draft{why}", warning=True)
             return
         if draft.finish_reason == "length":

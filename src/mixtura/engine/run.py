@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from mixtura import prompts
+from mixtura.answer_forms import clipped
 from mixtura.caller_options import without_texts
 from mixtura.chat import NO_OPTIONS, ChatOptions, Completion, Message
 from mixtura.decisions import AgreedDetail, CutDetail, DroppedDetail, EscalatedDetail, NoticedDetail
@@ -304,6 +305,8 @@ def _check_written(run: Run, slot: Proposer, completion: Completion) -> None:
     if ended_by_caller(run, completion.finish_reason, completion.usage.completion_tokens):
         return
     if not completion.text.strip() and not completion.tool_calls and not stands_empty(run, completion):
+        if (refusal := completion.extra.get("refusal")) and isinstance(refusal, str):
+            raise NoAnswerError([], f"{slot.model} refused to answer: {clipped(refusal)}")
         only = " (only reasoning)" if completion.reasoning else ""
         raise NoAnswerError([], f"{slot.model} wrote no answer{only}; raise max_tokens or lower reasoning_effort")
     if completion.finish_reason == "length":
