@@ -123,7 +123,7 @@ class Route:
             lines += [f"{name}: {value}" for name, value in headers.items() if name != "Host"]
             self._head = "\r\n".join([*lines, "Content-Length: "]).encode("utf-8")
 
-    async def post(self, body: bytes, context: "CallContext | None", begun: float) -> Reply:
+    async def post(self, body: bytes, context: "CallContext | None", begun: float, *, whole: bool) -> Reply:
         """Send `body` and return the reply, whose body has yet to come.
 
         A connection that was used before and breaks before a byte of the reply came is replaced by a new one.
@@ -132,6 +132,7 @@ class Route:
             body: the request.
             context: is told when it waits for its turn at this machine's connections.
             begun: event-loop time at which the call began.
+            whole: the reply is wanted when all of it is there, and not as it comes.
 
         Raises:
             aiohttp.ClientError, OSError: no connection, or it broke before the head of the reply was whole.
@@ -146,7 +147,7 @@ class Route:
                 if protocol is None or protocol.transport is None:
                     # It broke in the moment in which it was made.
                     raise aiohttp.ServerDisconnectedError
-                awaited = protocol.expect_reply()
+                awaited = protocol.expect_reply(whole=whole)
                 protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
                 plain: PlainReply | None = await awaited
                 if plain is not None:

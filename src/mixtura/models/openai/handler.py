@@ -60,17 +60,17 @@ class Handler(ResponseHandler):
         """
         return self.uses < 2 or self.came
 
-    def expect_reply(self) -> "asyncio.Future[PlainReply | None]":
+    def expect_reply(self, *, whole: bool) -> "asyncio.Future[PlainReply | None]":
         """Begin to read the reply to a new request; the future holds it when it is whole.
 
-        It holds None where the reply is not a plain one: `read` returns it then.
+        It holds None where the reply is not a plain one, or is not to be `whole`, but read as it comes: by `read`.
         """
         self.uses += 1
         self.came = self.idle = False
         self._parser = None
         awaited = self._awaited = self._loop.create_future()
-        if self._tail:
-            # It came before anything was asked.
+        if self._tail or not whole:
+            # What is in the tail came before anything was asked.
             self._leave_to_parser()
         return awaited
 

@@ -91,7 +91,8 @@ class HttpModel:
 
         def attempt(dialect: Dialect, gathered: StreamedReply | None) -> Awaitable[Completion]:
             body = encode_request(request, dialect, stream=gathered is not None)
-            return self._attempt(route.post(body, request.context, begun), request, gathered, emit, begun)
+            posting = route.post(body, request.context, begun, whole=gathered is None)
+            return self._attempt(posting, request, gathered, emit, begun)
 
         return self._dialect.ask(request, attempt, stream=late or emit is not None)
 

@@ -47,9 +47,6 @@ def plain_head(data: bytes) -> PlainHead | None:
     lengths = headers.getall("Content-Length", ())
     if len(lengths) != 1 or not lengths[0].isdecimal() or len(lengths[0]) > _LONGEST_LENGTH or code in _OTHER_CODES:
         return None
-    # A stream is read as it comes, whatever its length.
-    if "event-stream" in headers.get("Content-Type", "") or "ndjson" in headers.get("Content-Type", ""):
-        return None
     # What says more of the body than its length, or of the connection than that it stays.
     if "Transfer-Encoding" in headers or "Content-Encoding" in headers or "Upgrade" in headers or "Trailer" in headers:
         return None
